@@ -1,0 +1,37 @@
+/* Compiler-specific spellings; no other file uses extensions directly. */
+#ifndef BASE_COMPILER_H
+#define BASE_COMPILER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define NPUC_MUST_CHECK __attribute__((warn_unused_result))
+#define NPUC_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
+#define NPUC_NORETURN __attribute__((noreturn))
+#define NPUC_UNUSED __attribute__((unused))
+#define NPUC_NOINLINE __attribute__((noinline))
+#define NPUC_LIKELY(x) __builtin_expect(!!(x), 1)
+#define NPUC_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#else
+#define NPUC_MUST_CHECK
+#define NPUC_PRINTF(fmt, first)
+#define NPUC_NORETURN
+#define NPUC_UNUSED
+#define NPUC_NOINLINE
+#define NPUC_LIKELY(x) (x)
+#define NPUC_UNLIKELY(x) (x)
+#endif
+
+#define NPUC_ARRAY_LEN(a) ((int64_t)(sizeof(a) / sizeof((a)[0])))
+
+/* A broken invariant, never bad input. Active in debug and release-with-asserts builds. */
+NPUC_NORETURN void npuc_assert_failed(const char *file, int line, const char *what);
+#ifdef NPUC_NO_ASSERT
+#define NPUC_ASSERT(x) ((void)0)
+#else
+#define NPUC_ASSERT(x) ((x) ? (void)0 : npuc_assert_failed(__FILE__, __LINE__, #x))
+#endif
+
+#endif

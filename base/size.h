@@ -1,0 +1,30 @@
+/* Checked size arithmetic. Every size that comes from a file goes through these. */
+#ifndef BASE_SIZE_H
+#define BASE_SIZE_H
+
+#include "base/compiler.h"
+
+/* *out = a * b (a + b); false when an operand is negative or the result exceeds INT64_MAX. */
+NPUC_MUST_CHECK static inline bool size_mul(int64_t a, int64_t b, int64_t *out)
+{
+    return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, out);
+}
+NPUC_MUST_CHECK static inline bool size_add(int64_t a, int64_t b, int64_t *out)
+{
+    return a >= 0 && b >= 0 && !__builtin_add_overflow(a, b, out);
+}
+/* The one range predicate: [off, off + len) lies within [0, size). */
+NPUC_MUST_CHECK static inline bool size_in(int64_t off, int64_t len, int64_t size)
+{
+    return off >= 0 && len >= 0 && len <= size && off <= size - len;
+}
+static inline int64_t size_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+static inline int64_t size_align(int64_t a, int64_t to)
+{
+    return size_ceil_div(a, to) * to;
+}
+
+#endif

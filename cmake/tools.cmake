@@ -1,0 +1,28 @@
+# The commands. tools/npuc*.c and tools/cmd_*.c make `npuc`, tools/npuc_opt.c makes `npuc-opt`; what else lies in
+# tools/ (argument parsing, npz, reports) serves both.
+file(GLOB_RECURSE tool_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/*.c)
+set(npuc_main ${tool_sources})
+list(FILTER npuc_main INCLUDE REGEX "/(npuc[a-z0-9_]*|cmd_[a-z0-9_]+)\\.c$")
+list(FILTER npuc_main EXCLUDE REGEX "/npuc_opt\\.c$")
+set(opt_main ${tool_sources})
+list(FILTER opt_main INCLUDE REGEX "/npuc_opt\\.c$")
+if(tool_sources)
+  list(REMOVE_ITEM tool_sources ${npuc_main} ${opt_main})
+endif()
+
+function(npuc_command target output)
+  add_executable(${target} ${ARGN})
+  set_target_properties(${target} PROPERTIES OUTPUT_NAME ${output})
+  pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET GLOBAL zlib)
+  target_link_libraries(${target} PRIVATE npuc_flags npuc PkgConfig::ZLIB)
+  install(TARGETS ${target} RUNTIME)
+endfunction()
+
+if(TARGET npuc_frontend)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/tools/npuc.c)
+    npuc_command(npuc-cli npuc ${npuc_main} ${tool_sources})
+  endif()
+  if(opt_main)
+    npuc_command(npuc-opt npuc-opt ${opt_main} ${tool_sources})
+  endif()
+endif()
