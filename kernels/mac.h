@@ -1,0 +1,52 @@
+/* Multiply-accumulate: the arithmetic of the matrix units.
+ *
+ * Definition (DESIGN section 7): for every (m, n), acc starts at the given value; for k ascending
+ * acc = fma(a[m][k], b[k][n], acc) in f32, where f16, bf16 and narrower floats are widened exactly; integers
+ * accumulate in int32 (wrapping). Padding with zeros at the end of K leaves the bits unchanged (except -0 + 0).
+ * All forms below give the same bits, SIMD or scalar (scalar uses fmaf). */
+#ifndef KERNELS_MAC_H
+#define KERNELS_MAC_H
+
+#include "base/dtype.h"
+
+/* Fractal operands, as in the L0 buffers of an Ascend core (C0 = 32 bytes / element size; f32: 8, f16: 16, i8: 32):
+ *   a: zZ   [M1][K1][16][C0]   element (m,k) at ((m/16*K1 + k/C0)*16 + m%16)*C0 + k%C0
+ *   b: nZ   [K1][N1][16][C0]   element (k,n) at ((k/C0*N1 + n/16)*16 + n%16)*C0 + k%C0
+ *   c: NZ   [N1][M1*16][16]    element (m,n) at (n/16*M1*16 + m)*16 + n%16, f32 or i32
+ * m, n, k are the real extents; M1, N1, K1 their fractal counts. Rows m..M1*16 of a may hold anything (they are not
+ * computed); k..K1*C0 must not be read as values. */
+struct k_mac_args {
+    enum dtype dtype;      /* of a and b: F32, F16, BF16, I8 (acc i32), F8E4M3FN ... */
+    int64_t m, n, k;
+    const void *a, *b;
+    void *c;
+    bool init;             /* true: acc starts at 0; false: at c */
+};
+bool k_mac_supports(enum dtype t);
+void k_mac_fractal(const struct k_mac_args *g);
+
+/* The same on strided matrices: a[m*a_row + k*a_col], b[k*b_row + n*b_col], c[m*c_row + n] = sum (f32 or i32, no
+ * narrowing). The reference form, also used by host operators. bias: NULL or n starting values. */
+struct k_matmul_args {
+    enum dtype dtype;
+    int64_t m, n, k;
+    const void *a, *b;
+    int64_t a_row, a_col, b_row, b_col;
+    void *c;
+    int64_t c_row;
+    const void *bias;
+};
+struct pool;
+void k_matmul(const struct k_matmul_args *g, struct pool *pool);
+
+/* Layout changes between a dense matrix and the C1-R-C0 form ("NZ": [ceil(cols/c0)][rows_pad][c0], element (r,c) at
+ * (c/c0*rows_pad + r)*c0 + c%c0). `size` bytes per element (1, 2, 4). Padding (cols to c0, rows to rows_pad) is zeroed. */
+void k_nd_to_nz(void *dst, int64_t rows_pad, const void *src, int64_t src_row, int64_t src_col, int64_t rows, int64_t cols,
+                int64_t c0, int size);
+void k_nz_to_nd(void *dst, int64_t dst_row, const void *src, int64_t rows_pad, int64_t rows, int64_t cols, int64_t c0, int size);
+
+/* Block-quantised weights (com.microsoft MatMulNBits, GatherBlockQuantized): n values of `bits` 2, 4 or 8 bits, low bits
+ * first, value = (q - zero) * scale computed in f32. */
+void k_dequant_block(float *y, const uint8_t *codes, int64_t first, int64_t n, int bits, float scale, float zero);
+
+#endif
