@@ -24,6 +24,25 @@
 #define NPUC_UNLIKELY(x) (x)
 #endif
 
+/* Memory that must not be touched, seen by AddressSanitizer. */
+#if defined(__SANITIZE_ADDRESS__)
+#define NPUC_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define NPUC_ASAN 1
+#endif
+#endif
+#ifdef NPUC_ASAN
+void __asan_poison_memory_region(void const volatile *p, size_t size);
+void __asan_unpoison_memory_region(void const volatile *p, size_t size);
+#define NPUC_POISON(p, size) __asan_poison_memory_region((p), (size))
+#define NPUC_UNPOISON(p, size) __asan_unpoison_memory_region((p), (size))
+#else
+#define NPUC_ASAN 0
+#define NPUC_POISON(p, size) ((void)(p), (void)(size))
+#define NPUC_UNPOISON(p, size) ((void)(p), (void)(size))
+#endif
+
 #define NPUC_ARRAY_LEN(a) ((int64_t)(sizeof(a) / sizeof((a)[0])))
 
 /* A broken invariant, never bad input. Active in debug and release-with-asserts builds. */

@@ -35,6 +35,8 @@ void diag_init(struct diag *d, diag_sink *sink, void *user);
 /* Reports a row of diag.def; returns its status, so that `return diag_error(...)` reads well. Arguments must
  * match the row's format. A line is at most 1,000 bytes, control characters are escaped. */
 enum npuc_status diag_error(struct diag *d, const struct diag_loc *loc, enum diag_code code, ...);
+/* The same with a finished text in place of the row's format. */
+enum npuc_status diag_error_text(struct diag *d, const struct diag_loc *loc, enum diag_code code, const char *text);
 void diag_note(struct diag *d, const char *fmt, ...) NPUC_PRINTF(2, 3);
 const char *diag_code_text(enum diag_code code); /* "E0203" */
 int diag_exit_code(enum npuc_status s);          /* DESIGN section 10 */

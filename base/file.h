@@ -22,6 +22,7 @@ struct file_writer {
     char path[4096], tmp[4096 + 32];
     int64_t pos;
     bool failed;
+    int error; /* errno of the first failure */
     int slot; /* in the table for file_writer_abort_all */
     uint8_t *buf;
     int64_t buf_len;
