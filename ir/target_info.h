@@ -1,0 +1,18 @@
+/* What passes may know about the machine: a narrow view that a backend fills in. */
+#ifndef IR_TARGET_INFO_H
+#define IR_TARGET_INFO_H
+
+#include "ir/graph.h"
+
+struct target_info {
+    const char *name;
+    /* Can the target's NPU cores run this node (or Fused node)? If not, *reason is the constraint in plain words. */
+    bool (*supports)(const struct target_info *t, struct ir_ctx *cx, const struct node *n, const char **reason);
+    /* Matmul weight layout the generator wants for an element type. */
+    struct layout (*weight_layout)(const struct target_info *t, enum dtype dtype);
+    int64_t row_elems;       /* longest row (f32 elements) a row-wise fused kernel keeps on chip */
+    bool has_mac[DT_COUNT];  /* matrix unit takes this type */
+    const void *machine;     /* the backend's own data */
+};
+
+#endif

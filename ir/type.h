@@ -1,0 +1,56 @@
+/* Types of values: element type, symbolic dimensions, layout and quantisation. Types are interned per context, so
+ * equality is pointer equality. */
+#ifndef IR_TYPE_H
+#define IR_TYPE_H
+
+#include "base/dtype.h"
+#include "base/expr.h"
+
+enum type_kind { TYPE_TENSOR, TYPE_SEQUENCE, TYPE_OPTIONAL, TYPE_NONE /* absent optional value */ };
+
+/* Storage order of a tensor. ND is dense row-major over the dims. The blocked forms apply to the last two axes
+ * (NZ: [.., cols/C0, rows16, C0]) or to NCHW (NC1HWC0, FRACTAL_Z). CACHE is ND with axis `axis` padded to `capacity` rows:
+ * a KV cache of which the first dims[axis] rows are valid. */
+enum layout_kind { LAYOUT_ND, LAYOUT_NZ, LAYOUT_NZ_T /* NZ of the transposed matrix */, LAYOUT_NC1HWC0, LAYOUT_FRACTAL_Z,
+                   LAYOUT_NHWC, LAYOUT_CACHE, LAYOUT_COUNT };
+struct layout {
+    enum layout_kind kind;
+    int c0;        /* NZ, NC1HWC0: elements of the innermost block; else 0 */
+    int axis;      /* CACHE */
+    expr capacity; /* CACHE: rows allocated on `axis` */
+};
+
+/* Quantised meaning of an integer or small-float tensor: real = (q - zero) * scale, scale per tensor, per index of
+ * `axis`, or per `block` consecutive elements of `axis`. The scale and zero tensors travel as operands of the node. */
+struct quant {
+    enum dtype scale_dtype;
+    int axis;      /* -1: per tensor */
+    int64_t block; /* 0: whole axis */
+    bool has_zero;
+};
+
+struct type {
+    enum type_kind kind;
+    enum dtype dtype;
+    int rank;                 /* -1: unknown */
+    const expr *dims;         /* rank of them; an unknown size is a symbol of its own */
+    struct layout layout;
+    const struct quant *quant; /* NULL: plain */
+    const struct type *elem;   /* of a sequence or optional */
+};
+
+#define IR_MAX_RANK 16
+
+struct ir_ctx;
+const struct type *type_tensor(struct ir_ctx *cx, enum dtype t, int rank, const expr *dims);
+const struct type *type_intern(struct ir_ctx *cx, const struct type *t); /* any type; parts are copied */
+const struct type *type_with_dtype(struct ir_ctx *cx, const struct type *t, enum dtype dt);
+const struct type *type_with_layout(struct ir_ctx *cx, const struct type *t, struct layout l);
+const struct type *type_none(struct ir_ctx *cx);
+const char *type_text(struct ir_ctx *cx, const struct type *t); /* "f32[batch,seq,64]"; in the scratch arena */
+expr type_count(struct ir_ctx *cx, const struct type *t);       /* elements; EXPR_INVALID for unknown rank */
+bool type_is_static(const struct ir_ctx *cx, const struct type *t);
+/* Elements if constant, else -1. */
+int64_t type_const_count(const struct ir_ctx *cx, const struct type *t);
+
+#endif

@@ -1,0 +1,20 @@
+/* GM placement at bind time: sizes and lifetimes in, offsets out. Deterministic; the compiler reports with it, the
+ * runtime uses it. */
+#ifndef PLAN_MEMORY_H
+#define PLAN_MEMORY_H
+
+#include "base/arena.h"
+
+struct mem_item {
+    int64_t size;          /* bytes */
+    int32_t first, last;   /* steps, inclusive */
+    int64_t offset;        /* result */
+};
+struct mem_result {
+    int64_t peak;          /* bytes of the pool */
+    int64_t lower_bound;   /* largest sum of live sizes at one step */
+};
+/* Offsets are multiples of `align`. Items that overlap in time do not overlap in memory. */
+struct mem_result mem_place(struct mem_item *items, int64_t n, int64_t align, struct arena *scratch);
+
+#endif

@@ -1,0 +1,71 @@
+/* The emulated cores: one interpreter of tile programs, with observers.
+ *
+ * A launch binds a kernel to parameter values and tensor addresses. The interpreter walks a core's program in program order,
+ * evaluates every operand and hands each instruction to the observers: `data` performs it on the core's scratchpads, `clock` times
+ * it, `hazard` checks that flags order every pair of conflicting accesses. All see the same stream, so modes cannot disagree. */
+#ifndef RUNTIME_EMU_EMU_H
+#define RUNTIME_EMU_EMU_H
+
+#include "plan/plan.h"
+#include "targets/target.h"
+
+struct emu_tensor {
+    uint8_t *data;     /* NULL in mode clock */
+    int64_t size;      /* bytes */
+    int64_t address;   /* in emulated GM, for alignment and L2 */
+    enum dtype dtype;
+    bool warm;         /* bytes expected in L2 at launch: written or read recently (computed from the schedule) */
+};
+struct emu_launch {
+    const struct tile_kernel *kernel;
+    const int64_t *params;             /* n_params values */
+    const struct emu_tensor *tensors;
+    int64_t blocks;                    /* evaluated; checked against the target */
+    const struct target *target;
+    char error[256];                   /* set when a run fault is found */
+};
+
+/* One executed instruction with evaluated operands: EXPR and VAR fields hold values, BUF fields buffer numbers, others as in the
+ * insn. slot[i] is the current ring slot of the buffer named by field i. */
+struct emu_op {
+    const struct tile_insn *insn;
+    int64_t arg[TILE_MAX_ARGS];
+    int32_t slot[TILE_MAX_ARGS];
+};
+struct emu_core_id {
+    enum tile_core kind;
+    int32_t block, sub;
+};
+/* false stops the launch (the observer has set launch->error). `value` receives what SLOAD reads (data observer), else its
+ * `assume` operand is used. */
+struct emu_observer {
+    void *user;
+    bool (*op)(void *user, struct emu_launch *l, const struct emu_core_id *core, const struct emu_op *op);
+};
+/* Walks one core's program to its end, or to the next XWAIT/BARRIER when it may not pass. The caller (launch.c) schedules the cores
+ * of a block cooperatively. Internals in emu_priv.h. */
+
+/* Runs a launch with data: blocks in parallel on the pool. */
+struct pool;
+NPUC_MUST_CHECK enum npuc_status emu_run_data(struct emu_launch *l, struct pool *pool, bool check_hazards);
+
+/* Times a launch without data. */
+struct emu_unit_time {
+    double busy_cyc;       /* sum over cores of a kind */
+    int64_t n_insns;
+};
+struct emu_timing {
+    double cycles;         /* slowest core, without launch cost */
+    double launch_cyc;     /* launch cost */
+    double core_cycles[TCORE_COUNT];      /* slowest of each kind */
+    struct emu_unit_time unit[TCORE_COUNT][TU_COUNT];
+    int64_t bytes[TS_COUNT][TS_COUNT];    /* moved from space to space */
+    int64_t gm_read, gm_written, l2_hit, l2_miss; /* bytes */
+    int64_t peak[TS_COUNT];               /* bytes of each on-chip space in use */
+    int64_t macs;                         /* fractal-rounded */
+    int32_t cores[TCORE_COUNT];           /* used */
+    const char *bound_by;                 /* "launch", "mte2", "mac", "vec", ... */
+};
+NPUC_MUST_CHECK enum npuc_status emu_run_clock(struct emu_launch *l, struct emu_timing *out);
+
+#endif
