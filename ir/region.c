@@ -1,0 +1,212 @@
+/* Bodies: deep copies, and making a Fused node from a set of nodes. */
+#include <string.h>
+
+#include "ir/build.h"
+
+const struct loc *ir_merge_loc(struct module *m, const struct loc *a, const struct loc *b)
+{
+    if (!a || !b || a == b)
+        return a ? a : b;
+    struct loc *l = ARENA_NEW(&m->arena, struct loc);
+    *l = *a;
+    l->names = ARENA_ARRAY(&m->arena, sym, (int64_t)a->n + b->n + 1);
+    l->n = 0;
+    const struct loc *part[] = {a, b};
+    struct map seen;
+    const struct arena_mark mark = arena_mark(&m->cx->scratch);
+    map_init(&seen, &m->cx->scratch);
+    for (int p = 0; p < 2; p++)
+        for (int i = 0; i < part[p]->n; i++)
+            if (!map_find(&seen, part[p]->names[i])) {
+                map_put(&seen, part[p]->names[i], 1);
+                l->names[l->n++] = part[p]->names[i];
+            }
+    arena_release(&m->cx->scratch, mark);
+    if (b->index >= 0 && (a->index < 0 || b->index < a->index))
+        l->index = b->index;
+    return l;
+}
+
+/* ---- deep copy */
+
+static struct value *mapped(const struct map *values, struct value *v)
+{
+    const uint64_t *to = v ? map_find(values, v->id) : NULL;
+    return to ? (struct value *)(uintptr_t)*to : v; /* a captured value stays */
+}
+
+static void map_value(struct map *values, struct value *from, struct value *to)
+{
+    to->type = from->type;
+    to->elems = from->elems;
+    to->n_elems = from->n_elems;
+    to->name = from->name;
+    map_put(values, from->id, (uint64_t)(uintptr_t)to);
+}
+
+static struct graph *clone_graph(const struct graph *g, struct node *owner, struct map *values);
+
+static struct node *clone_node(struct graph *into, const struct node *n, struct map *values)
+{
+    struct builder b = {into->module->cx, into, NULL, n->loc};
+    struct value **in = ARENA_ARRAY(values->arena, struct value *, n->n_in + 1);
+    for (int i = 0; i < n->n_in; i++)
+        in[i] = mapped(values, n->in[i].value);
+    struct node *copy = ir_new(&b, (enum op)n->op, n->n_in, in, n->n_out);
+    copy->place = n->place;
+    copy->reason = n->reason;
+    for (int i = 0; i < n->n_out; i++)
+        map_value(values, &n->out[i], &copy->out[i]);
+    for (int i = 0; i < op_table[n->op]->n_attrs; i++) {
+        copy->attrs[i] = n->attrs[i]; /* payloads are immutable: shared */
+        if (n->attrs[i].kind == ATTR_GRAPH)
+            copy->attrs[i].v.graph = clone_graph(n->attrs[i].v.graph, copy, values);
+    }
+    return copy;
+}
+
+/* Recursion is bounded by the nesting that the readers allow. */
+static struct graph *clone_graph(const struct graph *g, struct node *owner, struct map *values)
+{
+    struct graph *copy = ir_region_new(owner, g->name);
+    for (int i = 0; i < g->n_inputs; i++)
+        map_value(values, g->inputs[i], ir_input_new(copy, g->inputs[i]->type, g->inputs[i]->name));
+    for_each_node(n, g)
+        clone_node(copy, n, values);
+    return copy;
+}
+
+struct graph *ir_clone_region(const struct graph *g, struct node *owner)
+{
+    struct arena *scratch = &g->module->cx->scratch;
+    const struct arena_mark mark = arena_mark(scratch);
+    struct map values;
+    map_init(&values, scratch);
+    struct graph *copy = clone_graph(g, owner, &values);
+    arena_release(scratch, mark);
+    return copy;
+}
+
+/* ---- Fused */
+
+enum { SMALL_CONST_BYTES = 16 };
+
+struct fusion {
+    struct node *const *nodes;
+    int64_t n;
+    struct map members; /* node id -> 1 */
+    struct map inner;   /* id of a value from outside -> value within the region */
+    VEC(struct value *) in, out;
+};
+
+static bool is_small_const(const struct value *v)
+{
+    const struct blob *b = value_const(v);
+    return b && b->data && b->size <= SMALL_CONST_BYTES;
+}
+
+static bool is_member(const struct fusion *f, const struct node *n)
+{
+    return n && map_find(&f->members, n->id) != NULL;
+}
+
+/* External operands in order of first use, and values needed outside. */
+static void fusion_edges(struct fusion *f, struct arena *a)
+{
+    for (int64_t k = 0; k < f->n; k++) {
+        struct node *n = f->nodes[k];
+        for (int i = 0; i < n->n_in; i++) {
+            struct value *v = n->in[i].value;
+            if (!v || is_member(f, v->def) || is_small_const(v) || map_find(&f->inner, v->id))
+                continue;
+            map_put(&f->inner, v->id, 0);
+            vec_push(a, &f->in, v);
+        }
+        for (int i = 0; i < n->n_out; i++) {
+            bool outside = false;
+            for_each_use(u, &n->out[i])
+                outside = outside || !is_member(f, u->user);
+            if (outside)
+                vec_push(a, &f->out, &n->out[i]);
+        }
+    }
+}
+
+static struct value *fusion_inner(struct fusion *f, struct graph *region, struct value *v)
+{
+    const uint64_t *known = map_find(&f->inner, v->id);
+    if (known)
+        return (struct value *)(uintptr_t)*known;
+    struct builder b = {region->module->cx, region, NULL, v->def->loc};
+    struct value *copy = ir_const_blob(&b, v->type, value_const(v));
+    copy->name = v->name;
+    map_put(&f->inner, v->id, (uint64_t)(uintptr_t)copy);
+    return copy;
+}
+
+static void fusion_fill(struct fusion *f, struct graph *region)
+{
+    for (int64_t i = 0; i < f->in.len; i++) {
+        struct value *v = f->in.data[i];
+        struct value *in = ir_input_new(region, v->type, v->name);
+        in->elems = v->elems;
+        in->n_elems = v->n_elems;
+        map_put(&f->inner, v->id, (uint64_t)(uintptr_t)in);
+    }
+    for (int64_t k = 0; k < f->n; k++) {
+        struct node *n = f->nodes[k];
+        for (int i = 0; i < n->n_in; i++) {
+            struct value *v = n->in[i].value;
+            if (v && !is_member(f, v->def))
+                ir_set_input(n, i, fusion_inner(f, region, v));
+        }
+        ir_move_to_end(n, region);
+    }
+}
+
+/* The results of the region become those of the Fused node, with names, and its Yield. */
+static void fusion_results(struct fusion *f, struct node *fused, struct graph *region)
+{
+    for (int64_t i = 0; i < f->out.len; i++) {
+        struct value *from = f->out.data[i], *to = &fused->out[i];
+        to->type = from->type;
+        to->elems = from->elems;
+        to->n_elems = from->n_elems;
+        to->name = from->name;
+        struct use *next;
+        for (struct use *u = from->uses; u; u = next) {
+            next = u->next;
+            if (!is_member(f, u->user))
+                ir_set_input(u->user, (int)(u - u->user->in), to);
+        }
+    }
+    struct builder b = ir_at_end(region);
+    b.loc = fused->loc;
+    ir_new(&b, OP_Yield, (int)f->out.len, f->out.data, 0);
+}
+
+struct node *ir_fuse(struct ir_ctx *cx, struct node *const *nodes, int64_t n, struct node *at, const char *kind)
+{
+    const struct arena_mark mark = arena_mark(&cx->scratch);
+    struct fusion f = {.nodes = nodes, .n = n};
+    map_init(&f.members, &cx->scratch);
+    map_init(&f.inner, &cx->scratch);
+    struct builder b = ir_at(at);
+    b.loc = NULL;
+    for (int64_t k = 0; k < n; k++) {
+        map_put(&f.members, nodes[k]->id, 1);
+        b.loc = ir_merge_loc(at->graph->module, b.loc, nodes[k]->loc);
+    }
+    fusion_edges(&f, &cx->scratch);
+    if (is_member(&f, at)) /* `at` moves into the region: insert where it stands now */
+        b.before = at;
+    struct node *fused = ir_new(&b, OP_Fused, (int)f.in.len, f.in.data, (int)f.out.len);
+    struct graph *region = ir_region_new(fused, 0);
+    ir_set_graph(fused, "body", region);
+    if (kind)
+        ir_set_str(fused, "kind", kind);
+    fusion_fill(&f, region);
+    fusion_results(&f, fused, region);
+    arena_release(&cx->scratch, mark);
+    return fused;
+}

@@ -1,0 +1,126 @@
+/* Interned types. A type is found by a hash of its parts and then by comparing them, so that equal types are one
+ * object per context. */
+#include "ir/type.h"
+
+#include <string.h>
+
+#include "ir/graph.h"
+
+struct type_entry {
+    struct type type; /* first: a pointer to it is a pointer to the entry */
+    struct type_entry *next;
+};
+
+static bool quant_equal(const struct quant *a, const struct quant *b)
+{
+    if (!a || !b)
+        return a == b;
+    return a->scale_dtype == b->scale_dtype && a->axis == b->axis && a->block == b->block && a->has_zero == b->has_zero;
+}
+
+static bool type_equal(const struct type *a, const struct type *b)
+{
+    if (a->kind != b->kind || a->dtype != b->dtype || a->rank != b->rank || a->elem != b->elem)
+        return false;
+    if (a->layout.kind != b->layout.kind || a->layout.c0 != b->layout.c0 || a->layout.axis != b->layout.axis ||
+        a->layout.capacity != b->layout.capacity)
+        return false;
+    if (a->rank > 0 && memcmp(a->dims, b->dims, sizeof(expr) * (size_t)a->rank) != 0)
+        return false;
+    return quant_equal(a->quant, b->quant);
+}
+
+static uint64_t type_hash(const struct type *t)
+{
+    int64_t part[12 + IR_MAX_RANK] = {t->kind, t->dtype, t->rank, t->layout.kind, t->layout.c0, t->layout.axis,
+                                      t->layout.capacity};
+    int64_t n = 7;
+    if (t->quant) {
+        part[n++] = t->quant->scale_dtype;
+        part[n++] = t->quant->axis;
+        part[n++] = t->quant->block;
+    }
+    if (t->elem)
+        part[n++] = t->elem->kind * 64 + t->elem->dtype;
+    for (int i = 0; i < t->rank; i++)
+        part[n++] = t->dims[i];
+    return map_hash_bytes(part, n * (int64_t)sizeof part[0]);
+}
+
+const struct type *type_intern(struct ir_ctx *cx, const struct type *t)
+{
+    NPUC_ASSERT(t->rank <= IR_MAX_RANK);
+    const uint64_t hash = type_hash(t);
+    const uint64_t *slot = map_find(&cx->types, hash);
+    struct type_entry *chain = slot ? (struct type_entry *)(uintptr_t)*slot : NULL;
+    for (struct type_entry *e = chain; e; e = e->next)
+        if (type_equal(&e->type, t))
+            return &e->type;
+    struct type_entry *e = ARENA_NEW(&cx->arena, struct type_entry);
+    e->type = *t;
+    e->type.dims = NULL;
+    if (t->rank > 0)
+        e->type.dims = arena_copy(&cx->arena, t->dims, (int64_t)sizeof(expr) * t->rank);
+    if (t->quant)
+        e->type.quant = arena_copy(&cx->arena, t->quant, (int64_t)sizeof *t->quant);
+    e->next = chain;
+    map_put(&cx->types, hash, (uint64_t)(uintptr_t)e);
+    vec_push(&cx->arena, &cx->type_list, &e->type);
+    return &e->type;
+}
+
+const struct type *type_tensor(struct ir_ctx *cx, enum dtype t, int rank, const expr *dims)
+{
+    return type_intern(cx, &(struct type){.kind = TYPE_TENSOR, .dtype = t, .rank = rank, .dims = rank > 0 ? dims : NULL});
+}
+
+const struct type *type_with_dtype(struct ir_ctx *cx, const struct type *t, enum dtype dt)
+{
+    struct type with = *t;
+    with.dtype = dt;
+    return type_intern(cx, &with);
+}
+
+const struct type *type_with_layout(struct ir_ctx *cx, const struct type *t, struct layout l)
+{
+    struct type with = *t;
+    with.layout = l;
+    return type_intern(cx, &with);
+}
+
+const struct type *type_none(struct ir_ctx *cx)
+{
+    return type_intern(cx, &(struct type){.kind = TYPE_NONE});
+}
+
+expr type_count(struct ir_ctx *cx, const struct type *t)
+{
+    if (t->kind != TYPE_TENSOR || t->rank < 0)
+        return EXPR_INVALID;
+    expr count = expr_const(&cx->exprs, 1);
+    for (int i = 0; i < t->rank; i++)
+        count = expr_mul(&cx->exprs, count, t->dims[i]);
+    return count;
+}
+
+bool type_is_static(const struct ir_ctx *cx, const struct type *t)
+{
+    if (t->kind != TYPE_TENSOR || t->rank < 0)
+        return false;
+    int64_t dim;
+    for (int i = 0; i < t->rank; i++)
+        if (!expr_is_const(&cx->exprs, t->dims[i], &dim))
+            return false;
+    return true;
+}
+
+int64_t type_const_count(const struct ir_ctx *cx, const struct type *t)
+{
+    if (t->kind != TYPE_TENSOR || t->rank < 0)
+        return -1;
+    int64_t count = 1, dim;
+    for (int i = 0; i < t->rank; i++)
+        if (!expr_is_const(&cx->exprs, t->dims[i], &dim) || dim < 0 || __builtin_mul_overflow(count, dim, &count))
+            return -1;
+    return count;
+}
