@@ -129,6 +129,8 @@ void tile_emit(struct tile_builder *b, enum tile_op op, int n, const int32_t *ar
     tile_emit((b), TILE_##nm, (int)(sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t)), (const int32_t[]){__VA_ARGS__})
 /* LOOP with a fresh variable; returns the variable as expression. */
 expr tile_loop(struct tile_builder *b, const char *name, expr count);
+/* Symbol number for an SLOAD result, fresh even when the name is taken. */
+int32_t tile_var(struct tile_builder *b, const char *name, struct expr_range r);
 void tile_end(struct tile_builder *b); /* ENDLOOP or ENDIF of the innermost open one */
 void tile_if(struct tile_builder *b, expr cond);
 void tile_note(struct tile_builder *b, const char *text); /* for the following instructions */
