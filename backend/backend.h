@@ -41,6 +41,7 @@ struct emit {
     int32_t *tensor_of;            /* value id -> plan tensor, -1 */
     struct map kernels;            /* content hash -> kernel number */
     struct node *node;             /* being emitted */
+    expr guard;                    /* ir expression: condition (0 or 1) of the launches being appended; EXPR_INVALID: always */
     VEC(struct emit_weight) weights; /* per PT_WEIGHT tensor: how to produce its bytes */
     const struct tiling *tiling;   /* NULL: chosen by the tiler; set by --tile for equality tests */
 };
