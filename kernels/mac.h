@@ -14,7 +14,7 @@
  *   b: nZ   [K1][N1][16][C0]   element (k,n) at ((k/C0*N1 + n/16)*16 + n%16)*C0 + k%C0
  *   c: NZ   [N1][M1*16][16]    element (m,n) at (n/16*M1*16 + m)*16 + n%16, f32 or i32
  * m, n, k are the real extents; M1, N1, K1 their fractal counts. Rows m..M1*16 of a may hold anything (they are not
- * computed); k..K1*C0 must not be read as values. */
+ * computed); k..K1*C0 must not be read as values. Columns n..N1*16 are computed from whatever b holds there. */
 struct k_mac_args {
     enum dtype dtype;      /* of a and b: F32, F16, BF16, I8 (acc i32), F8E4M3FN ... */
     int64_t m, n, k;
@@ -26,7 +26,8 @@ bool k_mac_supports(enum dtype t);
 void k_mac_fractal(const struct k_mac_args *g);
 
 /* The same on strided matrices: a[m*a_row + k*a_col], b[k*b_row + n*b_col], c[m*c_row + n] = sum (f32 or i32, no
- * narrowing). The reference form, also used by host operators. bias: NULL or n starting values. */
+ * narrowing). The reference form, also used by host operators. bias: NULL or n starting values of c's type.
+ * Besides the dtypes above: f64 (c double), 16- and 32-bit integers (c 32 bits), 64-bit integers (c 64 bits). */
 struct k_matmul_args {
     enum dtype dtype;
     int64_t m, n, k;
