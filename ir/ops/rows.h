@@ -24,14 +24,12 @@
 #define TENSOR_REQ(nm) {.name = #nm, .kind = ATTR_TENSOR, .required = true},
 #define GRAPH_REQ(nm) {.name = #nm, .kind = ATTR_GRAPH, .required = true},
 
-#define ROW_ATTRS(nm, list) static const struct attr_def nm##_attrs[] = {list{.name = NULL}}
-#define ROW_N_ATTRS(nm) ((int16_t)(NPUC_ARRAY_LEN(nm##_attrs) - 1))
-
-#define OP(nm, dom, sn, lo, hi, no, cl, tr, at, ...)                                                         \
-    ROW_ATTRS(nm, at);                                                                                       \
-    extern const struct op_def op_##nm;                                                                      \
+/* `at` holds commas once expanded, so it is used in place and passed to no further macro. */
+#define OP(nm, dom, sn, lo, hi, no, cl, tr, at, ...)                                                            \
+    static const struct attr_def nm##_attrs[] = {at{.name = NULL}};                                             \
+    extern const struct op_def op_##nm;                                                                         \
     const struct op_def op_##nm = {.name = #nm, .domain = (dom), .since = (sn), .min_in = (lo), .max_in = (hi), \
-                                   .n_out = (no), .n_attrs = ROW_N_ATTRS(nm), .cls = (cl),                   \
-                                   .traits = (uint32_t)(tr), .attrs = nm##_attrs, __VA_ARGS__};
+                                   .n_out = (no), .n_attrs = (int16_t)(NPUC_ARRAY_LEN(nm##_attrs) - 1),         \
+                                   .cls = (cl), .traits = (uint32_t)(tr), .attrs = nm##_attrs, __VA_ARGS__};
 
 #endif
