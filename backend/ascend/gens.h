@@ -1,0 +1,16 @@
+/* Prototypes of the generators in gens.def and the table of them. */
+#ifndef BACKEND_ASCEND_GENS_H
+#define BACKEND_ASCEND_GENS_H
+
+#include "backend/backend.h"
+
+#define GEN(nm)                                                                                                     \
+    bool gen_##nm##_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);   \
+    enum npuc_status gen_##nm##_emit(struct emit *e, struct node *n);
+#include "backend/ascend/gens.def"
+#undef GEN
+
+extern const struct gen ascend_gens[];
+extern const int64_t n_ascend_gens;
+
+#endif
