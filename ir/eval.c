@@ -1,0 +1,274 @@
+/* The reference interpreter: one node after the other, each by its operator's kernel. Constants are read in place;
+ * results live in the caller's arena until the caller drops it. */
+#include "ir/eval.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "ir/eval_priv.h"
+
+/* ---- calling a kernel */
+
+static bool to_k_attr(struct ir_ctx *cx, const struct attr *a, const char *name, struct k_attr *out)
+{
+    *out = (struct k_attr){.name = name, .len = a->len};
+    switch (a->kind) {
+    case ATTR_INT:
+        out->kind = K_ATTR_INT;
+        out->v.i = a->v.i;
+        return true;
+    case ATTR_FLOAT:
+        out->kind = K_ATTR_FLOAT;
+        out->v.f = a->v.f;
+        return true;
+    case ATTR_STRING:
+        out->kind = K_ATTR_STRING;
+        out->v.s = str_text(&cx->strings, a->v.s);
+        out->len = str_len(&cx->strings, a->v.s);
+        return true;
+    case ATTR_INTS:
+        out->kind = K_ATTR_INTS;
+        out->v.ints = a->v.ints;
+        return true;
+    case ATTR_FLOATS:
+        out->kind = K_ATTR_FLOATS;
+        out->v.floats = a->v.floats;
+        return true;
+    case ATTR_STRINGS: {
+        struct k_string *s = ARENA_ARRAY(&cx->scratch, struct k_string, a->len + 1);
+        for (int64_t i = 0; i < a->len; i++)
+            s[i] = (struct k_string){str_text(&cx->strings, a->v.strings[i]), str_len(&cx->strings, a->v.strings[i])};
+        out->kind = K_ATTR_STRINGS;
+        out->v.strings = s;
+        return true;
+    }
+    case ATTR_TENSOR: {
+        struct k_tensor *t = ARENA_NEW(&cx->scratch, struct k_tensor);
+        out->kind = K_ATTR_TENSOR;
+        out->v.tensor = t;
+        return blob_tensor(cx, a->v.t.type, a->v.t.blob, t);
+    }
+    case ATTR_NONE:
+    case ATTR_GRAPH:
+    case ATTR_TYPE:
+        return false;
+    }
+    return false;
+}
+
+static const struct k_op *kernel_of(const struct node *n)
+{
+    const struct op_def *d = op_table[n->op];
+    if (d->kernel && !d->kernel[0])
+        return NULL;
+    return k_op_find(d->kernel ? d->kernel : d->name);
+}
+
+static enum npuc_status eval_kernel(struct frame *f, const struct node *n, const struct k_tensor *const *in,
+                                    struct k_tensor *out)
+{
+    struct ir_ctx *cx = f->cx;
+    const struct k_op *op = kernel_of(n);
+    if (!op)
+        return node_error(cx, n, D_UNSUPPORTED, "operator %s has no reference kernel", op_table[n->op]->name);
+    const struct arena_mark mark = arena_mark(&cx->scratch);
+    const struct op_def *d = op_table[n->op];
+    struct k_attr *attrs = ARENA_ARRAY(&cx->scratch, struct k_attr, d->n_attrs + 1);
+    int n_attrs = 0;
+    for (int i = 0; i < d->n_attrs; i++)
+        if (to_k_attr(cx, &n->attrs[i], d->attrs[i].name, &attrs[n_attrs]))
+            n_attrs++;
+    struct k_call call = {.op = d->name, .in = in, .n_in = n->n_in, .out = out, .n_out = n->n_out,
+                          .attrs = attrs, .n_attrs = n_attrs, .arena = f->a};
+    enum npuc_status s = op->fn(&call);
+    if (s != NPUC_OK)
+        s = node_error(cx, n, s == NPUC_E_UNSUPPORTED ? D_UNSUPPORTED : D_RUN_FAULT, "%s", call.error);
+    arena_release(&cx->scratch, mark);
+    return s;
+}
+
+/* ---- nodes without a kernel */
+
+static enum npuc_status eval_constant(struct frame *f, const struct node *n, struct k_tensor *out)
+{
+    const struct attr *a = node_attr(n, "value");
+    if (a && blob_tensor(f->cx, a->v.t.type, a->v.t.blob, out))
+        return NPUC_OK;
+    return node_error(f->cx, n, D_MODEL, "the bytes of the constant are absent");
+}
+
+static bool all_bound(const struct frame *f, expr e)
+{
+    for (int64_t s = 0; s < f->n_symbols; s++)
+        if (f->symbols[s] == INT64_MIN && expr_uses_symbol(&f->cx->exprs, e, (int32_t)s))
+            return false;
+    return true;
+}
+
+static enum npuc_status eval_size_of(struct frame *f, const struct node *n, struct k_tensor *out)
+{
+    const struct value *v = &n->out[0];
+    const int64_t count = v->type->rank == 0 ? 1 : v->n_elems;
+    *out = (struct k_tensor){.dtype = DT_I64, .rank = v->type->rank, .dims = {count}, .size = count * 8};
+    int64_t *data = ARENA_ARRAY(f->a, int64_t, count + 1);
+    out->data = data;
+    for (int64_t i = 0; i < count; i++)
+        if (!f->symbols || !v->elems || !all_bound(f, v->elems[i]) ||
+            !expr_eval(&f->cx->exprs, v->elems[i], f->symbols, &data[i]))
+            return node_error(f->cx, n, D_RUN_FAULT, "element %" PRId64 " cannot be computed from the bound sizes", i);
+    return NPUC_OK;
+}
+
+static enum npuc_status eval_one(struct frame *f, const struct node *n, const struct k_tensor *const *in, struct k_tensor *out)
+{
+    switch (n->op) {
+    case OP_Constant:
+        return eval_constant(f, n, out);
+    case OP_SizeOf:
+        return eval_size_of(f, n, out);
+    case OP_Fused:
+        return frame_body(f, node_region(n, 0), in, out);
+    case OP_If:
+        return eval_if(f, n, in, out);
+    case OP_Loop:
+        return eval_loop(f, n, in, out);
+    case OP_Scan:
+        return eval_scan(f, n, in, out);
+    default:
+        return eval_kernel(f, n, in, out);
+    }
+}
+
+/* ---- shapes against types */
+
+/* Binds the symbols that are sizes by themselves, then compares the others. */
+static enum npuc_status bind(struct frame *f, const struct node *n, const struct value *v, const struct k_tensor *t)
+{
+    const struct type *type = v->type;
+    if (!f->symbols || type->kind != TYPE_TENSOR || type->rank < 0)
+        return NPUC_OK;
+    const char *name = str_text(&f->cx->strings, v->name);
+    const struct diag_loc where = {.file = f->cx->file, .node = name, .index = -1};
+    if (t->rank != type->rank || (type->dtype != DT_NONE && t->dtype != type->dtype))
+        return diag_error_text(f->cx->diag, &where, D_INPUT_BINDING,
+                               arena_printf(&f->cx->scratch, "expected %s, found %s of rank %d%s", type_text(f->cx, type),
+                                            dtype_table[t->dtype].name, t->rank, n ? " (computed)" : ""));
+    for (int i = 0; i < type->rank; i++) {
+        const struct expr_node *e = &f->cx->exprs.nodes.data[type->dims[i]];
+        if (e->op == EXPR_SYM && e->value < f->n_symbols && f->symbols[e->value] == INT64_MIN)
+            f->symbols[e->value] = t->dims[i];
+    }
+    for (int i = 0; i < type->rank; i++) {
+        int64_t expected;
+        if (!all_bound(f, type->dims[i]) || !expr_eval(&f->cx->exprs, type->dims[i], f->symbols, &expected))
+            continue;
+        if (expected != t->dims[i])
+            return diag_error_text(f->cx->diag, &where, D_INPUT_BINDING,
+                                   arena_printf(&f->cx->scratch,
+                                                "size %d is %" PRId64 ", but its type %s says %" PRId64
+                                                " for the sizes seen before",
+                                                i, t->dims[i], type_text(f->cx, type), expected));
+    }
+    return NPUC_OK;
+}
+
+/* ---- graphs */
+
+static enum npuc_status frame_node(struct frame *f, const struct node *n)
+{
+    const struct k_tensor **in = ARENA_ARRAY(f->a, const struct k_tensor *, n->n_in + 1);
+    struct k_tensor *out = ARENA_ARRAY(f->a, struct k_tensor, n->n_out + 1);
+    for (int i = 0; i < n->n_in; i++) {
+        const struct value *v = n->in[i].value;
+        if (v && !f->has[v->id])
+            return node_error(f->cx, n, D_RUN_FAULT, "operand %d has not been computed", i);
+        in[i] = v ? &f->val[v->id] : NULL;
+    }
+    enum npuc_status s = eval_one(f, n, in, out);
+    for (int i = 0; s == NPUC_OK && i < n->n_out; i++) {
+        const struct value *v = &n->out[i];
+        if (v->type->kind == TYPE_NONE)
+            continue;
+        f->val[v->id] = out[i];
+        f->has[v->id] = true;
+        s = bind(f, n, v, &out[i]);
+    }
+    return s;
+}
+
+enum npuc_status frame_graph(struct frame *f, const struct graph *g, struct k_tensor *out)
+{
+    const struct node *yield = graph_yield(g);
+    for (const struct node *n = g->first; n && n != yield; n = n->next) {
+        const enum npuc_status s = frame_node(f, n);
+        if (s != NPUC_OK)
+            return s;
+    }
+    for (int i = 0; yield && i < yield->n_in; i++) {
+        const struct value *v = yield->in[i].value;
+        if (!v || !f->has[v->id])
+            return node_error(f->cx, yield, D_RUN_FAULT, "result %d has not been computed", i);
+        out[i] = f->val[v->id];
+    }
+    return NPUC_OK;
+}
+
+enum npuc_status frame_body(struct frame *f, const struct graph *g, const struct k_tensor *const *in, struct k_tensor *out)
+{
+    int64_t *kept = f->symbols;
+    if (kept) {
+        f->symbols = ARENA_ARRAY(f->a, int64_t, f->n_symbols + 1);
+        memcpy(f->symbols, kept, sizeof *kept * (size_t)f->n_symbols);
+    }
+    enum npuc_status s = NPUC_OK;
+    for (int i = 0; s == NPUC_OK && i < g->n_inputs; i++) {
+        const struct value *v = g->inputs[i];
+        if (!in[i])
+            continue;
+        f->val[v->id] = *in[i];
+        f->has[v->id] = true;
+        s = bind(f, NULL, v, in[i]);
+    }
+    if (s == NPUC_OK)
+        s = frame_graph(f, g, out);
+    f->symbols = kept;
+    return s;
+}
+
+static struct frame frame_new(struct ir_ctx *cx, const struct module *m, struct arena *a)
+{
+    return (struct frame){.cx = cx,
+                          .a = a,
+                          .val = ARENA_ARRAY(a, struct k_tensor, (int64_t)m->n_values + 1),
+                          .has = ARENA_ARRAY(a, bool, (int64_t)m->n_values + 1),
+                          .n_symbols = cx->exprs.symbols.len};
+}
+
+enum npuc_status ir_eval_node(struct ir_ctx *cx, const struct node *n, const struct k_tensor *const *in,
+                              const int64_t *symbols, struct k_tensor *out, struct arena *a)
+{
+    struct frame f = {.cx = cx, .a = a, .n_symbols = cx->exprs.symbols.len};
+    if (node_region(n, 0))
+        f = frame_new(cx, n->graph->module, a);
+    if (symbols) {
+        f.symbols = ARENA_ARRAY(a, int64_t, f.n_symbols + 1);
+        memcpy(f.symbols, symbols, sizeof *symbols * (size_t)f.n_symbols);
+    }
+    return eval_one(&f, n, in, out);
+}
+
+enum npuc_status ir_eval(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs, struct k_tensor *outputs,
+                         struct arena *a)
+{
+    struct frame f = frame_new(cx, g->module, a);
+    f.symbols = ARENA_ARRAY(a, int64_t, f.n_symbols + 1);
+    for (int64_t i = 0; i < f.n_symbols; i++)
+        f.symbols[i] = INT64_MIN;
+    enum npuc_status s = NPUC_OK;
+    for (int i = 0; s == NPUC_OK && i < g->n_inputs; i++) {
+        f.val[g->inputs[i]->id] = inputs[i];
+        f.has[g->inputs[i]->id] = true;
+        s = bind(&f, NULL, g->inputs[i], &inputs[i]);
+    }
+    return s == NPUC_OK ? frame_graph(&f, g, outputs) : s;
+}

@@ -1,0 +1,29 @@
+/* What the interpreter's files share. */
+#ifndef IR_EVAL_PRIV_H
+#define IR_EVAL_PRIV_H
+
+#include "ir/eval.h"
+
+/* A run of one function: values by id, symbols by number (INT64_MIN: not bound). */
+struct frame {
+    struct ir_ctx *cx;
+    struct arena *a;
+    struct k_tensor *val;
+    bool *has;
+    int64_t *symbols; /* may be NULL: nothing is bound, SizeOf cannot be computed */
+    int64_t n_symbols;
+};
+
+/* The nodes of a graph whose inputs are set; results into out. */
+NPUC_MUST_CHECK enum npuc_status frame_graph(struct frame *f, const struct graph *g, struct k_tensor *out);
+/* A body with its inputs: symbols that the body binds are forgotten afterwards. */
+NPUC_MUST_CHECK enum npuc_status frame_body(struct frame *f, const struct graph *g, const struct k_tensor *const *in,
+                                            struct k_tensor *out);
+NPUC_MUST_CHECK enum npuc_status eval_if(struct frame *f, const struct node *n, const struct k_tensor *const *in,
+                                         struct k_tensor *out);
+NPUC_MUST_CHECK enum npuc_status eval_loop(struct frame *f, const struct node *n, const struct k_tensor *const *in,
+                                           struct k_tensor *out);
+NPUC_MUST_CHECK enum npuc_status eval_scan(struct frame *f, const struct node *n, const struct k_tensor *const *in,
+                                           struct k_tensor *out);
+
+#endif
