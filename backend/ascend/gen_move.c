@@ -1,0 +1,399 @@
+/* Move generator: operators that only rearrange elements, as strided copies of vector regions.
+ *
+ * Each operator is a list of copies: an iteration space, a view of the source and a view of the destination. */
+#include "backend/ascend/gens.h"
+#include "backend/ascend/vregion.h"
+
+struct mover {
+    enum op op;
+    bool (*check)(struct ir_ctx *cx, const struct node *n, const char **reason);
+    enum npuc_status (*emit)(struct emit *e, struct node *n);
+};
+
+static struct expr_pool *pool_of(const struct emit *e)
+{
+    return &e->cx->exprs;
+}
+
+static bool is_one(struct ir_ctx *cx, expr d)
+{
+    int64_t v;
+    return expr_is_const(&cx->exprs, d, &v) && v == 1;
+}
+
+/* One copy over `rank` dims; strides of dst and src as given. */
+static enum npuc_status copy(struct emit *e, int rank, const expr *dims, const struct vr_view *dst, const struct vr_view *src,
+                             const char *label)
+{
+    struct vr *r = ARENA_NEW(e->arena, struct vr);
+    vr_init(r, e, rank, dims);
+    vr_output(r, vr_input(r, src), dst);
+    return vr_launch(r, "copy", label);
+}
+
+/* The storage of a value as a view over its own dimensions. */
+static void own_view(struct emit *e, struct value *v, struct vr_view *out)
+{
+    expr strides[IR_MAX_RANK];
+    bool ok = value_strides(e->cx, v, strides);
+    NPUC_ASSERT(ok);
+    *out = (struct vr_view){.tensor = emit_tensor(e, v), .dtype = v->type->dtype, .offset = expr_const(pool_of(e), 0)};
+    for (int i = 0; i < v->type->rank; i++)
+        out->stride[i] = is_one(e->cx, v->type->dims[i]) ? expr_const(pool_of(e), 0) : strides[i];
+    if (v->type->rank == 0)
+        out->stride[0] = expr_const(pool_of(e), 0);
+}
+
+static const char *label_of(const struct node *n)
+{
+    return op_table[n->op]->name;
+}
+
+/* ---- Transpose ---- */
+
+static enum npuc_status emit_transpose(struct emit *e, struct node *n)
+{
+    struct vr_view src, dst, moved;
+    const struct attr *perm = node_attr(n, "perm");
+    const struct type *t = n->out[0].type;
+    own_view(e, node_in(n, 0), &src);
+    own_view(e, &n->out[0], &dst);
+    moved = src;
+    for (int i = 0; i < t->rank; i++)
+        moved.stride[i] = src.stride[perm ? perm->v.ints[i] : t->rank - 1 - i];
+    return copy(e, t->rank, t->dims, &dst, &moved, label_of(n));
+}
+
+/* ---- Expand ---- */
+
+static enum npuc_status emit_expand(struct emit *e, struct node *n)
+{
+    struct vr *r = ARENA_NEW(e->arena, struct vr);
+    struct vr_view src, dst;
+    const struct type *t = n->out[0].type;
+    vr_init(r, e, t->rank, t->dims);
+    if (!vr_view_of(r, node_in(n, 0), &src))
+        return node_error(e->cx, n, D_UNSUPPORTED, "input has a blocked layout");
+    own_view(e, &n->out[0], &dst);
+    vr_output(r, vr_input(r, &src), &dst);
+    return vr_launch(r, "copy", label_of(n));
+}
+
+/* A broadcast dimension must be one by type: a size that may turn out to be one at run time cannot be told apart here. */
+static bool check_expand(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    const struct type *from = node_in(n, 0)->type, *to = n->out[0].type;
+    for (int i = 0; i < from->rank; i++) {
+        expr a = from->dims[i], b = to->dims[to->rank - from->rank + i];
+        if (a != b && !is_one(cx, a)) {
+            *reason = "it is not known before run time which dimensions are repeated";
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- Slice ---- */
+
+struct slice {
+    expr start[IR_MAX_RANK];
+    int64_t step[IR_MAX_RANK];
+};
+
+/* First index on an axis: negative counts from the end, then clamped as ONNX says. */
+static expr slice_start(struct expr_pool *x, expr start, expr dim, int64_t step)
+{
+    expr zero = expr_const(x, 0), top = step > 0 ? dim : expr_sub(x, dim, expr_const(x, 1));
+    struct expr_range range = expr_range_of(x, start);
+    expr from = start;
+    if (range.max < 0)
+        from = expr_max(x, zero, expr_add(x, start, dim));
+    else if (range.min < 0)
+        from = expr_select(x, expr_cmp(x, EXPR_LT, start, zero), expr_max(x, zero, expr_add(x, start, dim)), start);
+    return expr_min(x, from, top);
+}
+
+static bool slice_of(struct ir_ctx *cx, const struct node *n, struct slice *s)
+{
+    struct expr_pool *x = &cx->exprs;
+    const struct type *t = node_in(n, 0)->type;
+    struct value *starts = node_in(n, 1), *axes = node_in(n, 3), *steps = node_in(n, 4);
+    int64_t count = value_n_elems(cx, starts);
+    for (int i = 0; i < t->rank; i++) {
+        s->start[i] = expr_const(x, 0);
+        s->step[i] = 1;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int64_t axis = i;
+        if (axes && !expr_is_const(x, value_elem(cx, axes, i), &axis))
+            return false;
+        axis += axis < 0 ? t->rank : 0;
+        if (axis < 0 || axis >= t->rank)
+            return false;
+        if (steps && !expr_is_const(x, value_elem(cx, steps, i), &s->step[axis]))
+            return false;
+        expr start = value_elem(cx, starts, i);
+        if (start == EXPR_INVALID || s->step[axis] == 0)
+            return false;
+        s->start[axis] = slice_start(x, start, t->dims[axis], s->step[axis]);
+    }
+    return count >= 0;
+}
+
+static bool check_slice(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    struct slice s;
+    *reason = "starts, axes or steps are not known before run time";
+    return slice_of(cx, n, &s);
+}
+
+static enum npuc_status emit_slice(struct emit *e, struct node *n)
+{
+    struct expr_pool *x = pool_of(e);
+    struct vr_view src, dst;
+    struct slice s;
+    const struct type *t = n->out[0].type;
+    if (!slice_of(e->cx, n, &s))
+        return node_error(e->cx, n, D_UNSUPPORTED, "starts, axes or steps are not known before run time");
+    own_view(e, node_in(n, 0), &src);
+    own_view(e, &n->out[0], &dst);
+    for (int i = 0; i < t->rank; i++) {
+        src.offset = expr_add(x, src.offset, expr_mul(x, s.start[i], src.stride[i]));
+        src.stride[i] = expr_mul_const(x, src.stride[i], s.step[i]);
+    }
+    return copy(e, t->rank, t->dims, &dst, &src, label_of(n));
+}
+
+/* ---- Concat and Split: part k of `whole` along an axis ---- */
+
+static int axis_of(const struct node *n, int rank)
+{
+    int64_t axis = node_attr_int(n, "axis", 0);
+    return (int)(axis < 0 ? axis + rank : axis);
+}
+
+static enum npuc_status emit_concat(struct emit *e, struct node *n)
+{
+    struct expr_pool *x = pool_of(e);
+    struct vr_view dst, src;
+    int axis = axis_of(n, n->out[0].type->rank);
+    own_view(e, &n->out[0], &dst);
+    for (int i = 0; i < n->n_in; i++) {
+        struct value *v = node_in(n, i);
+        own_view(e, v, &src);
+        enum npuc_status s = copy(e, v->type->rank, v->type->dims, &dst, &src, label_of(n));
+        if (s != NPUC_OK)
+            return s;
+        dst.offset = expr_add(x, dst.offset, expr_mul(x, v->type->dims[axis], dst.stride[axis]));
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status emit_split(struct emit *e, struct node *n)
+{
+    struct expr_pool *x = pool_of(e);
+    struct vr_view dst, src;
+    int axis = axis_of(n, node_in(n, 0)->type->rank);
+    own_view(e, node_in(n, 0), &src);
+    for (int i = 0; i < n->n_out; i++) {
+        struct value *v = node_out(n, i);
+        own_view(e, v, &dst);
+        enum npuc_status s = copy(e, v->type->rank, v->type->dims, &dst, &src, label_of(n));
+        if (s != NPUC_OK)
+            return s;
+        src.offset = expr_add(x, src.offset, expr_mul(x, v->type->dims[axis], src.stride[axis]));
+    }
+    return NPUC_OK;
+}
+
+/* ---- Tile: every axis becomes (repeat, size) ---- */
+
+static bool check_tile(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    int rank = node_in(n, 0)->type->rank;
+    *reason = "repeats are not known before run time, or the rank is above 8";
+    for (int i = 0; i < rank; i++)
+        if (value_elem(cx, node_in(n, 1), i) == EXPR_INVALID)
+            return false;
+    return rank <= IR_MAX_RANK / 2;
+}
+
+static enum npuc_status emit_tile(struct emit *e, struct node *n)
+{
+    struct expr_pool *x = pool_of(e);
+    struct vr_view src, dst, s2, d2;
+    const struct type *t = node_in(n, 0)->type;
+    expr dims[IR_MAX_RANK];
+    own_view(e, node_in(n, 0), &src);
+    own_view(e, &n->out[0], &dst);
+    s2 = src;
+    d2 = dst;
+    for (int i = 0; i < t->rank; i++) {
+        dims[2 * i] = value_elem(e->cx, node_in(n, 1), i);
+        dims[2 * i + 1] = t->dims[i];
+        s2.stride[2 * i] = expr_const(x, 0);
+        s2.stride[2 * i + 1] = src.stride[i];
+        d2.stride[2 * i] = expr_mul(x, dst.stride[i], t->dims[i]);
+        d2.stride[2 * i + 1] = dst.stride[i];
+    }
+    return copy(e, 2 * t->rank, dims, &d2, &s2, label_of(n));
+}
+
+/* ---- fills ---- */
+
+static enum npuc_status fill(struct emit *e, struct value *v, float with, const char *label)
+{
+    struct vr *r = ARENA_NEW(e->arena, struct vr);
+    struct vr_view dst;
+    own_view(e, v, &dst);
+    vr_init(r, e, v->type->rank, v->type->dims);
+    vr_output(r, vr_imm(r, v->type->dtype, with), &dst);
+    return vr_launch(r, "fill", label);
+}
+
+/* The fill value of ConstantOfShape or Pad: 0 when not given; false when a float immediate cannot hold it. */
+static bool fill_value(const struct node *n, float *out)
+{
+    double v = 0;
+    const struct attr *a = n->op == OP_ConstantOfShape ? node_attr(n, "value") : NULL;
+    *out = 0;
+    if (a) {
+        const struct blob *b = a->v.t.blob;
+        uint64_t bits = 0;
+        for (int64_t i = 0; b->data && i < b->size && i < 8; i++)
+            bits |= (uint64_t)((const uint8_t *)b->data)[i] << (8 * i);
+        if (bits == 0)
+            return b->data != NULL;
+        if (a->v.t.type->dtype == DT_F32) {
+            union { uint32_t u; float f; } as = {.u = (uint32_t)bits};
+            *out = as.f;
+            return true;
+        }
+        v = (double)(int64_t)bits;
+        *out = (float)v;
+        return dtype_is_integer(a->v.t.type->dtype) && bits < (1u << 24);
+    }
+    if (n->op == OP_Pad && node_in(n, 2) && !value_const_f64(node_in(n, 2), 0, &v))
+        return false;
+    *out = (float)v;
+    return (double)*out == v || v != v;
+}
+
+static bool check_fill(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    float v;
+    (void)cx;
+    *reason = "the fill value is not known before run time or needs more than 24 bits";
+    return fill_value(n, &v);
+}
+
+static enum npuc_status emit_fill(struct emit *e, struct node *n)
+{
+    float v;
+    if (!fill_value(n, &v))
+        return node_error(e->cx, n, D_UNSUPPORTED, "the fill value is not known before run time");
+    return fill(e, &n->out[0], v, label_of(n));
+}
+
+/* ---- Pad with a constant: fill, then copy the inside ---- */
+
+static bool pads_of(struct ir_ctx *cx, const struct node *n, int64_t lo[IR_MAX_RANK])
+{
+    const struct type *t = node_in(n, 0)->type;
+    struct value *axes = node_in(n, 3);
+    int64_t count = value_n_elems(cx, node_in(n, 1)) / 2;
+    for (int i = 0; i < t->rank; i++)
+        lo[i] = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t axis = i, a, b;
+        if (axes && !expr_is_const(&cx->exprs, value_elem(cx, axes, i), &axis))
+            return false;
+        axis += axis < 0 ? t->rank : 0;
+        if (axis < 0 || axis >= t->rank || !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, 1), i), &a) ||
+            !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, 1), i + count), &b) || a < 0 || b < 0)
+            return false;
+        lo[axis] = a;
+    }
+    return count > 0;
+}
+
+static bool check_pad(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    int64_t lo[IR_MAX_RANK];
+    *reason = "only constant padding by amounts known at compile time runs on the NPU";
+    return node_attr_str(n, "mode", 0) == str_internz(&cx->strings, "constant") && pads_of(cx, n, lo) && check_fill(cx, n, reason);
+}
+
+static enum npuc_status emit_pad(struct emit *e, struct node *n)
+{
+    struct expr_pool *x = pool_of(e);
+    struct vr_view src, dst;
+    int64_t lo[IR_MAX_RANK];
+    const struct type *t = node_in(n, 0)->type;
+    enum npuc_status s = emit_fill(e, n);
+    if (s != NPUC_OK || !pads_of(e->cx, n, lo))
+        return s;
+    own_view(e, node_in(n, 0), &src);
+    own_view(e, &n->out[0], &dst);
+    for (int i = 0; i < t->rank; i++)
+        dst.offset = expr_add(x, dst.offset, expr_mul_const(x, dst.stride[i], lo[i]));
+    return copy(e, t->rank, t->dims, &dst, &src, label_of(n));
+}
+
+/* ---- CacheAppend: the new rows go behind the valid ones, in place ---- */
+
+static enum npuc_status emit_cache_append(struct emit *e, struct node *n)
+{
+    struct expr_pool *x = pool_of(e);
+    struct vr_view src, dst;
+    struct value *past = node_in(n, 0), *update = node_in(n, 1);
+    int axis = axis_of(n, past->type->rank);
+    own_view(e, update, &src);
+    own_view(e, &n->out[0], &dst);
+    dst.offset = expr_mul(x, past->type->dims[axis], dst.stride[axis]);
+    return copy(e, update->type->rank, update->type->dims, &dst, &src, "CacheAppend");
+}
+
+static const struct mover movers[] = {
+    {OP_Transpose, NULL, emit_transpose}, {OP_Expand, check_expand, emit_expand}, {OP_Slice, check_slice, emit_slice},
+    {OP_Concat, NULL, emit_concat},       {OP_Split, NULL, emit_split},           {OP_Tile, check_tile, emit_tile},
+    {OP_Pad, check_pad, emit_pad},        {OP_ConstantOfShape, check_fill, emit_fill},
+    {OP_CacheAppend, NULL, emit_cache_append},
+};
+
+static const struct mover *find_mover(const struct node *n)
+{
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(movers); i++)
+        if (movers[i].op == (enum op)n->op)
+            return &movers[i];
+    return NULL;
+}
+
+static bool plain(struct ir_ctx *cx, const struct value *v, const char **reason)
+{
+    expr strides[IR_MAX_RANK];
+    *reason = "elements of less than a byte, strings and blocked layouts are not moved by the DMA";
+    return v->type->kind == TYPE_TENSOR && v->type->rank >= 0 && dtype_table[v->type->dtype].bits >= 8 &&
+           dtype_table[v->type->dtype].bits <= 64 && value_strides(cx, v, strides);
+}
+
+bool gen_move_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    const struct mover *mv = find_mover(n);
+    (void)m;
+    if (!mv)
+        return false;
+    int data_inputs = n->op == OP_Concat ? n->n_in : n->op == OP_CacheAppend ? 2 : n->op == OP_ConstantOfShape ? 0 : 1;
+    for (int i = 0; i < data_inputs; i++)
+        if (!plain(cx, node_in(n, i), reason))
+            return false;
+    for (int i = 0; i < n->n_out; i++)
+        if (!node_out(n, i) || !plain(cx, node_out(n, i), reason))
+            return false;
+    return !mv->check || mv->check(cx, n, reason);
+}
+
+enum npuc_status gen_move_emit(struct emit *e, struct node *n)
+{
+    return find_mover(n)->emit(e, n);
+}
