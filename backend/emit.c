@@ -1,0 +1,268 @@
+/* Plan emission: the module's main function, node by node in order, becomes tensors and steps.
+ *
+ * Views cost nothing: their result is an alias. Integer tensors whose elements are known expressions become sizes. Other nodes go to
+ * the first generator that takes them, or to the host with the reason. A graph result that is computed by a node is written in
+ * place; one that is an input, a constant or a second name of another result is copied. */
+#include "backend/emit_priv.h"
+
+/* ---- nodes ------------------------------------------------------------------------------------------------ */
+
+static bool is_view(const struct node *n)
+{
+    return op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity;
+}
+
+/* Can the node's result be the bytes of its input? */
+static bool view_of_input(const struct emitter *em, const struct node *n)
+{
+    const struct value *x = node_in(n, 0), *y = node_out(n, 0);
+    return is_view(n) && x && y && x->type->kind == TYPE_TENSOR && x->type->layout.kind == LAYOUT_ND &&
+           y->type->layout.kind == LAYOUT_ND && type_is_bound(em, y->type);
+}
+
+static enum npuc_status emit_view(struct emitter *em, struct node *n)
+{
+    struct emit *e = &em->e;
+    struct value *y = node_out(n, 0);
+    const int32_t x = emit_tensor(e, node_in(n, 0));
+    if (e->tensor_of[y->id] < 0)
+        e->tensor_of[y->id] = tensor_alias(e, x, y->type, emit_sym(e, y->name));
+    else if (e->plan->tensors.data[e->tensor_of[y->id]].kind == PT_OUTPUT && e->plan->tensors.data[x].base != e->tensor_of[y->id])
+        return emit_copy(e, tensor_alias(e, x, y->type, emit_sym(e, y->name)), e->tensor_of[y->id],
+                         "the result is another view of an input or result");
+    return NPUC_OK;
+}
+
+static bool has_known_elems(const struct emitter *em, const struct node *n)
+{
+    const struct value *y = n->n_out == 1 ? node_out(n, 0) : NULL;
+    if (!y || !y->elems || y->n_elems <= 0 || y->type->kind != TYPE_TENSOR || !dtype_is_integer(y->type->dtype))
+        return false;
+    for (int64_t i = 0; i < y->n_elems; i++)
+        if (!expr_is_bound(em, y->elems[i]))
+            return false;
+    return true;
+}
+
+static bool outputs_are_bound(const struct emitter *em, const struct node *n)
+{
+    for (int i = 0; i < n->n_out; i++)
+        if (node_out(n, i) && !type_is_bound(em, node_out(n, i)->type))
+            return false;
+    return true;
+}
+
+static const struct gen *find_gen(struct emit *e, const struct node *n, const char **reason)
+{
+    for (const struct gen *g = backend_gens(e->m); g->name; g++) {
+        const char *why = NULL;
+        if (g->match(e->m, e->cx, n, &why))
+            return g;
+        if (why)
+            *reason = why;
+    }
+    return NULL;
+}
+
+static enum npuc_status emit_region(struct emitter *em, struct node *n);
+
+static enum npuc_status emit_work(struct emitter *em, struct node *n)
+{
+    struct emit *e = &em->e;
+    const char *reason = "no kernel for this operator";
+    if (n->place != PLACE_HOST && outputs_are_bound(em, n)) {
+        const struct gen *g = find_gen(e, n, &reason);
+        if (g)
+            return g->emit(e, n);
+    }
+    if (n->op == OP_Fused)
+        return emit_region(em, n);
+    if (op_table[n->op]->cls == CLS_CONTROL)
+        return node_error(e->cx, n, D_UNSUPPORTED_OP, "control flow that depends on data (%s) is not supported", op_table[n->op]->name);
+    if (!n->reason)
+        n->reason = str_internz(&e->cx->strings, outputs_are_bound(em, n) ? reason : "the result's size depends on data");
+    return emit_host(e, n);
+}
+
+static enum npuc_status emit_node(struct emitter *em, struct node *n)
+{
+    if (n->op == OP_Constant || op_has((enum op)n->op, T_TERMINATOR))
+        return NPUC_OK;
+    em->e.node = n;
+    if (view_of_input(em, n))
+        return emit_view(em, n);
+    if (has_known_elems(em, n))
+        return emit_sizes(&em->e, n);
+    if (n->op == OP_CacheAppend) {
+        const enum npuc_status st = cache_append(em, n);
+        if (st != NPUC_OK)
+            return st;
+    }
+    return emit_work(em, n);
+}
+
+/* A Fused node that no generator takes: its nodes one by one, on the tensors of its operands and results. */
+static enum npuc_status emit_region(struct emitter *em, struct node *n)
+{
+    struct emit *e = &em->e;
+    struct graph *g = node_region(n, 0);
+    for (int32_t i = 0; i < g->n_inputs; i++)
+        e->tensor_of[g->inputs[i]->id] = emit_tensor(e, node_in(n, i));
+    const struct node *yield = graph_yield(g);
+    for (int i = 0; i < yield->n_in; i++) {
+        const struct value *inner = node_in(yield, i);
+        struct value *outer = node_out(n, i);
+        if (outer && inner->def && inner->graph == g && e->tensor_of[inner->id] < 0)
+            e->tensor_of[inner->id] = emit_tensor(e, outer);
+    }
+    for_each_node(x, g) {
+        const enum npuc_status st = emit_node(em, x);
+        if (st != NPUC_OK)
+            return st;
+    }
+    e->node = n;
+    for (int i = 0; i < yield->n_in; i++) { /* results that are operands, or given twice */
+        const int32_t from = emit_tensor(e, node_in(yield, i)), to = node_out(n, i) ? emit_tensor(e, node_out(n, i)) : -1;
+        const enum npuc_status st = to >= 0 && to != from ? emit_copy(e, from, to, "result of a fused region given twice") : NPUC_OK;
+        if (st != NPUC_OK)
+            return st;
+    }
+    return NPUC_OK;
+}
+
+/* ---- inputs and outputs ----------------------------------------------------------------------------------- */
+
+static enum npuc_status emit_inputs(struct emitter *em)
+{
+    struct emit *e = &em->e;
+    const struct graph *g = em->graph;
+    int32_t *inputs = ARENA_ARRAY(&e->plan->arena, int32_t, g->n_inputs);
+    uint8_t *optional = ARENA_ARRAY(&e->plan->arena, uint8_t, g->n_inputs);
+    for (int32_t i = 0; i < g->n_inputs; i++) {
+        struct value *v = g->inputs[i];
+        if (v->type->kind != TYPE_TENSOR || v->type->rank < 0)
+            return node_error(e->cx, NULL, D_UNSUPPORTED, "input '%s' is no tensor of known rank; give its shape with --shape",
+                              str_text(&e->cx->strings, v->name));
+        bind_type_symbols(em, v->type);
+        if (v->type->layout.kind == LAYOUT_CACHE) {
+            const enum npuc_status st = cache_input(em, v);
+            if (st != NPUC_OK)
+                return st;
+        } else {
+            e->tensor_of[v->id] = tensor_new(e, PT_INPUT, v->type, emit_sym(e, v->name));
+        }
+        inputs[i] = e->tensor_of[v->id];
+    }
+    em->entry->inputs = inputs;
+    em->entry->input_optional = optional;
+    em->entry->n_inputs = g->n_inputs;
+    return NPUC_OK;
+}
+
+/* The value whose bytes v shows: through views; NULL when those are an input's or a constant's. */
+static struct value *computed_value(struct value *v)
+{
+    while (v->def && is_view(v->def) && node_in(v->def, 0))
+        v = node_in(v->def, 0);
+    return v->def && v->def->op != OP_Constant && v->type->kind == TYPE_TENSOR && v->type->layout.kind == LAYOUT_ND ? v : NULL;
+}
+
+static void claim_output(struct emitter *em, struct value *v)
+{
+    struct emit *e = &em->e;
+    if (v->type->layout.kind == LAYOUT_CACHE || e->tensor_of[v->id] >= 0)
+        return;
+    struct value *w = computed_value(v);
+    const int32_t out = tensor_new(e, PT_OUTPUT, v->type, emit_sym(e, v->name));
+    e->tensor_of[v->id] = out;
+    if (w && w != v && e->tensor_of[w->id] < 0)
+        e->tensor_of[w->id] = tensor_alias(e, out, w->type, emit_sym(e, w->name));
+}
+
+/* The tensor that the entry returns for result v: its own, a cache view, or a copy of something that has another name. */
+static enum npuc_status finish_output(struct emitter *em, struct value *v)
+{
+    struct emit *e = &em->e;
+    const int32_t t = emit_tensor(e, v);
+    int32_t out = t;
+    bool taken = e->plan->tensors.data[t].kind != PT_OUTPUT && v->type->layout.kind != LAYOUT_CACHE;
+    for (int64_t i = 0; i < em->outputs.len; i++)
+        taken |= em->outputs.data[i] == t;
+    if (taken)
+        out = tensor_new(e, PT_OUTPUT, v->type, emit_sym(e, v->name));
+    vec_push(e->arena, &em->outputs, out);
+    return taken ? emit_copy(e, t, out, "the result is an input, a constant or another result") : NPUC_OK;
+}
+
+static enum npuc_status emit_graph(struct emitter *em)
+{
+    const struct node *yield = graph_yield(em->graph);
+    enum npuc_status st = emit_inputs(em);
+    for (int i = 0; i < yield->n_in && st == NPUC_OK; i++)
+        if (node_in(yield, i)->def && node_in(yield, i)->def->op != OP_Constant)
+            claim_output(em, node_in(yield, i));
+    for_each_node(n, em->graph) {
+        if (st != NPUC_OK)
+            return st;
+        st = emit_node(em, n);
+    }
+    em->e.node = NULL;
+    for (int i = 0; i < yield->n_in && st == NPUC_OK; i++)
+        st = finish_output(em, node_in(yield, i));
+    return st;
+}
+
+/* ---- entry ------------------------------------------------------------------------------------------------ */
+
+static void emit_target(struct emit *e)
+{
+    struct plan *p = e->plan;
+    const struct target *t = e->m->target;
+    p->target_name = str_internz(&p->strings, t->id);
+    p->model_name = emit_sym(e, e->module->name);
+    for (int k = 0; k < TK_COUNT; k++) {
+        if (!t->value[k].set)
+            continue;
+        const struct plan_pair pair = {str_internz(&p->strings, target_keys[k].name),
+                                       str_internz(&p->strings, target_value_text(t, (enum target_key)k, &e->cx->scratch))};
+        vec_push(&p->arena, &p->target, pair);
+    }
+}
+
+static struct emitter *emitter_new(struct ir_ctx *cx, struct module *mod, const struct machine *m, struct plan *out)
+{
+    struct emitter *em = ARENA_NEW(&mod->arena, struct emitter);
+    struct emit *e = &em->e;
+    *e = (struct emit){.cx = cx, .module = mod, .m = m, .plan = out, .arena = &mod->arena};
+    em->graph = mod->funcs.data[0];
+    map_init(&e->kernels, e->arena);
+    map_init(&em->exprs, e->arena);
+    map_init(&em->sources, e->arena);
+    map_init(&em->cache_of, e->arena);
+    e->tensor_of = ARENA_ARRAY(e->arena, int32_t, mod->n_values);
+    for (uint32_t i = 0; i < mod->n_values; i++)
+        e->tensor_of[i] = -1;
+    return em;
+}
+
+enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struct machine *m, const struct backend_options *o,
+                              struct plan *out, struct plan_weight_source *weights)
+{
+    struct emitter *em = emitter_new(cx, mod, m, out);
+    struct plan_entry entry = {.name = str_internz(&out->strings, "main")};
+    em->entry = &entry;
+    em->e.tiling = o ? o->tiling : NULL;
+    emit_target(&em->e);
+    const enum npuc_status st = emit_graph(em);
+    if (st != NPUC_OK)
+        return st;
+    entry.n_steps = (int32_t)out->steps.len;
+    entry.n_outputs = (int32_t)em->outputs.len;
+    entry.outputs = arena_copy(&out->arena, em->outputs.data, em->outputs.len * (int64_t)sizeof(int32_t));
+    entry.n_caches = (int32_t)em->caches.len;
+    entry.caches = arena_copy(&out->arena, em->caches.data, em->caches.len * (int64_t)sizeof(struct plan_cache));
+    vec_push(&out->arena, &out->entries, entry);
+    plan_lifetimes(out);
+    *weights = (struct plan_weight_source){.put = weight_put, .user = &em->e};
+    return NPUC_OK;
+}

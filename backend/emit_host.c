@@ -1,0 +1,166 @@
+/* Steps that run on the host: operator kernels with their attributes, sizes from symbols, copies. */
+#include "backend/emit_priv.h"
+
+/* ---- attributes ------------------------------------------------------------------------------------------- */
+
+static const sym *copy_syms(struct emit *e, const sym *s, int64_t n)
+{
+    sym *out = ARENA_ARRAY(&e->plan->arena, sym, n);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = emit_sym(e, s[i]);
+    return out;
+}
+
+/* A tensor attribute becomes a weight of its own, found again by its bytes. */
+static int32_t tensor_attr(struct emit *e, const struct attr *a)
+{
+    struct value v = {.type = a->v.t.type};
+    struct attr payload = *a;
+    struct node def = {.op = OP_Constant, .n_out = 1, .attrs = &payload, .out = &v};
+    v.def = &def;
+    return emit_weight(e, &v, WF_COPY, v.type->dtype, false);
+}
+
+static bool copy_attr(struct emit *e, const char *name, const struct attr *a, struct plan_attr *out)
+{
+    struct arena *mem = &e->plan->arena;
+    *out = (struct plan_attr){.name = str_internz(&e->plan->strings, name), .kind = (uint8_t)a->kind, .len = a->len};
+    switch (a->kind) {
+    case ATTR_INT: out->v.i = a->v.i; return true;
+    case ATTR_FLOAT: out->v.f = a->v.f; return true;
+    case ATTR_STRING: out->v.s = emit_sym(e, a->v.s); return true;
+    case ATTR_INTS: out->v.ints = arena_copy(mem, a->v.ints, a->len * (int64_t)sizeof(int64_t)); return true;
+    case ATTR_FLOATS: out->v.floats = arena_copy(mem, a->v.floats, a->len * (int64_t)sizeof(float)); return true;
+    case ATTR_STRINGS: out->v.strings = copy_syms(e, a->v.strings, a->len); return true;
+    case ATTR_TENSOR: out->v.tensor = tensor_attr(e, a); return true;
+    case ATTR_NONE: case ATTR_GRAPH: case ATTR_TYPE: break;
+    }
+    return false;
+}
+
+static const uint8_t attr_kind_of[] = {
+    [ATTR_INT] = 0,  [ATTR_FLOAT] = 1,  [ATTR_STRING] = 2, [ATTR_INTS] = 3,
+    [ATTR_FLOATS] = 4, [ATTR_STRINGS] = 5, [ATTR_TENSOR] = 6, /* as enum k_attr_kind: plan_attr mirrors it */
+};
+
+static const struct plan_attr *copy_attrs(struct emit *e, const struct node *n, int32_t *count)
+{
+    const struct op_def *d = op_table[n->op];
+    struct plan_attr *out = ARENA_ARRAY(&e->plan->arena, struct plan_attr, d->n_attrs);
+    *count = 0;
+    for (int i = 0; i < d->n_attrs; i++)
+        if (copy_attr(e, d->attrs[i].name, &n->attrs[i], &out[*count])) {
+            out[*count].kind = attr_kind_of[n->attrs[i].kind];
+            ++*count;
+        }
+    return out;
+}
+
+/* ---- tensors and data-dependent sizes --------------------------------------------------------------------- */
+
+static const int32_t *step_tensors(struct emit *e, const struct node *n, int32_t *n_in, int32_t *n_out)
+{
+    int32_t *t = ARENA_ARRAY(&e->plan->arena, int32_t, (int64_t)n->n_in + n->n_out + 1);
+    *n_in = n->n_in;
+    *n_out = n->n_out;
+    while (*n_out > 0 && !node_out(n, *n_out - 1))
+        --*n_out;
+    for (int i = 0; i < *n_in; i++)
+        t[i] = emit_tensor(e, node_in(n, i));
+    for (int i = 0; i < *n_out; i++)
+        t[*n_in + i] = emit_tensor(e, node_out(n, i));
+    return t;
+}
+
+struct binds {
+    VEC(int32_t) v; /* triples: output, axis, symbol of the plan */
+};
+
+/* Symbols first seen in this output get their value from the result. */
+static enum npuc_status bind_output(struct emitter *em, const struct node *n, int32_t output, struct binds *b)
+{
+    struct emit *e = &em->e;
+    const struct type *t = node_out(n, output)->type;
+    if (t->kind != TYPE_TENSOR || t->rank < 0)
+        return node_error(e->cx, n, D_UNSUPPORTED, "output %d has no tensor type of known rank; a plan needs one", output);
+    for (int i = 0; i < t->rank; i++) {
+        if (expr_is_bound(em, t->dims[i]))
+            continue;
+        const expr dim = emit_expr(e, t->dims[i]);
+        const struct expr_node *x = &e->plan->exprs.nodes.data[dim];
+        if (x->op != EXPR_SYM)
+            return node_error(e->cx, n, D_UNSUPPORTED, "size %d of output %d, %s, cannot be known before it is computed", i,
+                              output, expr_text(&e->plan->exprs, dim, &e->cx->scratch));
+        vec_push(e->arena, &b->v, output);
+        vec_push(e->arena, &b->v, i);
+        vec_push(e->arena, &b->v, (int32_t)x->value);
+        const struct type one = {.kind = TYPE_TENSOR, .rank = 1, .dims = &t->dims[i]};
+        bind_type_symbols(em, &one);
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status bind_outputs(struct emitter *em, const struct node *n, struct binds *b)
+{
+    for (int i = 0; i < n->n_out; i++) {
+        const enum npuc_status st = node_out(n, i) ? bind_output(em, n, i, b) : NPUC_OK;
+        if (st != NPUC_OK)
+            return st;
+    }
+    return NPUC_OK;
+}
+
+enum npuc_status emit_host(struct emit *e, struct node *n)
+{
+    struct emitter *em = emitter_of(e);
+    const struct op_def *d = op_table[n->op];
+    if (d->kernel && d->kernel[0] == 0)
+        return node_error(e->cx, n, D_UNSUPPORTED_OP, "operator %s can run neither on the NPU nor on the host", d->name);
+    struct binds binds = {0};
+    const enum npuc_status st = bind_outputs(em, n, &binds);
+    if (st != NPUC_OK)
+        return st;
+    struct plan_step s = {0};
+    s.tensors = step_tensors(e, n, &s.n_in, &s.n_out);
+    s.attrs = copy_attrs(e, n, &s.n_attrs);
+    struct plan_step *step = step_new(e, PS_HOST, n);
+    step->op = str_internz(&e->plan->strings, d->kernel ? d->kernel : d->name);
+    step->tensors = s.tensors;
+    step->n_in = s.n_in;
+    step->n_out = s.n_out;
+    step->attrs = s.attrs;
+    step->n_attrs = s.n_attrs;
+    step->n_binds = (int32_t)binds.v.len / 3;
+    step->binds = arena_copy(&e->plan->arena, binds.v.data, binds.v.len * (int64_t)sizeof(int32_t));
+    step->reason = emit_sym(e, n->reason);
+    return NPUC_OK;
+}
+
+enum npuc_status emit_sizes(struct emit *e, struct node *n)
+{
+    struct value *out = node_out(n, 0);
+    int32_t *t = ARENA_NEW(&e->plan->arena, int32_t);
+    expr *params = ARENA_ARRAY(&e->plan->arena, expr, out->n_elems);
+    *t = emit_tensor(e, out);
+    for (int64_t i = 0; i < out->n_elems; i++)
+        params[i] = emit_expr(e, out->elems[i]);
+    struct plan_step *step = step_new(e, PS_SIZES, n);
+    step->op = str_internz(&e->plan->strings, op_table[n->op]->name);
+    step->tensors = t;
+    step->n_out = 1;
+    step->params = params;
+    step->n_params = (int32_t)out->n_elems;
+    return NPUC_OK;
+}
+
+enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const char *reason)
+{
+    const int32_t pair[2] = {from, to};
+    struct plan_step *step = step_new(e, PS_HOST, e->node);
+    step->op = str_internz(&e->plan->strings, "Identity");
+    step->tensors = arena_copy(&e->plan->arena, pair, sizeof pair);
+    step->n_in = 1;
+    step->n_out = 1;
+    step->reason = str_internz(&e->plan->strings, reason);
+    return NPUC_OK;
+}

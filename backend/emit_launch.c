@@ -1,0 +1,85 @@
+/* Steps: launches of tile kernels, and where they come from. */
+#include "backend/emit_priv.h"
+
+static const char *vendor_name(struct emit *e, const struct node *n)
+{
+    const sym kind = n->op == OP_Fused ? node_attr_str(n, "kind", 0) : 0;
+    return kind ? str_text(&e->cx->strings, kind) : NULL;
+}
+
+static int32_t source_of(struct emit *e, const struct node *n)
+{
+    struct emitter *em = emitter_of(e);
+    struct plan *p = e->plan;
+    if (!n || !n->loc || n->loc->n == 0)
+        return -1;
+    const uint64_t key = (uint64_t)(uintptr_t)n->loc ^ (uint64_t)n->op << 48;
+    const uint64_t *known = map_find(&em->sources, key);
+    if (known)
+        return (int32_t)*known;
+    sym *nodes = ARENA_ARRAY(&p->arena, sym, n->loc->n);
+    for (int32_t i = 0; i < n->loc->n; i++)
+        nodes[i] = emit_sym(e, n->loc->names[i]);
+    const char *fused = vendor_name(e, n);
+    const struct plan_source s = {.label = nodes[0], .n = n->loc->n, .nodes = nodes,
+                                  .fused_as = fused ? str_internz(&p->strings, fused) : 0};
+    vec_push(&p->arena, &p->sources, s);
+    map_put(&em->sources, key, (uint64_t)(p->sources.len - 1));
+    return (int32_t)p->sources.len - 1;
+}
+
+struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struct node *n)
+{
+    const struct plan_step s = {.kind = (uint8_t)kind, .kernel = -1, .source = source_of(e, n),
+                                .guard = emit_expr(e, e->guard)};
+    vec_push(&e->plan->arena, &e->plan->steps, s);
+    return &e->plan->steps.data[e->plan->steps.len - 1];
+}
+
+/* The number of a kernel with this content, adding it when there is none yet. */
+static int32_t kernel_number(struct emit *e, struct tile_kernel *k)
+{
+    const uint64_t hash = tile_kernel_hash(k);
+    const uint64_t *known = map_find(&e->kernels, hash);
+    if (known)
+        return (int32_t)*known;
+    vec_push(&e->plan->arena, &e->plan->kernels, k);
+    map_put(&e->kernels, hash, (uint64_t)(e->plan->kernels.len - 1));
+    return (int32_t)e->plan->kernels.len - 1;
+}
+
+enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_t *tensors, const expr *params, expr work,
+                             const char *label)
+{
+    const enum npuc_status st = schedule_kernel(e->cx, e->m, k);
+    if (st != NPUC_OK) {
+        diag_note(e->cx->diag, "while generating code for node %s", node_text(e->cx, e->node));
+        return st;
+    }
+    const int32_t n_tensors = (int32_t)k->tensors.len, n_params = k->n_params;
+    const int32_t number = kernel_number(e, k);
+    struct plan_step *s = step_new(e, PS_LAUNCH, e->node);
+    s->kernel = number;
+    s->op = str_internz(&e->plan->strings, label);
+    s->n_in = n_tensors;
+    s->tensors = arena_copy(&e->plan->arena, tensors, n_tensors * (int64_t)sizeof *tensors);
+    s->n_params = n_params;
+    s->params = arena_copy(&e->plan->arena, params, n_params * (int64_t)sizeof *params);
+    s->work = work;
+    return NPUC_OK;
+}
+
+expr kparam(struct kparams *p, const char *name, expr ir)
+{
+    const struct expr_pool *pool = &p->e->cx->exprs;
+    int64_t value = 0;
+    if (expr_is_const(pool, ir, &value))
+        return expr_const(&p->k->exprs, value);
+    const expr bound = emit_expr(p->e, ir);
+    for (int32_t i = 0; i < p->n; i++)
+        if (p->bound[i] == bound)
+            return expr_sym(&p->k->exprs, i);
+    NPUC_ASSERT(p->n < NPUC_ARRAY_LEN(p->bound));
+    p->bound[p->n++] = bound;
+    return tile_param(p->k, name, expr_range_of(pool, ir));
+}

@@ -1,0 +1,51 @@
+/* Within plan emission: the state generators need not see. */
+#ifndef BACKEND_EMIT_PRIV_H
+#define BACKEND_EMIT_PRIV_H
+
+#include "backend/backend.h"
+
+struct emitter {
+    struct emit e;             /* first: generators hold a pointer to it */
+    const struct graph *graph; /* the function being emitted */
+    struct map exprs;          /* ir expression -> plan expression */
+    struct map sources;        /* address of a struct loc -> index into plan->sources */
+    struct map cache_of;       /* value id of a cache state -> its PT_CACHE tensor */
+    VEC(bool) bound;           /* ir symbol number -> its value is known when the next step runs */
+    struct plan_entry *entry;
+    VEC(int32_t) outputs;      /* tensors of the entry's outputs */
+    VEC(struct plan_cache) caches;
+};
+static inline struct emitter *emitter_of(struct emit *e)
+{
+    return (struct emitter *)(void *)e;
+}
+
+/* emit_tensor.c */
+sym emit_sym(struct emit *e, sym ir);                        /* interned in the plan's strings */
+int32_t tensor_new(struct emit *e, enum plan_tensor_kind kind, const struct type *t, sym name);
+int32_t tensor_alias(struct emit *e, int32_t of, const struct type *t, sym name); /* same bytes, type t */
+void bind_type_symbols(struct emitter *em, const struct type *t);
+bool expr_is_bound(const struct emitter *em, expr ir);
+bool type_is_bound(const struct emitter *em, const struct type *t);
+
+/* emit_launch.c */
+struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struct node *n);
+
+/* emit_host.c */
+enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const char *reason); /* host Identity */
+enum npuc_status emit_sizes(struct emit *e, struct node *n);
+
+/* emit_cache.c */
+enum npuc_status cache_input(struct emitter *em, struct value *v);
+enum npuc_status cache_append(struct emitter *em, struct node *n);
+
+/* weights.c */
+enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w);
+
+/* lifetime.c: first and last step of every PT_TEMP */
+void plan_lifetimes(struct plan *p);
+
+/* The generators of the machine's family, backend/<family>/gens.c, ended by a row without name. */
+const struct gen *backend_gens(const struct machine *m);
+
+#endif

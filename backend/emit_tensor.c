@@ -1,0 +1,220 @@
+/* Values and expressions of the IR as tensors and expressions of the plan. */
+#include "backend/emit_priv.h"
+
+static const uint8_t plan_layout_of[LAYOUT_COUNT] = {
+    [LAYOUT_ND] = PL_ND,           [LAYOUT_NZ] = PL_NZ,
+    [LAYOUT_NZ_T] = PL_NZ_T,       [LAYOUT_NC1HWC0] = PL_NC1HWC0,
+    [LAYOUT_FRACTAL_Z] = PL_FRACTAL_Z, [LAYOUT_NHWC] = PL_NHWC,
+    [LAYOUT_CACHE] = PL_CACHE,
+};
+
+sym emit_sym(struct emit *e, sym ir)
+{
+    return str_intern(&e->plan->strings, str_text(&e->cx->strings, ir), str_len(&e->cx->strings, ir));
+}
+
+/* ---- expressions ------------------------------------------------------------------------------------------ */
+
+static expr copy_sum(struct emit *e, struct expr_node x)
+{
+    struct expr_pool *p = &e->plan->exprs;
+    expr sum = expr_const(p, x.value);
+    for (int32_t i = 0; i < x.n; i++)
+        sum = expr_add(p, sum, expr_mul_const(p, emit_expr(e, x.arg[i]), x.coef[i]));
+    return sum;
+}
+
+static expr copy_prod(struct emit *e, struct expr_node x)
+{
+    struct expr_pool *p = &e->plan->exprs;
+    expr prod = emit_expr(e, x.arg[0]);
+    for (int32_t i = 1; i < x.n; i++)
+        prod = expr_mul(p, prod, emit_expr(e, x.arg[i]));
+    return prod;
+}
+
+static expr copy_symbol(struct emit *e, int64_t symbol)
+{
+    const struct expr_symbol s = e->cx->exprs.symbols.data[symbol];
+    return expr_sym(&e->plan->exprs, expr_symbol_new(&e->plan->exprs, emit_sym(e, s.name), s.range));
+}
+
+static expr copy_expr(struct emit *e, struct expr_node x)
+{
+    struct expr_pool *p = &e->plan->exprs;
+    expr a[3] = {0};
+    if (x.op == EXPR_CONST)
+        return expr_const(p, x.value);
+    if (x.op == EXPR_SYM)
+        return copy_symbol(e, x.value);
+    if (x.op == EXPR_SUM)
+        return copy_sum(e, x);
+    if (x.op == EXPR_PROD)
+        return copy_prod(e, x);
+    for (int32_t i = 0; i < x.n && i < 3; i++)
+        a[i] = emit_expr(e, x.arg[i]);
+    switch ((enum expr_op)x.op) {
+    case EXPR_FLOORDIV: return expr_floordiv(p, a[0], a[1]);
+    case EXPR_MOD: return expr_mod(p, a[0], a[1]);
+    case EXPR_MIN: return expr_min(p, a[0], a[1]);
+    case EXPR_MAX: return expr_max(p, a[0], a[1]);
+    case EXPR_EQ: case EXPR_LT: case EXPR_LE: return expr_cmp(p, (enum expr_op)x.op, a[0], a[1]);
+    case EXPR_SELECT: return expr_select(p, a[0], a[1], a[2]);
+    case EXPR_CONST: case EXPR_SYM: case EXPR_SUM: case EXPR_PROD: break;
+    }
+    return EXPR_INVALID;
+}
+
+/* The node is copied before recursing: building expressions in the plan never moves the ir's pool, but reading a moving
+ * array through a pointer is a habit to avoid. */
+expr emit_expr(struct emit *e, expr ir)
+{
+    struct emitter *em = emitter_of(e);
+    if (ir == EXPR_INVALID)
+        return EXPR_INVALID;
+    const uint64_t *known = map_find(&em->exprs, (uint64_t)ir);
+    if (known)
+        return (expr)*known;
+    const expr out = copy_expr(e, e->cx->exprs.nodes.data[ir]);
+    map_put(&em->exprs, (uint64_t)ir, (uint64_t)out);
+    return out;
+}
+
+static void bind_symbols(struct emitter *em, expr ir)
+{
+    const struct expr_node *x = &em->e.cx->exprs.nodes.data[ir];
+    if (x->op == EXPR_SYM) {
+        while (em->bound.len <= x->value)
+            vec_push(em->e.arena, &em->bound, false);
+        em->bound.data[x->value] = true;
+    } else if (x->op != EXPR_CONST) {
+        for (int32_t i = 0; i < x->n; i++)
+            bind_symbols(em, x->arg[i]);
+    }
+}
+
+void bind_type_symbols(struct emitter *em, const struct type *t)
+{
+    for (int i = 0; i < t->rank; i++)
+        bind_symbols(em, t->dims[i]);
+}
+
+bool expr_is_bound(const struct emitter *em, expr ir)
+{
+    if (ir == EXPR_INVALID)
+        return false;
+    const struct expr_node *x = &em->e.cx->exprs.nodes.data[ir];
+    if (x->op == EXPR_SYM)
+        return x->value < em->bound.len && em->bound.data[x->value];
+    if (x->op == EXPR_CONST)
+        return true;
+    for (int32_t i = 0; i < x->n; i++)
+        if (!expr_is_bound(em, x->arg[i]))
+            return false;
+    return true;
+}
+
+bool type_is_bound(const struct emitter *em, const struct type *t)
+{
+    if (t->kind != TYPE_TENSOR || t->rank < 0)
+        return false;
+    for (int i = 0; i < t->rank; i++)
+        if (!expr_is_bound(em, t->dims[i]))
+            return false;
+    return true;
+}
+
+/* ---- tensors ---------------------------------------------------------------------------------------------- */
+
+static expr storage_dim(struct emit *e, const struct plan_tensor *t, int i)
+{
+    struct expr_pool *p = &e->plan->exprs;
+    const bool nz = t->layout == PL_NZ || t->layout == PL_NZ_T;
+    if (t->layout == PL_CACHE && i == t->axis)
+        return t->capacity;
+    if (!nz || i < t->rank - 2)
+        return t->dims[i];
+    const bool row = (i == t->rank - 2) == (t->layout == PL_NZ);
+    return expr_align(p, t->dims[i], row ? 16 : t->c0);
+}
+
+static expr storage_size(struct emit *e, const struct plan_tensor *t)
+{
+    struct expr_pool *p = &e->plan->exprs;
+    expr n = expr_const(p, 1);
+    for (int i = 0; i < t->rank; i++)
+        n = expr_mul(p, n, storage_dim(e, t, i));
+    const int bits = dtype_table[t->dtype].bits;
+    return bits % 8 == 0 ? expr_mul_const(p, n, bits / 8)
+                         : expr_ceildiv(p, expr_mul_const(p, n, bits), expr_const(p, 8));
+}
+
+static int32_t tensor_push(struct emit *e, struct plan_tensor *t, const expr *dims)
+{
+    expr *copy = ARENA_ARRAY(&e->plan->arena, expr, t->rank);
+    for (int i = 0; i < t->rank; i++)
+        copy[i] = dims[i];
+    t->dims = copy;
+    t->size = storage_size(e, t);
+    vec_push(&e->plan->arena, &e->plan->tensors, *t);
+    return (int32_t)e->plan->tensors.len - 1;
+}
+
+int32_t tensor_new(struct emit *e, enum plan_tensor_kind kind, const struct type *t, sym name)
+{
+    expr dims[IR_MAX_RANK];
+    struct plan_tensor out = {.name = name, .kind = (uint8_t)kind, .dtype = (uint8_t)t->dtype, .base = -1,
+                              .layout = plan_layout_of[t->layout.kind], .axis = (int8_t)t->layout.axis,
+                              .c0 = t->layout.c0, .rank = t->rank < 0 ? 0 : t->rank};
+    for (int i = 0; i < out.rank; i++)
+        dims[i] = emit_expr(e, t->dims[i]);
+    if (t->layout.kind == LAYOUT_CACHE)
+        out.capacity = emit_expr(e, t->layout.capacity);
+    return tensor_push(e, &out, dims);
+}
+
+int32_t tensor_alias(struct emit *e, int32_t of, const struct type *t, sym name)
+{
+    const int32_t out = tensor_new(e, PT_ALIAS, t, name);
+    const struct plan_tensor *base = &e->plan->tensors.data[of];
+    struct plan_tensor *alias = &e->plan->tensors.data[out];
+    alias->base = base->kind == PT_ALIAS ? base->base : of;
+    alias->base_offset = base->kind == PT_ALIAS ? base->base_offset : expr_const(&e->plan->exprs, 0);
+    return out;
+}
+
+int32_t emit_tensor(struct emit *e, struct value *v)
+{
+    if (!v)
+        return -1;
+    int32_t *slot = &e->tensor_of[v->id];
+    if (*slot >= 0)
+        return *slot;
+    *slot = value_const(v) ? emit_weight(e, v, WF_COPY, v->type->dtype, false)
+                           : tensor_new(e, PT_TEMP, v->type, emit_sym(e, v->name));
+    return *slot;
+}
+
+int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims)
+{
+    expr copy[IR_MAX_RANK];
+    struct plan_tensor out = {.name = str_internz(&e->plan->strings, name), .kind = PT_TEMP, .dtype = (uint8_t)t,
+                              .layout = PL_ND, .rank = rank, .base = -1};
+    for (int i = 0; i < rank; i++)
+        copy[i] = emit_expr(e, dims[i]);
+    return tensor_push(e, &out, copy);
+}
+
+bool value_strides(struct ir_ctx *cx, const struct value *v, expr strides[IR_MAX_RANK])
+{
+    const struct type *t = v->type;
+    if (t->kind != TYPE_TENSOR || t->rank < 0 || (t->layout.kind != LAYOUT_ND && t->layout.kind != LAYOUT_CACHE))
+        return false;
+    expr stride = expr_const(&cx->exprs, 1);
+    for (int i = t->rank - 1; i >= 0; i--) {
+        strides[i] = stride;
+        const bool padded = t->layout.kind == LAYOUT_CACHE && i == t->layout.axis;
+        stride = expr_mul(&cx->exprs, stride, padded ? t->layout.capacity : t->dims[i]);
+    }
+    return true;
+}

@@ -1,0 +1,224 @@
+/* Constants in the form a kernel reads them, streamed into the plan in chunks of at most a few MiB.
+ *
+ * NZ stores a matrix of rows x cols as stripes of c0 columns: [ceil(cols/c0)][rows16][c0], both rounded up with zeros. A stripe is
+ * written whole before the next one begins, so a group of stripes is collected per pass over the rows: each pass reads
+ * 32 bytes or more of every source row, and of a transposed source c0 complete rows. Element types change on the way out. */
+#include "backend/emit_priv.h"
+#include "base/half.h"
+#include "base/size.h"
+
+#include <string.h>
+
+#define CHUNK_SIZE (4 << 20) /* bytes of source elements collected at a time */
+
+/* ---- element types ---------------------------------------------------------------------------------------- */
+
+static void to_f32(float *y, enum dtype from, const uint8_t *x, int64_t n)
+{
+    if (from == DT_F16)
+        half_f16_to_f32_n(y, (const uint16_t *)(const void *)x, n);
+    else if (from == DT_BF16)
+        half_bf16_to_f32_n(y, (const uint16_t *)(const void *)x, n);
+    else
+        memcpy(y, x, (size_t)n * sizeof *y);
+}
+
+/* Writes n elements of type `from` as type `to`; `room` holds CHUNK_SIZE bytes or more. */
+static void put_elements(struct file_writer *w, enum dtype to, enum dtype from, const uint8_t *x, int64_t n, float *room)
+{
+    if (to == from) {
+        file_writer_put(w, x, n * dtype_size(to));
+        return;
+    }
+    const int64_t step = CHUNK_SIZE / 8;
+    for (int64_t i = 0; i < n; i += step) {
+        const int64_t len = n - i < step ? n - i : step;
+        uint16_t *narrow = (uint16_t *)(void *)(room + step);
+        to_f32(room, from, x + i * dtype_size(from), len);
+        if (to == DT_F16)
+            half_f32_to_f16_n(narrow, room, len);
+        else if (to == DT_BF16)
+            half_f32_to_bf16_n(narrow, room, len);
+        file_writer_put(w, to == DT_F32 ? (const void *)room : (const void *)narrow, len * dtype_size(to));
+    }
+}
+
+static bool can_store(enum dtype from, enum dtype to)
+{
+    const bool wide_from = from == DT_F32 || from == DT_F16 || from == DT_BF16;
+    const bool wide_to = to == DT_F32 || to == DT_F16 || to == DT_BF16;
+    return from == to || (wide_from && wide_to);
+}
+
+/* ---- NZ --------------------------------------------------------------------------------------------------- */
+
+struct matrix {
+    const uint8_t *data;
+    int64_t rows, cols;          /* of the matrix that is stored */
+    int64_t row_step, col_step;  /* source elements between neighbours; one of them is 1 */
+    int64_t rows_pad, c0;
+    int64_t elem;                /* bytes of a source element */
+};
+
+#define DEFINE_TRANSPOSE(bits)                                                                                         \
+    static void transpose_u##bits(uint##bits##_t *dst, const uint##bits##_t *src, int64_t src_row, int64_t rows,       \
+                                  int64_t cols, int64_t c0)                                                            \
+    {                                                                                                                  \
+        for (int64_t r = 0; r < rows; r++)                                                                             \
+            for (int64_t c = 0; c < cols; c++)                                                                         \
+                dst[r * c0 + c] = src[c * src_row + r];                                                                \
+    }
+DEFINE_TRANSPOSE(8)
+DEFINE_TRANSPOSE(16)
+DEFINE_TRANSPOSE(32)
+
+/* The rows [r0, r0 + n) of stripe k1 to dst; rows beyond the matrix and columns beyond it are zero. */
+static void collect_stripe(const struct matrix *m, int64_t k1, int64_t r0, int64_t n, uint8_t *dst)
+{
+    const int64_t c = k1 * m->c0;
+    const int64_t cols = m->cols - c < m->c0 ? m->cols - c : m->c0;
+    const int64_t rows = m->rows - r0 < n ? m->rows - r0 : n;
+    if (cols < m->c0 || rows < n)
+        memset(dst, 0, (size_t)(n * m->c0 * m->elem));
+    if (rows <= 0)
+        return;
+    const uint8_t *src = m->data + (r0 * m->row_step + c * m->col_step) * m->elem;
+    if (m->col_step == 1) {
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(dst + r * m->c0 * m->elem, src + r * m->row_step * m->elem, (size_t)(cols * m->elem));
+    } else if (m->elem == 4) {
+        transpose_u32((uint32_t *)(void *)dst, (const uint32_t *)(const void *)src, m->col_step, rows, cols, m->c0);
+    } else if (m->elem == 2) {
+        transpose_u16((uint16_t *)(void *)dst, (const uint16_t *)(const void *)src, m->col_step, rows, cols, m->c0);
+    } else {
+        transpose_u8(dst, src, m->col_step, rows, cols, m->c0);
+    }
+}
+
+struct weight_buffers {
+    uint8_t *chunk; /* CHUNK_SIZE */
+    float *room;    /* CHUNK_SIZE */
+};
+
+static void put_nz(struct file_writer *w, const struct matrix *m, enum dtype to, enum dtype from, const struct weight_buffers *b)
+{
+    const int64_t stripes = size_ceil_div(m->cols, m->c0);
+    const int64_t row_size = m->c0 * m->elem;
+    int64_t rows = CHUNK_SIZE / row_size;
+    if (rows > m->rows_pad)
+        rows = m->rows_pad;
+    const int64_t group = rows == m->rows_pad && rows > 0 ? CHUNK_SIZE / (rows * row_size) : 1;
+    for (int64_t k1 = 0; k1 < stripes; k1 += group) {
+        const int64_t n = stripes - k1 < group ? stripes - k1 : group;
+        for (int64_t r = 0; r < m->rows_pad; r += rows) {
+            const int64_t len = m->rows_pad - r < rows ? m->rows_pad - r : rows;
+            for (int64_t i = 0; i < n; i++)
+                collect_stripe(m, k1 + i, r, len, b->chunk + i * len * row_size);
+            put_elements(w, to, from, b->chunk, n * len * m->c0, b->room);
+        }
+    }
+}
+
+/* ---- weights ---------------------------------------------------------------------------------------------- */
+
+static bool stores_transpose(const struct emit_weight *x)
+{
+    return (x->form == WF_NZ_T) != x->transpose;
+}
+
+static struct matrix matrix_of(const struct emit_weight *x, const struct type *t, const struct expr_pool *p, int64_t *batch)
+{
+    int64_t d[IR_MAX_RANK] = {0};
+    *batch = 1;
+    for (int i = 0; i < t->rank; i++) {
+        (void)expr_is_const(p, t->dims[i], &d[i]);
+        *batch *= i < t->rank - 2 ? d[i] : 1;
+    }
+    const int64_t rows = t->rank > 1 ? d[t->rank - 2] : 1, cols = d[t->rank - 1];
+    struct matrix m = {.data = x->blob->data, .elem = dtype_size(t->dtype), .c0 = 32 / dtype_size((enum dtype)x->dtype),
+                       .rows = rows, .cols = cols, .row_step = cols, .col_step = 1};
+    if (stores_transpose(x)) {
+        m.rows = cols;
+        m.cols = rows;
+        m.row_step = 1;
+        m.col_step = cols;
+    }
+    m.rows_pad = size_align(m.rows, 16);
+    return m;
+}
+
+static void put_matrices(const struct emit *e, const struct emit_weight *x, struct file_writer *w, const struct weight_buffers *b)
+{
+    const enum dtype from = x->type->dtype, to = (enum dtype)x->dtype;
+    int64_t batch = 0;
+    struct matrix m = matrix_of(x, x->type, &e->cx->exprs, &batch);
+    const bool nz = x->form == WF_NZ || x->form == WF_NZ_T;
+    if (!nz) { /* rows of the transpose: stripes as wide as the matrix, without padding */
+        m.c0 = m.cols;
+        m.rows_pad = m.rows;
+    }
+    const int64_t size = m.rows * m.cols * m.elem;
+    for (int64_t i = 0; i < batch; i++, m.data += size)
+        put_nz(w, &m, to, from, b);
+}
+
+enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w)
+{
+    struct emit *e = user;
+    int64_t i = 0;
+    while (i < e->weights.len && e->weights.data[i].tensor != tensor)
+        i++;
+    if (i == e->weights.len || !e->weights.data[i].blob->data)
+        return NPUC_E_INTERNAL;
+    const struct emit_weight *x = &e->weights.data[i];
+    const struct arena_mark mark = arena_mark(&e->cx->scratch);
+    const struct weight_buffers b = {arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64), arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64)};
+    const enum dtype from = x->type->dtype, to = (enum dtype)x->dtype;
+    const bool nd = x->form == WF_COPY || x->form == WF_CAST;
+    if (nd && !x->transpose && from == to)
+        file_writer_put(w, x->blob->data, x->blob->size);
+    else if (nd && !x->transpose)
+        put_elements(w, to, from, x->blob->data, type_const_count(e->cx, x->type), b.room);
+    else
+        put_matrices(e, x, w, &b);
+    arena_release(&e->cx->scratch, mark);
+    return NPUC_OK;
+}
+
+/* Type of the stored tensor: the value's, with the dims of what is stored. */
+static const struct type *stored_type(struct emit *e, const struct emit_weight *x)
+{
+    struct type t = *x->type;
+    expr dims[IR_MAX_RANK];
+    for (int i = 0; i < t.rank; i++)
+        dims[i] = t.dims[i];
+    if (x->transpose && t.rank >= 2) {
+        dims[t.rank - 1] = t.dims[t.rank - 2];
+        dims[t.rank - 2] = t.dims[t.rank - 1];
+    }
+    t.dims = dims;
+    t.dtype = (enum dtype)x->dtype;
+    if (x->form == WF_NZ || x->form == WF_NZ_T)
+        t.layout = (struct layout){.kind = x->form == WF_NZ ? LAYOUT_NZ : LAYOUT_NZ_T, .c0 = 32 / dtype_size(t.dtype)};
+    return type_intern(e->cx, &t);
+}
+
+int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose)
+{
+    const struct blob *blob = value_const(v);
+    NPUC_ASSERT(blob && can_store(v->type->dtype, dtype));
+    struct emit_weight x = {.blob = blob, .type = v->type, .form = (uint8_t)form, .dtype = (uint8_t)dtype, .transpose = transpose};
+    for (int64_t i = 0; i < e->weights.len; i++) {
+        const struct emit_weight *o = &e->weights.data[i];
+        if (o->blob == blob && o->type == x.type && o->form == x.form && o->dtype == x.dtype && o->transpose == transpose)
+            return o->tensor;
+    }
+    x.tensor = tensor_new(e, PT_WEIGHT, stored_type(e, &x), emit_sym(e, blob->origin ? blob->origin : v->name));
+    struct plan_tensor *t = &e->plan->tensors.data[x.tensor];
+    int64_t size = 0;
+    if (!expr_is_const(&e->plan->exprs, t->size, &size) || !blob->data)
+        size = -1;
+    t->data_size = size;
+    vec_push(e->arena, &e->weights, x);
+    return x.tensor;
+}
