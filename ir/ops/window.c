@@ -1,0 +1,290 @@
+/* Convolution, pooling and resizing: output sizes from kernel, stride, dilation and padding. */
+#include "ir/ops/infer.h"
+
+#include <math.h>
+
+struct window {
+    int n; /* spatial axes */
+    int64_t kernel[IR_MAX_RANK], stride[IR_MAX_RANK], dilation[IR_MAX_RANK], before[IR_MAX_RANK], after[IR_MAX_RANK];
+};
+
+static enum npuc_status read_list(struct ir_ctx *cx, const struct node *n, const char *name, int want, int64_t otherwise, int64_t *v)
+{
+    const struct attr *a = node_attr(n, name);
+    if (a && a->len != want && a->len != 0)
+        return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' has %lld elements, expected %d", name, (long long)a->len, want);
+    for (int i = 0; i < want; i++) {
+        v[i] = a && a->len ? a->v.ints[i] : otherwise;
+        if (v[i] < otherwise || v[i] > INT32_MAX)
+            return node_error(cx, n, D_ATTRIBUTE, "element %d of attribute '%s' is %lld, expected at least %lld", i, name, (long long)v[i],
+                              (long long)otherwise);
+    }
+    return NPUC_OK;
+}
+
+/* kernel[] is preset from the weight where there is one. */
+static enum npuc_status read_window(struct ir_ctx *cx, const struct node *n, struct window *w)
+{
+    int64_t pads[2 * IR_MAX_RANK], kernel[IR_MAX_RANK];
+    const struct attr *k = node_attr(n, "kernel_shape");
+    enum npuc_status s = k ? read_list(cx, n, "kernel_shape", w->n, 1, kernel) : NPUC_OK;
+    for (int i = 0; i < w->n && s == NPUC_OK && k && k->len; i++) {
+        if (w->kernel[i] > 0 && w->kernel[i] != kernel[i])
+            return node_error(cx, n, D_SHAPE_MISMATCH, "attribute 'kernel_shape' is %lld on axis %d, the weight has %lld", (long long)kernel[i],
+                              i, (long long)w->kernel[i]);
+        w->kernel[i] = kernel[i];
+    }
+    for (int i = 0; i < w->n && s == NPUC_OK; i++)
+        if (w->kernel[i] < 1)
+            return node_error(cx, n, D_UNSUPPORTED, "the kernel size on axis %d is not known", i);
+    if (s == NPUC_OK)
+        s = read_list(cx, n, "strides", w->n, 1, w->stride);
+    if (s == NPUC_OK)
+        s = read_list(cx, n, "dilations", w->n, 1, w->dilation);
+    if (s == NPUC_OK)
+        s = read_list(cx, n, "pads", 2 * w->n, 0, pads);
+    for (int i = 0; i < w->n && s == NPUC_OK; i++) {
+        w->before[i] = pads[i];
+        w->after[i] = pads[i + w->n];
+    }
+    return s == NPUC_OK ? infer_attr_in(cx, n, "auto_pad", "NOTSET SAME_UPPER SAME_LOWER VALID") : s;
+}
+
+/* Windows along axis i of input size x. */
+static expr window_count(struct ir_ctx *cx, const struct node *n, const struct window *w, int i, expr x)
+{
+    struct expr_pool *p = &cx->exprs;
+    const expr one = expr_const(p, 1), stride = expr_const(p, w->stride[i]);
+    if (infer_attr_is(cx, n, "auto_pad", "SAME_UPPER") || infer_attr_is(cx, n, "auto_pad", "SAME_LOWER"))
+        return expr_ceildiv(p, x, stride);
+    const bool valid = infer_attr_is(cx, n, "auto_pad", "VALID");
+    const int64_t pads = valid ? 0 : w->before[i] + w->after[i], extent = w->dilation[i] * (w->kernel[i] - 1) + 1;
+    const expr room = expr_add(p, x, expr_const(p, pads - extent));
+    if (!node_attr_int(n, "ceil_mode", 0))
+        return expr_add(p, expr_floordiv(p, room, stride), one);
+    /* Rounded up, but no window starts in the padding behind the data. */
+    const expr up = expr_add(p, expr_ceildiv(p, room, stride), one);
+    const expr starts = expr_ceildiv(p, expr_add(p, x, expr_const(p, valid ? 0 : w->before[i])), stride);
+    return infer_min(cx, up, starts);
+}
+
+static enum npuc_status window_out(struct ir_ctx *cx, struct node *n, const struct window *w, expr channels, enum dtype t)
+{
+    const struct shape x = infer_shape(n, 0);
+    struct shape out = {.rank = x.rank, .d = {x.d[0], channels}};
+    for (int i = 0; i < w->n; i++) {
+        out.d[i + 2] = window_count(cx, n, w, i, x.d[i + 2]);
+        if (out.d[i + 2] && expr_range_of(&cx->exprs, out.d[i + 2]).max < 0)
+            return node_error(cx, n, D_SHAPE_MISMATCH, "the window does not fit into input 0 of type %s on axis %d",
+                              type_text(cx, n->in[0].value->type), i + 2);
+    }
+    const enum npuc_status s = infer_out(cx, n, 0, t, &out);
+    return s == NPUC_OK && n->op == OP_MaxPool ? infer_out(cx, n, 1, DT_I64, &out) : s;
+}
+
+static enum npuc_status pool_infer(struct ir_ctx *cx, struct node *n)
+{
+    enum npuc_status s = infer_begin(cx, n);
+    if (s != NPUC_OK)
+        return s;
+    const struct shape x = infer_shape(n, 0);
+    if (x.rank < 0)
+        return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+    if (x.rank < 3)
+        return infer_rank_error(cx, n, 0, "rank 3 or more");
+    struct window w = {.n = x.rank - 2};
+    s = read_window(cx, n, &w);
+    return s == NPUC_OK ? window_out(cx, n, &w, x.d[1], infer_dtype(n, 0)) : s;
+}
+
+static enum npuc_status global_pool_infer(struct ir_ctx *cx, struct node *n)
+{
+    const enum npuc_status s = infer_begin(cx, n);
+    struct shape x = infer_shape(n, 0);
+    if (s != NPUC_OK)
+        return s;
+    if (x.rank < 0)
+        return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+    if (x.rank < 3)
+        return infer_rank_error(cx, n, 0, "rank 3 or more");
+    for (int i = 2; i < x.rank; i++)
+        x.d[i] = expr_const(&cx->exprs, 1);
+    return infer_out(cx, n, 0, infer_dtype(n, 0), &x);
+}
+
+/* ---- Conv, ConvInteger, ConvTranspose */
+
+static enum npuc_status conv_legal(struct ir_ctx *cx, struct node *n)
+{
+    const int64_t group = node_attr_int(n, "group", 1);
+    if (group < 1 || group > INT32_MAX)
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'group' is %lld, expected at least 1", (long long)group);
+    return NPUC_OK;
+}
+
+/* Ranks, channels and kernel sizes of X and W. The weight is [out, in/group, ...], transposed [in, out/group, ...]. */
+static enum npuc_status conv_begin(struct ir_ctx *cx, struct node *n, bool transposed, struct window *w)
+{
+    enum npuc_status s = infer_begin(cx, n);
+    if (s == NPUC_OK)
+        s = conv_legal(cx, n);
+    if (s != NPUC_OK)
+        return s;
+    const struct shape x = infer_shape(n, 0), k = infer_shape(n, 1);
+    *w = (struct window){.n = x.rank < 0 ? k.rank - 2 : x.rank - 2};
+    if (x.rank < 0 || k.rank < 0)
+        return NPUC_OK;
+    if (x.rank < 3)
+        return infer_rank_error(cx, n, 0, "rank 3 or more");
+    if (k.rank != x.rank)
+        return infer_rank_error(cx, n, 1, "the rank of input 0");
+    const expr in = transposed ? k.d[0] : expr_mul_const(&cx->exprs, k.d[1], node_attr_int(n, "group", 1));
+    if (!in || !infer_dim_same(cx, x.d[1], in))
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s has %s channels, the weight of type %s is for %s",
+                          type_text(cx, n->in[0].value->type), infer_dim_text(cx, x.d[1]), type_text(cx, n->in[1].value->type),
+                          infer_dim_text(cx, in));
+    for (int i = 0; i < w->n; i++)
+        if (!expr_is_const(&cx->exprs, k.d[i + 2], &w->kernel[i]))
+            w->kernel[i] = 0;
+    return read_window(cx, n, w);
+}
+
+static enum npuc_status conv_as(struct ir_ctx *cx, struct node *n, enum dtype t)
+{
+    struct window w;
+    const enum npuc_status s = conv_begin(cx, n, false, &w);
+    if (s != NPUC_OK)
+        return s;
+    if (infer_shape(n, 0).rank < 0 || infer_shape(n, 1).rank < 0)
+        return infer_out_unknown(cx, n, 0, t);
+    return window_out(cx, n, &w, infer_shape(n, 1).d[0], t);
+}
+
+static enum npuc_status conv_infer(struct ir_ctx *cx, struct node *n)
+{
+    for (int i = 1; i < 3; i++) {
+        const enum npuc_status s = infer_same_dtype(cx, n, 0, i);
+        if (s != NPUC_OK)
+            return s;
+    }
+    return conv_as(cx, n, infer_dtype(n, 0));
+}
+
+static enum npuc_status conv_integer_infer(struct ir_ctx *cx, struct node *n)
+{
+    for (int i = 0; i < 2; i++) {
+        const enum npuc_status s = infer_dtype_is(cx, n, i, DT_I8, DT_U8);
+        if (s != NPUC_OK)
+            return s;
+    }
+    return conv_as(cx, n, DT_I32);
+}
+
+static enum npuc_status conv_transpose_infer(struct ir_ctx *cx, struct node *n)
+{
+    struct window w;
+    enum npuc_status s = conv_begin(cx, n, true, &w);
+    if (s != NPUC_OK)
+        return s;
+    struct expr_pool *p = &cx->exprs;
+    const struct shape x = infer_shape(n, 0), k = infer_shape(n, 1);
+    if (x.rank < 0 || k.rank < 0)
+        return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+    int64_t extra[IR_MAX_RANK], given[IR_MAX_RANK];
+    s = read_list(cx, n, "output_padding", w.n, 0, extra);
+    if (s == NPUC_OK)
+        s = read_list(cx, n, "output_shape", w.n, 0, given);
+    if (s != NPUC_OK)
+        return s;
+    struct shape out = {.rank = x.rank, .d = {x.d[0], expr_mul_const(p, k.d[1], node_attr_int(n, "group", 1))}};
+    const bool same = infer_attr_is(cx, n, "auto_pad", "SAME_UPPER") || infer_attr_is(cx, n, "auto_pad", "SAME_LOWER");
+    const bool valid = infer_attr_is(cx, n, "auto_pad", "VALID");
+    for (int i = 0; i < w.n; i++) {
+        const expr strides = expr_mul_const(p, x.d[i + 2], w.stride[i]);
+        const int64_t extent = w.dilation[i] * (w.kernel[i] - 1) + 1, pads = valid ? 0 : w.before[i] + w.after[i];
+        const expr size = same ? strides : expr_add(p, strides, expr_const(p, extent + extra[i] - w.stride[i] - pads));
+        out.d[i + 2] = given[i] ? expr_const(p, given[i]) : size;
+    }
+    return infer_out(cx, n, 0, infer_dtype(n, 0), &out);
+}
+
+static double kernel_size(struct ir_ctx *cx, const struct node *n, const int64_t *symbols)
+{
+    return cost_count(cx, node_in(n, 1), symbols) / cost_dim(cx, node_in(n, 1), 0, symbols);
+}
+
+static void conv_cost(struct ir_ctx *cx, const struct node *n, const int64_t *symbols, struct cost *c)
+{
+    cost_bytes(cx, n, symbols, c);
+    c->macs = cost_count(cx, &n->out[0], symbols) * kernel_size(cx, n, symbols);
+}
+
+static void conv_transpose_cost(struct ir_ctx *cx, const struct node *n, const int64_t *symbols, struct cost *c)
+{
+    cost_bytes(cx, n, symbols, c);
+    c->macs = cost_count(cx, node_in(n, 0), symbols) * kernel_size(cx, n, symbols);
+}
+
+static void pool_cost(struct ir_ctx *cx, const struct node *n, const int64_t *symbols, struct cost *c)
+{
+    cost_bytes(cx, n, symbols, c);
+    const struct attr *k = node_attr(n, "kernel_shape");
+    c->alu = cost_count(cx, &n->out[0], symbols);
+    for (int64_t i = 0; k && i < k->len; i++)
+        c->alu *= (double)k->v.ints[i];
+}
+
+/* ---- Resize: X, roi, scales or sizes */
+
+/* floor(size * scale) for a constant scale; a whole-number scale also for a symbolic size. */
+static expr scaled(struct ir_ctx *cx, expr size, double scale)
+{
+    int64_t c;
+    if (!(scale > 0) || scale > 1e6)
+        return EXPR_INVALID;
+    if (expr_is_const(&cx->exprs, size, &c))
+        return expr_const(&cx->exprs, (int64_t)floor((double)c * scale));
+    if (scale == floor(scale))
+        return expr_mul_const(&cx->exprs, size, (int64_t)scale);
+    const double inverse = 1 / scale;
+    return inverse == floor(inverse) ? expr_floordiv(&cx->exprs, size, expr_const(&cx->exprs, (int64_t)inverse)) : EXPR_INVALID;
+}
+
+static enum npuc_status resize_infer(struct ir_ctx *cx, struct node *n)
+{
+    enum npuc_status s = infer_begin(cx, n);
+    if (s != NPUC_OK)
+        return s;
+    struct shape out = infer_shape(n, 0);
+    if (out.rank < 0)
+        return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+    const struct attr *axes = node_attr(n, "axes");
+    const bool by_size = infer_has(n, 3);
+    const int from = by_size ? 3 : 2;
+    const int count = axes ? (int)axes->len : out.rank;
+    if (!infer_has(n, from))
+        return node_error(cx, n, D_ARITY, "neither scales (input 2) nor sizes (input 3) are given");
+    const int64_t len = infer_len(cx, n, from);
+    if (count > out.rank || (len >= 0 && len != count))
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has %lld elements, expected %d", from, (long long)len, count);
+    /* Sizes are exact only if the aspect ratio may change. */
+    const bool exact = infer_attr_is(cx, n, "keep_aspect_ratio_policy", "stretch") || !by_size;
+    for (int i = 0; i < count; i++) {
+        int axis;
+        double scale;
+        s = infer_axis(cx, n, "axis", axes ? axes->v.ints[i] : i, out.rank, &axis);
+        if (s != NPUC_OK)
+            return s;
+        expr d = EXPR_INVALID;
+        if (by_size && exact)
+            d = value_elem(cx, n->in[3].value, i);
+        else if (!by_size && value_const_f64(n->in[2].value, i, &scale))
+            d = scaled(cx, out.d[axis], scale);
+        out.d[axis] = d ? d : infer_fresh(cx, n, 0, axis);
+    }
+    return infer_out(cx, n, 0, infer_dtype(n, 0), &out);
+}
+
+#include "ir/ops/rows.h"
+
+#include "ir/ops/window.def"
