@@ -288,6 +288,23 @@ static bool can_take_result(const struct value *old, const struct value *with)
     return with->def && with->graph == old->graph && !is_result(with);
 }
 
+static bool is_result_copy(const struct value *v)
+{
+    return v->def && v->def->op == OP_Identity;
+}
+
+bool ir_can_replace(const struct value *old, const struct value *with)
+{
+    if (old == with || !old->uses)
+        return false;
+    if (!is_result_copy(old) || can_take_result(old, with))
+        return true;
+    for_each_use(u, old)
+        if (!is_result_use(u))
+            return true;
+    return false;
+}
+
 void ir_replace_all(struct value *old, struct value *with)
 {
     NPUC_ASSERT(old != with);
@@ -306,7 +323,7 @@ void ir_replace_all(struct value *old, struct value *with)
         use_unlink(u);
         use_link(u, with);
     }
-    if (!keep || (old->def && old->def->op == OP_Identity))
+    if (!keep || is_result_copy(old))
         return;
     /* A function's results have names of their own: an input, or a value that is a result already, enters through
      * an Identity. */

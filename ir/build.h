@@ -48,6 +48,7 @@ struct value *ir_sizes(struct builder *b, const expr *e, int64_t n, bool scalar)
 /* All uses. Results of a function keep their names: `with` takes the name of `old`, or an Identity is put between where
  * it cannot (`with` is an input or a result already; an `old` that is such an Identity keeps that use). */
 void ir_replace_all(struct value *old, struct value *with);
+bool ir_can_replace(const struct value *old, const struct value *with); /* would ir_replace_all change anything? */
 void ir_set_input(struct node *n, int i, struct value *v);
 void ir_erase(struct node *n);                                 /* outputs must be unused */
 void ir_move_before(struct node *n, struct node *before);

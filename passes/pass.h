@@ -1,0 +1,83 @@
+/* Passes and the pass manager. A pass is a function over one entry point of the module; it changes the graph through
+ * ir/build.h alone and asks ir_may_rewrite before every change (bisection by --max-rewrites). */
+#ifndef PASSES_PASS_H
+#define PASSES_PASS_H
+
+#include "ir/build.h"
+#include "ir/target_info.h"
+
+enum pass_id {
+#define PASS(nm, ...) PASS_##nm,
+#include "passes/passes.def"
+    PASS_COUNT
+};
+enum pass_stat {
+#define STAT(pass, counter, ...) STAT_##pass##_##counter,
+#include "passes/passes.def"
+    STAT_COUNT
+};
+
+struct pass_options {
+    int64_t cache_capacity;   /* rows of a KV cache; 0: the model's own form is kept */
+    enum dtype precision;     /* element type for floats; DT_NONE: the model's */
+    int64_t fold_max_size;    /* bytes of the largest constant that folding makes */
+};
+
+struct pass_ctx {
+    struct ir_ctx *cx;
+    struct module *m;
+    const struct target_info *target; /* NULL: no target chosen */
+    struct pass_options options;
+    struct arena arena;       /* scratch of the running pass; emptied after it */
+    int64_t stats[STAT_COUNT];
+    bool changed;             /* set by the passes */
+};
+void pass_ctx_init(struct pass_ctx *px, struct module *m, const struct target_info *target);
+void pass_ctx_free(struct pass_ctx *px);
+
+typedef enum npuc_status pass_fn(struct pass_ctx *px, struct graph *g);
+struct pass {
+    const char *name, *what;
+    pass_fn *run;
+};
+struct pass_stat_info {
+    const char *pass, *counter, *what;
+};
+extern const struct pass pass_table[PASS_COUNT];
+extern const struct pass_stat_info pass_stat_table[STAT_COUNT];
+int pass_find(const char *name, int64_t len); /* enum pass_id, -1 when unknown */
+
+/* Counts, and notes that the module has changed. */
+static inline void pass_count(struct pass_ctx *px, enum pass_stat stat, int64_t n)
+{
+    px->stats[stat] += n;
+    px->changed = px->changed || n > 0;
+}
+/* fn on g and on all bodies within it, inner ones first. Recursion is bounded by the nesting that readers allow. */
+enum npuc_status pass_each_graph(struct pass_ctx *px, struct graph *g, pass_fn *fn);
+
+struct pass_step {
+    enum pass_id id;
+    const char *why;          /* why here */
+};
+const struct pass_step *pass_pipeline(int64_t *n); /* the default order */
+
+/* How a list of passes runs. */
+struct pass_run {
+    bool verify_each;         /* ir_verify after every pass, and before the first */
+    const char *stop_after;   /* pass name, or NULL */
+    const char *dump_dir;     /* write NN-<pass>.ir there; NULL: do not */
+    /* Called after each pass, NULL: not. `ns` is the time it took. */
+    void (*after)(void *user, const struct pass_ctx *px, const struct pass *p, int64_t ns);
+    void *user;
+};
+NPUC_MUST_CHECK enum npuc_status pass_run_all(struct pass_ctx *px, const struct pass_step *steps, int64_t n,
+                                              const struct pass_run *run);
+/* The non-zero counters, one per line: "fold_constants.computed 12". In `a`. */
+const char *pass_stats_text(const struct pass_ctx *px, struct arena *a);
+
+/* The passes */
+#define PASS(nm, ...) enum npuc_status nm(struct pass_ctx *px, struct graph *g);
+#include "passes/passes.def"
+
+#endif
