@@ -1,0 +1,117 @@
+/* Common subexpressions: of two nodes with the same operator, operands and attributes the later one goes.
+ *
+ *   %a = Less %i, %j : bool[seq,total]
+ *   %b = Less %i, %j : bool[seq,total]
+ *   Yield %a, %b          becomes  Yield %a, %a
+ *
+ * Exporters repeat mask and rotary subgraphs per layer; here they become one.
+ * Requirements: (1) nodes with side effects, bodies or random results stay; (2) operands are compared by identity, so one walk in
+ * order finds chains; (3) constants are equal when type and bytes are (small ones) or the blob is. */
+#include <string.h>
+
+#include "passes/pass.h"
+
+#define SMALL_CONSTANT 4096 /* bytes compared by content */
+
+static bool mergeable(const struct node *n)
+{
+    return !op_has((enum op)n->op, T_SIDE_EFFECT | T_REGION | T_NONDETERMINISTIC | T_DATA_SHAPE | T_TERMINATOR) && n->n_out > 0;
+}
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    return (h ^ v) * 0x9e3779b97f4a7c15ull;
+}
+
+/* Payload behind an attribute's pointer, or NULL for those held in place. */
+static const void *payload(const struct attr *a, int64_t *size)
+{
+    *size = 0;
+    if (a->kind == ATTR_INTS)
+        *size = a->len * (int64_t)sizeof(int64_t);
+    else if (a->kind == ATTR_FLOATS)
+        *size = a->len * (int64_t)sizeof(float);
+    else if (a->kind == ATTR_STRINGS)
+        *size = a->len * (int64_t)sizeof(sym);
+    return a->v.ints;
+}
+
+static bool same_blob(const struct blob *a, const struct blob *b)
+{
+    if (a == b)
+        return true;
+    return a->data && b->data && a->size == b->size && (a->data == b->data || (a->size <= SMALL_CONSTANT && memcmp(a->data, b->data, (size_t)a->size) == 0));
+}
+
+static bool same_attr(const struct attr *a, const struct attr *b)
+{
+    int64_t sa, sb;
+    if (a->kind != b->kind || a->len != b->len)
+        return false;
+    switch (a->kind) {
+    case ATTR_NONE: return true;
+    case ATTR_INT: return a->v.i == b->v.i;
+    case ATTR_FLOAT: return memcmp(&a->v.f, &b->v.f, sizeof a->v.f) == 0;
+    case ATTR_STRING: return a->v.s == b->v.s;
+    case ATTR_TYPE: return a->v.type == b->v.type;
+    case ATTR_TENSOR: return a->v.t.type == b->v.t.type && same_blob(a->v.t.blob, b->v.t.blob);
+    case ATTR_GRAPH: return false;
+    case ATTR_INTS: case ATTR_FLOATS: case ATTR_STRINGS: break;
+    }
+    const void *pa = payload(a, &sa), *pb = payload(b, &sb);
+    return sa == 0 || memcmp(pa, pb, (size_t)sa) == 0;
+}
+
+static uint64_t hash_node(const struct node *n)
+{
+    uint64_t h = mix(n->op, (uint64_t)n->n_in * 64 + n->n_out);
+    for (int i = 0; i < n->n_in; i++)
+        h = mix(h, n->in[i].value ? n->in[i].value->id + 1u : 0u);
+    for (int i = 0; i < op_table[n->op]->n_attrs; i++) {
+        const struct attr *a = &n->attrs[i];
+        int64_t size;
+        const void *p = payload(a, &size);
+        h = mix(h, size > 0 ? map_hash_bytes(p, size) : a->kind == ATTR_INT ? (uint64_t)a->v.i : (uint64_t)a->kind);
+        if (a->kind == ATTR_TENSOR && a->v.t.blob->data && a->v.t.blob->size <= SMALL_CONSTANT)
+            h = mix(h, map_hash_bytes(a->v.t.blob->data, a->v.t.blob->size));
+    }
+    return h;
+}
+
+static bool same_node(const struct node *a, const struct node *b)
+{
+    if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out)
+        return false;
+    for (int i = 0; i < a->n_in; i++)
+        if (a->in[i].value != b->in[i].value)
+            return false;
+    for (int i = 0; i < a->n_out; i++)
+        if (a->out[i].type != b->out[i].type)
+            return false;
+    for (int i = 0; i < op_table[a->op]->n_attrs; i++)
+        if (!same_attr(&a->attrs[i], &b->attrs[i]))
+            return false;
+    return true;
+}
+
+enum npuc_status cse(struct pass_ctx *px, struct graph *g)
+{
+    struct map seen;
+    map_init(&seen, &px->arena);
+    for_each_node_safe(n, g) {
+        if (!mergeable(n))
+            continue;
+        uint64_t h = hash_node(n);
+        uint64_t *known = map_find(&seen, h);
+        struct node *first = known ? (struct node *)(uintptr_t)*known : NULL;
+        if (!first) {
+            map_put(&seen, h, (uint64_t)(uintptr_t)n);
+        } else if (same_node(first, n) && ir_may_rewrite(px->cx)) {
+            for (int i = 0; i < n->n_out; i++)
+                ir_replace_all(&n->out[i], &first->out[i]);
+            ir_erase(n);
+            pass_count(px, STAT_cse_merged, 1);
+        }
+    }
+    return NPUC_OK;
+}

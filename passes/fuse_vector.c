@@ -1,0 +1,299 @@
+/* Fuses elementwise operators, row reductions and normalisations into Fused "vector" regions: one kernel that reads each operand
+ * once and keeps rows on chip.
+ *
+ *   %s = Add %x, %r : f32[b,s,64]
+ *   %n = RMSNormalization %s, %w : f32[b,s,64]
+ * becomes
+ *   %s, %n = Fused %x, %r, %w {kind="vector" body=(...) { Add; RMSNormalization; Yield }} : f32[b,s,64], f32[b,s,64]
+ *
+ * A group has one iteration shape; its members have that shape, or it with a last axis of one (values per row). Groups grow along
+ * producer-consumer edges in graph order.
+ * Requirements: (1) a group stays convex: merging is refused when a path between members leaves the group; (2) members are nodes
+ * that the target's vector generator takes one by one; (3) at most MAX_MEMBERS members and MAX_TENSORS operands and results;
+ * (4) runs after placement; Fused nodes are not fused again, so it terminates.
+ * Left alone: producers of another shape (masks broadcast over heads), moves, matrix products. */
+#include "passes/pass.h"
+
+#define MAX_MEMBERS 24
+#define MAX_TENSORS 14
+
+struct group {
+    int32_t parent;              /* union-find */
+    int32_t next;                /* ring of the members */
+    int32_t n;
+    int rank;
+    const expr *shape;
+    bool has_red;
+};
+struct fuser {
+    struct pass_ctx *px;
+    struct graph *g;
+    struct node **nodes;         /* in order */
+    int32_t n_nodes;
+    struct map index;            /* node id -> position */
+    struct group *groups;        /* by position; n == 0: not fusable */
+    uint32_t *seen;              /* marks of the reachability walk */
+    uint32_t mark;
+    int32_t *stack;
+};
+
+static int32_t find(struct fuser *f, int32_t i)
+{
+    while (f->groups[i].parent != i)
+        i = f->groups[i].parent = f->groups[f->groups[i].parent].parent;
+    return i;
+}
+
+static bool is_one(struct ir_ctx *cx, expr e)
+{
+    int64_t v;
+    return expr_is_const(&cx->exprs, e, &v) && v == 1;
+}
+
+/* Does the operator reduce the last axis alone, keeping it? */
+static bool reduces_rows(struct ir_ctx *cx, const struct node *n)
+{
+    const struct type *t = n->in[0].value->type;
+    int64_t axis = node_attr_int(n, "axis", -1);
+    struct value *axes = op_table[n->op]->max_in == 2 && op_table[n->op]->cls == CLS_REDUCE ? node_in(n, 1) : NULL;
+    if (t->rank < 1 || node_attr_int(n, "keepdims", 1) == 0)
+        return false;
+    if (op_table[n->op]->cls == CLS_REDUCE && !node_attr(n, "axis")) {
+        if (!axes || value_n_elems(cx, axes) != 1 || !expr_is_const(&cx->exprs, value_elem(cx, axes, 0), &axis))
+            return false;
+    }
+    return axis == -1 || axis == t->rank - 1;
+}
+
+/* The shape over which a node iterates: that of its widest operand or result. */
+static bool node_shape(struct fuser *f, const struct node *n, struct group *out)
+{
+    struct ir_ctx *cx = f->px->cx;
+    const struct op_def *d = op_table[n->op];
+    bool red = op_has((enum op)n->op, T_REDUCE);
+    if (n->place != PLACE_NPU || n->n_out < 1 || n->n_in < 1 || !n->in[0].value)
+        return false;
+    for (int i = 1; i < n->n_out; i++)
+        if (node_out(n, i))
+            return false;
+    if (d->cls != CLS_ELEMENTWISE && d->cls != CLS_REDUCE && d->cls != CLS_NORM)
+        return false;
+    if (red && !reduces_rows(cx, n))
+        return false;
+    const struct type *t = red ? n->in[0].value->type : n->out[0].type;
+    *out = (struct group){.n = 1, .rank = t->rank, .shape = t->dims, .has_red = red};
+    return t->rank > 0;
+}
+
+/* Is b equal to a, or a with the last axis one? */
+static bool covers(struct ir_ctx *cx, const struct group *a, const struct group *b)
+{
+    if (a->rank != b->rank)
+        return false;
+    for (int i = 0; i < a->rank; i++)
+        if (a->shape[i] != b->shape[i] && !(i == a->rank - 1 && is_one(cx, b->shape[i])))
+            return false;
+    return true;
+}
+
+static int32_t position(struct fuser *f, const struct value *v)
+{
+    if (!v || !v->def || v->graph != f->g)
+        return -1;
+    return (int32_t)*map_find(&f->index, v->def->id);
+}
+
+/* Pushes the producers of a node that have not been seen; none before `lowest` can depend on a member. */
+static void push_inputs(struct fuser *f, int32_t at, int32_t lowest, int32_t *n)
+{
+    const struct node *node = f->nodes[at];
+    for (int i = 0; i < node->n_in; i++) {
+        int32_t p = position(f, node->in[i].value);
+        if (p < lowest || f->seen[p] == f->mark)
+            continue;
+        f->seen[p] = f->mark;
+        f->stack[(*n)++] = p;
+    }
+}
+
+/* Marks the members of a group and returns the position of the first. */
+static int32_t mark_members(struct fuser *f, int32_t root)
+{
+    int32_t lowest = root, i = root;
+    do {
+        f->seen[i] = f->mark;
+        lowest = i < lowest ? i : lowest;
+        i = f->groups[i].next;
+    } while (i != root);
+    return lowest;
+}
+
+static void push_members(struct fuser *f, int32_t root, int32_t lowest, int32_t *n)
+{
+    int32_t i = root;
+    do {
+        push_inputs(f, i, lowest, n);
+        i = f->groups[i].next;
+    } while (i != root);
+}
+
+static bool reads_from(struct fuser *f, int32_t at, int32_t a, int32_t b)
+{
+    const struct node *node = f->nodes[at];
+    for (int i = 0; i < node->n_in; i++) {
+        int32_t p = position(f, node->in[i].value);
+        int32_t q = p >= 0 && f->groups[p].n ? find(f, p) : -1;
+        if (q >= 0 && (q == a || q == b))
+            return true;
+    }
+    return false;
+}
+
+/* Does a path leave the two groups and come back? Walks from their outside producers upwards, every other group as one node. */
+static bool leaves_and_returns(struct fuser *f, int32_t a, int32_t b)
+{
+    int32_t n = 0;
+    f->mark++;
+    int32_t la = mark_members(f, a), lb = mark_members(f, b), lowest = la < lb ? la : lb;
+    push_members(f, a, lowest, &n);
+    push_members(f, b, lowest, &n);
+    while (n > 0) {
+        int32_t at = f->stack[--n], i = at;
+        do {
+            if (reads_from(f, i, a, b))
+                return true;
+            f->seen[i] = f->mark;
+            push_inputs(f, i, lowest, &n);
+            i = f->groups[i].next;
+        } while (i != at);
+    }
+    return false;
+}
+
+static bool is_member(struct fuser *f, int32_t p, int32_t a, int32_t b)
+{
+    return p >= 0 && f->groups[p].n && (find(f, p) == a || find(f, p) == b);
+}
+
+static bool used_outside(struct fuser *f, const struct value *v, int32_t a, int32_t b)
+{
+    for_each_use(u, v) {
+        uint64_t *p = u->user->graph == f->g ? map_find(&f->index, u->user->id) : NULL;
+        if (!p || !is_member(f, (int32_t)*p, a, b))
+            return true;
+    }
+    return false;
+}
+
+static int count_of(struct fuser *f, int32_t root, int32_t a, int32_t b, struct map *operands)
+{
+    int32_t i = root;
+    int results = 0;
+    do {
+        const struct node *n = f->nodes[i];
+        for (int k = 0; k < n->n_in; k++) {
+            const struct value *v = n->in[k].value;
+            if (v && !value_const(v) && !is_member(f, position(f, v), a, b))
+                map_put(operands, v->id, 1);
+        }
+        results += used_outside(f, &n->out[0], a, b);
+        i = f->groups[i].next;
+    } while (i != root);
+    return results;
+}
+
+/* Operands from outside and results used outside, were the two groups one. */
+static int count_tensors(struct fuser *f, int32_t a, int32_t b)
+{
+    struct arena_mark mark = arena_mark(&f->px->arena);
+    struct map operands;
+    map_init(&operands, &f->px->arena);
+    int n = count_of(f, a, a, b, &operands) + count_of(f, b, a, b, &operands) + (int)operands.len;
+    arena_release(&f->px->arena, mark);
+    return n;
+}
+
+static void try_merge(struct fuser *f, int32_t producer, int32_t consumer)
+{
+    int32_t a = find(f, producer), b = find(f, consumer);
+    struct group *x = &f->groups[a], *y = &f->groups[b];
+    struct ir_ctx *cx = f->px->cx;
+    if (a == b || x->n + y->n > MAX_MEMBERS)
+        return;
+    bool wide = covers(cx, x, y);
+    if (!wide && !covers(cx, y, x))
+        return;
+    if (count_tensors(f, a, b) > MAX_TENSORS || leaves_and_returns(f, a, b))
+        return;
+    if (!wide) {
+        x->shape = y->shape;
+        x->rank = y->rank;
+    }
+    int32_t swap = x->next;
+    x->next = y->next;
+    y->next = swap;
+    x->n += y->n;
+    x->has_red = x->has_red || y->has_red;
+    y->parent = a;
+}
+
+static void collect(struct fuser *f)
+{
+    struct arena *a = &f->px->arena;
+    map_init(&f->index, a);
+    for_each_node(n, f->g)
+        f->n_nodes++;
+    f->nodes = ARENA_ARRAY(a, struct node *, f->n_nodes);
+    f->groups = ARENA_ARRAY(a, struct group, f->n_nodes);
+    f->seen = ARENA_ARRAY(a, uint32_t, f->n_nodes);
+    f->stack = ARENA_ARRAY(a, int32_t, f->n_nodes);
+    int32_t i = 0;
+    for_each_node(n, f->g) {
+        f->nodes[i] = n;
+        map_put(&f->index, n->id, (uint64_t)i);
+        if (!node_shape(f, n, &f->groups[i]))
+            f->groups[i] = (struct group){0};
+        f->groups[i].parent = f->groups[i].next = i;
+        i++;
+    }
+}
+
+static void grow(struct fuser *f)
+{
+    for (int32_t i = 0; i < f->n_nodes; i++) {
+        if (f->groups[i].n == 0)
+            continue;
+        for (int k = 0; k < f->nodes[i]->n_in; k++) {
+            int32_t p = position(f, f->nodes[i]->in[k].value);
+            if (p >= 0 && f->groups[p].n > 0)
+                try_merge(f, p, i);
+        }
+    }
+}
+
+static void fuse_group(struct fuser *f, int32_t root)
+{
+    struct node *members[MAX_MEMBERS];
+    int64_t n = 0;
+    for (int32_t i = 0; i < f->n_nodes; i++)
+        if (f->groups[i].n && find(f, i) == root)
+            members[n++] = f->nodes[i];
+    struct node *fused = ir_fuse(f->px->cx, members, n, members[n - 1], "vector");
+    fused->place = PLACE_NPU;
+    pass_count(f->px, STAT_fuse_vector_regions, 1);
+    pass_count(f->px, STAT_fuse_vector_fused, n);
+}
+
+enum npuc_status fuse_vector(struct pass_ctx *px, struct graph *g)
+{
+    struct fuser f = {.px = px, .g = g};
+    if (!px->target)
+        return NPUC_OK;
+    collect(&f);
+    grow(&f);
+    for (int32_t i = 0; i < f.n_nodes; i++)
+        if (f.groups[i].n > 1 && f.groups[i].parent == i && ir_may_rewrite(px->cx))
+            fuse_group(&f, i);
+    ir_sort(g);
+    return NPUC_OK;
+}

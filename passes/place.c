@@ -1,0 +1,47 @@
+/* Placement: every node runs on the NPU, on the host with a reason, or costs nothing.
+ *
+ *   %s = MatMul %x, %w : f32[4,4]
+ *   %n = NonZero %s : i64[2,n0]            becomes the same nodes, the second with host("the output size ...")
+ *
+ * The target's own `supports` decides, the same function that picks kernel generators; its reason is kept on the node for
+ * reports and `npuc check`. Views and constants are free where storage is dense: the backend makes aliases of them.
+ * Requirements: (1) runs again after every pass that makes nodes, before the backend; (2) changes no node but place and reason. */
+#include "passes/pass.h"
+
+static bool is_free(const struct node *n)
+{
+    if (n->op == OP_Constant || n->op == OP_Yield)
+        return true;
+    return op_has((enum op)n->op, T_VIEW) && n->n_in > 0 && n->in[0].value &&
+           n->in[0].value->type->layout.kind == LAYOUT_ND && n->in[0].value->type->kind == TYPE_TENSOR;
+}
+
+static void place_node(struct pass_ctx *px, struct node *n)
+{
+    struct ir_ctx *cx = px->cx;
+    const char *reason = NULL;
+    n->reason = 0;
+    if (is_free(n)) {
+        n->place = PLACE_FREE;
+        return;
+    }
+    if (n->op == OP_SizeOf) {
+        n->place = PLACE_HOST;
+        n->reason = str_internz(&cx->strings, "shape arithmetic");
+    } else if (px->target->supports(px->target, cx, n, &reason)) {
+        n->place = PLACE_NPU;
+    } else {
+        n->place = PLACE_HOST;
+        n->reason = str_internz(&cx->strings, reason ? reason : "no kernel for this operator on the target's cores");
+    }
+    pass_count(px, n->place == PLACE_NPU ? STAT_place_npu : STAT_place_host, 1);
+}
+
+enum npuc_status place(struct pass_ctx *px, struct graph *g)
+{
+    if (!px->target)
+        return NPUC_OK;
+    for_each_node(n, g)
+        place_node(px, n);
+    return NPUC_OK;
+}
