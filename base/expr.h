@@ -4,7 +4,9 @@
  * form is a sum of (coefficient x product of atoms), terms sorted; an atom is a symbol or one of the non-linear
  * operators below. So a+b == b+a, 2*(a+1) == 2*a+2, x-x == 0; ceil(8*x/4) == 2*x.
  * Semantics: 64-bit integers, floor division and modulus (sign of the divisor), as Python's // and %.
- * Overflow while folding constants leaves EXPR_INVALID; evaluation reports it.
+ * Overflow while folding constants, division by constant zero and expressions beyond EXPR_MAX_WEIGHT leave
+ * EXPR_INVALID, and so does every operation on it; evaluation reports overflow. Simplification keeps the value wherever
+ * the unsimplified form has one (x//x is 1). Symbol ranges are used: do not widen a range after use, narrowing is fine.
  * Constants beyond int64 never occur. Alternatives refused: opaque strings (no arithmetic), affine-only
  * forms (seq*heads and ceil(s/16)*16 are needed). */
 #ifndef BASE_EXPR_H
@@ -14,6 +16,12 @@
 
 typedef int32_t expr; /* 0 is EXPR_INVALID */
 #define EXPR_INVALID ((expr)0)
+
+enum {
+    EXPR_MAX_WEIGHT = 2048, /* nodes of an expression written as a tree; bounds time and recursion everywhere */
+    EXPR_MAX_TERMS = 256,   /* terms of a sum */
+    EXPR_MAX_DEGREE = 16    /* atoms of a product */
+};
 
 enum expr_op {
     EXPR_CONST,    /* value */
@@ -37,6 +45,7 @@ struct expr_symbol {
 };
 struct expr_node {
     uint8_t op;
+    int32_t weight;      /* nodes of the tree */
     int32_t n;           /* operands (SUM and PROD: any number, else 0..3) */
     int64_t value;       /* CONST, SYM; constant part of SUM */
     const expr *arg;
@@ -49,8 +58,11 @@ struct expr_pool {
     VEC(struct expr_symbol) symbols;
     struct map index;              /* hash -> chain head */
     VEC(int32_t) chain;
+    struct map by_name;            /* sym -> symbol number */
+    bool proving;                  /* a proof is under way: simplification starts no other */
 };
 
+/* The arena must have on_oom set. */
 void expr_pool_init(struct expr_pool *p, struct arena *a, struct strtab *strings);
 int32_t expr_symbol_new(struct expr_pool *p, sym name, struct expr_range r); /* symbol number; an existing name is found */
 int32_t expr_symbol_find(const struct expr_pool *p, sym name);               /* -1 when absent */
@@ -82,6 +94,9 @@ bool expr_uses_symbol(const struct expr_pool *p, expr e, int32_t symbol);
 NPUC_MUST_CHECK bool expr_eval(const struct expr_pool *p, expr e, const int64_t *values, int64_t *out);
 
 /* Text: "past + seq", "2*seq*batch + 1", "(seq + 15)//16*16", "min(a, b)", "select(c, a, b)", "a < b".
+ * Also read: max, mod(a, b), align(a, 16), floor(a/b), ceil(a/b) ("ceiling"; a/b alone must divide exactly), any case of
+ * function names. A name is letters, digits, '_', '.', ':', '$' and '-' directly between name characters before a
+ * letter (so "batch-size" is one name, "n-1" a difference), or any text in double quotes with str_escape's escapes.
  * Printing and parsing round-trip. The parser makes unknown names into symbols with range `fresh`; a text that is
  * no expression gives EXPR_INVALID (dim_param callers then use the whole text as one symbol name). */
 const char *expr_text(const struct expr_pool *p, expr e, struct arena *a);

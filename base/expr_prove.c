@@ -1,0 +1,297 @@
+/* Proofs of e >= 0, tried in order of cost:
+ *   1. the interval of e;
+ *   2. for products: every atom x with a finite bound is written as bound + x' or bound - x' with x' >= 0, after which
+ *      s*s - s with s >= 1, or 4096*h - s*h with s <= 4096, has no negative term;
+ *   3. one atom is replaced by something weaker and simpler, and the rest is proven again:
+ *      x//m by (x - m + 1)/m or x/m (times m), x%m by its bound or by x - m*(x//m), min, max and select by their arms.
+ * Steps are counted, so a failing proof ends soon; "not proven" says nothing. */
+#include "base/expr_priv.h"
+
+#include <string.h>
+
+enum {
+    MAX_DEPTH = 5,
+    MAX_ATOMS = 8,   /* distinct atoms in step 2 */
+    MAX_MONOS = 96,
+    MAX_CHOICES = 4  /* atoms for which both bounds are tried */
+};
+
+/* Step 2: monomials with one exponent per atom. */
+struct mono {
+    int64_t coef;
+    uint8_t power[MAX_ATOMS];
+};
+struct monos {
+    int32_t n, n_atoms;
+    bool bad;
+    expr atom[MAX_ATOMS];
+    struct expr_range range[MAX_ATOMS];
+    struct mono m[MAX_MONOS];
+};
+
+static void monos_add(struct monos *to, const struct mono *m)
+{
+    for (int32_t i = 0; i < to->n; i++) {
+        if (!memcmp(to->m[i].power, m->power, sizeof m->power)) {
+            if (__builtin_add_overflow(to->m[i].coef, m->coef, &to->m[i].coef))
+                to->bad = true;
+            return;
+        }
+    }
+    if (to->n == MAX_MONOS)
+        to->bad = true;
+    else
+        to->m[to->n++] = *m;
+}
+
+static int32_t monos_atom(const struct expr_pool *p, struct monos *s, expr atom)
+{
+    for (int32_t i = 0; i < s->n_atoms; i++)
+        if (s->atom[i] == atom)
+            return i;
+    if (s->n_atoms == MAX_ATOMS)
+        return -1;
+    s->atom[s->n_atoms] = atom;
+    s->range[s->n_atoms] = expr_range_of(p, atom);
+    return s->n_atoms++;
+}
+
+static bool monos_from(const struct expr_pool *p, const struct poly *y, struct monos *s)
+{
+    memset(s, 0, sizeof *s);
+    monos_add(s, &(struct mono){.coef = y->constant});
+    for (int32_t i = 0; i < y->n && !s->bad; i++) {
+        struct mono m = {.coef = y->coef[i]};
+        const expr *atoms;
+        const int32_t n = term_atoms(p, &y->term[i], &atoms);
+        for (int32_t j = 0; j < n; j++) {
+            const int32_t a = monos_atom(p, s, atoms[j]);
+            if (a < 0)
+                return false;
+            m.power[a]++;
+        }
+        monos_add(s, &m);
+    }
+    return !s->bad;
+}
+
+/* Substitutes atom a = base + sign * a'. Multiplies out one power at a time: (base + sign*a')^k by Horner's rule. */
+static void monos_shift(struct monos *s, int32_t a, int64_t base, int64_t sign)
+{
+    struct monos out = {.n = 0};
+    for (int32_t i = 0; i < s->n; i++) {
+        const int32_t k = s->m[i].power[a];
+        int64_t c[EXPR_MAX_DEGREE + 1] = {s->m[i].coef};
+        for (int32_t step = 0; step < k; step++) {
+            for (int32_t j = step + 1; j >= 0; j--) {
+                int64_t low, high;
+                if (__builtin_mul_overflow(j ? c[j - 1] : 0, sign, &high) ||
+                    __builtin_mul_overflow(j <= step ? c[j] : 0, base, &low) || __builtin_add_overflow(low, high, &c[j]))
+                    out.bad = true;
+            }
+        }
+        for (int32_t j = 0; j <= k; j++) {
+            struct mono m = s->m[i];
+            m.coef = c[j];
+            m.power[a] = (uint8_t)j;
+            if (m.coef == INT64_MIN)
+                out.bad = true;
+            if (m.coef)
+                monos_add(&out, &m);
+        }
+    }
+    s->n = out.n;
+    s->bad = s->bad || out.bad;
+    memcpy(s->m, out.m, sizeof s->m);
+}
+
+/* All atoms lie in [0, width]: the least value of each monomial. */
+static bool monos_nonneg(const struct monos *s, const int64_t *width)
+{
+    int64_t sum = 0;
+    for (int32_t i = 0; i < s->n; i++) {
+        int64_t least = s->m[i].coef;
+        for (int32_t a = 0; a < s->n_atoms; a++) {
+            for (int k = 0; k < s->m[i].power[a]; k++) {
+                if (least > 0)
+                    least = 0;
+                if (least < 0 && (width[a] == INT64_MAX || __builtin_mul_overflow(least, width[a], &least)))
+                    return false;
+            }
+        }
+        if (__builtin_add_overflow(sum, least, &sum))
+            return false;
+    }
+    return sum >= 0;
+}
+
+/* Bit i of `high`: the i-th atom that has both bounds is measured from its upper one. */
+static bool proves_shifted(const struct monos *from, uint32_t high)
+{
+    struct monos s = *from;
+    int64_t width[MAX_ATOMS];
+    int choice = 0;
+    for (int32_t a = 0; a < s.n_atoms; a++) {
+        const struct expr_range r = s.range[a];
+        const bool has_min = r.min != INT64_MIN, has_max = r.max != INT64_MAX;
+        if ((!has_min && !has_max) || (has_min && r.min == INT64_MAX) || (has_max && r.max == INT64_MIN))
+            return false;
+        bool from_max = !has_min;
+        if (has_min && has_max && choice < MAX_CHOICES)
+            from_max = high >> choice++ & 1;
+        if (!has_min || !has_max || __builtin_sub_overflow(r.max, r.min, &width[a]))
+            width[a] = INT64_MAX;
+        monos_shift(&s, a, from_max ? r.max : r.min, from_max ? -1 : 1);
+        if (s.bad)
+            return false;
+    }
+    return monos_nonneg(&s, width);
+}
+
+static bool proves_by_shifting(const struct expr_pool *p, const struct poly *y)
+{
+    struct monos s;
+    bool has_product = false;
+    for (int32_t i = 0; i < y->n; i++)
+        has_product = has_product || expr_at(p, y->term[i])->op == EXPR_PROD;
+    if (!has_product || !monos_from(p, y, &s))
+        return false; /* without products the interval was exact */
+    int bounded = 0;
+    for (int32_t a = 0; a < s.n_atoms; a++)
+        bounded += s.range[a].min != INT64_MIN && s.range[a].max != INT64_MAX;
+    const int choices = bounded < MAX_CHOICES ? bounded : MAX_CHOICES;
+    for (uint32_t high = 0; high < 1u << choices; high++)
+        if (proves_shifted(&s, high))
+            return true;
+    return false;
+}
+
+/* Step 3. The atom under consideration: e = others + coef * rest * atom, `rest` EXPR_INVALID for 1; sign is that of
+ * coef * rest, 0 when unknown. */
+struct spot {
+    const struct expr_node *atom;
+    expr others, rest;
+    int64_t coef;
+    int sign;
+};
+
+struct proof {
+    struct expr_pool *p;
+    int32_t steps;
+};
+
+static bool prove(struct proof *f, expr e, int depth);
+
+/* others + coef * rest * by */
+static expr put_back(struct proof *f, const struct spot *s, expr by)
+{
+    return by ? expr_add(f->p, s->others, expr_scaled_product(f->p, s->coef, s->rest, by)) : EXPR_INVALID;
+}
+
+/* m*e >= m*others + coef*rest*(x [- m + 1]) for m >= 1; m*e > -m suffices since e is an integer. */
+static bool prove_floordiv(struct proof *f, const struct spot *s, int depth)
+{
+    const expr x = s->atom->arg[0], m = s->atom->arg[1];
+    if (!s->sign || expr_range_of(f->p, m).min < 1)
+        return false;
+    const expr slack = expr_sub(f->p, m, expr_const(f->p, 1));
+    const expr bound = s->sign > 0 ? expr_sub(f->p, x, slack) : x;
+    if (!bound || !slack)
+        return false;
+    const expr scaled = expr_add(f->p, expr_mul(f->p, m, s->others), expr_scaled_product(f->p, s->coef, s->rest, bound));
+    return prove(f, expr_add(f->p, scaled, slack), depth);
+}
+
+static bool prove_mod(struct proof *f, const struct spot *s, int depth)
+{
+    const expr x = s->atom->arg[0], m = s->atom->arg[1];
+    if (s->sign < 0 && expr_range_of(f->p, m).min >= 1 &&
+        prove(f, put_back(f, s, expr_sub(f->p, m, expr_const(f->p, 1))), depth))
+        return true;
+    const expr quotient = expr_floordiv(f->p, x, m);
+    return prove(f, put_back(f, s, expr_sub(f->p, x, expr_mul(f->p, m, quotient))), depth);
+}
+
+/* Both arms bound the atom on one side, so there either suffices; else both must hold. */
+static bool prove_arms(struct proof *f, const struct spot *s, int depth)
+{
+    const int32_t last = s->atom->n - 1;
+    const expr a = put_back(f, s, s->atom->arg[last - 1]), b = put_back(f, s, s->atom->arg[last]);
+    const int one_suffices = s->atom->op == EXPR_MIN ? -1 : s->atom->op == EXPR_MAX ? 1 : 0;
+    if (s->sign && s->sign == one_suffices)
+        return prove(f, a, depth) || prove(f, b, depth);
+    return prove(f, a, depth) && prove(f, b, depth);
+}
+
+static bool prove_spot(struct proof *f, const struct spot *s, int depth)
+{
+    switch ((enum expr_op)s->atom->op) {
+    case EXPR_FLOORDIV: return prove_floordiv(f, s, depth);
+    case EXPR_MOD: return prove_mod(f, s, depth);
+    case EXPR_MIN:
+    case EXPR_MAX:
+    case EXPR_SELECT: return prove_arms(f, s, depth);
+    default: return false;
+    }
+}
+
+static int sign_of(const struct expr_pool *p, int64_t coef, expr rest)
+{
+    const struct expr_range r = rest ? expr_range_of(p, rest) : (struct expr_range){1, 1, 1};
+    if (r.min < 0 && r.max > 0)
+        return 0;
+    return (r.min >= 0) == (coef > 0) ? 1 : -1;
+}
+
+static bool prove_by_replacing(struct proof *f, const struct poly *y, int depth)
+{
+    for (int32_t i = 0; i < y->n; i++) {
+        const expr *atoms;
+        const int32_t n = term_atoms(f->p, &y->term[i], &atoms);
+        for (int32_t j = 0; j < n; j++) {
+            const struct expr_node atom = *expr_at(f->p, atoms[j]);
+            if (atom.op < EXPR_FLOORDIV)
+                continue;
+            struct poly others = *y;
+            poly_add_term(f->p, &others, y->term[i], -y->coef[i]);
+            const struct spot s = {&atom, poly_build(f->p, &others), term_without(f->p, y->term[i], j), y->coef[i],
+                                   sign_of(f->p, y->coef[i], term_without(f->p, y->term[i], j))};
+            if (s.others && prove_spot(f, &s, depth))
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool prove(struct proof *f, expr e, int depth)
+{
+    if (!e || f->steps-- <= 0)
+        return false;
+    const struct expr_range r = expr_range_of(f->p, e);
+    if (r.min >= 0 || r.max < 0)
+        return r.min >= 0;
+    struct poly y;
+    poly_from(f->p, &y, e);
+    if (proves_by_shifting(f->p, &y))
+        return true;
+    return depth > 0 && prove_by_replacing(f, &y, depth - 1);
+}
+
+bool expr_proves_nonneg(struct expr_pool *p, expr e, int32_t steps)
+{
+    if (!e || p->proving)
+        return e && expr_range_of(p, e).min >= 0;
+    struct proof f = {p, steps};
+    p->proving = true;
+    const bool proven = prove(&f, e, MAX_DEPTH);
+    p->proving = false;
+    return proven;
+}
+
+bool expr_proves_le(struct expr_pool *p, expr a, expr b)
+{
+    int64_t v;
+    if ((expr_is_const(p, b, &v) && v == INT64_MAX) || (expr_is_const(p, a, &v) && v == INT64_MIN))
+        return a && b;
+    return expr_proves_nonneg(p, expr_sub(p, b, a), EXPR_FULL_PROOF);
+}
