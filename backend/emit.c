@@ -5,6 +5,8 @@
  * place; one that is an input, a constant or a second name of another result is copied. */
 #include "backend/emit_priv.h"
 
+#include "backend/ascend/gens.h"
+
 /* ---- nodes ------------------------------------------------------------------------------------------------ */
 
 static bool is_view(const struct node *n)
@@ -88,6 +90,8 @@ static enum npuc_status emit_node(struct emitter *em, struct node *n)
 {
     if (n->op == OP_Constant || op_has((enum op)n->op, T_TERMINATOR))
         return NPUC_OK;
+    if (n->op == OP_TransData && value_const(node_in(n, 0)))
+        return NPUC_OK; /* its consumer stores the constant in that layout */
     em->e.node = n;
     if (view_of_input(em, n))
         return emit_view(em, n);

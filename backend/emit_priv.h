@@ -45,7 +45,5 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w);
 /* lifetime.c: first and last step of every PT_TEMP */
 void plan_lifetimes(struct plan *p);
 
-/* The generators of the machine's family, backend/<family>/gens.c, ended by a row without name. */
-const struct gen *backend_gens(const struct machine *m);
 
 #endif

@@ -12,5 +12,7 @@
 
 extern const struct gen ascend_gens[];
 extern const int64_t n_ascend_gens;
+/* The table of the machine's family, ended by a row without name. */
+const struct gen *backend_gens(const struct machine *m);
 
 #endif

@@ -1,0 +1,275 @@
+/* The tile program of a product on the cube cores.
+ *
+ *   for each tile t of this core:                 t = block + i*blocks, m fastest, so that neighbours share b
+ *     for each block of K in L1 (double):         load a, load b                       mte2
+ *       for each step of K in L0 (double):        copy a to L0A, b to L0B              mte1
+ *                                                 accumulate in L0C                    cube
+ *     store the tile, narrowed                                                         fixpipe
+ *
+ * L1 holds both operands as [k/c0][rows][c0] when K runs along the rows of storage, else [rows/c0][k][c0], which the copy to L0
+ * transposes. Weights come in NZ with rows n, i.e. in the order of L0B. */
+#include "backend/ascend/matmul.h"
+#include "base/size.h"
+
+#include <math.h>
+#include <stdio.h>
+
+struct code {
+    struct emit *e;
+    const struct mm *p;
+    struct mm_tile t;
+    struct tile_kernel *k;
+    struct expr_pool *x;
+    struct tile_builder b;
+    struct kparams params;
+    int64_t c0;
+    expr m, n, kk, n_pad;                     /* sizes */
+    expr a_row, b_row, c_row;
+    expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK];
+    int32_t ta, tb, tc, tbias;                /* tensors of the kernel */
+    int32_t l1a, l1b, l1bias, l0a, l0b, acc, bt; /* buffers */
+    expr m0, n0, im, in, off_a, off_b, off_c; /* of the tile */
+    expr k0, ik;                              /* of the block in L1 */
+};
+
+static expr num(struct code *c, int64_t v)
+{
+    return expr_const(c->x, v);
+}
+
+static void declare(struct code *c)
+{
+    const struct mm *p = c->p;
+    char name[16];
+    c->m = kparam(&c->params, "m", p->m);
+    c->n = kparam(&c->params, "n", p->n);
+    c->kk = kparam(&c->params, "k", p->k);
+    c->a_row = kparam(&c->params, "a_row", p->a_row);
+    c->b_row = kparam(&c->params, "b_row", p->b_row);
+    c->c_row = kparam(&c->params, "c_row", p->c_row);
+    for (int i = 0; i < p->n_batch; i++) {
+        const struct { const char *stem; expr ir; expr *to; } all[] = {
+            {"batch", p->batch[i], &c->batch[i]}, {"a_batch", p->a_batch[i], &c->a_batch[i]},
+            {"b_batch", p->b_batch[i], &c->b_batch[i]}, {"c_batch", p->c_batch[i], &c->c_batch[i]},
+        };
+        for (int j = 0; j < 4; j++) {
+            snprintf(name, sizeof name, "%s%d", all[j].stem, i);
+            *all[j].to = kparam(&c->params, name, all[j].ir);
+        }
+    }
+    tile_params_done(c->k);
+    c->n_pad = expr_align(c->x, c->n, 16);
+    c->ta = tile_tensor(c->k, c->e->arena, "A", p->in, true, false);
+    c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->in, true, false);
+    c->tc = tile_tensor(c->k, c->e->arena, "C", p->out, false, true);
+    c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", DT_F32, true, false) : -1;
+}
+
+static void buffers(struct code *c)
+{
+    const struct mm_tile *t = &c->t;
+    const enum dtype in = c->p->in;
+    const int64_t es = dtype_size(in);
+    c->l1a = tile_buf(&c->b, "a", TS_L1, in, 2, t->m * t->kb * es);
+    c->l1b = tile_buf(&c->b, "b", TS_L1, in, 2, t->n * t->kb * es);
+    c->l0a = tile_buf(&c->b, "l0a", TS_L0A, in, 2, t->m * t->k0 * es);
+    c->l0b = tile_buf(&c->b, "l0b", TS_L0B, in, 2, t->n * t->k0 * es);
+    c->acc = tile_buf(&c->b, "acc", TS_L0C, DT_F32, t->acc_slots, t->m * t->n * 4);
+    c->l1bias = c->bt = -1;
+    if (c->p->bias) {
+        c->l1bias = tile_buf(&c->b, "bias", TS_L1, DT_F32, 2, t->n * 4);
+        c->bt = tile_buf(&c->b, "bt", TS_BT, DT_F32, 2 * t->n * 4 <= c->e->m->size[TS_BT] ? 2 : 1, t->n * 4);
+    }
+}
+
+/* Offset of the batch member whose row-major number is `index`. */
+static expr batch_offset(struct code *c, expr index, const expr *stride)
+{
+    expr off = num(c, 0);
+    for (int i = c->p->n_batch - 1; i >= 0; i--) {
+        off = expr_add(c->x, off, expr_mul(c->x, i > 0 ? expr_mod(c->x, index, c->batch[i]) : index, stride[i]));
+        index = expr_floordiv(c->x, index, c->batch[i]);
+    }
+    return off;
+}
+
+static expr batch_count(struct code *c)
+{
+    expr n = num(c, 1);
+    for (int i = 0; i < c->p->n_batch; i++)
+        n = expr_mul(c->x, n, c->batch[i]);
+    return n;
+}
+
+/* Opens the loop over this core's tiles. */
+static void open_tiles(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr mt = expr_ceildiv(x, c->m, num(c, c->t.m)), nt = expr_ceildiv(x, c->n, num(c, c->t.n));
+    const expr tiles = expr_mul(x, batch_count(c), expr_mul(x, mt, nt));
+    c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_cube), tiles));
+    const expr block = expr_sym(x, c->k->sym_block);
+    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks));
+    const expr t = expr_add(x, block, expr_mul(x, i, c->k->blocks));
+    const expr rest = expr_floordiv(x, t, mt), batch = expr_floordiv(x, rest, nt);
+    c->m0 = expr_mul_const(x, expr_mod(x, t, mt), c->t.m);
+    c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
+    c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->m, c->m0));
+    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->n, c->n0));
+    c->off_a = batch_offset(c, batch, c->a_batch);
+    c->off_b = batch_offset(c, batch, c->b_batch);
+    c->off_c = batch_offset(c, batch, c->c_batch);
+}
+
+static void load_bias(struct code *c)
+{
+    const expr z = num(c, 0), one = num(c, 1);
+    if (!c->p->bias)
+        return;
+    tile_note(&c->b, "bias row of the tile to the bias table");
+    TILE(&c->b, LOAD, c->l1bias, z, c->tbias, c->n0, DT_F32, one, one, one, c->in, z, z, z, one, z, z, z, one);
+    TILE(&c->b, COPY_BT, c->bt, c->l1bias, z, DT_F32, c->in);
+}
+
+/* Rows x K of an operand whose storage has K along its rows (trans: rows along its rows) to L1. */
+static void load_operand(struct code *c, int32_t buf, int32_t tensor, expr off, const expr extent[4], bool k_major)
+{
+    struct expr_pool *x = c->x;
+    const expr first = extent[0], count = extent[1], pitch = extent[2], row = extent[3], one = num(c, 1);
+    if (k_major) {
+        off = expr_add(x, off, expr_add(x, expr_mul(x, c->k0, row), first));
+        TILE(&c->b, LOAD_NZ, buf, num(c, 0), num(c, c->t.kb), tensor, off, c->p->in, c->ik, count, row, one);
+    } else {
+        off = expr_add(x, off, expr_add(x, expr_mul(x, first, row), c->k0));
+        TILE(&c->b, LOAD_NZ, buf, num(c, 0), pitch, tensor, off, c->p->in, count, c->ik, row, one);
+    }
+}
+
+static void load_weight(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr z = num(c, 0), one = num(c, 1);
+    const expr rows = expr_min(x, num(c, c->t.n), expr_sub(x, c->n_pad, c->n0));
+    expr off = expr_add(x, expr_mul(x, c->k0, c->n_pad), expr_mul_const(x, c->n0, c->c0));
+    off = expr_add(x, off, c->off_b);
+    tile_note(&c->b, "weights: stored in NZ, a plain copy");
+    TILE(&c->b, LOAD, c->l1b, z, c->tb, off, c->p->in, one, expr_ceildiv(x, c->ik, num(c, c->c0)), one,
+         expr_mul_const(x, rows, c->c0), z, expr_mul_const(x, c->n_pad, c->c0), z, one, z, num(c, c->t.n * c->c0), z, one);
+}
+
+static void load_block(struct code *c)
+{
+    tile_note(&c->b, c->p->a_trans ? "a: columns of K rows, transposed on the way to L0" : "a: ND to NZ");
+    load_operand(c, c->l1a, c->ta, c->off_a, (const expr[4]){c->m0, c->im, num(c, c->t.m), c->a_row}, c->p->a_trans);
+    if (c->p->weight) {
+        load_weight(c);
+        return;
+    }
+    tile_note(&c->b, c->p->b_trans ? "b: ND to NZ" : "b: columns of K rows, transposed on the way to L0");
+    load_operand(c, c->l1b, c->tb, c->off_b, (const expr[4]){c->n0, c->in, num(c, c->t.n), c->b_row}, !c->p->b_trans);
+}
+
+/* One step of K through L0. `first`: 1 in the first step of the tile. */
+static void step(struct code *c, expr l, expr first)
+{
+    struct expr_pool *x = c->x;
+    const expr kl = expr_mul_const(x, l, c->t.k0);
+    const expr il = expr_min(x, num(c, c->t.k0), expr_sub(x, c->ik, kl));
+    const bool ta = c->p->a_trans, tb = !c->p->weight && !c->p->b_trans;
+    const expr block = expr_mul_const(x, kl, c->c0), kb = num(c, c->t.kb);
+    tile_note(&c->b, "one step of K: fractals to L0, accumulate");
+    TILE(&c->b, COPY_L0A, c->l0a, c->l1a, ta ? block : expr_mul_const(x, kl, c->t.m), ta ? kb : num(c, c->t.m), c->p->in, c->im, il, ta);
+    TILE(&c->b, COPY_L0B, c->l0b, c->l1b, tb ? block : expr_mul_const(x, kl, c->t.n), tb ? kb : num(c, c->t.n), c->p->in, c->in, il, tb);
+    const expr init = c->p->bias ? expr_mul_const(x, first, 2) : first;
+    TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, c->bt, c->p->in, c->im, c->in, il, init);
+}
+
+static expr at_least_one(struct code *c, expr n)
+{
+    return expr_max(c->x, num(c, 1), n); /* K = 0 still writes the starting values */
+}
+
+static void body(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    open_tiles(c);
+    load_bias(c);
+    const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->kk, num(c, c->t.kb))));
+    c->k0 = expr_mul_const(x, j, c->t.kb);
+    c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->kk, c->k0));
+    load_block(c);
+    const expr l = tile_loop(&c->b, "k0", at_least_one(c, expr_ceildiv(x, c->ik, num(c, c->t.k0))));
+    step(c, l, expr_cmp(x, EXPR_EQ, expr_add(x, j, l), num(c, 0)));
+    tile_end(&c->b);
+    tile_end(&c->b);
+    tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
+    const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->c_row), c->n0));
+    TILE(&c->b, FIXP, c->tc, off, c->c_row, c->acc, expr_align(x, c->im, 16), DT_F32, c->p->out, c->im, c->in, c->p->relu, -1, num(c, 0));
+    tile_end(&c->b);
+}
+
+static expr total_macs(struct emit *e, const struct mm *p)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    expr macs = expr_mul(x, p->m, expr_mul(x, p->n, p->k));
+    for (int i = 0; i < p->n_batch; i++)
+        macs = expr_mul(x, macs, p->batch[i]);
+    return emit_expr(e, macs);
+}
+
+static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t, const struct mm_tile *tile,
+                               const char *label)
+{
+    char name[48];
+    snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name, (long long)tile->m,
+             (long long)tile->n, (long long)tile->k0);
+    struct code c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
+    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.x = &c.k->exprs;
+    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
+    c.params = (struct kparams){.e = e, .k = c.k};
+    declare(&c);
+    tile_section_begin(&c.b, TCORE_CUBE);
+    buffers(&c);
+    body(&c);
+    const int32_t tensors[4] = {t->a, t->b, t->c, t->bias};
+    return emit_launch(e, c.k, tensors, c.params.bound, total_macs(e, p), label);
+}
+
+static double typical(const struct ir_ctx *cx, expr e, double most)
+{
+    const struct expr_range r = expr_range_of(&cx->exprs, e);
+    const double v = r.max == INT64_MAX ? most : fmin(most, (double)r.max);
+    return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
+}
+
+static struct mm_sizes sizes_of(struct emit *e, const struct mm *p, double most_m)
+{
+    struct mm_sizes s = {.batch = 1, .m = typical(e->cx, p->m, most_m), .n = typical(e->cx, p->n, 1024), .k = typical(e->cx, p->k, 1024)};
+    for (int i = 0; i < p->n_batch; i++)
+        s.batch *= typical(e->cx, p->batch[i], 8);
+    return s;
+}
+
+enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    const struct expr_range r = expr_range_of(x, p->m);
+    const expr few = expr_const(x, 16), outer = e->guard;
+    const bool both = r.min <= 16 && r.max > 16;
+    enum npuc_status st = NPUC_OK;
+    if (r.min <= 16) {
+        const struct mm_sizes s = sizes_of(e, p, 16);
+        const struct mm_tile tile = mm_choose_tile(e->m, p, &s, e->tiling);
+        e->guard = both ? expr_cmp(x, EXPR_LE, p->m, few) : outer;
+        st = launch(e, p, t, &tile, label);
+    }
+    if (st == NPUC_OK && r.max > 16) {
+        const struct mm_sizes s = sizes_of(e, p, 1024);
+        const struct mm_tile tile = mm_choose_tile(e->m, p, &s, e->tiling);
+        e->guard = both ? expr_cmp(x, EXPR_LT, few, p->m) : outer;
+        st = launch(e, p, t, &tile, label);
+    }
+    e->guard = outer;
+    return st;
+}
