@@ -75,6 +75,8 @@ expr slice_extent(struct ir_ctx *cx, expr dim, expr start, expr end, expr step, 
     const expr s = k > 0 ? clamped(cx, s0, zero, dim) : clamped(cx, s0, zero, last);
     const expr e = k > 0 ? clamped(cx, e0, zero, dim) : clamped(cx, e0, before, last);
     *from = s;
+    if (k == 1 && e == dim && expr_is_const(p, start, &c) && c < 0 && c > -INT32_MAX) /* the last -c of them */
+        return infer_min(cx, expr_const(p, -c), dim);
     const expr span = k > 0 ? expr_sub(p, e, s) : expr_sub(p, s, e);
     const expr count = expr_ceildiv(p, span, expr_const(p, k > 0 ? k : -k));
     /* Clamping is monotonic, so an order proven before it holds after it. */
