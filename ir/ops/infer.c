@@ -18,7 +18,7 @@ enum npuc_status infer_begin(struct ir_ctx *cx, const struct node *n)
         return node_error(cx, n, D_ARITY, "%s has %d inputs, expected at most %d", d->name, n->n_in, d->max_in);
     for (int i = 0; i < n->n_in || i < d->min_in; i++) {
         if (!infer_has(n, i)) {
-            if (i < d->min_in)
+            if (i < d->min_in || d->max_in < 0)
                 return node_error(cx, n, D_ARITY, "input %d of %s is missing, expected at least %d inputs", i, d->name, d->min_in);
             continue;
         }
@@ -103,7 +103,9 @@ enum npuc_status infer_out(struct ir_ctx *cx, struct node *n, int i, enum dtype 
 enum npuc_status infer_out_unknown(struct ir_ctx *cx, struct node *n, int i, enum dtype t)
 {
     /* A better type of an earlier run stays. */
-    const struct type *old = infer_wants(n, i) ? n->out[i].type : NULL;
+    if (!infer_wants(n, i))
+        return NPUC_OK;
+    const struct type *old = n->out[i].type;
     if (old && old->kind == TYPE_TENSOR && old->dtype == t)
         return NPUC_OK;
     return infer_out(cx, n, i, t, &SHAPE_UNKNOWN);

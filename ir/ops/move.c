@@ -64,15 +64,16 @@ static struct value *transpose_fold(struct ir_ctx *cx, struct node *n)
 
 /* ---- DepthToSpace, SpaceToDepth, Trilu and others of unchanged shape */
 
+/* Rank 4, or *x of unknown rank and the output typed. */
 static enum npuc_status depth_begin(struct ir_ctx *cx, struct node *n, struct shape *x)
 {
     const enum npuc_status s = infer_begin(cx, n);
     *x = infer_shape(n, 0);
-    if (s == NPUC_OK && x->rank < 0)
-        *x = infer_fresh_shape(cx, n, 0, 4);
-    if (s == NPUC_OK && x->rank != 4)
-        return infer_rank_error(cx, n, 0, "rank 4");
-    return s;
+    if (s == NPUC_OK && x->rank < 0) {
+        const struct shape out = infer_fresh_shape(cx, n, 0, 4);
+        return infer_out(cx, n, 0, infer_dtype(n, 0), &out);
+    }
+    return s == NPUC_OK && x->rank != 4 ? infer_rank_error(cx, n, 0, "rank 4") : s;
 }
 
 static enum npuc_status not_divisible(struct ir_ctx *cx, struct node *n, int axis)
@@ -102,7 +103,7 @@ static enum npuc_status depth_to_space_infer(struct ir_ctx *cx, struct node *n)
     enum npuc_status s = depth_legal(cx, n);
     if (s == NPUC_OK)
         s = depth_begin(cx, n, &x);
-    if (s != NPUC_OK)
+    if (s != NPUC_OK || x.rank < 0)
         return s;
     const int64_t b = node_attr_int(n, "blocksize", 1);
     const expr depth = divided(cx, x.d[1], b * b);
@@ -119,7 +120,7 @@ static enum npuc_status space_to_depth_infer(struct ir_ctx *cx, struct node *n)
     enum npuc_status s = depth_legal(cx, n);
     if (s == NPUC_OK)
         s = depth_begin(cx, n, &x);
-    if (s != NPUC_OK)
+    if (s != NPUC_OK || x.rank < 0)
         return s;
     const int64_t b = node_attr_int(n, "blocksize", 1);
     const expr h = divided(cx, x.d[2], b), w = divided(cx, x.d[3], b);
@@ -173,6 +174,9 @@ static enum npuc_status cache_append_infer(struct ir_ctx *cx, struct node *n)
                               infer_dim_text(cx, out.d[i]));
         out.d[i] = d;
     }
+    const expr length = infer_has(n, 3) ? value_elem(cx, n->in[3].value, 0) : EXPR_INVALID;
+    if (length && out.d[axis])
+        out.d[axis] = infer_max(cx, infer_shape(n, 0).d[axis], length);
     s = infer_out(cx, n, 0, infer_dtype(n, 0), &out);
     const int64_t capacity = node_attr_int(n, "capacity", 0);
     struct layout l = n->in[0].value->type->layout;

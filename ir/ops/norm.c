@@ -58,7 +58,7 @@ static enum npuc_status layer_norm_infer(struct ir_ctx *cx, struct node *n)
     for (int i = axis; i < row.rank; i++)
         row.d[i] = expr_const(&cx->exprs, 1);
     for (int i = 1; i < 3 && s == NPUC_OK; i++)
-        s = row.rank < 0 ? i < n->n_out ? infer_out_unknown(cx, n, i, stash) : NPUC_OK : infer_out(cx, n, i, stash, &row);
+        s = row.rank < 0 ? infer_out_unknown(cx, n, i, stash) : infer_out(cx, n, i, stash, &row);
     return s;
 }
 

@@ -88,8 +88,10 @@ static enum npuc_status pool_infer(struct ir_ctx *cx, struct node *n)
     if (s != NPUC_OK)
         return s;
     const struct shape x = infer_shape(n, 0);
-    if (x.rank < 0)
-        return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+    if (x.rank < 0) {
+        s = infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+        return s == NPUC_OK ? infer_out_unknown(cx, n, 1, DT_I64) : s;
+    }
     if (x.rank < 3)
         return infer_rank_error(cx, n, 0, "rank 3 or more");
     struct window w = {.n = x.rank - 2};
