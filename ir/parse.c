@@ -164,35 +164,43 @@ static bool parse_loc(struct parser *p, struct node *n)
 
 /* ---- nodes */
 
-/* The types in the text win: they may say more than inference can know (a size that a pass has proven). */
-static bool apply_types(struct parser *p, struct node *n, const struct type *const *type)
+static bool node_fail(struct parser *p, int64_t at, const char *text)
 {
+    p->pos = at;
+    return parse_fail(p, "%s", text);
+}
+
+/* The types in the text win: they may say more than inference can know (a size that a pass has proven). */
+static bool apply_types(struct parser *p, struct node *n, int64_t at, const struct type *const *type)
+{
+    struct arena *scratch = &p->cx->scratch;
     for (int i = 0; type && i < n->n_out; i++)
         n->out[i].type = type[i];
     const enum npuc_status s = ir_infer(n);
     if (s != NPUC_OK) {
-        parse_fail(p, "%s does not fit its operands", op_table[n->op]->name);
+        node_fail(p, at, arena_printf(scratch, "%s does not fit its operands", op_table[n->op]->name));
         p->status = s;
         return false;
     }
     for (int i = 0; type && i < n->n_out; i++) {
         if (!type_fits(p->cx, n, n->out[i].type, type[i]))
-            return parse_fail(p, "output %d of %s is %s, its operands give %s", i, op_table[n->op]->name,
-                              type_text(p->cx, type[i]), type_text(p->cx, n->out[i].type));
+            return node_fail(p, at,
+                             arena_printf(scratch, "output %d of %s is %s, its operands give %s", i, op_table[n->op]->name,
+                                          type_text(p->cx, type[i]), type_text(p->cx, n->out[i].type)));
         n->out[i].type = type[i];
     }
     return true;
 }
 
-static bool parse_node_types(struct parser *p, struct node *n)
+static bool parse_node_types(struct parser *p, struct node *n, int64_t at)
 {
     if (!parse_accept(p, ":"))
-        return apply_types(p, n, NULL);
+        return apply_types(p, n, at, NULL);
     const struct type **type = ARENA_ARRAY(&p->m->arena, const struct type *, n->n_out + 1);
     for (int i = 0; i < n->n_out; i++)
         if ((i && !parse_expect(p, ",")) || !parse_type(p, &type[i]))
             return false;
-    return apply_types(p, n, type);
+    return apply_types(p, n, at, type);
 }
 
 static bool parse_op(struct parser *p, enum op *op)
@@ -205,9 +213,10 @@ static bool parse_op(struct parser *p, enum op *op)
     if (len < (int64_t)sizeof name)
         memcpy(name, word, (size_t)len);
     *op = op_by_name(name);
-    if (*op == OP_none)
-        return parse_fail(p, "unknown operator '%.*s'", (int)(len < 80 ? len : 80), word);
-    return true;
+    if (*op != OP_none)
+        return true;
+    p->pos -= len;
+    return parse_fail(p, "unknown operator '%.*s'", (int)(len < 80 ? len : 80), word);
 }
 
 static bool define_results(struct parser *p, struct node *n, struct scope *s, const struct node_text *t)
@@ -227,6 +236,8 @@ static bool parse_node_in(struct parser *p, struct graph *g, struct scope *s)
     const char c = parse_peek(p);
     if ((c == '%' || c == '_') && !parse_results(p, &t))
         return false;
+    parse_space(p);
+    const int64_t at = p->pos;
     if (!parse_op(p, &op) || !parse_operands(p, s, &t))
         return false;
     if (t.results.len > UINT16_MAX || graph_yield(g))
@@ -237,8 +248,8 @@ static bool parse_node_in(struct parser *p, struct graph *g, struct scope *s)
         return false;
     const char *fault = node_schema_fault(p->cx, n);
     if (fault)
-        return parse_fail(p, "%s", fault);
-    return parse_node_types(p, n) && parse_place(p, n) && parse_loc(p, n) && define_results(p, n, s, &t);
+        return node_fail(p, at, fault);
+    return parse_node_types(p, n, at) && parse_place(p, n) && parse_loc(p, n) && define_results(p, n, s, &t);
 }
 
 static bool parse_node(struct parser *p, struct graph *g, struct scope *s)
@@ -334,7 +345,7 @@ static bool parse_symbol(struct parser *p)
         return false;
     if (!parse_expect(p, ".."))
         return false;
-    const char c = p->pos < p->len ? p->text[p->pos] : '\0';
+    const char c = parse_peek(p);
     if ((c == '-' || (c >= '0' && c <= '9')) && !parse_int(p, &r.max))
         return false;
     if (parse_accept(p, "multiple") && !parse_int(p, &r.multiple))

@@ -72,7 +72,7 @@ void text_name(struct text *t, const struct ir_ctx *cx, sym s)
 void text_float(struct text *t, float f)
 {
     char s[32];
-    for (int digits = 1; digits <= 9; digits++) {
+    for (int digits = 6; digits <= 9; digits++) {
         snprintf(s, sizeof s, "%.*g", digits, (double)f);
         if (strtof(s, NULL) == f)
             break;
@@ -83,7 +83,7 @@ void text_float(struct text *t, float f)
 static void text_double(struct text *t, double d)
 {
     char s[40];
-    for (int digits = 1; digits <= 17; digits++) {
+    for (int digits = 6; digits <= 17; digits++) {
         snprintf(s, sizeof s, "%.*g", digits, d);
         if (strtod(s, NULL) == d)
             break;
@@ -181,8 +181,9 @@ static bool is_plain(const struct k_tensor *k)
     struct k_tensor to = *k;
     to.data = copy;
     for (int64_t i = 0; i < k_count(k); i++) {
+        const double real = dtype_is_float(k->dtype) ? k_get_f64(k, i) : 0;
         if (dtype_is_float(k->dtype))
-            k_set_f64(&to, i, k_get_f64(k, i));
+            k_set_f64(&to, i, isnan(real) ? (double)NAN : real);
         else
             k_set_i64(&to, i, k_get_i64(k, i));
     }

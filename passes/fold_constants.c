@@ -139,13 +139,14 @@ static bool is_foldable(const struct node *n)
     return true;
 }
 
-/* A view of constant bytes is constant bytes of another type. */
+/* A view of constant bytes is constant bytes of another type, whether the bytes are here or not. */
 static bool fold_view(struct folder *f, struct node *n)
 {
-    if (!op_has((enum op)n->op, T_VIEW) || n->n_out < 1 || !type_is_static(f->px->cx, n->out[0].type))
+    const struct blob *blob = value_const(node_in(n, 0));
+    if (!blob || !op_has((enum op)n->op, T_VIEW) || n->n_out != 1 || !type_is_static(f->px->cx, n->out[0].type))
         return false;
     struct builder b = ir_at(n);
-    struct value *with = ir_const_blob(&b, n->out[0].type, value_const(n->in[0].value));
+    struct value *with = ir_const_blob(&b, n->out[0].type, blob);
     if (!replace(f, &n->out[0], with))
         return false;
     pass_count(f->px, STAT_fold_constants_computed, 1);
@@ -248,9 +249,7 @@ static enum npuc_status fold_graph(struct folder *f, struct graph *g)
             return s;
         if (n->op == OP_Constant || !is_used(n))
             continue;
-        bool done = fold_equal(f, n) || fold_elems(f, n);
-        if (!done && is_foldable(n))
-            done = fold_view(f, n) || fold_compute(f, n);
+        const bool done = fold_equal(f, n) || fold_elems(f, n) || fold_view(f, n) || (is_foldable(n) && fold_compute(f, n));
         if (done && !is_used(n))
             ir_erase(n);
     }

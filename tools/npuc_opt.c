@@ -1,0 +1,387 @@
+/* npuc-opt: IR text in, passes, IR text out. The workbench for passes and their tests. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "ir/eval.h"
+#include "ir/text.h"
+#include "passes/pass.h"
+#include "tools/npy.h"
+
+static const char usage_text[] =
+    "usage: npuc-opt [options] FILE.ir        ('-' reads standard input)\n"
+    "  -p, --passes LIST       passes to run, separated by commas; 'default' is the whole pipeline\n"
+    "  -o FILE                 write there and not to standard output\n"
+    "      --no-output         print no IR\n"
+    "      --no-verify         do not verify after reading and after each pass\n"
+    "      --blobs FILE        contents of large constants (side file of the text)\n"
+    "      --write-blobs FILE  write the side file of the result\n"
+    "      --stop-after PASS   end after that pass\n"
+    "      --max-rewrites N    stop changing the graph after N rewrites (bisection)\n"
+    "      --cache-capacity N  rows of KV caches\n"
+    "      --dump-dir DIR      write NN-<pass>.ir after each pass\n"
+    "      --stats             counters on standard error\n"
+    "      --time-passes       time of each pass on standard error\n"
+    "      --eval              run the first function in the reference interpreter\n"
+    "      --input NAME=FILE   .npy input for --eval, repeated\n"
+    "      --output-dir DIR    one .npy per result of --eval; without it they are printed\n"
+    "      --list              known passes\n"
+    "example: npuc-opt -p fold_constants,dce --stats model.ir\n";
+
+enum { MAX_INPUTS = 256, MAX_STEPS = 256, MAX_PRINTED = 64 };
+
+struct opt {
+    const char *file, *out, *passes, *blobs, *write_blobs, *output_dir;
+    const char *inputs[MAX_INPUTS];
+    int n_inputs;
+    bool no_output, stats, time_passes, eval;
+    int64_t max_rewrites, cache_capacity;
+    struct pass_run run;
+};
+
+struct work {
+    struct ir_ctx cx;
+    struct diag diag;
+    struct arena arena;   /* text and evaluation */
+    struct file_map text, blobs;
+    struct module *m;
+};
+
+static void print_line(void *user, const char *line)
+{
+    (void)user;
+    fprintf(stderr, "%s\n", line);
+}
+
+static void out_of_memory(void *user)
+{
+    (void)user;
+    fprintf(stderr, "npuc-opt: error E0503: out of host memory\n");
+    exit(diag_exit_code(NPUC_E_NOMEM));
+}
+
+static enum npuc_status usage_error(struct work *w, const char *text)
+{
+    return diag_error_text(&w->diag, &(struct diag_loc){.file = "npuc-opt", .index = -1}, D_USAGE, text);
+}
+
+/* ---- options */
+
+static enum npuc_status parse_count(struct work *w, const char *text, int64_t *out)
+{
+    char *end;
+    *out = strtoll(text, &end, 10);
+    if (*text && !*end && *out >= 0)
+        return NPUC_OK;
+    return usage_error(w, arena_printf(&w->arena, "'%s' is not a count", text));
+}
+
+static enum npuc_status add_input(struct work *w, struct opt *o, const char *text)
+{
+    if (!strchr(text, '=') || o->n_inputs == MAX_INPUTS)
+        return usage_error(w, "--input takes NAME=FILE");
+    o->inputs[o->n_inputs++] = text;
+    return NPUC_OK;
+}
+
+static void list_passes(void)
+{
+    for (int i = 0; i < PASS_COUNT; i++)
+        printf("%-20s %s\n", pass_table[i].name, pass_table[i].what);
+}
+
+enum { O_HELP = 'h', O_PASSES = 'p', O_OUT = 'o', O_NO_OUTPUT = 256, O_NO_VERIFY, O_BLOBS, O_WRITE_BLOBS, O_STOP_AFTER,
+       O_MAX_REWRITES, O_CACHE, O_DUMP_DIR, O_STATS, O_TIME, O_EVAL, O_INPUT, O_OUTPUT_DIR, O_LIST };
+
+static const struct option long_options[] = {
+    {"help", 0, NULL, O_HELP},           {"passes", 1, NULL, O_PASSES},         {"no-output", 0, NULL, O_NO_OUTPUT},
+    {"no-verify", 0, NULL, O_NO_VERIFY}, {"blobs", 1, NULL, O_BLOBS},           {"write-blobs", 1, NULL, O_WRITE_BLOBS},
+    {"stop-after", 1, NULL, O_STOP_AFTER}, {"max-rewrites", 1, NULL, O_MAX_REWRITES},
+    {"cache-capacity", 1, NULL, O_CACHE}, {"dump-dir", 1, NULL, O_DUMP_DIR},    {"stats", 0, NULL, O_STATS},
+    {"time-passes", 0, NULL, O_TIME},    {"eval", 0, NULL, O_EVAL},             {"input", 1, NULL, O_INPUT},
+    {"output-dir", 1, NULL, O_OUTPUT_DIR}, {"list", 0, NULL, O_LIST},           {NULL, 0, NULL, 0},
+};
+
+static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
+{
+    switch (c) {
+    case O_PASSES:
+        o->passes = optarg;
+        return NPUC_OK;
+    case O_OUT:
+        o->out = optarg;
+        return NPUC_OK;
+    case O_NO_OUTPUT:
+        o->no_output = true;
+        return NPUC_OK;
+    case O_NO_VERIFY:
+        o->run.verify_each = false;
+        return NPUC_OK;
+    case O_BLOBS:
+        o->blobs = optarg;
+        return NPUC_OK;
+    case O_WRITE_BLOBS:
+        o->write_blobs = optarg;
+        return NPUC_OK;
+    case O_STOP_AFTER:
+        o->run.stop_after = optarg;
+        return NPUC_OK;
+    case O_MAX_REWRITES:
+        return parse_count(w, optarg, &o->max_rewrites);
+    case O_CACHE:
+        return parse_count(w, optarg, &o->cache_capacity);
+    case O_DUMP_DIR:
+        o->run.dump_dir = optarg;
+        return NPUC_OK;
+    case O_STATS:
+        o->stats = true;
+        return NPUC_OK;
+    case O_TIME:
+        o->time_passes = true;
+        return NPUC_OK;
+    case O_EVAL:
+        o->eval = true;
+        return NPUC_OK;
+    case O_INPUT:
+        return add_input(w, o, optarg);
+    case O_OUTPUT_DIR:
+        o->output_dir = optarg;
+        return NPUC_OK;
+    default:
+        return usage_error(w, "unknown option; npuc-opt --help lists them");
+    }
+}
+
+/* *done: the answer was printed. */
+static enum npuc_status parse_options(struct work *w, struct opt *o, int argc, char **argv, bool *done)
+{
+    *o = (struct opt){.max_rewrites = -1, .run = {.verify_each = true}};
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, "hp:o:", long_options, NULL)) != -1;) {
+        if (c == O_HELP || c == O_LIST) {
+            if (c == O_HELP)
+                fputs(usage_text, stdout);
+            else
+                list_passes();
+            *done = true;
+            return NPUC_OK;
+        }
+        const enum npuc_status s = apply_option(w, o, c);
+        if (s != NPUC_OK)
+            return s;
+    }
+    if (optind + 1 != argc)
+        return usage_error(w, "expected one file; npuc-opt --help shows the options");
+    o->file = argv[optind];
+    return NPUC_OK;
+}
+
+/* ---- reading */
+
+static enum npuc_status read_stdin(struct work *w, const char **text, int64_t *len)
+{
+    VEC(char) all = {0};
+    for (int c; (c = getchar()) != EOF;)
+        vec_push(&w->arena, &all, (char)c);
+    *text = all.data ? all.data : "";
+    *len = all.len;
+    return NPUC_OK;
+}
+
+static enum npuc_status read_module(struct work *w, const struct opt *o)
+{
+    const char *text;
+    int64_t len;
+    enum npuc_status s;
+    if (strcmp(o->file, "-") == 0) {
+        s = read_stdin(w, &text, &len);
+    } else {
+        s = file_map_open(&w->text, o->file, &w->diag);
+        text = (const char *)w->text.data;
+        len = w->text.size;
+    }
+    struct ir_blobs blobs;
+    if (s == NPUC_OK && o->blobs) {
+        s = file_map_open(&w->blobs, o->blobs, &w->diag);
+        if (s == NPUC_OK)
+            s = ir_blobs_open(&w->cx, w->blobs.data, w->blobs.size, &blobs);
+    }
+    w->cx.file = o->file;
+    return s == NPUC_OK ? ir_parse_with(&w->cx, text, len, o->blobs ? &blobs : NULL, &w->m) : s;
+}
+
+/* ---- passes */
+
+static void after_pass(void *user, const struct pass_ctx *px, const struct pass *p, int64_t ns)
+{
+    (void)px;
+    if (((const struct opt *)user)->time_passes)
+        fprintf(stderr, "%-20s %8.3f ms\n", p->name, (double)ns / 1e6);
+}
+
+static enum npuc_status add_steps(struct work *w, const char *list, struct pass_step *steps, int64_t *n)
+{
+    while (*list) {
+        const int64_t len = (int64_t)strcspn(list, ",");
+        int64_t n_default;
+        const struct pass_step *pipeline = pass_pipeline(&n_default);
+        const int id = pass_find(list, len);
+        if (len == 7 && memcmp(list, "default", 7) == 0) {
+            for (int64_t i = 0; i < n_default && *n < MAX_STEPS; i++)
+                steps[(*n)++] = pipeline[i];
+        } else if (id >= 0 && *n < MAX_STEPS) {
+            steps[(*n)++] = (struct pass_step){(enum pass_id)id, NULL};
+        } else {
+            return usage_error(w, arena_printf(&w->arena, "unknown pass '%.*s'; npuc-opt --list names them", (int)len, list));
+        }
+        list += len;
+        list += *list == ',';
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status run_passes(struct work *w, struct opt *o)
+{
+    struct pass_step steps[MAX_STEPS];
+    int64_t n = 0;
+    enum npuc_status s = add_steps(w, o->passes ? o->passes : "", steps, &n);
+    if (s != NPUC_OK)
+        return s;
+    struct pass_ctx px;
+    pass_ctx_init(&px, w->m, NULL);
+    px.options.cache_capacity = o->cache_capacity;
+    w->cx.max_rewrites = o->max_rewrites;
+    o->run.after = after_pass;
+    o->run.user = o;
+    s = pass_run_all(&px, steps, n, &o->run);
+    if (s == NPUC_OK && o->stats)
+        fputs(pass_stats_text(&px, &w->arena), stderr);
+    pass_ctx_free(&px);
+    return s;
+}
+
+/* ---- writing */
+
+static enum npuc_status write_file(struct work *w, const char *path, const void *data, int64_t size)
+{
+    static struct file_writer writer; /* large; one at a time */
+    const enum npuc_status s = file_writer_open(&writer, path, &w->diag);
+    if (s != NPUC_OK)
+        return s;
+    file_writer_put(&writer, data, size);
+    return file_writer_commit(&writer, &w->diag);
+}
+
+static enum npuc_status write_module(struct work *w, const struct opt *o)
+{
+    enum npuc_status s = NPUC_OK;
+    if (o->write_blobs) {
+        const uint8_t *data;
+        int64_t size;
+        ir_blobs_print(w->m, &w->arena, &data, &size);
+        s = write_file(w, o->write_blobs, data, size);
+    }
+    if (s != NPUC_OK || o->no_output || (o->eval && !o->out))
+        return s;
+    const char *text;
+    int64_t len;
+    ir_print(w->m, &w->arena, &text, &len);
+    if (o->out)
+        return write_file(w, o->out, text, len);
+    fwrite(text, 1, (size_t)len, stdout);
+    return NPUC_OK;
+}
+
+/* ---- evaluation */
+
+static enum npuc_status read_input(struct work *w, const struct opt *o, const struct value *v, struct k_tensor *out)
+{
+    const char *name = str_text(&w->cx.strings, v->name);
+    const size_t len = strlen(name);
+    for (int i = 0; i < o->n_inputs; i++)
+        if (strncmp(o->inputs[i], name, len) == 0 && o->inputs[i][len] == '=')
+            return npy_read(o->inputs[i] + len + 1, &w->arena, &w->diag, out);
+    return diag_error_text(&w->diag, &(struct diag_loc){.file = o->file, .node = name, .index = -1}, D_INPUT_BINDING,
+                           "no --input for this function input");
+}
+
+static void print_result(const char *name, const struct k_tensor *t)
+{
+    printf("%s: %s[", name, dtype_table[t->dtype].name);
+    for (int i = 0; i < t->rank; i++)
+        printf("%s%" PRId64, i ? "," : "", t->dims[i]);
+    printf("] [");
+    const int64_t count = k_count(t);
+    for (int64_t i = 0; i < count && i < MAX_PRINTED; i++) {
+        if (dtype_is_float(t->dtype))
+            printf("%s%.9g", i ? ", " : "", k_get_f64(t, i));
+        else
+            printf("%s%" PRId64, i ? ", " : "", k_get_i64(t, i));
+    }
+    printf("%s]\n", count > MAX_PRINTED ? ", ..." : "");
+}
+
+static enum npuc_status write_result(struct work *w, const struct opt *o, const struct value *v, const struct k_tensor *t)
+{
+    const char *name = str_text(&w->cx.strings, v->name);
+    if (!o->output_dir) {
+        print_result(name, t);
+        return NPUC_OK;
+    }
+    char *safe = arena_strndup(&w->arena, name, (int64_t)strlen(name));
+    for (char *c = safe; *c; c++)
+        if (*c == '/')
+            *c = '_';
+    return npy_write(arena_printf(&w->arena, "%s/%s.npy", o->output_dir, safe), t, &w->diag);
+}
+
+static enum npuc_status evaluate(struct work *w, const struct opt *o)
+{
+    const struct graph *g = w->m->funcs.data[0];
+    const struct node *yield = graph_yield(g);
+    struct k_tensor *in = ARENA_ARRAY(&w->arena, struct k_tensor, g->n_inputs + 1);
+    struct k_tensor *out = ARENA_ARRAY(&w->arena, struct k_tensor, yield->n_in + 1);
+    enum npuc_status s = NPUC_OK;
+    for (int i = 0; s == NPUC_OK && i < g->n_inputs; i++)
+        s = read_input(w, o, g->inputs[i], &in[i]);
+    if (s == NPUC_OK)
+        s = ir_eval(&w->cx, g, in, out, &w->arena);
+    for (int i = 0; s == NPUC_OK && i < yield->n_in; i++)
+        s = write_result(w, o, yield->in[i].value, &out[i]);
+    return s;
+}
+
+static enum npuc_status run(struct work *w, struct opt *o)
+{
+    enum npuc_status s = read_module(w, o);
+    if (s == NPUC_OK)
+        s = run_passes(w, o);
+    if (s == NPUC_OK)
+        s = write_module(w, o);
+    if (s == NPUC_OK && o->eval)
+        s = evaluate(w, o);
+    return s;
+}
+
+int main(int argc, char **argv)
+{
+    static struct work w;
+    struct opt o;
+    bool done = false;
+    diag_init(&w.diag, print_line, NULL);
+    ir_ctx_init(&w.cx, NULL, &w.diag);
+    arena_init(&w.arena, NULL);
+    w.cx.arena.on_oom = w.cx.scratch.on_oom = w.arena.on_oom = out_of_memory;
+    enum npuc_status s = parse_options(&w, &o, argc, argv, &done);
+    if (s == NPUC_OK && !done)
+        s = run(&w, &o);
+    ir_module_free(w.m);
+    ir_ctx_free(&w.cx);
+    arena_free(&w.arena);
+    file_map_close(&w.text);
+    file_map_close(&w.blobs);
+    return diag_exit_code(s);
+}
