@@ -4,6 +4,16 @@
 static const struct pass_step pipeline[] = {
     {PASS_fold_constants, "shape arithmetic becomes size expressions, so that every later pass sees sizes and not nodes"},
     {PASS_dce, "the shape subgraphs that nobody reads any more go before patterns count uses"},
+    {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},
+    {PASS_cse, "masks, angles and positions that every layer repeats become one"},
+    {PASS_fold_constants, "sizes that lowering made"},
+    {PASS_dce, "what lowering left without users"},
+    {PASS_kv_cache, "after lowering, which makes the appends; before placement, which sees the layout"},
+    {PASS_place, "the target decides node by node"},
+    {PASS_layout, "host operators and views need dense operands"},
+    {PASS_fuse_vector, "needs placement: only what the vector generator takes is fused"},
+    {PASS_place, "the new Fused nodes"},
+    {PASS_dce, "regions drop results that nobody uses"},
 };
 
 const struct pass_step *pass_pipeline(int64_t *n)

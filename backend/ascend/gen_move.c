@@ -340,25 +340,55 @@ static enum npuc_status emit_pad(struct emit *e, struct node *n)
     return copy(e, t->rank, t->dims, &dst, &src, label_of(n));
 }
 
-/* ---- CacheAppend: the new rows go behind the valid ones, in place ---- */
+/* ---- CacheAppend: the new rows go behind the valid ones, or to the positions given per batch entry ---- */
+
+static bool check_cache_append(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    (void)cx;
+    const struct value *at = node_in(n, 2);
+    *reason = "positions must be one 32- or 64-bit integer per batch entry";
+    return !at || (at->type->rank == 1 && (at->type->dtype == DT_I64 || at->type->dtype == DT_I32));
+}
 
 static enum npuc_status emit_cache_append(struct emit *e, struct node *n)
 {
     struct expr_pool *x = pool_of(e);
-    struct vr_view src, dst;
-    struct value *past = node_in(n, 0), *update = node_in(n, 1);
-    int axis = axis_of(n, past->type->rank);
+    struct vr_view src, dst, past;
+    struct value *old = node_in(n, 0), *update = node_in(n, 1), *at = node_in(n, 2);
+    int axis = axis_of(n, old->type->rank);
     own_view(e, update, &src);
     own_view(e, &n->out[0], &dst);
-    dst.offset = expr_mul(x, past->type->dims[axis], dst.stride[axis]);
+    if (n->out[0].type->layout.kind != LAYOUT_CACHE) { /* not in place: the old rows first */
+        own_view(e, old, &past);
+        enum npuc_status s = copy(e, old->type->rank, old->type->dims, &dst, &past, "CacheAppend");
+        if (s != NPUC_OK)
+            return s;
+    }
+    if (at) {
+        dst.indexed = true;
+        dst.index = emit_tensor(e, at);
+        dst.index_dtype = at->type->dtype;
+        dst.index_stride = dst.stride[axis];
+        dst.index_max = expr_sub(x, n->out[0].type->dims[axis], update->type->dims[axis]);
+    } else {
+        dst.offset = expr_mul(x, old->type->dims[axis], dst.stride[axis]);
+    }
     return copy(e, update->type->rank, update->type->dims, &dst, &src, "CacheAppend");
+}
+
+static enum npuc_status emit_dense(struct emit *e, struct node *n)
+{
+    struct vr_view src, dst;
+    own_view(e, node_in(n, 0), &src);
+    own_view(e, &n->out[0], &dst);
+    return copy(e, n->out[0].type->rank, n->out[0].type->dims, &dst, &src, "TransData");
 }
 
 static const struct mover movers[] = {
     {OP_Transpose, NULL, emit_transpose}, {OP_Expand, check_expand, emit_expand}, {OP_Slice, check_slice, emit_slice},
     {OP_Concat, NULL, emit_concat},       {OP_Split, NULL, emit_split},           {OP_Tile, check_tile, emit_tile},
     {OP_Pad, check_pad, emit_pad},        {OP_ConstantOfShape, check_fill, emit_fill},
-    {OP_CacheAppend, NULL, emit_cache_append},
+    {OP_CacheAppend, check_cache_append, emit_cache_append}, {OP_TransData, NULL, emit_dense},
 };
 
 static const struct mover *find_mover(const struct node *n)

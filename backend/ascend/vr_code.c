@@ -194,14 +194,35 @@ static struct operand operand(const struct vr_form *f, int v, enum vr_class into
     return o;
 }
 
+static const struct vr_view *view_number(const struct vr_form *f, int i)
+{
+    return i < f->r->n_views ? &f->r->views[i] : &f->r->outputs[i - f->r->n_views].view;
+}
+
+/* Offset of the tile's outer indices in view i; an indexed view reads its part from memory. */
+static expr outer_offset(struct vr_form *f, int i)
+{
+    struct expr_pool *x = &f->k->exprs;
+    const struct vr_view *v = view_number(f, i);
+    expr off = f->offset[i];
+    for (int d = 0; d + 2 < f->r->rank; d++)
+        off = expr_add(x, off, expr_mul(x, f->outer[d], f->stride[i][d]));
+    if (!v->indexed)
+        return off;
+    char name[24];
+    snprintf(name, sizeof name, "at%d_%lld", i, (long long)f->b.at->code.len);
+    sym text = str_internz(x->strings, name);
+    int32_t var = expr_symbol_new(x, text, (struct expr_range){0, INT32_MAX, 1});
+    TILE(&f->b, SLOAD, var, f->index_tensor[i], (int32_t)v->index_dtype, f->outer[0], ex(f, 0), f->index_max[i], f->index_max[i]);
+    return expr_add(x, off, expr_mul(x, expr_sym(x, var), f->index_stride[i]));
+}
+
 static void emit_load(struct vr_form *f, int v)
 {
     struct expr_pool *x = &f->k->exprs;
     const struct vr_value *w = &f->r->values[v];
     int last = f->r->rank - 1, i = w->view;
-    expr one = ex(f, 1), zero = ex(f, 0), off = f->offset[i];
-    for (int d = 0; d + 1 < last; d++)
-        off = expr_add(x, off, expr_mul(x, f->outer[d], f->stride[i][d]));
+    expr one = ex(f, 1), zero = ex(f, 0), off = outer_offset(f, i);
     expr srow = last > 0 ? f->stride[i][last - 1] : zero, scol = f->stride[i][last];
     off = expr_add(x, off, expr_add(x, expr_mul(x, f->row0, srow), expr_mul(x, f->col0, scol)));
     bool tall = w->cls == VC_FULL, flat = w->cls == VC_COL;
@@ -214,9 +235,7 @@ static void emit_store(struct vr_form *f, int o, int32_t buf)
 {
     struct expr_pool *x = &f->k->exprs;
     int i = f->r->n_views + o, last = f->r->rank - 1;
-    expr one = ex(f, 1), zero = ex(f, 0), off = f->offset[i];
-    for (int d = 0; d + 1 < last; d++)
-        off = expr_add(x, off, expr_mul(x, f->outer[d], f->stride[i][d]));
+    expr one = ex(f, 1), zero = ex(f, 0), off = outer_offset(f, i);
     expr drow = last > 0 ? f->stride[i][last - 1] : zero, dcol = f->stride[i][last];
     off = expr_add(x, off, expr_add(x, expr_mul(x, f->row0, drow), expr_mul(x, f->col0, dcol)));
     bool flat = dcol == zero && f->r->outputs[o].view.stride[last] == expr_const(&f->r->e->cx->exprs, 0);

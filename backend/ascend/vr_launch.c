@@ -36,28 +36,42 @@ static void declare_params(struct vr_form *f)
             snprintf(name, sizeof name, "s%d_%d", i, d);
             f->stride[i][d] = kparam(&f->p, name, v->stride[d]);
         }
+        if (v->indexed) {
+            snprintf(name, sizeof name, "is%d", i);
+            f->index_stride[i] = kparam(&f->p, name, v->index_stride);
+            snprintf(name, sizeof name, "im%d", i);
+            f->index_max[i] = kparam(&f->p, name, v->index_max);
+        }
     }
     tile_params_done(f->k);
 }
 
-/* A tensor that several views or a view and an output name is one tensor of the kernel. */
+/* A tensor that several views name is one tensor of the kernel. */
+static int declare_tensor(struct vr_form *f, int32_t tensor, enum dtype t, bool is_out)
+{
+    char name[24];
+    int j = 0;
+    while (j < f->n_tensors && f->tensors[j] != tensor)
+        j++;
+    if (j == f->n_tensors) {
+        snprintf(name, sizeof name, "%s%d", is_out ? "y" : "x", j);
+        tile_tensor(f->k, f->r->e->arena, name, t, !is_out, is_out);
+        f->tensors[f->n_tensors++] = tensor;
+    }
+    f->k->tensors.data[j].is_output = f->k->tensors.data[j].is_output || is_out;
+    f->k->tensors.data[j].is_input = f->k->tensors.data[j].is_input || !is_out;
+    return j;
+}
+
 static void declare_tensors(struct vr_form *f)
 {
     struct vr *r = f->r;
-    char name[24];
     for (int i = 0; i < r->n_views + r->n_outputs; i++) {
         bool is_out = i >= r->n_views;
         const struct vr_view *v = is_out ? &r->outputs[i - r->n_views].view : &r->views[i];
-        int j = 0;
-        while (j < f->n_tensors && f->tensors[j] != v->tensor)
-            j++;
-        if (j == f->n_tensors) {
-            snprintf(name, sizeof name, "%s%d", is_out ? "y" : "x", j);
-            tile_tensor(f->k, r->e->arena, name, v->dtype, !is_out, is_out);
-            f->tensors[f->n_tensors++] = v->tensor;
-        }
-        f->k->tensors.data[j].is_output = f->k->tensors.data[j].is_output || is_out;
-        f->view_tensor[i] = j;
+        f->view_tensor[i] = declare_tensor(f, v->tensor, v->dtype, is_out);
+        if (v->indexed)
+            f->index_tensor[i] = declare_tensor(f, v->index, v->index_dtype, false);
     }
 }
 

@@ -25,7 +25,7 @@ static int add_value(struct vr *r, struct vr_value v)
 
 static bool same_view(const struct vr *r, const struct vr_view *a, const struct vr_view *b)
 {
-    if (a->tensor != b->tensor || a->dtype != b->dtype || a->offset != b->offset)
+    if (a->tensor != b->tensor || a->dtype != b->dtype || a->offset != b->offset || a->indexed || b->indexed)
         return false;
     for (int i = 0; i < r->rank; i++)
         if (a->stride[i] != b->stride[i])
@@ -150,23 +150,49 @@ static bool mergeable(struct vr *r, int d)
     return true;
 }
 
+static bool has_index(struct vr *r)
+{
+    for (int v = 0; v < r->n_views + r->n_outputs; v++)
+        if (view_at(r, v)->indexed)
+            return true;
+    return false;
+}
+
+/* A dimension of size one before the last, so that dimension 0 is an outer one. */
+static void insert_row_dim(struct vr *r)
+{
+    int d = r->rank - 1;
+    r->dims[d + 1] = r->dims[d];
+    r->dims[d] = expr_const(&r->e->cx->exprs, 1);
+    for (int v = 0; v < r->n_views + r->n_outputs; v++) {
+        struct vr_view *w = view_at(r, v);
+        w->stride[d + 1] = w->stride[d];
+        w->stride[d] = expr_const(&r->e->cx->exprs, 0);
+    }
+    r->rank++;
+}
+
 void vr_normalise(struct vr *r)
 {
     struct expr_pool *x = &r->e->cx->exprs;
     int64_t size;
     r->has_red = has_reduction(r);
-    for (int d = r->rank - 1; d >= 0; d--) {
+    r->keeps_first = has_index(r);
+    int stop = r->keeps_first ? 1 : 0;
+    for (int d = r->rank - 1; d >= stop; d--) {
         bool last = d == r->rank - 1;
         if (r->rank > 1 && !(last && r->has_red) && expr_is_const(x, r->dims[d], &size) && size == 1)
             drop_dim(r, d);
     }
-    for (int d = r->rank - 2; d >= 0; d--) {
+    for (int d = r->rank - 2; d >= stop; d--) {
         if ((d == r->rank - 2 && r->has_red) || !mergeable(r, d))
             continue;
         expr merged = expr_mul(x, r->dims[d], r->dims[d + 1]);
         drop_dim(r, d); /* keeps the strides of d + 1 */
         r->dims[d] = merged;
     }
+    while (r->keeps_first && r->rank < 3)
+        insert_row_dim(r);
 }
 
 static enum vr_class view_class(const struct vr *r, const struct vr_view *v)

@@ -26,6 +26,11 @@ struct vr_view {
     enum dtype dtype;
     expr offset;               /* elements; ir expression */
     expr stride[IR_MAX_RANK];  /* elements, per iteration dimension; ir expressions */
+    /* With `indexed`, what is at index[i] of an integer tensor, times index_stride, is added for index i of dimension 0. */
+    bool indexed;
+    int32_t index;             /* plan tensor */
+    enum dtype index_dtype;
+    expr index_stride, index_max; /* largest value read; larger ones are cut */
 };
 struct vr_value {
     enum vr_kind kind;
@@ -51,6 +56,7 @@ struct vr {
     struct vr_value values[VR_MAX_VALUES];
     struct vr_view views[VR_MAX_VALUES];
     struct vr_output outputs[VR_MAX_OUTPUTS];
+    bool keeps_first;          /* an indexed view pins dimension 0: it is neither dropped nor merged */
     bool has_red;              /* some value is a reduction; set by vr_normalise */
     bool overflow;             /* more than the limits hold: vr_launch refuses */
 };

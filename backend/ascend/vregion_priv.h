@@ -20,6 +20,8 @@ struct vr_form {
     int64_t max_rows;          /* elements of a COL buffer's slot */
     int n_tensors;
     int32_t tensors[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* plan tensors in kernel order */
+    int index_tensor[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* of indexed views */
+    expr index_stride[VR_MAX_VALUES + VR_MAX_OUTPUTS], index_max[VR_MAX_VALUES + VR_MAX_OUTPUTS];
     int view_tensor[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* view -> kernel tensor; outputs follow the inputs */
     expr offset[VR_MAX_VALUES + VR_MAX_OUTPUTS];
     expr stride[VR_MAX_VALUES + VR_MAX_OUTPUTS][IR_MAX_RANK];

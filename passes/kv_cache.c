@@ -1,0 +1,87 @@
+/* KV caches in place: a cache that enters the model, grows by the new rows and leaves it becomes one persistent buffer with room
+ * for `capacity` rows.
+ *
+ *   func @main(%past: f32[b,2,p,16], ...) { %present = Concat %past, %new {axis=2}; ... Yield %present }
+ * becomes
+ *   func @main(%past: f32[b,2,p,16] cache, ...) { %present = CacheAppend %past, %new {axis=2 capacity=C}; ... }
+ *
+ * Input and output keep their names: the runtime copies a given past into the buffer and a wanted present out of it.
+ * Requirements: (1) the cache input is used once, by the append, so no one sees the old content after the write; (2) the
+ * result leaves the model, else nothing persists; (3) both follow from the graph alone, no names are looked at.
+ * Left alone: caches that are transformed before they are appended to, and all of them when the capacity is 0. */
+#include "passes/pass.h"
+
+static bool leaves_graph(const struct value *v)
+{
+    for_each_use(u, v)
+        if (u->user->op == OP_Yield)
+            return true;
+    return false;
+}
+
+/* An input of the function that is used once, as operand 0 of `n`. */
+static struct value *cache_input(const struct graph *g, const struct node *n)
+{
+    struct value *v = node_in(n, 0);
+    bool plain = v && !v->def && v->graph == g && v->type->kind == TYPE_TENSOR && v->type->layout.kind == LAYOUT_ND;
+    return plain && value_has_one_use(v) && leaves_graph(&n->out[0]) ? v : NULL;
+}
+
+static int axis_of(const struct node *n)
+{
+    int64_t axis = node_attr_int(n, "axis", -2);
+    return (int)(axis < 0 ? axis + n->out[0].type->rank : axis);
+}
+
+static struct node *as_append(struct node *n, int64_t capacity)
+{
+    struct builder b = ir_at(n);
+    struct value *in[4] = {node_in(n, 0), node_in(n, 1), NULL, NULL};
+    int n_in = 2;
+    if (n->op != OP_Concat && node_in(n, 2)) {
+        in[2] = node_in(n, 2);
+        in[3] = n->op == OP_CacheAppend ? node_in(n, 3) : NULL;
+        n_in = in[3] ? 4 : 3;
+    }
+    struct node *made = ir_new(&b, OP_CacheAppend, n_in, in, 1);
+    ir_set_int(made, "axis", axis_of(n));
+    ir_set_int(made, "capacity", capacity);
+    return made;
+}
+
+static bool grows_from(const struct node *n)
+{
+    return (n->op == OP_Concat && n->n_in == 2) || (n->op == OP_CacheAppend && node_attr_int(n, "capacity", 0) == 0);
+}
+
+static enum npuc_status convert(struct pass_ctx *px, struct node *n, struct value *past)
+{
+    struct ir_ctx *cx = px->cx;
+    int axis = axis_of(n);
+    struct layout l = {.kind = LAYOUT_CACHE, .axis = axis, .capacity = expr_const(&cx->exprs, px->options.cache_capacity)};
+    struct node *made = as_append(n, px->options.cache_capacity);
+    past->type = type_with_layout(cx, past->type, l);
+    enum npuc_status s = ir_infer(made);
+    if (s != NPUC_OK)
+        return s;
+    ir_replace_all(&n->out[0], &made->out[0]);
+    ir_erase(n);
+    pass_count(px, STAT_kv_cache_grown, 1);
+    return NPUC_OK;
+}
+
+enum npuc_status kv_cache(struct pass_ctx *px, struct graph *g)
+{
+    if (px->options.cache_capacity <= 0 || g->owner)
+        return NPUC_OK;
+    for_each_node_safe(n, g) {
+        struct value *past = grows_from(n) ? cache_input(g, n) : NULL;
+        int64_t fixed;
+        if (!past || past->type->rank < 2 || expr_is_const(&px->cx->exprs, past->type->dims[axis_of(n)], &fixed) || !ir_may_rewrite(px->cx))
+            continue;
+        enum npuc_status s = convert(px, n, past);
+        if (s != NPUC_OK)
+            return s;
+    }
+    return NPUC_OK;
+}
