@@ -64,7 +64,7 @@ enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_
     s->n_in = n_tensors;
     s->tensors = arena_copy(&e->plan->arena, tensors, n_tensors * (int64_t)sizeof *tensors);
     s->n_params = n_params;
-    s->params = arena_copy(&e->plan->arena, params, n_params * (int64_t)sizeof *params);
+    s->params = n_params ? arena_copy(&e->plan->arena, params, n_params * (int64_t)sizeof *params) : NULL;
     s->work = work;
     return NPUC_OK;
 }
