@@ -261,17 +261,18 @@ static enum npuc_status flatten_infer(struct ir_ctx *cx, struct node *n)
 
 /* ---- Expand, ConstantOfShape, Range, EyeLike */
 
-/* Sizes held by input i as a shape; unknown elements become symbols of output 0. */
-static struct shape shape_from(struct ir_ctx *cx, struct node *n, int i)
+/* Sizes held by input i as a shape; unknown elements become symbols of output 0, which has at least min_rank axes. */
+static struct shape shape_from(struct ir_ctx *cx, struct node *n, int i, int min_rank)
 {
     const int64_t len = infer_len(cx, n, i);
     struct shape s = SHAPE_UNKNOWN;
     if (len < 0 || len > IR_MAX_RANK)
         return s;
     s.rank = (int)len;
+    const int in_front = min_rank > s.rank ? min_rank - s.rank : 0;
     for (int k = 0; k < s.rank; k++) {
         const expr e = value_elem(cx, n->in[i].value, k);
-        s.d[k] = e ? e : infer_fresh(cx, n, 0, k);
+        s.d[k] = e ? e : infer_fresh(cx, n, 0, in_front + k);
     }
     return s;
 }
@@ -292,7 +293,7 @@ static enum npuc_status expand_infer(struct ir_ctx *cx, struct node *n)
     enum npuc_status s = infer_begin(cx, n);
     if (s != NPUC_OK)
         return s;
-    const struct shape x = infer_shape(n, 0), to = shape_from(cx, n, 1);
+    const struct shape x = infer_shape(n, 0), to = shape_from(cx, n, 1, x.rank);
     struct shape out;
     if (!infer_broadcast(cx, &x, &to, &out))
         return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s does not broadcast to the target shape",
@@ -335,7 +336,7 @@ static enum npuc_status constant_of_shape_infer(struct ir_ctx *cx, struct node *
         return s;
     const struct attr *a = node_attr(n, "value");
     const enum dtype t = a ? a->v.t.type->dtype : DT_F32;
-    const struct shape out = shape_from(cx, n, 0);
+    const struct shape out = shape_from(cx, n, 0, 0);
     for (int i = 0; i < out.rank; i++)
         if (expr_range_of(&cx->exprs, out.d[i]).max < 0)
             return node_error(cx, n, D_SHAPE_MISMATCH, "element %d of the shape is %s, expected at least 0", i, infer_dim_text(cx, out.d[i]));

@@ -2,6 +2,8 @@
  * reports, and a second run changes nothing. */
 #include "infer_unit.h"
 
+#include <limits.h>
+
 static struct value *random_input(struct infer_unit *f, uint64_t *r)
 {
     static const enum dtype types[] = {DT_F32, DT_F32, DT_F32, DT_F32, DT_I64, DT_I64, DT_I32, DT_BOOL, DT_U8, DT_F16, DT_STRING};
@@ -58,7 +60,8 @@ static int try_op(struct infer_unit *f, enum op op, uint64_t *r)
         if (n->out[i].type->kind == TYPE_NONE)
             fail_msg("%s leaves output %d without a type", d->name, i);
     const struct type *first = n->n_out ? n->out[0].type : NULL;
-    assert_int_equal(ir_infer(n), NPUC_OK);
+    if (ir_infer(n) != NPUC_OK)
+        fail_msg("%s: %s, then %s", d->name, type_text(&f->cx, first), f->last);
     if (first && first != n->out[0].type)
         fail_msg("%s: %s, then %s", d->name, type_text(&f->cx, first), type_text(&f->cx, n->out[0].type));
     if (d->fold && d->n_out == 1 && d->fold(&f->cx, n))
@@ -75,6 +78,7 @@ static void every_operator(void **state)
 {
     struct infer_unit *f = *state;
     uint64_t r = 1;
+    f->diag.max_errors = INT_MAX;
     for (int op = OP_none + 1; op < OP_count; op++) {
         int typed = 0;
         for (int i = 0; i < 60; i++)
