@@ -1,0 +1,203 @@
+/* The compile entry points. The only setjmp of the compiler is here: arenas that run out of memory come back to guarded(), where
+ * everything the compilation holds is known and released by compilation_free. */
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "compiler/compile.h"
+#include "ir/text.h"
+
+/* ---- life ---- */
+
+void compilation_init(struct compilation *c)
+{
+    memset(c, 0, sizeof *c);
+    arena_init(&c->arena, NULL);
+    c->options.max_rewrites = -1;
+    c->options.cache_capacity = 2048;
+    c->options.target = "ascend-910b1";
+}
+
+void compilation_free(struct compilation *c)
+{
+    if (c->has_plan)
+        plan_free(&c->plan);
+    if (c->has_px)
+        pass_ctx_free(&c->px);
+    if (c->module)
+        ir_module_free(c->module);
+    onnx_close(c->model);
+    if (c->has_cx)
+        ir_ctx_free(&c->cx);
+    if (c->has_target)
+        target_free(&c->target);
+    arena_free(&c->arena);
+}
+
+/* ---- progress ---- */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void stage_done(struct compilation *c, const char *stage, const char *text)
+{
+    double t = now();
+    if (c->progress)
+        c->progress(c->progress_user, stage, text, t - c->stage_start);
+    c->stage_start = t;
+}
+
+/* ---- out of memory ---- */
+
+static void out_of_memory(void *user)
+{
+    longjmp(*(jmp_buf *)user, 1);
+}
+
+static void set_oom(struct compilation *c, jmp_buf *at)
+{
+    struct arena *arenas[] = {&c->arena, &c->cx.arena, &c->cx.scratch, c->module ? &c->module->arena : NULL,
+                              c->has_px ? &c->px.arena : NULL, c->has_plan ? &c->plan.arena : NULL};
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(arenas); i++) {
+        if (!arenas[i])
+            continue;
+        arenas[i]->on_oom = at ? out_of_memory : NULL;
+        arenas[i]->oom_user = at;
+    }
+}
+
+typedef enum npuc_status step_fn(struct compilation *c, const char *model, const char *plan);
+
+static enum npuc_status guarded(struct compilation *c, step_fn *step, const char *model, const char *plan)
+{
+    jmp_buf at;
+    enum npuc_status s;
+    if (!c->has_cx) {
+        ir_ctx_init(&c->cx, NULL, &c->diag);
+        c->has_cx = true;
+    }
+    if (setjmp(at) == 0) {
+        set_oom(c, &at);
+        s = step(c, model, plan);
+    } else {
+        s = diag_error(&c->diag, &(struct diag_loc){.file = model, .index = -1}, D_HOST_MEMORY);
+    }
+    set_oom(c, NULL);
+    return s;
+}
+
+/* ---- steps ---- */
+
+static int64_t count_nodes(const struct module *m)
+{
+    int64_t n = 0;
+    for_each_node(k, m->funcs.data[0])
+        n += k->op != OP_Constant && k->op != OP_Yield;
+    return n;
+}
+
+static enum npuc_status load_target(struct compilation *c)
+{
+    if (c->has_target)
+        return NPUC_OK;
+    enum npuc_status s = target_load(&c->target, c->options.target, &c->diag);
+    if (s != NPUC_OK)
+        return s;
+    c->has_target = true;
+    for (int64_t i = 0; i < c->options.sets.len && s == NPUC_OK; i++)
+        s = target_set(&c->target, c->options.sets.data[i], &c->diag);
+    if (s == NPUC_OK)
+        s = machine_init(&c->machine, &c->target, &c->diag);
+    if (s == NPUC_OK)
+        backend_target_info(&c->machine, &c->info);
+    return s;
+}
+
+static enum npuc_status step_import(struct compilation *c, const char *model, const char *plan)
+{
+    (void)plan;
+    c->stage_start = now();
+    enum npuc_status s = load_target(c);
+    if (s != NPUC_OK)
+        return s;
+    c->cx.file = model;
+    c->cx.max_rewrites = c->options.max_rewrites;
+    struct onnx_options o = {.allow_missing_data = c->options.allow_missing_data};
+    s = onnx_import(&c->cx, model, &o, &c->model, &c->module);
+    if (s != NPUC_OK)
+        return s;
+    const struct onnx_info *info = onnx_info(c->model);
+    stage_done(c, "read", arena_printf(&c->arena, "%lld nodes, %.1f M parameters (%.1f MiB)", (long long)info->n_nodes,
+                                       (double)info->n_params / 1e6, (double)info->param_size / 1048576.0));
+    s = compilation_bind(c);
+    c->n_imported = count_nodes(c->module);
+    return s != NPUC_OK ? s : ir_verify(c->module, "import");
+}
+
+static enum npuc_status step_optimise(struct compilation *c, const char *model, const char *plan)
+{
+    int64_t n;
+    const struct pass_step *steps = pass_pipeline(&n);
+    enum npuc_status s = step_import(c, model, plan);
+    if (s != NPUC_OK)
+        return s;
+    pass_ctx_init(&c->px, c->module, &c->info);
+    c->has_px = true;
+    c->px.options.cache_capacity = c->options.cache_capacity;
+    c->px.options.precision = c->options.precision;
+    struct pass_run run = {.verify_each = c->options.verify_each, .stop_after = c->options.stop_after, .dump_dir = c->options.dump_dir};
+    s = pass_run_all(&c->px, steps, n, &run);
+    if (s == NPUC_OK)
+        stage_done(c, "passes", arena_printf(&c->arena, "%lld -> %lld nodes", (long long)c->n_imported, (long long)count_nodes(c->module)));
+    return s;
+}
+
+static enum npuc_status step_emit(struct compilation *c, const char *model, const char *plan)
+{
+    enum npuc_status s = step_optimise(c, model, plan);
+    if (s != NPUC_OK)
+        return s;
+    plan_init(&c->plan);
+    c->has_plan = true;
+    struct backend_options o = {.tiling = c->options.has_tiling ? &c->options.tiling : NULL};
+    s = backend_emit(&c->cx, c->module, &c->machine, &o, &c->plan, &c->weights);
+    if (s == NPUC_OK)
+        stage_done(c, "kernels", arena_printf(&c->arena, "%lld kernels, %lld steps", (long long)c->plan.kernels.len, (long long)c->plan.steps.len));
+    return s;
+}
+
+static enum npuc_status step_write(struct compilation *c, const char *model, const char *plan)
+{
+    enum npuc_status s = step_emit(c, model, plan);
+    if (s != NPUC_OK)
+        return s;
+    s = plan_write(&c->plan, plan, &c->weights, &c->diag);
+    if (s == NPUC_OK)
+        stage_done(c, "write", plan);
+    return s;
+}
+
+enum npuc_status compilation_import(struct compilation *c, const char *model)
+{
+    return guarded(c, step_import, model, NULL);
+}
+
+enum npuc_status compilation_optimise(struct compilation *c, const char *model)
+{
+    return guarded(c, step_optimise, model, NULL);
+}
+
+enum npuc_status compilation_emit(struct compilation *c, const char *model)
+{
+    return guarded(c, step_emit, model, NULL);
+}
+
+enum npuc_status compilation_write(struct compilation *c, const char *model, const char *plan)
+{
+    return guarded(c, step_write, model, plan);
+}

@@ -1,0 +1,78 @@
+/* npuc compile: a model becomes a plan. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/model_args.h"
+#include "tools/term.h"
+
+static const struct arg_option options[] = {
+    {"o", "PLAN", "the plan to write"},
+    MODEL_OPTIONS,
+    {"tile", "m=..,n=..", "override tile sizes (m, n, k, rows, cols); results keep their bits"},
+    {"verify-each", NULL, "check the graph after every pass"},
+    {"dump-dir", "FOLDER", "write the graph as text after every pass: FOLDER/NN-pass.ir"},
+    {"max-rewrites", "N", "stop rewriting after N changes, to find the one that matters"},
+    {"quiet", NULL, "no stage lines"},
+    {"json", NULL, "a summary as JSON on stdout"},
+    {NULL, NULL, NULL},
+};
+
+static void on_progress(void *user, const char *stage, const char *text, double seconds)
+{
+    (void)user;
+    term_stage(stage, text, seconds);
+}
+
+static int count_host(const struct plan *p)
+{
+    int n = 0;
+    for (int64_t i = 0; i < p->steps.len; i++)
+        n += p->steps.data[i].kind == PS_HOST;
+    return n;
+}
+
+static void print_json(const struct compilation *c, const char *plan)
+{
+    printf("{\"plan\": \"%s\", \"target\": \"%s\", \"nodes\": %lld, \"kernels\": %lld, \"steps\": %lld, \"host_steps\": %d, "
+           "\"weight_bytes\": %lld}\n",
+           plan, c->target.id, (long long)c->n_imported, (long long)c->plan.kernels.len, (long long)c->plan.steps.len,
+           count_host(&c->plan), (long long)c->plan.weights_size);
+}
+
+static int run(const struct command *cmd, int argc, char **argv)
+{
+    struct args a;
+    struct compilation *c;
+    int code = 0;
+    if (!args_parse(cmd, argc, argv, &a, &code))
+        return code;
+    c = ARENA_NEW(&a.arena, struct compilation);
+    compilation_init(c);
+    const char *out = args_value(&a, "o");
+    if (args_words(cmd, &a, 1, &code) && model_args(&a, c, &code)) {
+        if (!out) {
+            term_error("npuc compile: -o PLAN is missing: the file to write (npuc compile --help)");
+            code = 2;
+        } else {
+            if (!args_flag(&a, "quiet") && !args_flag(&a, "json"))
+                c->progress = on_progress;
+            code = diag_exit_code(compilation_write(c, a.words.data[0], out));
+            if (code == 0 && args_flag(&a, "json"))
+                print_json(c, out);
+        }
+    }
+    compilation_free(c);
+    args_free(&a);
+    return code;
+}
+
+const struct command command_compile = {
+    .name = "compile",
+    .what = "compile an ONNX model into a plan",
+    .usage = "MODEL -o PLAN [options]",
+    .examples = "  npuc compile examples/bard/model.onnx --target ascend-910b1 -o bard.plan\n"
+                "  npuc compile examples/bard/model.onnx -D batch_size=1 --precision fp16 -o bard16.plan\n",
+    .options = options,
+    .run = run,
+};
