@@ -150,7 +150,8 @@ static enum npuc_status trilu_infer(struct ir_ctx *cx, struct node *n)
     return s == NPUC_OK ? same_infer(cx, n) : s;
 }
 
-/* ---- CacheAppend: rows of input 1 behind those of the cache, in the cache's own memory */
+/* ---- CacheAppend: rows of input 1 behind those of the cache (or at the positions of input 2), in the cache's own memory.
+ * Input 3 is the number of rows of the result, at least those of the cache; without it old and new rows add up. */
 
 static enum npuc_status cache_append_infer(struct ir_ctx *cx, struct node *n)
 {
@@ -174,9 +175,10 @@ static enum npuc_status cache_append_infer(struct ir_ctx *cx, struct node *n)
                               infer_dim_text(cx, out.d[i]));
         out.d[i] = d;
     }
-    const expr length = infer_has(n, 3) ? value_elem(cx, n->in[3].value, 0) : EXPR_INVALID;
-    if (length && out.d[axis])
-        out.d[axis] = infer_max(cx, infer_shape(n, 0).d[axis], length);
+    if (infer_has(n, 3)) {
+        const expr length = value_elem(cx, n->in[3].value, 0);
+        out.d[axis] = length ? infer_max(cx, infer_shape(n, 0).d[axis], length) : infer_fresh(cx, n, 0, axis);
+    }
     s = infer_out(cx, n, 0, infer_dtype(n, 0), &out);
     const int64_t capacity = node_attr_int(n, "capacity", 0);
     struct layout l = n->in[0].value->type->layout;
