@@ -83,6 +83,10 @@ expr expr_cmp(struct expr_pool *p, enum expr_op op, expr a, expr b); /* EQ, LT, 
 expr expr_select(struct expr_pool *p, expr c, expr a, expr b);
 expr expr_subst(struct expr_pool *p, expr e, const expr *by_symbol, int32_t n); /* symbol i -> by_symbol[i], if set */
 
+/* The node as it is (operands are copied), for readers of stored pools: operands must exist, sums and products must have the
+ * normal form's shape. EXPR_INVALID when too large. */
+expr expr_intern(struct expr_pool *p, const struct expr_node *n);
+
 bool expr_is_const(const struct expr_pool *p, expr e, int64_t *value);
 struct expr_range expr_range_of(const struct expr_pool *p, expr e); /* conservative */
 /* a <= b for all symbol values in range? true = proven. */

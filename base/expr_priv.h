@@ -20,7 +20,6 @@ static inline const struct expr_node *expr_at(const struct expr_pool *p, expr e)
 }
 
 /* expr.c */
-expr expr_intern(struct expr_pool *p, const struct expr_node *n);         /* copies operands; EXPR_INVALID if too large */
 expr expr_make(struct expr_pool *p, enum expr_op op, expr a, expr b);     /* interns a binary node as it is */
 int expr_compare_atoms(const struct expr_pool *p, expr a, expr b);        /* canonical order, independent of ids */
 int expr_compare_terms(const struct expr_pool *p, expr a, expr b);        /* > 0: a is greater, comes first */

@@ -200,6 +200,8 @@ void file_writer_put(struct file_writer *w, const void *p, int64_t size)
 {
     NPUC_ASSERT(size >= 0);
     w->pos += size;
+    if (w->tap)
+        w->tap(w->tap_user, p, size);
     if (size > BUFFER_SIZE - w->buf_len)
         writer_flush(w);
     if (size >= BUFFER_SIZE) {

@@ -26,6 +26,8 @@ struct file_writer {
     int slot; /* in the table for file_writer_abort_all */
     uint8_t *buf;
     int64_t buf_len;
+    void (*tap)(void *user, const void *p, int64_t size); /* sees what is put, e.g. for a checksum; may be NULL */
+    void *tap_user;
 };
 NPUC_MUST_CHECK enum npuc_status file_writer_open(struct file_writer *w, const char *path, struct diag *d);
 void file_writer_put(struct file_writer *w, const void *p, int64_t size); /* errors are kept until commit */

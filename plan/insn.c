@@ -39,6 +39,14 @@ enum tile_unit tile_insn_unit(const struct tile_section *s, const struct tile_in
     return unit_of[tile_insn_table[in->op].cls];
 }
 
+bool tile_arg_is_expr(const struct tile_insn *in, int i)
+{
+    const struct tile_field *f = tile_insn_table[in->op].fields;
+    if (f[i].kind != TF_EXPR)
+        return false;
+    return in->op != TILE_VEC || f[i - 1].kind != TF_BUF_OPT || in->arg[i - 1] >= 0;
+}
+
 /* The one convention about buffers: an instruction that brings data to on-chip memory or computes writes its first
  * buffer field and reads the others; one that stores reads all; control touches none. */
 void tile_insn_access(const struct tile_insn *in, struct tile_access *out)

@@ -142,6 +142,8 @@ struct tile_access {
     int32_t reads[6], writes[3];
 };
 void tile_insn_access(const struct tile_insn *in, struct tile_access *out);
+/* Is field `i` an expression of the kernel? Every E field is, but the offset of an absent operand of VEC: float bits stand there. */
+bool tile_arg_is_expr(const struct tile_insn *in, int i);
 enum tile_unit tile_insn_unit(const struct tile_section *s, const struct tile_insn *in); /* TU_S for control */
 /* Order-independent identity of a kernel's content (programs, buffers, expressions). */
 uint64_t tile_kernel_hash(const struct tile_kernel *k);

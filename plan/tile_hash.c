@@ -48,7 +48,7 @@ static uint64_t hash_section(uint64_t h, const struct tile_section *s, const uin
         const struct tile_insn_info *row = &tile_insn_table[in->op];
         h = mix(h, in->op);
         for (int f = 0; f < row->n_fields; f++)
-            h = mix(h, row->fields[f].kind == TF_EXPR ? exprs[in->arg[f]] : (uint64_t)(uint32_t)in->arg[f]);
+            h = mix(h, tile_arg_is_expr(in, f) ? exprs[in->arg[f]] : (uint64_t)(uint32_t)in->arg[f]);
     }
     return h;
 }

@@ -181,5 +181,9 @@ enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, 
         t->value[k].source = t->value[k].file = "plan";
         t->value[k].confidence = TGT_DERIVED;
     }
+    if (!t->name)
+        t->name = t->id;
+    if (!t->family)
+        t->family = arena_strndup(&t->arena, id, (int64_t)strcspn(id, "-"));
     return target_check(t, id, d);
 }
