@@ -1,0 +1,110 @@
+/* npuc inspect: what is in a plan or a model. */
+#include <stdio.h>
+#include <string.h>
+
+#include "ir/text.h"
+#include "tools/model_args.h"
+#include "tools/term.h"
+
+static const struct arg_option options[] = {
+    {"what", "PART", "plan: summary, tensors, steps, kernels, symbols, target, all; model: summary, ir, optimised"},
+    {"verify", NULL, "only check; exit code 0 when the file is sound"},
+    MODEL_OPTIONS,
+    {NULL, NULL, NULL},
+};
+
+static int inspect_plan(const char *path, const char *what, bool verify)
+{
+    static const char *const parts[] = {"summary", "tensors", "steps", "kernels", "symbols", "target", "all"};
+    struct plan p;
+    struct diag d;
+    bool known = false;
+    diag_init(&d, term_diag, NULL);
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(parts); i++)
+        known = known || strcmp(parts[i], what) == 0;
+    if (!known) {
+        term_error("npuc inspect: %s: a plan has no part '%s' (npuc inspect --help)", path, what);
+        return 2;
+    }
+    plan_init(&p);
+    enum npuc_status s = plan_read(&p, path, &d);
+    if (s == NPUC_OK) {
+        struct arena a;
+        arena_init(&a, NULL);
+        if (verify)
+            printf("%s: sound\n", path);
+        else
+            fputs(plan_text(&p, what, &a), stdout);
+        arena_free(&a);
+    }
+    plan_free(&p);
+    return diag_exit_code(s);
+}
+
+static void print_summary(const struct compilation *c, const char *path)
+{
+    const struct onnx_info *i = onnx_info(c->model);
+    const struct graph *g = c->module->funcs.data[0];
+    printf("%s: %s %s, IR version %lld", path, i->producer, i->producer_version, (long long)i->ir_version);
+    for (int64_t k = 0; k < i->n_opsets; k++)
+        printf(", %s %lld", i->opsets[k].domain[0] ? i->opsets[k].domain : "opset", (long long)i->opsets[k].version);
+    printf("\nnodes       %lld in the file, %lld core operators\n", (long long)i->n_nodes, (long long)c->n_imported);
+    printf("parameters  %.2f M in %.1f MiB%s", (double)i->n_params / 1e6, (double)i->param_size / 1048576.0, i->n_external ? "" : "\n");
+    if (i->n_external)
+        printf(" (%.1f MiB outside of the file%s)\n", (double)i->external_size / 1048576.0, i->n_missing ? ", absent" : "");
+    struct ir_ctx *cx = c->module->cx;
+    for (int32_t k = 0; k < g->n_inputs; k++)
+        printf("input       %-32s %s\n", str_text(&cx->strings, g->inputs[k]->name), type_text(cx, g->inputs[k]->type));
+    const struct node *y = graph_yield(g);
+    for (int k = 0; k < y->n_in; k++)
+        printf("output      %-32s %s\n", str_text(&cx->strings, y->in[k].value->name), type_text(cx, y->in[k].value->type));
+}
+
+static int inspect_model(const struct args *a, const char *path, const char *what)
+{
+    struct compilation *c = arena_zalloc((struct arena *)(uintptr_t)&a->arena, (int64_t)sizeof *c);
+    int code = 0;
+    compilation_init(c);
+    if (model_args(a, c, &code)) {
+        bool optimised = strcmp(what, "optimised") == 0;
+        c->options.allow_missing_data = true;
+        enum npuc_status s = optimised ? compilation_optimise(c, path) : compilation_import(c, path);
+        code = diag_exit_code(s);
+        if (s == NPUC_OK && (optimised || strcmp(what, "ir") == 0)) {
+            const char *text;
+            int64_t len;
+            ir_print(c->module, &c->arena, &text, &len);
+            fwrite(text, 1, (size_t)len, stdout);
+        } else if (s == NPUC_OK) {
+            print_summary(c, path);
+        }
+    }
+    compilation_free(c);
+    return code;
+}
+
+static int run(const struct command *cmd, int argc, char **argv)
+{
+    struct args a;
+    int code = 0;
+    if (!args_parse(cmd, argc, argv, &a, &code))
+        return code;
+    if (args_words(cmd, &a, 1, &code)) {
+        const char *what = args_value(&a, "what");
+        const char *path = a.words.data[0];
+        if (!what)
+            what = "summary";
+        code = file_is_plan(path) ? inspect_plan(path, what, args_flag(&a, "verify")) : inspect_model(&a, path, what);
+    }
+    args_free(&a);
+    return code;
+}
+
+const struct command command_inspect = {
+    .name = "inspect",
+    .what = "what is in a model or a plan: summary, graph, tensors, steps, tile programs",
+    .usage = "FILE [--what PART] [--verify]",
+    .examples = "  npuc inspect examples/bard/model.onnx\n  npuc inspect bard.plan --what kernels\n  npuc inspect bard.plan --verify\n",
+    .options = options,
+    .run = run,
+};
