@@ -21,7 +21,8 @@ static enum npuc_status read_heads(struct ir_ctx *cx, struct node *n, int i, int
         return infer_rank_error(cx, n, i, "rank 3 or 4");
     int64_t width;
     if (heads < 1)
-        return node_error(cx, n, D_ATTRIBUTE, "input %d has rank 3, which needs the number of heads as an attribute", i);
+        return node_error(cx, n, D_ATTRIBUTE, "input %d has rank 3, which needs the number of heads as an attribute",
+                          i);
     if (expr_is_const(&cx->exprs, x.d[2], &width) && width % heads)
         return node_error(cx, n, D_SHAPE_MISMATCH, "input %d of type %s is not divisible into %lld heads", i,
                           type_text(cx, n->in[i].value->type), (long long)heads);
@@ -39,15 +40,18 @@ static enum npuc_status out_4d(struct ir_ctx *cx, struct node *n, int i, enum dt
 {
     if (!infer_wants(n, i))
         return NPUC_OK;
-    const struct shape s = {.rank = 4, .d = {or_fresh(cx, n, i, 0, h->batch), or_fresh(cx, n, i, 1, h->heads),
-                                             or_fresh(cx, n, i, 2, h->rows), or_fresh(cx, n, i, 3, h->size)}};
+    const struct shape s = {.rank = 4,
+                            .d = {or_fresh(cx, n, i, 0, h->batch), or_fresh(cx, n, i, 1, h->heads),
+                                  or_fresh(cx, n, i, 2, h->rows), or_fresh(cx, n, i, 3, h->size)}};
     return infer_out(cx, n, i, t, &s);
 }
 
 static enum npuc_status out_3d(struct ir_ctx *cx, struct node *n, int i, enum dtype t, const struct heads *h)
 {
     const expr width = h->heads && h->size ? expr_mul(&cx->exprs, h->heads, h->size) : EXPR_INVALID;
-    const struct shape s = {.rank = 3, .d = {or_fresh(cx, n, i, 0, h->batch), or_fresh(cx, n, i, 1, h->rows), or_fresh(cx, n, i, 2, width)}};
+    const struct shape s = {
+        .rank = 3,
+        .d = {or_fresh(cx, n, i, 0, h->batch), or_fresh(cx, n, i, 1, h->rows), or_fresh(cx, n, i, 2, width)}};
     return infer_out(cx, n, i, t, &s);
 }
 
@@ -60,7 +64,8 @@ static enum npuc_status agree(struct ir_ctx *cx, struct node *n, const char *wha
     }
     const expr d = infer_dim_same(cx, *a, b);
     if (!d)
-        return node_error(cx, n, D_SHAPE_MISMATCH, "%s is %s in one input and %s in another", what, infer_dim_text(cx, *a), infer_dim_text(cx, b));
+        return node_error(cx, n, D_SHAPE_MISMATCH, "%s is %s in one input and %s in another", what,
+                          infer_dim_text(cx, *a), infer_dim_text(cx, b));
     *a = d;
     return NPUC_OK;
 }
@@ -71,7 +76,8 @@ static enum npuc_status check_groups(struct ir_ctx *cx, struct node *n, expr q_h
     if (!q_heads || !kv_heads || !expr_is_const(&cx->exprs, q_heads, &q) || !expr_is_const(&cx->exprs, kv_heads, &kv))
         return NPUC_OK;
     if (kv < 1 || q % kv)
-        return node_error(cx, n, D_SHAPE_MISMATCH, "%lld query heads are no multiple of %lld key heads", (long long)q, (long long)kv);
+        return node_error(cx, n, D_SHAPE_MISMATCH, "%lld query heads are no multiple of %lld key heads", (long long)q,
+                          (long long)kv);
     return NPUC_OK;
 }
 
@@ -87,7 +93,8 @@ static enum npuc_status check_mask(struct ir_ctx *cx, struct node *n, int i, con
         return infer_rank_error(cx, n, i, "rank 2 to 4");
     const expr rows = m.d[m.rank - 2];
     if (q->rows && !infer_dim_broadcast(cx, rows, q->rows))
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input %d (mask) has %s rows, expected %s", i, infer_dim_text(cx, rows), infer_dim_text(cx, q->rows));
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input %d (mask) has %s rows, expected %s", i,
+                          infer_dim_text(cx, rows), infer_dim_text(cx, q->rows));
     return NPUC_OK;
 }
 
@@ -95,7 +102,8 @@ static enum npuc_status attention_legal(struct ir_ctx *cx, struct node *n)
 {
     const int64_t mode = node_attr_int(n, "qk_matmul_output_mode", 0);
     if (mode < 0 || mode > 3)
-        return node_error(cx, n, D_ATTRIBUTE, "attribute 'qk_matmul_output_mode' is %lld, expected 0..3", (long long)mode);
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'qk_matmul_output_mode' is %lld, expected 0..3",
+                          (long long)mode);
     if (infer_has(n, 6) && (infer_has(n, 4) || infer_has(n, 5)))
         return node_error(cx, n, D_ARITY, "past_key (input 4) and nonpad_kv_seqlen (input 6) exclude each other");
     if (infer_has(n, 4) != infer_has(n, 5))
@@ -132,7 +140,9 @@ static enum npuc_status attention_operands(struct ir_ctx *cx, struct node *n, st
         s = agree(cx, n, "number of key heads", &a->k.heads, past.heads);
     if (s == NPUC_OK)
         s = check_groups(cx, n, a->q.heads, a->k.heads);
-    a->total = !infer_has(n, 4) ? a->k.rows : past.rows && a->k.rows ? expr_add(&cx->exprs, past.rows, a->k.rows) : EXPR_INVALID;
+    a->total = !infer_has(n, 4)         ? a->k.rows
+               : past.rows && a->k.rows ? expr_add(&cx->exprs, past.rows, a->k.rows)
+                                        : EXPR_INVALID;
     return s;
 }
 
@@ -149,7 +159,8 @@ static enum npuc_status attention_infer(struct ir_ctx *cx, struct node *n)
     if (s != NPUC_OK)
         return s;
     const struct heads y = {a.q.batch, a.q.heads, a.q.rows, a.v.size};
-    const struct heads key = {a.q.batch, a.k.heads, a.total, a.q.size}, value = {a.q.batch, a.k.heads, a.total, a.v.size};
+    const struct heads key = {a.q.batch, a.k.heads, a.total, a.q.size},
+                       value = {a.q.batch, a.k.heads, a.total, a.v.size};
     const struct heads scores = {a.q.batch, a.q.heads, a.q.rows, a.total};
     const enum dtype t = infer_dtype(n, 0);
     s = infer_shape(n, 0).rank == 3 ? out_3d(cx, n, 0, t, &y) : out_4d(cx, n, 0, t, &y);
@@ -195,7 +206,8 @@ static enum npuc_status rotary_infer(struct ir_ctx *cx, struct node *n)
         const struct shape c = infer_shape(n, i);
         const int rank = infer_has(n, 3) ? 2 : 3;
         if (c.rank >= 0 && c.rank != rank)
-            return infer_rank_error(cx, n, i, infer_has(n, 3) ? "rank 2 (positions are given)" : "rank 3 (no positions are given)");
+            return infer_rank_error(
+                cx, n, i, infer_has(n, 3) ? "rank 2 (positions are given)" : "rank 3 (no positions are given)");
     }
     if (s != NPUC_OK)
         return s;
@@ -208,13 +220,16 @@ static enum npuc_status gqa_legal(struct ir_ctx *cx, struct node *n)
 {
     const int64_t q = node_attr_int(n, "num_heads", 0), kv = node_attr_int(n, "kv_num_heads", 0);
     if (q < 1 || kv < 1 || q % kv || q > 65536)
-        return node_error(cx, n, D_ATTRIBUTE, "%lld query heads (num_heads) are no multiple of %lld key heads (kv_num_heads)", (long long)q, (long long)kv);
+        return node_error(cx, n, D_ATTRIBUTE,
+                          "%lld query heads (num_heads) are no multiple of %lld key heads (kv_num_heads)", (long long)q,
+                          (long long)kv);
     if (infer_has(n, 1) != infer_has(n, 2))
         return node_error(cx, n, D_ARITY, "key (input 1) and value (input 2) come together");
     if (node_attr_int(n, "do_rotary", 0) && (!infer_has(n, 7) || !infer_has(n, 8)))
         return node_error(cx, n, D_ARITY, "do_rotary is 1, but the caches (inputs 7 and 8) are missing");
     if (!infer_attr_is(cx, n, "k_quant_type", "NONE") || !infer_attr_is(cx, n, "v_quant_type", "NONE"))
-        return node_error(cx, n, D_UNSUPPORTED, "a quantised key or value cache (k_quant_type, v_quant_type) is not supported");
+        return node_error(cx, n, D_UNSUPPORTED,
+                          "a quantised key or value cache (k_quant_type, v_quant_type) is not supported");
     return NPUC_OK;
 }
 
@@ -232,7 +247,9 @@ static expr gqa_total(struct ir_ctx *cx, struct node *n, const struct heads *pas
 static enum npuc_status gqa_infer(struct ir_ctx *cx, struct node *n)
 {
     struct heads past = {0};
-    enum npuc_status s = n->n_in < 7 ? node_error(cx, n, D_ARITY, "GroupQueryAttention has %d inputs, expected 7 to 16", n->n_in) : NPUC_OK;
+    enum npuc_status s =
+        n->n_in < 7 ? node_error(cx, n, D_ARITY, "GroupQueryAttention has %d inputs, expected 7 to 16", n->n_in)
+                    : NPUC_OK;
     if (s == NPUC_OK)
         s = gqa_legal(cx, n);
     if (s == NPUC_OK && !infer_has(n, 0))
@@ -269,7 +286,8 @@ static void gqa_cost(struct ir_ctx *cx, const struct node *n, const int64_t *sym
     const struct value *q = node_in(n, 0), *present = node_out(n, 1), *past = node_in(n, 3);
     cost_bytes(cx, n, symbols, c);
     const double heads = (double)node_attr_int(n, "num_heads", 1), rows = cost_dim(cx, q, 1, symbols);
-    const double total = present ? cost_dim(cx, present, 2, symbols) : rows + (past ? cost_dim(cx, past, 2, symbols) : 0);
+    const double total =
+        present ? cost_dim(cx, present, 2, symbols) : rows + (past ? cost_dim(cx, past, 2, symbols) : 0);
     const double width = cost_dim(cx, &n->out[0], 2, symbols) / heads;
     attention_work(cost_dim(cx, q, 0, symbols) * heads * rows, total, width, c);
 }
@@ -282,7 +300,8 @@ static enum npuc_status mha_operands(struct ir_ctx *cx, struct node *n, struct a
     const int64_t heads = node_attr_int(n, "num_heads", 0);
     const struct shape q = infer_shape(n, 0), k = infer_shape(n, 1);
     if (heads < 1 || heads > 65536)
-        return node_error(cx, n, D_ATTRIBUTE, "attribute 'num_heads' is %lld, expected a positive number", (long long)heads);
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'num_heads' is %lld, expected a positive number",
+                          (long long)heads);
     if (q.rank == 5) {
         a->q = a->k = a->v = (struct heads){q.d[0], q.d[2], q.d[1], q.d[4]};
         return NPUC_OK;
@@ -314,7 +333,9 @@ static enum npuc_status mha_infer(struct ir_ctx *cx, struct node *n)
     if (s != NPUC_OK)
         return s;
     const expr heads = expr_const(&cx->exprs, node_attr_int(n, "num_heads", 1));
-    a.total = !infer_has(n, 6) ? a.k.rows : past.rows && a.k.rows ? expr_add(&cx->exprs, past.rows, a.k.rows) : EXPR_INVALID;
+    a.total = !infer_has(n, 6)        ? a.k.rows
+              : past.rows && a.k.rows ? expr_add(&cx->exprs, past.rows, a.k.rows)
+                                      : EXPR_INVALID;
     if (infer_has(n, 8)) /* past_sequence_length: the past buffer has its full size and is shared */
         a.total = past.rows;
     const enum dtype t = infer_dtype(n, 0);

@@ -11,7 +11,7 @@ static struct graph *body_of(const struct node *n, const char *attr)
 
 static enum npuc_status infer_body(const struct graph *g)
 {
-    for_each_node(inner, g) {
+    for_each_node (inner, g) {
         const enum npuc_status s = ir_infer(inner);
         if (s != NPUC_OK)
             return s;
@@ -60,7 +60,8 @@ static enum npuc_status if_infer(struct ir_ctx *cx, struct node *n)
         return s;
     const struct node *a = graph_yield(yes), *b = graph_yield(no);
     if (a->n_in != n->n_out || b->n_in != n->n_out)
-        return node_error(cx, n, D_ARITY, "%d outputs, but the branches have %d and %d results", n->n_out, a->n_in, b->n_in);
+        return node_error(cx, n, D_ARITY, "%d outputs, but the branches have %d and %d results", n->n_out, a->n_in,
+                          b->n_in);
     for (int i = 0; i < n->n_out && s == NPUC_OK; i++)
         s = out_merged(cx, n, i, a->in[i].value->type, b->in[i].value->type);
     return s;
@@ -82,8 +83,9 @@ static enum npuc_status widen(struct ir_ctx *cx, struct value *carried, const st
         s.d[k] = t->dims[k];
         int64_t c;
         /* A symbol stands for any size already. */
-        if (t->dims[k] == next->dims[k] || (!expr_is_const(&cx->exprs, t->dims[k], &c) && cx->exprs.nodes.data[t->dims[k]].op == EXPR_SYM &&
-                                            str_text(&cx->strings, cx->exprs.symbols.data[cx->exprs.nodes.data[t->dims[k]].value].name)[0] == '_'))
+        if (t->dims[k] == next->dims[k] ||
+            (!expr_is_const(&cx->exprs, t->dims[k], &c) && cx->exprs.nodes.data[t->dims[k]].op == EXPR_SYM &&
+             str_text(&cx->strings, cx->exprs.symbols.data[cx->exprs.nodes.data[t->dims[k]].value].name)[0] == '_'))
             continue;
         const struct node none = {.n_out = 0};
         s.d[k] = infer_fresh(cx, &none, 0, k);
@@ -97,7 +99,8 @@ static enum npuc_status widen(struct ir_ctx *cx, struct value *carried, const st
 }
 
 /* Body inputs first.. take the types of the node's operands; then the body is inferred until nothing widens. */
-static enum npuc_status infer_carried(struct ir_ctx *cx, struct node *n, struct graph *g, int first_in, int first_yield, int n_carried)
+static enum npuc_status infer_carried(struct ir_ctx *cx, struct node *n, struct graph *g, int first_in, int first_yield,
+                                      int n_carried)
 {
     const int offset = g->n_inputs - n_carried; /* the carried values are the last inputs of a Loop body */
     const struct node *y = graph_yield(g);
@@ -125,7 +128,8 @@ static enum npuc_status infer_carried(struct ir_ctx *cx, struct node *n, struct 
 }
 
 /* Output i: `count` results of type t along axis. */
-static enum npuc_status out_stacked(struct ir_ctx *cx, struct node *n, int i, const struct type *t, expr count, int64_t axis)
+static enum npuc_status out_stacked(struct ir_ctx *cx, struct node *n, int i, const struct type *t, expr count,
+                                    int64_t axis)
 {
     if (t->kind != TYPE_TENSOR || t->rank < 0)
         return infer_out_unknown(cx, n, i, t->dtype);
@@ -145,7 +149,8 @@ static enum npuc_status out_stacked(struct ir_ctx *cx, struct node *n, int i, co
 static expr trip_count(struct ir_ctx *cx, const struct node *n, const struct graph *g)
 {
     const struct value *again = graph_yield(g)->in[0].value;
-    const expr e = again ? value_elem(cx, again, 0) : EXPR_INVALID, start = infer_has(n, 1) ? value_elem(cx, n->in[1].value, 0) : expr_const(&cx->exprs, 1);
+    const expr e = again ? value_elem(cx, again, 0) : EXPR_INVALID,
+               start = infer_has(n, 1) ? value_elem(cx, n->in[1].value, 0) : expr_const(&cx->exprs, 1);
     const bool passes = g->n_inputs > 1 && again == g->inputs[1]; /* the condition is handed through */
     if (!infer_has(n, 0) || !start || !infer_dim_is(cx, start, 1) || (!passes && (!e || !infer_dim_is(cx, e, 1))))
         return EXPR_INVALID;
@@ -160,8 +165,9 @@ static enum npuc_status loop_begin(struct ir_ctx *cx, struct node *n, struct gra
         return no_body(cx, n, "body");
     const int n_carried = n->n_in - 2, n_results = graph_yield(*g)->n_in;
     if (n_carried < 0 || (*g)->n_inputs != n_carried + 2 || n_results < n_carried + 1 || n->n_out != n_results - 1)
-        return node_error(cx, n, D_ARITY, "the body has %d inputs and %d results, which do not fit %d inputs and %d outputs", (*g)->n_inputs,
-                          n_results, n->n_in, n->n_out);
+        return node_error(cx, n, D_ARITY,
+                          "the body has %d inputs and %d results, which do not fit %d inputs and %d outputs",
+                          (*g)->n_inputs, n_results, n->n_in, n->n_out);
     const struct shape scalar = {.rank = 0};
     (*g)->inputs[0]->type = type_tensor(cx, DT_I64, 0, scalar.d);
     (*g)->inputs[1]->type = type_tensor(cx, DT_BOOL, 0, scalar.d);
@@ -206,7 +212,8 @@ static enum npuc_status scan_slices(struct ir_ctx *cx, struct node *n, const str
             g->inputs[i]->type = type_tensor(cx, infer_dtype(n, i), -1, NULL);
             continue;
         }
-        const enum npuc_status s = infer_axis(cx, n, "scan input axis", nth(n, "scan_input_axes", i - n_state), x.rank, &axis);
+        const enum npuc_status s =
+            infer_axis(cx, n, "scan input axis", nth(n, "scan_input_axes", i - n_state), x.rank, &axis);
         if (s != NPUC_OK)
             return s;
         for (int k = 0; k < x.rank; k++)
@@ -215,7 +222,8 @@ static enum npuc_status scan_slices(struct ir_ctx *cx, struct node *n, const str
         g->inputs[i]->type = type_tensor(cx, infer_dtype(n, i), slice.rank, slice.d);
         const expr both = *count ? infer_dim_same(cx, *count, x.d[axis]) : x.d[axis];
         if (!both)
-            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has %s steps, expected %s", i, infer_dim_text(cx, x.d[axis]), infer_dim_text(cx, *count));
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has %s steps, expected %s", i,
+                              infer_dim_text(cx, x.d[axis]), infer_dim_text(cx, *count));
         *count = both;
     }
     return NPUC_OK;
@@ -232,8 +240,9 @@ static enum npuc_status scan_infer(struct ir_ctx *cx, struct node *n)
         return s;
     const struct node *y = graph_yield(g);
     if (n_scan < 1 || n_scan > n->n_in || g->n_inputs != n->n_in || y->n_in != n->n_out || n->n_in - n_scan > n->n_out)
-        return node_error(cx, n, D_ARITY, "the body has %d inputs and %d results, which do not fit %d inputs and %d outputs", g->n_inputs, y->n_in,
-                          n->n_in, n->n_out);
+        return node_error(cx, n, D_ARITY,
+                          "the body has %d inputs and %d results, which do not fit %d inputs and %d outputs",
+                          g->n_inputs, y->n_in, n->n_in, n->n_out);
     const int n_state = n->n_in - (int)n_scan;
     expr count;
     s = scan_slices(cx, n, g, n_state, &count);

@@ -22,8 +22,9 @@ static void cast_elems(struct ir_ctx *cx, struct node *n, enum dtype to)
         int64_t c;
         const bool is_const = e[i] && expr_is_const(&cx->exprs, e[i], &c);
         if (to == DT_BOOL && e[i] && from != DT_BOOL)
-            e[i] = is_const ? expr_const(&cx->exprs, c != 0)
-                            : expr_range_of(&cx->exprs, e[i]).min > 0 ? expr_const(&cx->exprs, 1) : EXPR_INVALID;
+            e[i] = is_const                                  ? expr_const(&cx->exprs, c != 0)
+                   : expr_range_of(&cx->exprs, e[i]).min > 0 ? expr_const(&cx->exprs, 1)
+                                                             : EXPR_INVALID;
         if (to == DT_I32 && is_const && (c < INT32_MIN || c > INT32_MAX))
             e[i] = EXPR_INVALID;
     }
@@ -67,7 +68,8 @@ static struct value *cast_fold(struct ir_ctx *cx, struct node *n)
     if (!inner || inner->op != OP_Cast || !node_in(inner, 0) || node_in(inner, 0)->type != n->out[0].type)
         return NULL;
     const enum dtype wide = x->type->dtype, t = n->out[0].type->dtype;
-    const bool lossless = (wide == DT_F32 && (t == DT_F16 || t == DT_BF16)) || (wide == DT_F64 && (t == DT_F32 || t == DT_F16 || t == DT_BF16)) ||
+    const bool lossless = (wide == DT_F32 && (t == DT_F16 || t == DT_BF16)) ||
+                          (wide == DT_F64 && (t == DT_F32 || t == DT_F16 || t == DT_BF16)) ||
                           (wide == DT_I64 && (t == DT_I32 || t == DT_BOOL)) || (wide == DT_I32 && t == DT_BOOL) ||
                           (dtype_is_float(wide) && t == DT_BOOL && dtype_table[wide].bits >= 16);
     return lossless ? node_in(inner, 0) : NULL;
@@ -103,7 +105,8 @@ static enum npuc_status variadic_infer(struct ir_ctx *cx, struct node *n)
         const struct shape x = infer_shape(n, i);
         s = infer_same_dtype(cx, n, 0, i);
         if (s == NPUC_OK && !infer_broadcast(cx, &out, &x, &out))
-            s = node_error(cx, n, D_SHAPE_MISMATCH, "input %d has type %s, which does not broadcast with the inputs before it", i,
+            s = node_error(cx, n, D_SHAPE_MISMATCH,
+                           "input %d has type %s, which does not broadcast with the inputs before it", i,
                            type_text(cx, n->in[i].value->type));
     }
     if (s != NPUC_OK)

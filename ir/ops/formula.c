@@ -136,11 +136,12 @@ static expr e_where(struct expr_pool *p, const expr *x)
 }
 
 static elem_fn *const elem_fns[K_FN_end] = {
-    [K_FN_Identity] = e_identity, [K_FN_Abs] = e_abs, [K_FN_Neg] = e_neg, [K_FN_Sign] = e_sign, [K_FN_Not] = e_not,
-    [K_FN_Add] = e_add, [K_FN_Sub] = e_sub, [K_FN_Mul] = e_mul, [K_FN_Div] = e_div, [K_FN_Mod] = e_mod,
-    [K_FN_FMod] = e_fmod, [K_FN_Max] = e_max, [K_FN_Min] = e_min, [K_FN_Clip] = e_clip, [K_FN_And] = e_and,
-    [K_FN_Or] = e_or, [K_FN_Xor] = e_xor, [K_FN_Equal] = e_equal, [K_FN_Less] = e_lt, [K_FN_LessOrEqual] = e_le,
-    [K_FN_Greater] = e_gt, [K_FN_GreaterOrEqual] = e_ge, [K_FN_Where] = e_where,
+    [K_FN_Identity] = e_identity, [K_FN_Abs] = e_abs,           [K_FN_Neg] = e_neg,     [K_FN_Sign] = e_sign,
+    [K_FN_Not] = e_not,           [K_FN_Add] = e_add,           [K_FN_Sub] = e_sub,     [K_FN_Mul] = e_mul,
+    [K_FN_Div] = e_div,           [K_FN_Mod] = e_mod,           [K_FN_FMod] = e_fmod,   [K_FN_Max] = e_max,
+    [K_FN_Min] = e_min,           [K_FN_Clip] = e_clip,         [K_FN_And] = e_and,     [K_FN_Or] = e_or,
+    [K_FN_Xor] = e_xor,           [K_FN_Equal] = e_equal,       [K_FN_Less] = e_lt,     [K_FN_LessOrEqual] = e_le,
+    [K_FN_Greater] = e_gt,        [K_FN_GreaterOrEqual] = e_ge, [K_FN_Where] = e_where,
 };
 
 static void formula_elems(struct ir_ctx *cx, struct node *n, elem_fn *fn, int arity)
@@ -204,7 +205,8 @@ static enum npuc_status formula_infer(struct ir_ctx *cx, struct node *n)
     for (int i = 1; i < f->arity; i++) {
         const struct shape x = infer_shape(n, i);
         if (!infer_broadcast(cx, &out, &x, &out))
-            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has type %s, which does not broadcast with input 0 of type %s", i,
+            return node_error(cx, n, D_SHAPE_MISMATCH,
+                              "input %d has type %s, which does not broadcast with input 0 of type %s", i,
                               type_text(cx, n->in[i].value->type), type_text(cx, n->in[0].value->type));
     }
     const enum dtype t = f->result == K_RESULT_BOOL ? DT_BOOL : infer_dtype(n, f->arity - 1);
@@ -225,8 +227,8 @@ struct neutral {
     double value, whole; /* for floats, for integers and bool */
 };
 static const struct neutral neutrals[] = {
-    {OP_Add, 0, -0.0, 0}, {OP_Add, 1, -0.0, 0}, {OP_Sub, 1, 0.0, 0}, {OP_Mul, 0, 1, 1}, {OP_Mul, 1, 1, 1},
-    {OP_Div, 1, 1, 1},    {OP_And, 0, 1, 1},    {OP_And, 1, 1, 1},   {OP_Or, 0, 0, 0},  {OP_Or, 1, 0, 0},
+    {OP_Add, 0, -0.0, 0}, {OP_Add, 1, -0.0, 0}, {OP_Sub, 1, 0.0, 0},     {OP_Mul, 0, 1, 1},        {OP_Mul, 1, 1, 1},
+    {OP_Div, 1, 1, 1},    {OP_And, 0, 1, 1},    {OP_And, 1, 1, 1},       {OP_Or, 0, 0, 0},         {OP_Or, 1, 0, 0},
     {OP_Xor, 0, 0, 0},    {OP_Xor, 1, 0, 0},    {OP_BitwiseOr, 1, 0, 0}, {OP_BitwiseXor, 1, 0, 0},
 };
 
@@ -254,7 +256,8 @@ static struct value *formula_fold(struct ir_ctx *cx, struct node *n)
         if (m->op != n->op)
             continue;
         struct value *rest = m->operand ? x : y;
-        if (rest->type == t && infer_const_is(m->operand ? y : x, dtype_is_float(rest->type->dtype) ? m->value : m->whole))
+        if (rest->type == t &&
+            infer_const_is(m->operand ? y : x, dtype_is_float(rest->type->dtype) ? m->value : m->whole))
             return rest;
     }
     return NULL;
@@ -268,29 +271,39 @@ static void formula_cost(struct ir_ctx *cx, const struct node *n, const int64_t 
 
 /* ---- definitions. Names that are ours alone do not exist for files: OWN_<Name> moves them to the domain npuc. */
 
-#define OWN_FMod ~, "npuc"
-#define OWN_GeluTanh ~, "npuc"
-#define OWN_BitShiftLeft ~, "npuc"
-#define OWN_BitShiftRight ~, "npuc"
-#define OWN_Rsqrt ~, "npuc"
+#define OWN_FMod                   ~, "npuc"
+#define OWN_GeluTanh               ~, "npuc"
+#define OWN_BitShiftLeft           ~, "npuc"
+#define OWN_BitShiftRight          ~, "npuc"
+#define OWN_Rsqrt                  ~, "npuc"
 #define SECOND(first, second, ...) second
-#define DOMAIN_OF(...) SECOND(__VA_ARGS__, "", ~)
+#define DOMAIN_OF(...)             SECOND(__VA_ARGS__, "", ~)
 
-#define TRAITS_0 T_ELEMENTWISE | T_SHAPE_DATA
-#define TRAITS_1 T_ELEMENTWISE | T_SHAPE_DATA | T_COMMUTATIVE
+#define TRAITS_0           T_ELEMENTWISE | T_SHAPE_DATA
+#define TRAITS_1           T_ELEMENTWISE | T_SHAPE_DATA | T_COMMUTATIVE
 #define A_FLOAT(nm, value) {.name = #nm, .kind = ATTR_FLOAT, .has_default = true, .f = (value)},
-#define A_INT(nm, value) {.name = #nm, .kind = ATTR_INT, .has_default = true, .i = (value)},
+#define A_INT(nm, value)   {.name = #nm, .kind = ATTR_INT, .has_default = true, .i = (value)},
 #define P0
-#define P1(a, x) A_FLOAT(a, x)
-#define P2(a, x, b, y) A_FLOAT(a, x) A_FLOAT(b, y)
+#define P1(a, x)             A_FLOAT(a, x)
+#define P2(a, x, b, y)       A_FLOAT(a, x) A_FLOAT(b, y)
 #define P3(a, x, b, y, c, z) A_FLOAT(a, x) A_FLOAT(b, y) A_FLOAT(c, z)
-#define I2(a, x, b, y) A_INT(a, x) A_INT(b, y)
+#define I2(a, x, b, y)       A_INT(a, x) A_INT(b, y)
 
-#define FORMULA(number, nm, arity, result, types, params, alu, commutes, real, whole)                                     \
-    static const struct attr_def nm##_attrs[] = {params{.name = NULL}};                                                   \
-    extern const struct op_def op_##nm;                                                                                   \
-    const struct op_def op_##nm = {.name = #nm, .domain = DOMAIN_OF(OWN_##nm), .since = 28, .min_in = (arity),            \
-                                   .max_in = (arity), .n_out = 1, .n_attrs = (int16_t)(NPUC_ARRAY_LEN(nm##_attrs) - 1),   \
-                                   .cls = CLS_ELEMENTWISE, .traits = (uint32_t)(TRAITS_##commutes), .attrs = nm##_attrs,  \
-                                   .infer = formula_infer, .fold = formula_fold, .cost = formula_cost, .fn = K_FN_##nm};
+#define FORMULA(number, nm, arity, result, types, params, alu, commutes, real, whole)                                  \
+    static const struct attr_def nm##_attrs[] = {params{.name = NULL}};                                                \
+    extern const struct op_def op_##nm;                                                                                \
+    const struct op_def op_##nm = {.name = #nm,                                                                        \
+                                   .domain = DOMAIN_OF(OWN_##nm),                                                      \
+                                   .since = 28,                                                                        \
+                                   .min_in = (arity),                                                                  \
+                                   .max_in = (arity),                                                                  \
+                                   .n_out = 1,                                                                         \
+                                   .n_attrs = (int16_t)(NPUC_ARRAY_LEN(nm##_attrs) - 1),                               \
+                                   .cls = CLS_ELEMENTWISE,                                                             \
+                                   .traits = (uint32_t)(TRAITS_##commutes),                                            \
+                                   .attrs = nm##_attrs,                                                                \
+                                   .infer = formula_infer,                                                             \
+                                   .fold = formula_fold,                                                               \
+                                   .cost = formula_cost,                                                               \
+                                   .fn = K_FN_##nm};
 #include "kernels/formula.def"

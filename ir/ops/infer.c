@@ -19,11 +19,13 @@ enum npuc_status infer_begin(struct ir_ctx *cx, const struct node *n)
     for (int i = 0; i < n->n_in || i < d->min_in; i++) {
         if (!infer_has(n, i)) {
             if (i < d->min_in || d->max_in < 0)
-                return node_error(cx, n, D_ARITY, "input %d of %s is missing, expected at least %d inputs", i, d->name, d->min_in);
+                return node_error(cx, n, D_ARITY, "input %d of %s is missing, expected at least %d inputs", i, d->name,
+                                  d->min_in);
             continue;
         }
         if (n->in[i].value->type->kind != TYPE_TENSOR)
-            return node_error(cx, n, D_TYPE_MISMATCH, "input %d of %s is a sequence or optional value, expected a tensor", i, d->name);
+            return node_error(cx, n, D_TYPE_MISMATCH,
+                              "input %d of %s is a sequence or optional value, expected a tensor", i, d->name);
     }
     return NPUC_OK;
 }
@@ -47,7 +49,8 @@ enum dtype infer_dtype(const struct node *n, int i)
 
 enum npuc_status infer_rank_error(struct ir_ctx *cx, const struct node *n, int i, const char *expected)
 {
-    return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has type %s, expected %s", i, type_text(cx, n->in[i].value->type), expected);
+    return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has type %s, expected %s", i,
+                      type_text(cx, n->in[i].value->type), expected);
 }
 
 enum npuc_status infer_same_dtype(struct ir_ctx *cx, const struct node *n, int a, int b)
@@ -64,7 +67,8 @@ enum npuc_status infer_dtype_is(struct ir_ctx *cx, const struct node *n, int i, 
     if (t == DT_NONE || t == a || t == b)
         return NPUC_OK;
     if (a == b)
-        return node_error(cx, n, D_TYPE_MISMATCH, "input %d has element type %s, expected %s", i, dtype_table[t].name, dtype_table[a].name);
+        return node_error(cx, n, D_TYPE_MISMATCH, "input %d has element type %s, expected %s", i, dtype_table[t].name,
+                          dtype_table[a].name);
     return node_error(cx, n, D_TYPE_MISMATCH, "input %d has element type %s, expected %s or %s", i, dtype_table[t].name,
                       dtype_table[a].name, dtype_table[b].name);
 }
@@ -74,7 +78,8 @@ enum npuc_status infer_is_float(struct ir_ctx *cx, const struct node *n, int i)
     const enum dtype t = infer_dtype(n, i);
     if (t == DT_NONE || dtype_is_float(t))
         return NPUC_OK;
-    return node_error(cx, n, D_TYPE_MISMATCH, "input %d has element type %s, expected a float type", i, dtype_table[t].name);
+    return node_error(cx, n, D_TYPE_MISMATCH, "input %d has element type %s, expected a float type", i,
+                      dtype_table[t].name);
 }
 
 bool infer_wants(const struct node *n, int i)
@@ -201,7 +206,8 @@ int64_t infer_len(struct ir_ctx *cx, const struct node *n, int i)
 enum npuc_status infer_axis(struct ir_ctx *cx, const struct node *n, const char *what, int64_t axis, int rank, int *out)
 {
     if (axis < -rank || axis >= rank)
-        return node_error(cx, n, D_SHAPE_MISMATCH, "%s is %lld, expected %d..%d for rank %d", what, (long long)axis, -rank, rank - 1, rank);
+        return node_error(cx, n, D_SHAPE_MISMATCH, "%s is %lld, expected %d..%d for rank %d", what, (long long)axis,
+                          -rank, rank - 1, rank);
     *out = (int)(axis < 0 ? axis + rank : axis);
     return NPUC_OK;
 }
@@ -211,12 +217,14 @@ enum npuc_status infer_axis_attr(struct ir_ctx *cx, const struct node *n, const 
     return infer_axis(cx, n, attr, node_attr_int(n, attr, 0), rank, out);
 }
 
-enum npuc_status infer_dtype_attr(struct ir_ctx *cx, const struct node *n, const char *attr, enum dtype otherwise, enum dtype *out)
+enum npuc_status infer_dtype_attr(struct ir_ctx *cx, const struct node *n, const char *attr, enum dtype otherwise,
+                                  enum dtype *out)
 {
     const int64_t number = node_attr_int(n, attr, 0);
     *out = number == 0 ? otherwise : dtype_from_onnx(number);
     if (*out == DT_NONE)
-        return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is %lld, expected the number of an ONNX element type", attr, (long long)number);
+        return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is %lld, expected the number of an ONNX element type",
+                          attr, (long long)number);
     return NPUC_OK;
 }
 
@@ -232,7 +240,8 @@ enum npuc_status infer_attr_in(struct ir_ctx *cx, const struct node *n, const ch
     for (const char *w = words; len && *w; w += strcspn(w, " "), w += *w == ' ')
         if (strncmp(w, s, len) == 0 && (w[len] == ' ' || w[len] == 0))
             return NPUC_OK;
-    return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is '%s', expected one of: %s", attr, str_escape(&cx->scratch, s, (int64_t)len, 60), words);
+    return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is '%s', expected one of: %s", attr,
+                      str_escape(&cx->scratch, s, (int64_t)len, 60), words);
 }
 
 struct value *same_type_fold(struct ir_ctx *cx, struct node *n)

@@ -11,21 +11,22 @@
 #define INFER_MAX_ELEMS 64 /* longest content that is followed element by element */
 
 struct shape {
-    int rank;             /* -1: unknown */
+    int rank; /* -1: unknown */
     expr d[IR_MAX_RANK];
 };
 #define SHAPE_UNKNOWN ((struct shape){.rank = -1})
 
 /* First call of a hook: required inputs are there, every input that is there is a typed tensor. */
 NPUC_MUST_CHECK enum npuc_status infer_begin(struct ir_ctx *cx, const struct node *n);
-bool infer_has(const struct node *n, int i);              /* input i is present */
-struct shape infer_shape(const struct node *n, int i);    /* unknown for an absent input */
-enum dtype infer_dtype(const struct node *n, int i);      /* DT_NONE for an absent input */
+bool infer_has(const struct node *n, int i);           /* input i is present */
+struct shape infer_shape(const struct node *n, int i); /* unknown for an absent input */
+enum dtype infer_dtype(const struct node *n, int i);   /* DT_NONE for an absent input */
 enum npuc_status infer_rank_error(struct ir_ctx *cx, const struct node *n, int i, const char *expected);
 /* Inputs a and b have one element type. */
 NPUC_MUST_CHECK enum npuc_status infer_same_dtype(struct ir_ctx *cx, const struct node *n, int a, int b);
 /* Input i, if present, is of type a or b. */
-NPUC_MUST_CHECK enum npuc_status infer_dtype_is(struct ir_ctx *cx, const struct node *n, int i, enum dtype a, enum dtype b);
+NPUC_MUST_CHECK enum npuc_status infer_dtype_is(struct ir_ctx *cx, const struct node *n, int i, enum dtype a,
+                                                enum dtype b);
 NPUC_MUST_CHECK enum npuc_status infer_is_float(struct ir_ctx *cx, const struct node *n, int i);
 
 /* Does the node have output i? (An unused one in the middle is typed like the others.) */
@@ -51,14 +52,17 @@ bool infer_ints(struct ir_ctx *cx, const struct node *n, int i, int64_t *v, int6
 int64_t infer_len(struct ir_ctx *cx, const struct node *n, int i);
 
 /* *axis brought into [0, rank). `what` names where it came from. */
-NPUC_MUST_CHECK enum npuc_status infer_axis(struct ir_ctx *cx, const struct node *n, const char *what, int64_t axis, int rank, int *out);
-NPUC_MUST_CHECK enum npuc_status infer_axis_attr(struct ir_ctx *cx, const struct node *n, const char *attr, int rank, int *out);
+NPUC_MUST_CHECK enum npuc_status infer_axis(struct ir_ctx *cx, const struct node *n, const char *what, int64_t axis,
+                                            int rank, int *out);
+NPUC_MUST_CHECK enum npuc_status infer_axis_attr(struct ir_ctx *cx, const struct node *n, const char *attr, int rank,
+                                                 int *out);
 /* Attribute holding an ONNX element type number; `otherwise` when absent or 0. */
-NPUC_MUST_CHECK enum npuc_status infer_dtype_attr(struct ir_ctx *cx, const struct node *n, const char *attr, enum dtype otherwise,
-                                                  enum dtype *out);
+NPUC_MUST_CHECK enum npuc_status infer_dtype_attr(struct ir_ctx *cx, const struct node *n, const char *attr,
+                                                  enum dtype otherwise, enum dtype *out);
 bool infer_attr_is(struct ir_ctx *cx, const struct node *n, const char *attr, const char *value);
 /* The string attribute is one of the given words, separated by spaces. */
-NPUC_MUST_CHECK enum npuc_status infer_attr_in(struct ir_ctx *cx, const struct node *n, const char *attr, const char *words);
+NPUC_MUST_CHECK enum npuc_status infer_attr_in(struct ir_ctx *cx, const struct node *n, const char *attr,
+                                               const char *words);
 
 /* Dimensions (infer_dim.c) */
 /* The dimension that a and b both are: the constant or simpler one; EXPR_INVALID when they differ for sure. */
@@ -67,7 +71,8 @@ expr infer_dim_broadcast(struct ir_ctx *cx, expr a, expr b); /* the same for num
 bool infer_broadcast(struct ir_ctx *cx, const struct shape *a, const struct shape *b, struct shape *out);
 expr infer_product(struct ir_ctx *cx, const expr *d, int n);
 expr infer_div_exact(struct ir_ctx *cx, expr a, expr b); /* a/b when b divides a as a polynomial, else EXPR_INVALID */
-/* x with num[] = x * den[] as products; equal factors cancel. EXPR_INVALID: constants that do not divide, or overflow. */
+/* x with num[] = x * den[] as products; equal factors cancel. EXPR_INVALID: constants that do not divide, or overflow.
+ */
 expr infer_quotient(struct ir_ctx *cx, const expr *num, int n_num, const expr *den, int n_den);
 bool infer_dim_is(const struct ir_ctx *cx, expr e, int64_t value);
 bool infer_may_be_negative(const struct ir_ctx *cx, expr e);
@@ -83,6 +88,7 @@ bool infer_const_is(const struct value *v, double x);
 /* Costs: bytes of all operands, elements of a value. */
 void cost_bytes(struct ir_ctx *cx, const struct node *n, const int64_t *symbols, struct cost *c);
 double cost_count(struct ir_ctx *cx, const struct value *v, const int64_t *symbols);
-double cost_dim(struct ir_ctx *cx, const struct value *v, int axis, const int64_t *symbols); /* axis < 0: from the end */
+double cost_dim(struct ir_ctx *cx, const struct value *v, int axis,
+                const int64_t *symbols); /* axis < 0: from the end */
 
 #endif

@@ -5,12 +5,15 @@
 
 static enum npuc_status inner_mismatch(struct ir_ctx *cx, struct node *n, expr a, expr b)
 {
-    return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s and input 1 of type %s do not multiply: %s columns, %s rows",
-                      type_text(cx, n->in[0].value->type), type_text(cx, n->in[1].value->type), infer_dim_text(cx, a), infer_dim_text(cx, b));
+    return node_error(cx, n, D_SHAPE_MISMATCH,
+                      "input 0 of type %s and input 1 of type %s do not multiply: %s columns, %s rows",
+                      type_text(cx, n->in[0].value->type), type_text(cx, n->in[1].value->type), infer_dim_text(cx, a),
+                      infer_dim_text(cx, b));
 }
 
 /* numpy matmul of shapes a and b: batch axes broadcast, a vector is a row (column) that disappears. */
-static enum npuc_status matmul_shape(struct ir_ctx *cx, struct node *n, struct shape a, struct shape b, struct shape *out)
+static enum npuc_status matmul_shape(struct ir_ctx *cx, struct node *n, struct shape a, struct shape b,
+                                     struct shape *out)
 {
     const bool row = a.rank == 1, col = b.rank == 1;
     if (a.rank == 0 || b.rank == 0)
@@ -25,7 +28,8 @@ static enum npuc_status matmul_shape(struct ir_ctx *cx, struct node *n, struct s
     a.rank -= 2;
     b.rank -= 2;
     if (!infer_broadcast(cx, &a, &b, out))
-        return node_error(cx, n, D_SHAPE_MISMATCH, "batch axes of input 0 of type %s and input 1 of type %s do not broadcast",
+        return node_error(cx, n, D_SHAPE_MISMATCH,
+                          "batch axes of input 0 of type %s and input 1 of type %s do not broadcast",
                           type_text(cx, n->in[0].value->type), type_text(cx, n->in[1].value->type));
     if (!row)
         out->d[out->rank++] = m;
@@ -34,7 +38,8 @@ static enum npuc_status matmul_shape(struct ir_ctx *cx, struct node *n, struct s
     return NPUC_OK;
 }
 
-static enum npuc_status matmul_out(struct ir_ctx *cx, struct node *n, const struct shape *a, const struct shape *b, enum dtype t)
+static enum npuc_status matmul_out(struct ir_ctx *cx, struct node *n, const struct shape *a, const struct shape *b,
+                                   enum dtype t)
 {
     struct shape out;
     if (a->rank < 0 || b->rank < 0)
@@ -86,8 +91,10 @@ static enum npuc_status fused_matmul_infer(struct ir_ctx *cx, struct node *n)
     enum npuc_status s = infer_begin(cx, n);
     if (s == NPUC_OK)
         s = infer_same_dtype(cx, n, 0, 1);
-    const struct shape a = fused_operand(n, 0, node_attr_int(n, "transA", 0) != 0, node_attr_int(n, "transBatchA", 0) != 0);
-    const struct shape b = fused_operand(n, 1, node_attr_int(n, "transB", 0) != 0, node_attr_int(n, "transBatchB", 0) != 0);
+    const struct shape a =
+        fused_operand(n, 0, node_attr_int(n, "transA", 0) != 0, node_attr_int(n, "transBatchA", 0) != 0);
+    const struct shape b =
+        fused_operand(n, 1, node_attr_int(n, "transB", 0) != 0, node_attr_int(n, "transBatchB", 0) != 0);
     return s == NPUC_OK ? matmul_out(cx, n, &a, &b, infer_dtype(n, 0)) : s;
 }
 
@@ -133,16 +140,19 @@ static enum npuc_status matmul_nbits_legal(struct ir_ctx *cx, struct node *n)
 {
     const int64_t bits = node_attr_int(n, "bits", 4), block = node_attr_int(n, "block_size", 0);
     if (node_attr_int(n, "weight_prepacked", 0))
-        return node_error(cx, n, D_UNSUPPORTED,
-                          "weights are in a device-specific packed layout (weight_prepacked); export them with weight_prepacked = 0");
+        return node_error(
+            cx, n, D_UNSUPPORTED,
+            "weights are in a device-specific packed layout (weight_prepacked); export them with weight_prepacked = 0");
     if (bits != 2 && bits != 4 && bits != 8)
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'bits' is %lld, expected 2, 4 or 8", (long long)bits);
     if (block < 16 || block > 65536 || (block & (block - 1)))
-        return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected a power of two, at least 16", (long long)block);
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected a power of two, at least 16",
+                          (long long)block);
     for (int i = 0; i < 2; i++) {
         const int64_t size = node_attr_int(n, i ? "N" : "K", 0);
         if (size < 1 || size > INT32_MAX)
-            return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is %lld, expected a positive size", i ? "N" : "K", (long long)size);
+            return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is %lld, expected a positive size", i ? "N" : "K",
+                              (long long)size);
     }
     return NPUC_OK;
 }
@@ -152,8 +162,8 @@ static enum npuc_status nbits_count(struct ir_ctx *cx, struct node *n, int i, in
     const int64_t have = infer_has(n, i) ? type_const_count(cx, n->in[i].value->type) : -1;
     if (have < 0 || have == expected || have == other)
         return NPUC_OK;
-    return node_error(cx, n, D_SHAPE_MISMATCH, "input %d of type %s has %lld elements, expected %lld", i, type_text(cx, n->in[i].value->type),
-                      (long long)have, (long long)expected);
+    return node_error(cx, n, D_SHAPE_MISMATCH, "input %d of type %s has %lld elements, expected %lld", i,
+                      type_text(cx, n->in[i].value->type), (long long)have, (long long)expected);
 }
 
 static enum npuc_status nbits_operands(struct ir_ctx *cx, struct node *n, int64_t k, int64_t cols)
@@ -171,7 +181,8 @@ static enum npuc_status nbits_operands(struct ir_ctx *cx, struct node *n, int64_
     if (s == NPUC_OK && !packed)
         s = infer_same_dtype(cx, n, 0, 3);
     if (s == NPUC_OK)
-        s = nbits_count(cx, n, 3, packed ? cols * ((blocks * bits + 7) / 8) : cols * blocks, packed ? cols * blocks : -1);
+        s = nbits_count(cx, n, 3, packed ? cols * ((blocks * bits + 7) / 8) : cols * blocks,
+                        packed ? cols * blocks : -1);
     if (s == NPUC_OK)
         s = infer_dtype_is(cx, n, 4, DT_I32, DT_I32);
     if (s == NPUC_OK)
@@ -209,7 +220,8 @@ static enum npuc_status gather_block_legal(struct ir_ctx *cx, struct node *n)
     if (bits != 2 && bits != 4 && bits != 8)
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'bits' is %lld, expected 2, 4 or 8", (long long)bits);
     if (block != 0 && (block < 16 || block > 65536 || (block & (block - 1))))
-        return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected a power of two, at least 16", (long long)block);
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected a power of two, at least 16",
+                          (long long)block);
     return NPUC_OK;
 }
 

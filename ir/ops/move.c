@@ -54,7 +54,8 @@ static struct value *transpose_fold(struct ir_ctx *cx, struct node *n)
     }
     if (!moved && x->type == n->out[0].type)
         return x;
-    if (!x->def || x->def->op != OP_Transpose || node_in(x->def, 0)->type != n->out[0].type || !read_perm(x->def, x->type->rank, inner))
+    if (!x->def || x->def->op != OP_Transpose || node_in(x->def, 0)->type != n->out[0].type ||
+        !read_perm(x->def, x->type->rank, inner))
         return NULL;
     for (int i = 0; i < x->type->rank; i++)
         if (inner[perm[i]] != i)
@@ -78,7 +79,8 @@ static enum npuc_status depth_begin(struct ir_ctx *cx, struct node *n, struct sh
 
 static enum npuc_status not_divisible(struct ir_ctx *cx, struct node *n, int axis)
 {
-    return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s is not divisible on axis %d", type_text(cx, n->in[0].value->type), axis);
+    return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s is not divisible on axis %d",
+                      type_text(cx, n->in[0].value->type), axis);
 }
 
 static expr divided(struct ir_ctx *cx, expr d, int64_t by)
@@ -109,8 +111,8 @@ static enum npuc_status depth_to_space_infer(struct ir_ctx *cx, struct node *n)
     const expr depth = divided(cx, x.d[1], b * b);
     if (!depth)
         return not_divisible(cx, n, 1);
-    const struct shape out = {.rank = 4,
-                              .d = {x.d[0], depth, expr_mul_const(&cx->exprs, x.d[2], b), expr_mul_const(&cx->exprs, x.d[3], b)}};
+    const struct shape out = {
+        .rank = 4, .d = {x.d[0], depth, expr_mul_const(&cx->exprs, x.d[2], b), expr_mul_const(&cx->exprs, x.d[3], b)}};
     return infer_out(cx, n, 0, infer_dtype(n, 0), &out);
 }
 
@@ -150,8 +152,9 @@ static enum npuc_status trilu_infer(struct ir_ctx *cx, struct node *n)
     return s == NPUC_OK ? same_infer(cx, n) : s;
 }
 
-/* ---- CacheAppend: rows of input 1 behind those of the cache (or at the positions of input 2), in the cache's own memory.
- * Input 3 is the number of rows of the result, at least those of the cache; without it old and new rows add up. */
+/* ---- CacheAppend: rows of input 1 behind those of the cache (or at the positions of input 2), in the cache's own
+ * memory. Input 3 is the number of rows of the result, at least those of the cache; without it old and new rows add up.
+ */
 
 static enum npuc_status cache_append_infer(struct ir_ctx *cx, struct node *n)
 {
@@ -171,8 +174,8 @@ static enum npuc_status cache_append_infer(struct ir_ctx *cx, struct node *n)
     for (int i = 0; i < out.rank; i++) {
         const expr d = i == axis ? expr_add(&cx->exprs, out.d[i], up.d[i]) : infer_dim_same(cx, out.d[i], up.d[i]);
         if (!d && i != axis)
-            return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 has size %s on axis %d, expected %s", infer_dim_text(cx, up.d[i]), i,
-                              infer_dim_text(cx, out.d[i]));
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 has size %s on axis %d, expected %s",
+                              infer_dim_text(cx, up.d[i]), i, infer_dim_text(cx, out.d[i]));
         out.d[i] = d;
     }
     if (infer_has(n, 3)) {
@@ -192,8 +195,12 @@ static enum npuc_status cache_append_infer(struct ir_ctx *cx, struct node *n)
 /* ---- TransData: the same tensor in another storage order */
 
 static const char *const layout_words[] = {
-    [LAYOUT_ND] = "ND", [LAYOUT_NZ] = "NZ", [LAYOUT_NZ_T] = "NZ_T", [LAYOUT_NC1HWC0] = "NC1HWC0",
-    [LAYOUT_FRACTAL_Z] = "FRACTAL_Z", [LAYOUT_NHWC] = "NHWC",
+    [LAYOUT_ND] = "ND",
+    [LAYOUT_NZ] = "NZ",
+    [LAYOUT_NZ_T] = "NZ_T",
+    [LAYOUT_NC1HWC0] = "NC1HWC0",
+    [LAYOUT_FRACTAL_Z] = "FRACTAL_Z",
+    [LAYOUT_NHWC] = "NHWC",
 };
 
 static enum npuc_status trans_data_legal(struct ir_ctx *cx, struct node *n)

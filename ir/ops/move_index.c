@@ -28,7 +28,8 @@ static enum npuc_status gather_check(struct ir_ctx *cx, struct node *n, expr dim
         return NPUC_OK;
     for (int64_t i = 0; i < n_at; i++)
         if (at[i] < -size || at[i] >= size)
-            return node_error(cx, n, D_SHAPE_MISMATCH, "index %lld of input 1 is outside of the axis of size %lld", (long long)at[i], (long long)size);
+            return node_error(cx, n, D_SHAPE_MISMATCH, "index %lld of input 1 is outside of the axis of size %lld",
+                              (long long)at[i], (long long)size);
     return NPUC_OK;
 }
 
@@ -47,7 +48,8 @@ enum npuc_status gather_infer(struct ir_ctx *cx, struct node *n)
     if (s != NPUC_OK)
         return s;
     if (x.rank + at.rank - 1 > IR_MAX_RANK)
-        return node_error(cx, n, D_LIMIT, "the result has rank %d, at most %d is supported", x.rank + at.rank - 1, IR_MAX_RANK);
+        return node_error(cx, n, D_LIMIT, "the result has rank %d, at most %d is supported", x.rank + at.rank - 1,
+                          IR_MAX_RANK);
     struct shape out = {.rank = 0};
     for (int i = 0; i < axis; i++)
         out.d[out.rank++] = x.d[i];
@@ -85,13 +87,16 @@ enum npuc_status gather_nd_infer(struct ir_ctx *cx, struct node *n)
     const int64_t batch = node_attr_int(n, "batch_dims", 0);
     int64_t depth;
     if (x.rank < 0 || at.rank < 1 || !expr_is_const(&cx->exprs, at.d[at.rank - 1], &depth))
-        return at.rank == 0 ? infer_rank_error(cx, n, 1, "rank 1 or more") : infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+        return at.rank == 0 ? infer_rank_error(cx, n, 1, "rank 1 or more")
+                            : infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
     if (batch < 0 || batch >= at.rank || depth < 1 || depth > x.rank - batch)
-        return node_error(cx, n, D_SHAPE_MISMATCH, "indices of %lld positions and %lld batch axes do not fit input 0 of rank %d",
+        return node_error(cx, n, D_SHAPE_MISMATCH,
+                          "indices of %lld positions and %lld batch axes do not fit input 0 of rank %d",
                           (long long)depth, (long long)batch, x.rank);
     const int rest = x.rank - (int)(batch + depth);
     if (at.rank - 1 + rest > IR_MAX_RANK)
-        return node_error(cx, n, D_LIMIT, "the result has rank %d, at most %d is supported", at.rank - 1 + rest, IR_MAX_RANK);
+        return node_error(cx, n, D_LIMIT, "the result has rank %d, at most %d is supported", at.rank - 1 + rest,
+                          IR_MAX_RANK);
     struct shape out = {.rank = 0};
     for (int i = 0; i < at.rank - 1; i++)
         out.d[out.rank++] = at.d[i];
@@ -128,7 +133,8 @@ enum npuc_status scatter_nd_infer(struct ir_ctx *cx, struct node *n)
     const struct shape x = infer_shape(n, 0), at = infer_shape(n, 1);
     int64_t depth;
     if (x.rank >= 0 && at.rank > 0 && expr_is_const(&cx->exprs, at.d[at.rank - 1], &depth) && depth > x.rank)
-        return node_error(cx, n, D_SHAPE_MISMATCH, "indices of %lld positions, input 0 has rank %d", (long long)depth, x.rank);
+        return node_error(cx, n, D_SHAPE_MISMATCH, "indices of %lld positions, input 0 has rank %d", (long long)depth,
+                          x.rank);
     return x.rank < 0 ? infer_out_unknown(cx, n, 0, infer_dtype(n, 0)) : infer_out(cx, n, 0, infer_dtype(n, 0), &x);
 }
 
@@ -209,8 +215,8 @@ enum npuc_status tensor_scatter_infer(struct ir_ctx *cx, struct node *n)
         return infer_rank_error(cx, n, 1, "the rank of input 0");
     for (int i = 0; i < x.rank && up.rank >= 0; i++)
         if (i != axis && !infer_dim_same(cx, x.d[i], up.d[i]))
-            return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 has size %s on axis %d, expected %s", infer_dim_text(cx, up.d[i]), i,
-                              infer_dim_text(cx, x.d[i]));
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 has size %s on axis %d, expected %s",
+                              infer_dim_text(cx, up.d[i]), i, infer_dim_text(cx, x.d[i]));
     return infer_out_like(cx, n, 0, 0);
 }
 

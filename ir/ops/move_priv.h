@@ -4,7 +4,8 @@
 
 #include "ir/ops/infer.h"
 
-/* Elements that [start, end) with a constant step selects of `dim`; *from is the first position. EXPR_INVALID: unknown. */
+/* Elements that [start, end) with a constant step selects of `dim`; *from is the first position. EXPR_INVALID: unknown.
+ */
 expr slice_extent(struct ir_ctx *cx, expr dim, expr start, expr end, expr step, expr *from);
 
 typedef enum npuc_status infer_hook(struct ir_ctx *cx, struct node *n);
@@ -13,7 +14,8 @@ typedef struct value *fold_hook(struct ir_ctx *cx, struct node *n);
 infer_hook slice_infer, split_infer, concat_infer, pad_infer, tile_infer, pad_legal;
 fold_hook slice_fold, split_fold, concat_fold, pad_fold, tile_fold;
 
-infer_hook gather_infer, gather_elements_infer, gather_nd_infer, scatter_elements_infer, scatter_nd_infer, scatter_legal;
+infer_hook gather_infer, gather_elements_infer, gather_nd_infer, scatter_elements_infer, scatter_nd_infer,
+    scatter_legal;
 infer_hook non_zero_infer, compress_infer, one_hot_infer, tensor_scatter_infer, tensor_scatter_legal;
 
 #endif

@@ -1,5 +1,5 @@
-/* Slice, Split, Concat, Pad, Tile: extents along an axis. Bounds follow ONNX's clamping exactly, simplified by what the ranges of
- * the symbols prove. */
+/* Slice, Split, Concat, Pad, Tile: extents along an axis. Bounds follow ONNX's clamping exactly, simplified by what the
+ * ranges of the symbols prove. */
 #include "ir/ops/move_priv.h"
 
 /* ---- Slice */
@@ -21,7 +21,8 @@ static enum npuc_status slice_read(struct ir_ctx *cx, const struct node *n, int 
     if (len < 0)
         return NPUC_OK;
     if (len > rank)
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (starts) has %lld elements, input 0 has rank %d", (long long)len, rank);
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (starts) has %lld elements, input 0 has rank %d",
+                          (long long)len, rank);
     s->n = (int)len;
     for (int i = 0; i < s->n; i++) {
         const enum npuc_status st = infer_axis(cx, n, "axis", infer_has(n, 3) ? axes[i] : i, rank, &s->axis[i]);
@@ -170,11 +171,13 @@ static enum npuc_status split_check(struct ir_ctx *cx, const struct node *n, exp
         return NPUC_OK;
     for (int64_t i = 0; i < len; i++) {
         if (sizes[i] < 0 || sizes[i] > size - total)
-            return node_error(cx, n, D_SHAPE_MISMATCH, "the parts of input 1 do not add up to %lld, the size of the axis", (long long)size);
+            return node_error(cx, n, D_SHAPE_MISMATCH,
+                              "the parts of input 1 do not add up to %lld, the size of the axis", (long long)size);
         total += sizes[i];
     }
     if (total != size)
-        return node_error(cx, n, D_SHAPE_MISMATCH, "the parts of input 1 add up to %lld, the axis has %lld", (long long)total, (long long)size);
+        return node_error(cx, n, D_SHAPE_MISMATCH, "the parts of input 1 add up to %lld, the axis has %lld",
+                          (long long)total, (long long)size);
     return NPUC_OK;
 }
 
@@ -201,7 +204,8 @@ enum npuc_status split_infer(struct ir_ctx *cx, struct node *n)
         const expr part = split_part(cx, n, x.d[axis], i);
         out.d[axis] = part ? part : infer_fresh(cx, n, i, axis);
         s = infer_out(cx, n, i, infer_dtype(n, 0), &out);
-        follow = follow && s == NPUC_OK && expr_is_const(&cx->exprs, out.d[axis], &size) && size >= 0 && size <= len - at;
+        follow =
+            follow && s == NPUC_OK && expr_is_const(&cx->exprs, out.d[axis], &size) && size >= 0 && size <= len - at;
         if (follow) {
             infer_set_elems(cx, n, i, e + at, size);
             at += size;
@@ -239,8 +243,8 @@ static enum npuc_status concat_join(struct ir_ctx *cx, struct node *n, int i, in
     for (int k = 0; k < out->rank; k++) {
         const expr d = k == axis ? expr_add(&cx->exprs, out->d[k], x.d[k]) : infer_dim_same(cx, out->d[k], x.d[k]);
         if (!d && k != axis)
-            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has size %s on axis %d, expected %s", i, infer_dim_text(cx, x.d[k]), k,
-                              infer_dim_text(cx, out->d[k]));
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has size %s on axis %d, expected %s", i,
+                              infer_dim_text(cx, x.d[k]), k, infer_dim_text(cx, out->d[k]));
         out->d[k] = d;
     }
     return NPUC_OK;
@@ -299,7 +303,8 @@ enum npuc_status pad_infer(struct ir_ctx *cx, struct node *n)
     const bool known = !infer_has(n, 3) || infer_ints(cx, n, 3, axes, &n_axes);
     const int64_t len = infer_len(cx, n, 1);
     if (known && len >= 0 && (len != 2 * n_axes || n_axes > x.rank))
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (pads) has %lld elements, expected %lld", (long long)len, (long long)(2 * n_axes));
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (pads) has %lld elements, expected %lld", (long long)len,
+                          (long long)(2 * n_axes));
     struct shape out = x;
     for (int i = 0; i < x.rank && (!known || len < 0); i++)
         out.d[i] = infer_fresh(cx, n, 0, i);
@@ -309,7 +314,8 @@ enum npuc_status pad_infer(struct ir_ctx *cx, struct node *n)
         if (s != NPUC_OK)
             return s;
         const expr a = value_elem(cx, n->in[1].value, i), b = value_elem(cx, n->in[1].value, i + n_axes);
-        out.d[axis] = a && b ? expr_add(&cx->exprs, x.d[axis], expr_add(&cx->exprs, a, b)) : infer_fresh(cx, n, 0, axis);
+        out.d[axis] =
+            a && b ? expr_add(&cx->exprs, x.d[axis], expr_add(&cx->exprs, a, b)) : infer_fresh(cx, n, 0, axis);
         if (expr_range_of(&cx->exprs, out.d[axis]).max < 0)
             return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (pads) cuts more than axis %d has", axis);
     }
@@ -342,7 +348,8 @@ enum npuc_status tile_infer(struct ir_ctx *cx, struct node *n)
     if (out.rank < 0)
         return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
     if (len >= 0 && len != out.rank)
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (repeats) has %lld elements, expected %d", (long long)len, out.rank);
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (repeats) has %lld elements, expected %d", (long long)len,
+                          out.rank);
     for (int i = 0; i < out.rank; i++) {
         const expr times = value_elem(cx, n->in[1].value, i);
         if (times && expr_range_of(&cx->exprs, times).max < 0)

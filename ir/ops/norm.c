@@ -27,8 +27,8 @@ static enum npuc_status check_scale(struct ir_ctx *cx, struct node *n, int i, co
         fits = infer_dim_is(cx, p.d[p.rank - k], 1) || !infer_dim_is(cx, x->d[x->rank - k], 1);
     if (fits)
         return NPUC_OK;
-    return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has type %s, which does not broadcast to input 0 of type %s", i,
-                      type_text(cx, n->in[i].value->type), type_text(cx, n->in[0].value->type));
+    return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has type %s, which does not broadcast to input 0 of type %s",
+                      i, type_text(cx, n->in[i].value->type), type_text(cx, n->in[0].value->type));
 }
 
 static enum npuc_status norm_begin(struct ir_ctx *cx, struct node *n, int *axis)
@@ -84,7 +84,8 @@ static enum npuc_status check_channels(struct ir_ctx *cx, struct node *n, int fi
         if (x.rank < 0 || p.rank < 0)
             continue;
         if (p.rank != 1 || !infer_dim_same(cx, p.d[0], channels))
-            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has type %s, expected one value for each of the %s channels", i,
+            return node_error(cx, n, D_SHAPE_MISMATCH,
+                              "input %d has type %s, expected one value for each of the %s channels", i,
                               type_text(cx, n->in[i].value->type), infer_dim_text(cx, channels));
     }
     return NPUC_OK;
@@ -119,7 +120,9 @@ static enum npuc_status group_norm_legal(struct ir_ctx *cx, struct node *n)
     const int64_t groups = node_attr_int(n, "num_groups", 0);
     int64_t channels;
     if (groups < 1 || (x.rank >= 2 && expr_is_const(&cx->exprs, x.d[1], &channels) && channels % groups))
-        return node_error(cx, n, D_ATTRIBUTE, "attribute 'num_groups' is %lld, expected a divisor of the number of channels", (long long)groups);
+        return node_error(cx, n, D_ATTRIBUTE,
+                          "attribute 'num_groups' is %lld, expected a divisor of the number of channels",
+                          (long long)groups);
     return NPUC_OK;
 }
 

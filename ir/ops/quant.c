@@ -24,8 +24,8 @@ static enum npuc_status check_scale(struct ir_ctx *cx, struct node *n)
     const expr expected = block ? expr_ceildiv(&cx->exprs, x.d[axis], expr_const(&cx->exprs, block)) : x.d[axis];
     const expr have = s.d[block ? axis : 0];
     if (!infer_dim_same(cx, expected, have))
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (scale) has %s values on axis %d, expected %s", infer_dim_text(cx, have), axis,
-                          infer_dim_text(cx, expected));
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (scale) has %s values on axis %d, expected %s",
+                          infer_dim_text(cx, have), axis, infer_dim_text(cx, expected));
     return NPUC_OK;
 }
 
@@ -93,8 +93,8 @@ static enum npuc_status qlinear_matmul_infer(struct ir_ctx *cx, struct node *n)
     if (a.rank < 2 || b.rank < 2)
         return infer_rank_error(cx, n, a.rank < 2 ? 0 : 3, "rank 2 or more");
     if (!infer_dim_same(cx, a.d[a.rank - 1], b.d[b.rank - 2]))
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 has %s columns, input 3 has %s rows", infer_dim_text(cx, a.d[a.rank - 1]),
-                          infer_dim_text(cx, b.d[b.rank - 2]));
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 has %s columns, input 3 has %s rows",
+                          infer_dim_text(cx, a.d[a.rank - 1]), infer_dim_text(cx, b.d[b.rank - 2]));
     struct shape left = a, right = b, out;
     left.rank -= 2;
     right.rank -= 2;

@@ -31,16 +31,19 @@ static enum npuc_status reduce_axes(struct ir_ctx *cx, struct node *n, int rank,
     return NPUC_OK;
 }
 
-static expr combine(struct ir_ctx *cx, int op, expr a, expr b)
+static expr sum(struct ir_ctx *cx, expr a, expr b)
 {
-    switch (op) {
-    case OP_ReduceSum: return expr_add(&cx->exprs, a, b);
-    case OP_ReduceProd: return expr_mul(&cx->exprs, a, b);
-    case OP_ReduceMax: return infer_max(cx, a, b);
-    case OP_ReduceMin: return infer_min(cx, a, b);
-    default: return EXPR_INVALID;
-    }
+    return expr_add(&cx->exprs, a, b);
 }
+static expr product(struct ir_ctx *cx, expr a, expr b)
+{
+    return expr_mul(&cx->exprs, a, b);
+}
+/* Reductions whose result on known integers is an expression. */
+static const struct {
+    enum op op;
+    expr (*combine)(struct ir_ctx *cx, expr a, expr b);
+} followed[] = {{OP_ReduceSum, sum}, {OP_ReduceProd, product}, {OP_ReduceMax, infer_max}, {OP_ReduceMin, infer_min}};
 
 /* Of a followed vector that is reduced to one element. */
 static void reduce_elems(struct ir_ctx *cx, struct node *n, bool none)
@@ -54,11 +57,14 @@ static void reduce_elems(struct ir_ctx *cx, struct node *n, bool none)
             infer_set_elems(cx, n, 0, e, len);
         return;
     }
-    expr all = e[0];
-    for (int64_t i = 1; i < len && all; i++)
-        all = e[i] ? combine(cx, n->op, all, e[i]) : EXPR_INVALID;
-    if (n->op == OP_ReduceSum || n->op == OP_ReduceProd || n->op == OP_ReduceMax || n->op == OP_ReduceMin)
+    for (int64_t k = 0; k < NPUC_ARRAY_LEN(followed); k++) {
+        if (followed[k].op != n->op)
+            continue;
+        expr all = e[0];
+        for (int64_t i = 1; i < len && all; i++)
+            all = e[i] ? followed[k].combine(cx, all, e[i]) : EXPR_INVALID;
         infer_set_elems(cx, n, 0, &all, 1);
+    }
 }
 
 static enum npuc_status reduce_unknown_axes(struct ir_ctx *cx, struct node *n, int rank, bool keep)
@@ -156,8 +162,10 @@ static enum npuc_status top_k_infer(struct ir_ctx *cx, struct node *n)
         return s;
     const expr k = value_elem(cx, n->in[1].value, 0);
     int64_t want, have;
-    if (k && expr_is_const(&cx->exprs, k, &want) && expr_is_const(&cx->exprs, out.d[axis], &have) && (want < 0 || want > have))
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (k) is %lld, expected 0..%lld", (long long)want, (long long)have);
+    if (k && expr_is_const(&cx->exprs, k, &want) && expr_is_const(&cx->exprs, out.d[axis], &have) &&
+        (want < 0 || want > have))
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (k) is %lld, expected 0..%lld", (long long)want,
+                          (long long)have);
     out.d[axis] = k ? k : infer_fresh(cx, n, 0, axis);
     s = infer_out(cx, n, 0, infer_dtype(n, 0), &out);
     return s == NPUC_OK ? infer_out(cx, n, 1, DT_I64, &out) : s;

@@ -34,7 +34,7 @@ static enum npuc_status fused_infer(struct ir_ctx *cx, struct node *n)
         g->inputs[i]->elems = n->in[i].value->elems;
         g->inputs[i]->n_elems = n->in[i].value->n_elems;
     }
-    for_each_node(inner, g) {
+    for_each_node (inner, g) {
         const enum npuc_status s = ir_infer(inner);
         if (s != NPUC_OK)
             return s;
@@ -55,7 +55,7 @@ static void fused_cost(struct ir_ctx *cx, const struct node *n, const int64_t *s
     const struct attr *a = node_attr(n, "body");
     if (!a)
         return;
-    for_each_node(inner, a->v.graph) {
+    for_each_node (inner, a->v.graph) {
         struct cost part = {.alu = inner->n_out ? cost_count(cx, &inner->out[0], symbols) : 0};
         if (op_table[inner->op]->cost)
             op_table[inner->op]->cost(cx, inner, symbols, &part);

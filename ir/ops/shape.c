@@ -28,7 +28,8 @@ static enum npuc_status shape_infer(struct ir_ctx *cx, struct node *n)
         const struct shape out = infer_fresh_shape(cx, n, 0, 1);
         return infer_out(cx, n, 0, DT_I64, &out);
     }
-    const int64_t start = clamp(node_attr_int(n, "start", 0), x.rank), end = clamp(node_attr_int(n, "end", x.rank), x.rank);
+    const int64_t start = clamp(node_attr_int(n, "start", 0), x.rank),
+                  end = clamp(node_attr_int(n, "end", x.rank), x.rank);
     const int64_t len = end > start ? end - start : 0;
     const enum npuc_status st = out_i64(cx, n, 1, len);
     infer_set_elems(cx, n, 0, x.d + start, len);
@@ -69,8 +70,10 @@ static enum npuc_status size_of_infer(struct ir_ctx *cx, struct node *n)
 
 /* ---- Reshape */
 
-/* Target sizes with 0 replaced; *unknown counts those that are not known, *at is the place of -1 or of the last unknown. */
-static enum npuc_status reshape_target(struct ir_ctx *cx, struct node *n, const struct shape *x, struct shape *out, int *at)
+/* Target sizes with 0 replaced; *unknown counts those that are not known, *at is the place of -1 or of the last
+ * unknown. */
+static enum npuc_status reshape_target(struct ir_ctx *cx, struct node *n, const struct shape *x, struct shape *out,
+                                       int *at)
 {
     const bool allow_zero = node_attr_int(n, "allowzero", 0) != 0;
     int n_open = 0;
@@ -80,10 +83,12 @@ static enum npuc_status reshape_target(struct ir_ctx *cx, struct node *n, const 
         int64_t v = 1;
         const bool is_const = e && expr_is_const(&cx->exprs, e, &v);
         if (is_const && v < -1)
-            return node_error(cx, n, D_SHAPE_MISMATCH, "element %d of the target shape is %lld, expected at least -1", i, (long long)v);
+            return node_error(cx, n, D_SHAPE_MISMATCH, "element %d of the target shape is %lld, expected at least -1",
+                              i, (long long)v);
         if (is_const && v == 0 && !allow_zero) {
             if (x->rank >= 0 && i >= x->rank)
-                return node_error(cx, n, D_SHAPE_MISMATCH, "element %d of the target shape is 0 (copy), but the input has rank %d", i, x->rank);
+                return node_error(cx, n, D_SHAPE_MISMATCH,
+                                  "element %d of the target shape is 0 (copy), but the input has rank %d", i, x->rank);
             e = x->rank < 0 ? EXPR_INVALID : x->d[i];
         }
         if (!e || (is_const && v == -1)) {
@@ -111,7 +116,8 @@ static enum npuc_status reshape_check(struct ir_ctx *cx, struct node *n, const s
 }
 
 /* Size on axis `at` from the number of elements. */
-static enum npuc_status reshape_solve(struct ir_ctx *cx, struct node *n, const struct shape *x, struct shape *out, int at)
+static enum npuc_status reshape_solve(struct ir_ctx *cx, struct node *n, const struct shape *x, struct shape *out,
+                                      int at)
 {
     expr rest[IR_MAX_RANK];
     int n_rest = 0;
@@ -142,7 +148,8 @@ static enum npuc_status reshape_infer(struct ir_ctx *cx, struct node *n)
     if (len < 0)
         return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
     if (len > IR_MAX_RANK)
-        return node_error(cx, n, D_LIMIT, "the target shape has rank %lld, at most %d is supported", (long long)len, IR_MAX_RANK);
+        return node_error(cx, n, D_LIMIT, "the target shape has rank %lld, at most %d is supported", (long long)len,
+                          IR_MAX_RANK);
     struct shape out = {.rank = (int)len};
     int at;
     s = reshape_target(cx, n, &x, &out, &at);
@@ -189,7 +196,8 @@ static enum npuc_status squeeze_out(struct ir_ctx *cx, struct node *n, const str
         const bool is_const = expr_is_const(&cx->exprs, x->d[i], &v);
         const bool drop = infer_has(n, 1) ? mark[i] : is_const && v == 1;
         if (drop && is_const && v != 1)
-            return node_error(cx, n, D_SHAPE_MISMATCH, "axis %d of input 0 has size %lld, expected 1 to squeeze it", i, (long long)v);
+            return node_error(cx, n, D_SHAPE_MISMATCH, "axis %d of input 0 has size %lld, expected 1 to squeeze it", i,
+                              (long long)v);
         if (!drop)
             out.d[out.rank++] = x->d[i];
     }
@@ -225,7 +233,8 @@ static enum npuc_status unsqueeze_infer(struct ir_ctx *cx, struct node *n)
     if (x.rank < 0 || len < 0)
         return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
     if (x.rank + len > IR_MAX_RANK)
-        return node_error(cx, n, D_LIMIT, "the result has rank %lld, at most %d is supported", (long long)(x.rank + len), IR_MAX_RANK);
+        return node_error(cx, n, D_LIMIT, "the result has rank %lld, at most %d is supported",
+                          (long long)(x.rank + len), IR_MAX_RANK);
     struct shape out = {.rank = x.rank + (int)len};
     bool mark[IR_MAX_RANK] = {false}, known;
     int count;
@@ -279,7 +288,8 @@ static struct shape shape_from(struct ir_ctx *cx, struct node *n, int i, int min
 
 static void repeat_elem(struct ir_ctx *cx, struct node *n, expr e)
 {
-    const int64_t len = n->out[0].type->rank >= 0 && n->out[0].type->rank <= 1 ? type_const_count(cx, n->out[0].type) : -1;
+    const int64_t len =
+        n->out[0].type->rank >= 0 && n->out[0].type->rank <= 1 ? type_const_count(cx, n->out[0].type) : -1;
     expr all[INFER_MAX_ELEMS];
     if (!e || len < 0 || len > INFER_MAX_ELEMS)
         return;
@@ -339,7 +349,8 @@ static enum npuc_status constant_of_shape_infer(struct ir_ctx *cx, struct node *
     const struct shape out = shape_from(cx, n, 0, 0);
     for (int i = 0; i < out.rank; i++)
         if (expr_range_of(&cx->exprs, out.d[i]).max < 0)
-            return node_error(cx, n, D_SHAPE_MISMATCH, "element %d of the shape is %s, expected at least 0", i, infer_dim_text(cx, out.d[i]));
+            return node_error(cx, n, D_SHAPE_MISMATCH, "element %d of the shape is %s, expected at least 0", i,
+                              infer_dim_text(cx, out.d[i]));
     if (out.rank < 0)
         return infer_out_unknown(cx, n, 0, t);
     s = infer_out(cx, n, 0, t, &out);

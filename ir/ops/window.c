@@ -8,16 +8,18 @@ struct window {
     int64_t kernel[IR_MAX_RANK], stride[IR_MAX_RANK], dilation[IR_MAX_RANK], before[IR_MAX_RANK], after[IR_MAX_RANK];
 };
 
-static enum npuc_status read_list(struct ir_ctx *cx, const struct node *n, const char *name, int want, int64_t otherwise, int64_t *v)
+static enum npuc_status read_list(struct ir_ctx *cx, const struct node *n, const char *name, int want,
+                                  int64_t otherwise, int64_t *v)
 {
     const struct attr *a = node_attr(n, name);
     if (a && a->len != want && a->len != 0)
-        return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' has %lld elements, expected %d", name, (long long)a->len, want);
+        return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' has %lld elements, expected %d", name, (long long)a->len,
+                          want);
     for (int i = 0; i < want; i++) {
         v[i] = a && a->len ? a->v.ints[i] : otherwise;
         if (v[i] < otherwise || v[i] > INT32_MAX)
-            return node_error(cx, n, D_ATTRIBUTE, "element %d of attribute '%s' is %lld, expected at least %lld", i, name, (long long)v[i],
-                              (long long)otherwise);
+            return node_error(cx, n, D_ATTRIBUTE, "element %d of attribute '%s' is %lld, expected at least %lld", i,
+                              name, (long long)v[i], (long long)otherwise);
     }
     return NPUC_OK;
 }
@@ -30,7 +32,8 @@ static enum npuc_status read_window(struct ir_ctx *cx, const struct node *n, str
     enum npuc_status s = k ? read_list(cx, n, "kernel_shape", w->n, 1, kernel) : NPUC_OK;
     for (int i = 0; i < w->n && s == NPUC_OK && k && k->len; i++) {
         if (w->kernel[i] > 0 && w->kernel[i] != kernel[i])
-            return node_error(cx, n, D_SHAPE_MISMATCH, "attribute 'kernel_shape' is %lld on axis %d, the weight has %lld", (long long)kernel[i],
+            return node_error(cx, n, D_SHAPE_MISMATCH,
+                              "attribute 'kernel_shape' is %lld on axis %d, the weight has %lld", (long long)kernel[i],
                               i, (long long)w->kernel[i]);
         w->kernel[i] = kernel[i];
     }
@@ -68,7 +71,8 @@ static expr window_count(struct ir_ctx *cx, const struct node *n, const struct w
     return infer_min(cx, up, starts);
 }
 
-static enum npuc_status window_out(struct ir_ctx *cx, struct node *n, const struct window *w, expr channels, enum dtype t)
+static enum npuc_status window_out(struct ir_ctx *cx, struct node *n, const struct window *w, expr channels,
+                                   enum dtype t)
 {
     const struct shape x = infer_shape(n, 0);
     struct shape out = {.rank = x.rank, .d = {x.d[0], channels}};
@@ -142,9 +146,10 @@ static enum npuc_status conv_begin(struct ir_ctx *cx, struct node *n, bool trans
         return infer_rank_error(cx, n, 1, "the rank of input 0");
     const expr in = transposed ? k.d[0] : expr_mul_const(&cx->exprs, k.d[1], node_attr_int(n, "group", 1));
     if (!in || !infer_dim_same(cx, x.d[1], in))
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s has %s channels, the weight of type %s is for %s",
-                          type_text(cx, n->in[0].value->type), infer_dim_text(cx, x.d[1]), type_text(cx, n->in[1].value->type),
-                          infer_dim_text(cx, in));
+        return node_error(cx, n, D_SHAPE_MISMATCH,
+                          "input 0 of type %s has %s channels, the weight of type %s is for %s",
+                          type_text(cx, n->in[0].value->type), infer_dim_text(cx, x.d[1]),
+                          type_text(cx, n->in[1].value->type), infer_dim_text(cx, in));
     for (int i = 0; i < w->n; i++)
         if (!expr_is_const(&cx->exprs, k.d[i + 2], &w->kernel[i]))
             w->kernel[i] = 0;
@@ -249,7 +254,8 @@ static expr scaled(struct ir_ctx *cx, expr size, double scale)
     if (scale == floor(scale))
         return expr_mul_const(&cx->exprs, size, (int64_t)scale);
     const double inverse = 1 / scale;
-    return inverse == floor(inverse) ? expr_floordiv(&cx->exprs, size, expr_const(&cx->exprs, (int64_t)inverse)) : EXPR_INVALID;
+    return inverse == floor(inverse) ? expr_floordiv(&cx->exprs, size, expr_const(&cx->exprs, (int64_t)inverse))
+                                     : EXPR_INVALID;
 }
 
 static enum npuc_status resize_infer(struct ir_ctx *cx, struct node *n)
@@ -268,7 +274,8 @@ static enum npuc_status resize_infer(struct ir_ctx *cx, struct node *n)
         return node_error(cx, n, D_ARITY, "neither scales (input 2) nor sizes (input 3) are given");
     const int64_t len = infer_len(cx, n, from);
     if (count > out.rank || (len >= 0 && len != count))
-        return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has %lld elements, expected %d", from, (long long)len, count);
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has %lld elements, expected %d", from, (long long)len,
+                          count);
     /* Sizes are exact only if the aspect ratio may change. */
     const bool exact = infer_attr_is(cx, n, "keep_aspect_ratio_policy", "stretch") || !by_size;
     for (int i = 0; i < count; i++) {

@@ -83,7 +83,7 @@ static inline struct node *node(struct infer_unit *f, enum op op, int n_out, int
 {
     return ir_new(&f->b, op, n_in, v, n_out);
 }
-#define NODE(f, op, n_out, ...) \
+#define NODE(f, op, n_out, ...)                                                                                        \
     node((f), (op), (n_out), (int)NPUC_ARRAY_LEN(((struct value *[]){__VA_ARGS__})), (struct value *[]){__VA_ARGS__})
 
 /* Infers twice (the second run must change nothing); the first output. */

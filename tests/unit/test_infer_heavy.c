@@ -6,7 +6,8 @@ static void products(void **state)
     struct infer_unit *f = *state;
     struct value *x = in(f, DT_F32, "batch, seq, 64");
     IS(f, OP1(f, OP_MatMul, x, in(f, DT_F32, "64, 256")), "f32[batch,seq,256]");
-    IS(f, OP1(f, OP_MatMul, in(f, DT_F32, "batch, 4, seq, 16"), in(f, DT_F32, "batch, 4, 16, total")), "f32[batch,4,seq,total]");
+    IS(f, OP1(f, OP_MatMul, in(f, DT_F32, "batch, 4, seq, 16"), in(f, DT_F32, "batch, 4, 16, total")),
+       "f32[batch,4,seq,total]");
     IS(f, OP1(f, OP_MatMul, in(f, DT_F32, "64"), in(f, DT_F32, "64, 3")), "f32[3]");
     IS(f, OP1(f, OP_MatMul, in(f, DT_F32, "64"), in(f, DT_F32, "64")), "f32[]");
     FAILS(f, NODE(f, OP_MatMul, 1, x, in(f, DT_F32, "32, 8")), "64 columns, 32 rows");
@@ -19,7 +20,8 @@ static void products(void **state)
 
 static struct node *nbits(struct infer_unit *f, const char *scales)
 {
-    struct node *n = NODE(f, OP_MatMulNBits, 1, in(f, DT_F16, "batch, seq, 64"), in(f, DT_U8, "256, 2, 16"), in(f, DT_F16, scales));
+    struct node *n =
+        NODE(f, OP_MatMulNBits, 1, in(f, DT_F16, "batch, seq, 64"), in(f, DT_U8, "256, 2, 16"), in(f, DT_F16, scales));
     ir_set_int(n, "K", 64);
     ir_set_int(n, "N", 256);
     ir_set_int(n, "block_size", 32);
@@ -34,7 +36,8 @@ static void block_quantised(void **state)
     struct node *packed = nbits(f, "512");
     ir_set_int(packed, "weight_prepacked", 1);
     FAILS(f, packed, "weight_prepacked = 0");
-    struct node *table = NODE(f, OP_GatherBlockQuantized, 1, in(f, DT_U8, "256, 32"), in(f, DT_I64, "batch, seq"), in(f, DT_F32, "256, 2"));
+    struct node *table = NODE(f, OP_GatherBlockQuantized, 1, in(f, DT_U8, "256, 32"), in(f, DT_I64, "batch, seq"),
+                              in(f, DT_F32, "256, 2"));
     ir_set_int(table, "block_size", 32);
     IS(f, infer(f, table), "f32[batch,seq,64]");
 }
@@ -42,16 +45,20 @@ static void block_quantised(void **state)
 static void attention(void **state)
 {
     struct infer_unit *f = *state;
-    struct value *q = in(f, DT_F32, "batch, 4, seq, 16"), *kv = in(f, DT_F32, "batch, 2, seq, 16"), *past = in(f, DT_F32, "batch, 2, past, 16");
+    struct value *q = in(f, DT_F32, "batch, 4, seq, 16"), *kv = in(f, DT_F32, "batch, 2, seq, 16"),
+                 *past = in(f, DT_F32, "batch, 2, past, 16");
     struct node *n = NODE(f, OP_Attention, 3, q, kv, kv, in(f, DT_F32, "batch, 1, seq, past + seq"), past, past);
     IS(f, infer(f, n), "f32[batch,4,seq,16]");
     IS(f, &n->out[1], "f32[batch,2,past + seq,16]");
-    struct node *flat = NODE(f, OP_Attention, 1, in(f, DT_F32, "batch, seq, 64"), in(f, DT_F32, "batch, total, 32"), in(f, DT_F32, "batch, total, 32"));
+    struct node *flat = NODE(f, OP_Attention, 1, in(f, DT_F32, "batch, seq, 64"), in(f, DT_F32, "batch, total, 32"),
+                             in(f, DT_F32, "batch, total, 32"));
     ir_set_int(flat, "q_num_heads", 4);
     ir_set_int(flat, "kv_num_heads", 2);
     IS(f, infer(f, flat), "f32[batch,seq,64]");
-    FAILS(f, NODE(f, OP_Attention, 1, q, in(f, DT_F32, "batch, 3, seq, 16"), in(f, DT_F32, "batch, 3, seq, 16")), "no multiple of 3");
-    FAILS(f, NODE(f, OP_Attention, 1, q, in(f, DT_F32, "batch, 2, seq, 8"), in(f, DT_F32, "batch, 2, seq, 8")), "head size");
+    FAILS(f, NODE(f, OP_Attention, 1, q, in(f, DT_F32, "batch, 3, seq, 16"), in(f, DT_F32, "batch, 3, seq, 16")),
+          "no multiple of 3");
+    FAILS(f, NODE(f, OP_Attention, 1, q, in(f, DT_F32, "batch, 2, seq, 8"), in(f, DT_F32, "batch, 2, seq, 8")),
+          "head size");
     struct node *half = NODE(f, OP_Attention, 1, q, kv, kv, NULL, past);
     FAILS(f, half, "come together");
     const int64_t symbols[] = {1, 8, 24};
@@ -69,7 +76,8 @@ static void group_query(void **state)
 {
     struct infer_unit *f = *state;
     struct value *past = in(f, DT_F16, "batch, 2, past, 16"), *total = in(f, DT_I32, "");
-    struct node *n = NODE(f, OP_GroupQueryAttention, 3, in(f, DT_F16, "batch, seq, 128"), NULL, NULL, past, past, in(f, DT_I32, "batch"), total);
+    struct node *n = NODE(f, OP_GroupQueryAttention, 3, in(f, DT_F16, "batch, seq, 128"), NULL, NULL, past, past,
+                          in(f, DT_I32, "batch"), total);
     ir_set_int(n, "num_heads", 4);
     ir_set_int(n, "kv_num_heads", 2);
     IS(f, infer(f, n), "f16[batch,seq,64]");
@@ -77,8 +85,9 @@ static void group_query(void **state)
     struct value *mask = in(f, DT_I64, "batch, past + seq");
     struct node *cast = NODE(f, OP_Cast, 1, OP1(f, OP_Gather, OP1(f, OP_Shape, mask), int_scalar(f, 1)));
     ir_set_int(cast, "to", dtype_table[DT_I32].onnx);
-    struct node *m = NODE(f, OP_GroupQueryAttention, 3, in(f, DT_F16, "batch, seq, 64"), in(f, DT_F16, "batch, seq, 32"),
-                          in(f, DT_F16, "batch, seq, 32"), past, past, in(f, DT_I32, "batch"), infer(f, cast));
+    struct node *m =
+        NODE(f, OP_GroupQueryAttention, 3, in(f, DT_F16, "batch, seq, 64"), in(f, DT_F16, "batch, seq, 32"),
+             in(f, DT_F16, "batch, seq, 32"), past, past, in(f, DT_I32, "batch"), infer(f, cast));
     ir_set_int(m, "num_heads", 4);
     ir_set_int(m, "kv_num_heads", 2);
     IS(f, infer(f, m), "f16[batch,seq,64]");
@@ -124,7 +133,8 @@ static void windows(void **state)
 {
     struct infer_unit *f = *state;
     const int64_t pads[] = {1, 1, 1, 1}, strides[] = {2, 2};
-    struct node *n = NODE(f, OP_Conv, 1, in(f, DT_F32, "batch, 3, 32, 32"), in(f, DT_F32, "8, 3, 3, 3"), in(f, DT_F32, "8"));
+    struct node *n =
+        NODE(f, OP_Conv, 1, in(f, DT_F32, "batch, 3, 32, 32"), in(f, DT_F32, "8, 3, 3, 3"), in(f, DT_F32, "8"));
     ir_set_ints(n, "pads", pads, 4);
     IS(f, infer(f, n), "f32[batch,8,32,32]");
     struct node *s = NODE(f, OP_Conv, 1, in(f, DT_F32, "batch, 3, 32, 32"), in(f, DT_F32, "8, 3, 3, 3"));

@@ -34,7 +34,8 @@ static void slicing(void **state)
     struct value *end = OP1(f, OP_Slice, total, axis1, INTS_OF(f, 2));
     HOLDS(f, end, "past + seq");
     IS(f, OP1(f, OP_Slice, mask, past, end, axis1), "bool[1,seq]");
-    HOLDS(f, OP1(f, OP_Slice, OP1(f, OP_Shape, x), INTS_OF(f, -1), INTS_OF(f, INT64_MIN), zero, INTS_OF(f, -1)), "64, seq, batch");
+    HOLDS(f, OP1(f, OP_Slice, OP1(f, OP_Shape, x), INTS_OF(f, -1), INTS_OF(f, INT64_MIN), zero, INTS_OF(f, -1)),
+          "64, seq, batch");
     FAILS(f, NODE(f, OP_Slice, 1, x, zero, last, INTS_OF(f, 3)), "axis is 3");
     FAILS(f, NODE(f, OP_Slice, 1, x, zero, last, zero, zero), "steps) is 0");
 }
@@ -48,7 +49,8 @@ static void joining_and_splitting(void **state)
     struct node *bad = NODE(f, OP_Concat, 1, in(f, DT_F32, "2, 3"), in(f, DT_F32, "2, 4"));
     ir_set_int(bad, "axis", 0);
     FAILS(f, bad, "size 4 on axis 1, expected 3");
-    struct node *append = NODE(f, OP_CacheAppend, 1, in(f, DT_F32, "batch, 4, past, 16"), in(f, DT_F32, "batch, 4, seq, 16"));
+    struct node *append =
+        NODE(f, OP_CacheAppend, 1, in(f, DT_F32, "batch, 4, past, 16"), in(f, DT_F32, "batch, 4, seq, 16"));
     ir_set_int(append, "capacity", 128);
     struct value *cache = infer(f, append);
     assert_int_equal(cache->type->layout.kind, LAYOUT_CACHE);
@@ -73,7 +75,8 @@ static void gathering(void **state)
     FAILS(f, NODE(f, OP_Gather, 1, in(f, DT_F32, "4, 64"), int_scalar(f, 4)), "index 4");
     FAILS(f, NODE(f, OP_Gather, 1, in(f, DT_F32, "4"), in(f, DT_F32, "2")), "expected i64 or i32");
     IS(f, OP1(f, OP_GatherND, in(f, DT_F32, "batch, seq, 8"), in(f, DT_I64, "5, 2")), "f32[5,8]");
-    IS(f, OP1(f, OP_ScatterND, in(f, DT_F32, "batch, seq, 8"), in(f, DT_I64, "5, 2"), in(f, DT_F32, "5, 8")), "f32[batch,seq,8]");
+    IS(f, OP1(f, OP_ScatterND, in(f, DT_F32, "batch, seq, 8"), in(f, DT_I64, "5, 2"), in(f, DT_F32, "5, 8")),
+       "f32[batch,seq,8]");
     struct value *found = OP1(f, OP_NonZero, in(f, DT_BOOL, "seq, 8"));
     assert_int_equal(found->type->rank, 2);
     assert_true(expr_range_of(&f->cx.exprs, found->type->dims[1]).min == 0);
@@ -132,8 +135,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(nm) cmocka_unit_test_setup_teardown(nm, infer_unit_setup, infer_unit_teardown)
-        TEST(broadcasting),  TEST(slicing),       TEST(joining_and_splitting),
-        TEST(gathering),     TEST(transposition), TEST(neutral_elements),
+        TEST(broadcasting), TEST(slicing),       TEST(joining_and_splitting),
+        TEST(gathering),    TEST(transposition), TEST(neutral_elements),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,14 +138,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(nm) cmocka_unit_test_setup_teardown(nm, infer_unit_setup, infer_unit_teardown)
-        TEST(shape_gives_the_dims),
-        TEST(reshape_copies_and_solves),
-        TEST(reshape_of_unknown_targets),
-        TEST(reshape_contradictions),
-        TEST(squeeze_and_unsqueeze),
-        TEST(expand_target_with_minus_one),
-        TEST(arithmetic_on_sizes),
-        TEST(size_of_reads_expressions),
+        TEST(shape_gives_the_dims),   TEST(reshape_copies_and_solves), TEST(reshape_of_unknown_targets),
+        TEST(reshape_contradictions), TEST(squeeze_and_unsqueeze),     TEST(expand_target_with_minus_one),
+        TEST(arithmetic_on_sizes),    TEST(size_of_reads_expressions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

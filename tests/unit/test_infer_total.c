@@ -6,9 +6,21 @@
 
 static struct value *random_input(struct infer_unit *f, uint64_t *r)
 {
-    static const enum dtype types[] = {DT_F32, DT_F32, DT_F32, DT_F32, DT_I64, DT_I64, DT_I32, DT_BOOL, DT_U8, DT_F16, DT_STRING};
-    static const char *const shapes[] = {"", "1", "2", "4", "n", "2, 4", "n, 4", "batch, seq, 8", "1, 2, 8", "batch, 4, seq, 8",
-                                         "0, 4", "2, 3, 8, 8", "batch, seq, 2, 3, 8"};
+    static const enum dtype types[] = {DT_F32, DT_F32,  DT_F32, DT_F32, DT_I64,   DT_I64,
+                                       DT_I32, DT_BOOL, DT_U8,  DT_F16, DT_STRING};
+    static const char *const shapes[] = {"",
+                                         "1",
+                                         "2",
+                                         "4",
+                                         "n",
+                                         "2, 4",
+                                         "n, 4",
+                                         "batch, seq, 8",
+                                         "1, 2, 8",
+                                         "batch, 4, seq, 8",
+                                         "0, 4",
+                                         "2, 3, 8, 8",
+                                         "batch, seq, 2, 3, 8"};
     static const int64_t values[] = {0, 1, -1, 2, 3, 8, -9, INT64_MAX, INT64_MIN, 64};
     const uint64_t kind = unit_random(r) % 8;
     if (kind == 0)
