@@ -83,6 +83,8 @@ static void print_term(struct printer *w, expr term, int64_t coef, bool parens)
     int32_t first = 0;
     while (first < n && !is_division(w->p, atoms[first]))
         first++;
+    /* "x % 2*2" would be right, but nobody reads it so */
+    parens = parens || (first < n && expr_at(w->p, atoms[first])->op == EXPR_MOD && (n > 1 || !plain));
     if (first < n) {
         put(w, parens ? "(" : "");
         print_division(w, atoms[first]);

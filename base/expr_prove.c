@@ -12,8 +12,9 @@
 enum {
     MAX_DEPTH = 5,
     MAX_ATOMS = 8,   /* distinct atoms in step 2 */
-    MAX_MONOS = 96,
-    MAX_CHOICES = 4  /* atoms for which both bounds are tried */
+    MAX_MONOS = 48,
+    MAX_CHOICES = 3, /* atoms for which both bounds are tried */
+    MAX_SHIFTS = 8   /* tries of step 2 in one proof: it costs a hundred times step 1 */
 };
 
 /* Step 2: monomials with one exponent per atom. */
@@ -125,6 +126,11 @@ static bool monos_nonneg(const struct monos *s, const int64_t *width)
     return sum >= 0;
 }
 
+struct proof {
+    struct expr_pool *p;
+    int32_t steps, shifts; /* left */
+};
+
 /* Bit i of `high`: the i-th atom that has both bounds is measured from its upper one. */
 static bool proves_shifted(const struct monos *from, uint32_t high)
 {
@@ -148,8 +154,9 @@ static bool proves_shifted(const struct monos *from, uint32_t high)
     return monos_nonneg(&s, width);
 }
 
-static bool proves_by_shifting(const struct expr_pool *p, const struct poly *y)
+static bool proves_by_shifting(struct proof *f, const struct poly *y)
 {
+    const struct expr_pool *p = f->p;
     struct monos s;
     bool has_product = false;
     for (int32_t i = 0; i < y->n; i++)
@@ -157,8 +164,13 @@ static bool proves_by_shifting(const struct expr_pool *p, const struct poly *y)
     if (!has_product || !monos_from(p, y, &s))
         return false; /* without products the interval was exact */
     int bounded = 0;
-    for (int32_t a = 0; a < s.n_atoms; a++)
-        bounded += s.range[a].min != INT64_MIN && s.range[a].max != INT64_MAX;
+    for (int32_t a = 0; a < s.n_atoms; a++) {
+        const bool has_min = s.range[a].min != INT64_MIN, has_max = s.range[a].max != INT64_MAX;
+        if (!has_min && !has_max)
+            return false;
+        bounded += has_min && has_max;
+    }
+    f->shifts--;
     const int choices = bounded < MAX_CHOICES ? bounded : MAX_CHOICES;
     for (uint32_t high = 0; high < 1u << choices; high++)
         if (proves_shifted(&s, high))
@@ -173,11 +185,6 @@ struct spot {
     expr others, rest;
     int64_t coef;
     int sign;
-};
-
-struct proof {
-    struct expr_pool *p;
-    int32_t steps;
 };
 
 static bool prove(struct proof *f, expr e, int depth);
@@ -272,7 +279,7 @@ static bool prove(struct proof *f, expr e, int depth)
         return r.min >= 0;
     struct poly y;
     poly_from(f->p, &y, e);
-    if (proves_by_shifting(f->p, &y))
+    if (f->shifts > 0 && proves_by_shifting(f, &y))
         return true;
     return depth > 0 && prove_by_replacing(f, &y, depth - 1);
 }
@@ -281,7 +288,7 @@ bool expr_proves_nonneg(struct expr_pool *p, expr e, int32_t steps)
 {
     if (!e || p->proving)
         return e && expr_range_of(p, e).min >= 0;
-    struct proof f = {p, steps};
+    struct proof f = {p, steps, MAX_SHIFTS};
     p->proving = true;
     const bool proven = prove(&f, e, MAX_DEPTH);
     p->proving = false;

