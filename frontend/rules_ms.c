@@ -1,0 +1,177 @@
+/* com.microsoft, and the operators of onnxruntime that exporters write into ai.onnx: as core operators. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "frontend/rules.h"
+
+/* A norm over the last axis: RMSNormalization, or LayerNormalization when beta may follow. */
+static struct value *last_axis_norm(struct onode *n, enum op op, struct value *const *in, int n_in, float epsilon)
+{
+    struct node *node = ir_new(&n->b, op, n_in, in, 1);
+    ir_set_int(node, "axis", -1);
+    ir_set_float(node, "epsilon", epsilon);
+    return ir_infer(node) == NPUC_OK ? &node->out[0] : NULL;
+}
+
+enum npuc_status rule_simplified_norm(struct import *im, struct onode *n)
+{
+    for (int i = 1; i < n->n_out; i++)
+        if (n->out[i])
+            return onode_no_output(im, n, i);
+    n->n_out = n->n_out > 1 ? 1 : n->n_out;
+    onode_rename(im, n, "RMSNormalization");
+    return NPUC_OK;
+}
+
+/* Inputs x, skip, gamma, (beta,) bias; outputs norm, mean, deviation, sum. */
+enum npuc_status rule_skip_norm(struct import *im, struct onode *n)
+{
+    enum npuc_status s = onode_needs(im, n, 3);
+    const bool rms = strcmp(sym_text(im, n->op), "SkipSimplifiedLayerNormalization") == 0;
+    if (s == NPUC_OK && (n->n_in > (rms ? 4 : 5) || n->n_out > 4))
+        s = onode_fail(im, n, D_ARITY, "has %d inputs and %d outputs, expected at most %d and 4", n->n_in, n->n_out, rms ? 4 : 5);
+    for (int i = 1; s == NPUC_OK && i <= 2; i++)
+        if (onode_wants(n, i))
+            s = onode_no_output(im, n, i);
+    if (s != NPUC_OK)
+        return s;
+    struct value *bias = onode_in(n, rms ? 3 : 4), *beta = rms ? NULL : onode_in(n, 3);
+    struct value *sum = ir_op2(&n->b, OP_Add, n->in[0], n->in[1]);
+    if (sum && bias)
+        sum = ir_op2(&n->b, OP_Add, sum, bias);
+    if (!sum)
+        return onode_done(im, n, NULL);
+    onode_bind(im, n, 3, sum);
+    struct value *in[] = {sum, n->in[2], beta};
+    const float epsilon = onode_float(im, n, "epsilon", 1e-12f);
+    return onode_done(im, n, last_axis_norm(n, rms ? OP_RMSNormalization : OP_LayerNormalization, in, beta ? 3 : 2, epsilon));
+}
+
+/* op(x + bias); the bias may be absent. */
+static enum npuc_status biased(struct import *im, struct onode *n, enum op op)
+{
+    const enum npuc_status s = onode_needs(im, n, 1);
+    if (s != NPUC_OK)
+        return s;
+    struct value *bias = onode_in(n, 1), *x = bias ? ir_op2(&n->b, OP_Add, n->in[0], bias) : n->in[0];
+    return onode_done(im, n, x ? ir_op1(&n->b, op, x) : NULL);
+}
+
+enum npuc_status rule_bias_gelu(struct import *im, struct onode *n)
+{
+    return biased(im, n, OP_Gelu);
+}
+
+enum npuc_status rule_fast_gelu(struct import *im, struct onode *n)
+{
+    return biased(im, n, OP_GeluTanh);
+}
+
+enum npuc_status rule_ms_gelu(struct import *im, struct onode *n)
+{
+    onode_rename(im, n, "Gelu");
+    return NPUC_OK;
+}
+
+enum npuc_status rule_quick_gelu(struct import *im, struct onode *n)
+{
+    const float alpha = onode_float(im, n, "alpha", 1.702f);
+    onode_set(im, n, "alpha", (struct attr){.kind = ATTR_FLOAT, .v.f = alpha});
+    onode_rename(im, n, "Swish");
+    return NPUC_OK;
+}
+
+/* As in ai.onnx 21, but an absent axis there means per tensor, which the shape of the scale says as well. */
+enum npuc_status rule_ms_quantize(struct import *im, struct onode *n)
+{
+    const char *op = sym_text(im, n->op);
+    onode_rename(im, n, op);
+    return NPUC_OK;
+}
+
+enum npuc_status rule_matmul_nbits(struct import *im, struct onode *n)
+{
+    const int64_t packed = onode_int(im, n, "weight_prepacked", 0);
+    if (packed != 0)
+        return onode_fail(im, n, D_UNSUPPORTED, "weight_prepacked is %" PRId64 ": the weights are in the layout of one GPU family; export with "
+                          "weight_prepacked 0", packed);
+    return NPUC_OK;
+}
+
+/* Swaps the last two axes when `swap`. */
+static struct value *maybe_transposed(struct onode *n, struct value *v, bool swap)
+{
+    const int rank = v->type->rank;
+    if (!swap || rank < 2)
+        return v;
+    int64_t perm[IR_MAX_RANK];
+    for (int i = 0; i < rank; i++)
+        perm[i] = i;
+    perm[rank - 1] = rank - 2;
+    perm[rank - 2] = rank - 1;
+    return ir_transpose(&n->b, v, perm);
+}
+
+enum npuc_status rule_fused_matmul(struct import *im, struct onode *n)
+{
+    const enum npuc_status s = onode_needs(im, n, 2);
+    if (s != NPUC_OK)
+        return s;
+    if (onode_int(im, n, "transBatchA", 0) || onode_int(im, n, "transBatchB", 0))
+        return onode_fail(im, n, D_UNSUPPORTED, "transBatchA and transBatchB are not supported");
+    struct value *a = maybe_transposed(n, n->in[0], onode_int(im, n, "transA", 0) != 0);
+    struct value *b = maybe_transposed(n, n->in[1], onode_int(im, n, "transB", 0) != 0);
+    struct value *y = a && b ? ir_op2(&n->b, OP_MatMul, a, b) : NULL;
+    const float alpha = onode_float(im, n, "alpha", 1.0f);
+    if (y && alpha != 1.0f)
+        y = ir_op2(&n->b, OP_Mul, y, ir_scalar_like(&n->b, y, (double)alpha));
+    return onode_done(im, n, y);
+}
+
+/* Position ids [B, S] from the offset form [1]: offset + 0, 1, ... S - 1 for every row. */
+static struct value *spread_offset(struct onode *n, struct value *offset)
+{
+    const struct type *x = n->in[0]->type;
+    const expr sizes[2] = {x->dims[0], x->dims[x->rank - 2]};
+    const int64_t zero = 0, one = 1;
+    struct value *start = ir_const(&n->b, DT_I64, 0, NULL, &zero, 8), *step = ir_const(&n->b, DT_I64, 0, NULL, &one, 8);
+    struct value *row = ir_op3(&n->b, OP_Range, start, ir_sizes(&n->b, &sizes[1], 1, true), step);
+    row = row ? ir_op2(&n->b, OP_Add, row, offset) : NULL;
+    return row ? ir_op2(&n->b, OP_Expand, row, ir_sizes(&n->b, sizes, 2, false)) : NULL;
+}
+
+/* Heads of a 3-D input; 0 when the file does not say and the sizes do not tell. */
+static int64_t rotary_heads(struct import *im, const struct onode *n)
+{
+    const int64_t heads = onode_int(im, n, "num_heads", 0);
+    const struct type *x = n->in[0]->type, *cos = n->in[2]->type;
+    int64_t width, half;
+    if (heads || x->rank != 3 || cos->rank != 2 || !expr_is_const(&im->cx->exprs, x->dims[2], &width) || !expr_is_const(&im->cx->exprs, cos->dims[1], &half))
+        return heads;
+    return half > 0 && width % (2 * half) == 0 ? width / (2 * half) : 0;
+}
+
+/* Inputs x, position_ids, cos, sin here; x, cos, sin, position_ids in ai.onnx. */
+enum npuc_status rule_ms_rotary(struct import *im, struct onode *n)
+{
+    const enum npuc_status s = onode_needs(im, n, 4);
+    if (s != NPUC_OK)
+        return s;
+    if (onode_int(im, n, "is_packed_batching", 0) || onode_float(im, n, "scale", 1.0f) != 1.0f)
+        return onode_fail(im, n, D_UNSUPPORTED, "is_packed_batching and scale are not supported");
+    onode_drop(im, n, "is_packed_batching");
+    onode_drop(im, n, "scale");
+    if (n->in[0]->type->rank != 3 && n->in[0]->type->rank != 4)
+        return onode_fail(im, n, D_SHAPE_MISMATCH, "input 0 is %s, expected 3 or 4 dims", type_text(im->cx, n->in[0]->type));
+    onode_set_int(im, n, "num_heads", rotary_heads(im, n));
+    struct value *pos = n->in[1];
+    if (pos->type->rank != 2)
+        pos = spread_offset(n, pos);
+    if (!pos)
+        return onode_done(im, n, NULL);
+    n->in[1] = n->in[2];
+    n->in[2] = n->in[3];
+    n->in[3] = pos;
+    onode_rename(im, n, "RotaryEmbedding");
+    return NPUC_OK;
+}
