@@ -1,0 +1,179 @@
+/* Rotary embeddings spelled out by exporters become RotaryEmbedding nodes.
+ *
+ *   %lo = Slice %x, 0:h;  %hi = Slice %x, h:2h;  %r = Concat (Neg %hi), %lo;  %y = Add (Mul %x, %cos), (Mul %r, %sin)
+ * becomes
+ *   %c = Slice %cos, 0:h;  %s = Slice %sin, 0:h;  %y = RotaryEmbedding %x, %c, %s
+ *
+ * with the halves of cos and sin known to be equal: both are elementwise results of a Concat of one value with itself. The slices
+ * of the angles are shared by all layers (cse). x1*cos + (-x2)*sin and cos*x1 - sin*x2 are the same bits.
+ * Requirements: (1) x is [batch, heads, rows, 2h], cos and sin [batch or 1, 1, rows, 2h]; (2) the equality of halves is proven,
+ * never assumed; (3) every rewrite removes an Add whose operands are Mul and Mul, so it terminates.
+ * Left alone: interleaved pairs, partial rotations. */
+#include "passes/pass.h"
+
+struct rope {
+    struct value *x, *cos, *sin;
+    int64_t half;
+};
+
+static struct node *def_of(const struct value *v, enum op op)
+{
+    return v && v->def && v->def->op == op ? v->def : NULL;
+}
+
+/* x[..., from : to] along the last axis with step 1. */
+static bool is_slice(struct ir_ctx *cx, const struct value *v, const struct value *x, int64_t from, int64_t to)
+{
+    struct node *n = def_of(v, OP_Slice);
+    int64_t start, end, axis = 0, step = 1;
+    struct expr_pool *p = &cx->exprs;
+    if (!n || n->in[0].value != x || value_n_elems(cx, node_in(n, 1)) != 1)
+        return false;
+    if (!expr_is_const(p, value_elem(cx, node_in(n, 1), 0), &start) || !expr_is_const(p, value_elem(cx, node_in(n, 2), 0), &end))
+        return false;
+    if (node_in(n, 3) && !expr_is_const(p, value_elem(cx, node_in(n, 3), 0), &axis))
+        return false;
+    if (node_in(n, 4) && !expr_is_const(p, value_elem(cx, node_in(n, 4), 0), &step))
+        return false;
+    return step == 1 && (axis == -1 || axis == x->type->rank - 1) && start == from && (end >= to);
+}
+
+/* Part `i` of a Split of x in two equal halves. */
+static bool is_split_half(const struct value *v, const struct value *x, uint32_t i)
+{
+    struct node *n = def_of(v, OP_Split);
+    int64_t axis = n ? node_attr_int(n, "axis", 0) : 0;
+    return n && n->in[0].value == x && n->n_out == 2 && v->index == i && (axis == -1 || axis == x->type->rank - 1) &&
+           n->out[0].type == n->out[1].type;
+}
+
+static bool is_rotated(struct ir_ctx *cx, const struct value *v, const struct value *x, int64_t half)
+{
+    struct node *cat = def_of(v, OP_Concat);
+    if (!cat || cat->n_in != 2)
+        return false;
+    int64_t axis = node_attr_int(cat, "axis", 0);
+    struct node *neg = def_of(cat->in[0].value, OP_Neg);
+    if (!neg || (axis != -1 && axis != v->type->rank - 1))
+        return false;
+    const struct value *hi = neg->in[0].value, *lo = cat->in[1].value;
+    return (is_slice(cx, lo, x, 0, half) && is_slice(cx, hi, x, half, 2 * half)) || (is_split_half(lo, x, 0) && is_split_half(hi, x, 1));
+}
+
+static bool is_scalar(const struct value *v)
+{
+    return value_const(v) && v->type->rank == 0;
+}
+
+/* One step towards what the last axis of v is made of, elementwise; NULL when it is something else. */
+static const struct value *upwards(struct ir_ctx *cx, const struct value *v)
+{
+    struct node *n = v->def;
+    int64_t d;
+    if (!n || v->type->rank < 1)
+        return NULL;
+    if (n->op == OP_Cast || (op_table[n->op]->fn && n->n_in == 1))
+        return n->in[0].value;
+    if (n->op == OP_Mul || n->op == OP_Add) {
+        bool right = is_scalar(n->in[1].value) || (type_const_count(cx, n->in[1].value->type) == 1 && value_const(n->in[1].value));
+        bool left = is_scalar(n->in[0].value);
+        return right ? n->in[0].value : left ? n->in[1].value : NULL;
+    }
+    bool view = op_has((enum op)n->op, T_VIEW) && n->n_in > 0;
+    const struct type *from = view ? n->in[0].value->type : NULL;
+    if (!view || from->rank < 1 || !expr_is_const(&cx->exprs, v->type->dims[v->type->rank - 1], &d))
+        return NULL;
+    return from->dims[from->rank - 1] == v->type->dims[v->type->rank - 1] ? n->in[0].value : NULL;
+}
+
+/* Are the two halves of the last axis equal for certain? */
+static bool halves_equal(struct ir_ctx *cx, const struct value *v)
+{
+    for (int depth = 0; v && depth < 32; depth++) {
+        struct node *cat = def_of(v, OP_Concat);
+        int64_t axis = cat ? node_attr_int(cat, "axis", 0) : 0;
+        if (cat && cat->n_in == 2 && (axis == -1 || axis == v->type->rank - 1))
+            return cat->in[0].value == cat->in[1].value;
+        v = upwards(cx, v);
+    }
+    return false;
+}
+
+static bool is_angle(struct ir_ctx *cx, const struct value *v, const struct value *x)
+{
+    int64_t one;
+    const struct type *t = v->type;
+    return t->rank == 4 && expr_is_const(&cx->exprs, t->dims[1], &one) && one == 1 && t->dims[2] == x->type->dims[2] &&
+           t->dims[3] == x->type->dims[3] && t->dtype == x->type->dtype && halves_equal(cx, v);
+}
+
+/* Mul of x with an angle, in either order. */
+static bool is_product(struct ir_ctx *cx, const struct node *mul, struct rope *r, bool rotated)
+{
+    for (int i = 0; i < 2; i++) {
+        struct value *x = mul->in[i].value, *angle = mul->in[1 - i].value;
+        bool fits = rotated ? is_rotated(cx, x, r->x, r->half) && is_angle(cx, angle, r->x) : is_angle(cx, angle, x) && x->type->rank == 4;
+        if (!fits)
+            continue;
+        if (!rotated)
+            r->x = x;
+        *(rotated ? &r->sin : &r->cos) = angle;
+        return true;
+    }
+    return false;
+}
+
+static bool match(struct ir_ctx *cx, const struct node *add, struct rope *r)
+{
+    for (int i = 0; i < 2 && add->op == OP_Add; i++) {
+        struct node *plain = def_of(add->in[i].value, OP_Mul), *turned = def_of(add->in[1 - i].value, OP_Mul);
+        if (!plain || !turned || !is_product(cx, plain, r, false))
+            continue;
+        int64_t size;
+        if (!expr_is_const(&cx->exprs, r->x->type->dims[3], &size) || size % 2 != 0)
+            continue;
+        r->half = size / 2;
+        if (is_product(cx, turned, r, true))
+            return true;
+    }
+    return false;
+}
+
+/* [b,1,s,2h] -> [b,s,h] */
+static struct value *half_angle(struct builder *b, struct value *v, int64_t half)
+{
+    const int64_t zero = 0, last = -1;
+    struct value *in[4] = {v, ir_const_i64(b, &zero, 1), ir_const_i64(b, &half, 1), ir_const_i64(b, &last, 1)};
+    struct node *n = ir_new(b, OP_Slice, 4, in, 1);
+    if (ir_infer(n) != NPUC_OK)
+        return NULL;
+    const struct type *t = n->out[0].type;
+    const expr dims[3] = {t->dims[0], t->dims[2], t->dims[3]};
+    return ir_reshape(b, &n->out[0], 3, dims);
+}
+
+/* The angles of a batch of one serve every batch entry. */
+static bool batch_fits(struct ir_ctx *cx, const struct rope *r)
+{
+    int64_t one;
+    expr b = r->cos->type->dims[0];
+    return b == r->sin->type->dims[0] && (b == r->x->type->dims[0] || (expr_is_const(&cx->exprs, b, &one) && one == 1));
+}
+
+enum npuc_status recover_rope(struct pass_ctx *px, struct graph *g)
+{
+    for_each_node_safe(n, g) {
+        struct rope r = {0};
+        if (!match(px->cx, n, &r) || !batch_fits(px->cx, &r) || !ir_may_rewrite(px->cx))
+            continue;
+        struct builder b = ir_at(n);
+        struct value *in[3] = {r.x, half_angle(&b, r.cos, r.half), half_angle(&b, r.sin, r.half)};
+        struct node *rotary = ir_new(&b, OP_RotaryEmbedding, 3, in, 1);
+        if (!in[1] || !in[2] || ir_infer(rotary) != NPUC_OK)
+            return NPUC_E_INTERNAL;
+        ir_replace_all(&n->out[0], &rotary->out[0]);
+        ir_erase(n);
+        pass_count(px, STAT_recover_rope_recovered, 1);
+    }
+    return NPUC_OK;
+}
