@@ -43,6 +43,8 @@ enum npuc_status k_op_CacheAppend(struct k_call *c)
     const struct k_tensor *at = c->n_in > 2 ? c->in[2] : NULL, *length = c->n_in > 3 ? c->in[3] : NULL;
     int64_t want = length ? k_get_i64(length, 0) : cache->dims[axis] + update->dims[axis];
     dims[axis] = want > cache->dims[axis] ? want : cache->dims[axis];
+    if (dims[axis] < update->dims[axis])
+        return k_fail(c, NPUC_E_INVALID, "%lld new rows do not fit into %lld", (long long)update->dims[axis], (long long)dims[axis]);
     uint8_t *y = k_out(c, 0, cache->dtype, cache->rank, dims);
     if (!y)
         return NPUC_E_NOMEM;
