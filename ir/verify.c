@@ -56,8 +56,6 @@ static void check_value(struct verifier *v, const struct node *n, const struct v
         finding(v, n, "value %s has an id beyond the module's", name_of(v, x));
         return;
     }
-    if (!x->type)
-        finding(v, n, "value %s has no type", name_of(v, x));
     if (x->graph != g)
         finding(v, n, "value %s says it belongs to another graph", name_of(v, x));
     if (v->defined[x->id])
@@ -101,7 +99,7 @@ static void check_operand(struct verifier *v, const struct node *n, int i)
     v->uses[x->id]++;
     if (sealed_between(n->graph, x->graph))
         finding(v, n, "operand %d (%s) comes from outside a Fused region", i, name_of(v, x));
-    if (x->type->kind == TYPE_NONE)
+    if (x->type && x->type->kind == TYPE_NONE)
         finding(v, n, "operand %d (%s) is an output that does not exist", i, name_of(v, x));
 }
 
@@ -202,9 +200,12 @@ static void check_links(struct verifier *v, const struct node *n, const struct g
         finding(v, n, "the node list is broken");
     if (op_has((enum op)n->op, T_TERMINATOR) != (n == g->last))
         finding(v, n, n == g->last ? "a graph must end with Yield" : "Yield within a graph");
-    for (int i = 0; i < n->n_out; i++)
+    for (int i = 0; i < n->n_out; i++) {
         if (n->out[i].def != n || n->out[i].index != (uint32_t)i)
             finding(v, n, "output %d does not know its node", i);
+        if (!n->out[i].type)
+            finding(v, n, "value %s has no type", name_of(v, &n->out[i]));
+    }
 }
 
 static void check_node(struct verifier *v, struct node *n, const struct graph *g)
@@ -251,7 +252,9 @@ static void check_graph(struct verifier *v, const struct graph *g)
     }
     for (int i = 0; i < g->n_inputs; i++) {
         check_value(v, g->owner, g->inputs[i], g);
-        if (g->inputs[i]->type)
+        if (!g->inputs[i]->type)
+            finding(v, g->owner, "input %s has no type", name_of(v, g->inputs[i]));
+        else
             check_layout(v, g->owner, g->inputs[i]);
     }
     for_each_node(n, g) {
