@@ -12,6 +12,7 @@ static const struct pass_step pipeline[] = {
     {PASS_recover_product, "decomposed attention reads its cache in place; before kv_cache, which counts users"},
     {PASS_dce, "the transposes and repeats nobody reads"},
     {PASS_kv_cache, "after lowering, which makes the appends; before placement, which sees the layout"},
+    {PASS_precision, "before placement, which asks for each type; after patterns, which should not see its casts"},
     {PASS_place, "the target decides node by node"},
     {PASS_layout, "host operators and views need dense operands"},
     {PASS_fuse_vector, "needs placement: only what the vector generator takes is fused"},

@@ -1,0 +1,63 @@
+/* --precision: products with constant operands and embedding tables in another float type.
+ *
+ *   %y = MatMul %x, %w : f32[b,s,64]                       (%w constant)
+ * becomes, for fp16,
+ *   %y = Cast (MatMul (Cast %x : f16), (Cast %w : f16) : f16) : f32
+ *
+ * Sums are kept in f32 by the matrix unit whatever the operands' type; norms, softmax and the residual stream keep the model's
+ * type, which is what holds accuracy. Casts of activations end up in the vector region before, casts of constants in the plan's
+ * weights at compile time.
+ * Requirements: (1) the interface keeps its types; (2) only float types of the model that differ from the wanted one are touched;
+ * (3) a product made here has operands of the wanted type, so it terminates.
+ * Left alone: products of activations (attention), whose operands live in the caches of the interface. */
+#include "passes/pass.h"
+
+static bool wants(const struct pass_ctx *px, const struct value *v)
+{
+    enum dtype t = v->type->dtype;
+    return v->type->kind == TYPE_TENSOR && t != px->options.precision && (t == DT_F32 || t == DT_F16 || t == DT_BF16);
+}
+
+/* Operand numbers that are weights and activations of a node, or false. */
+static bool has_weight(const struct node *n, int *weight, int *activation)
+{
+    bool product = n->op == OP_MatMul || n->op == OP_FusedMatMul || (n->op == OP_Gemm && !node_in(n, 2));
+    *weight = product ? 1 : 0;
+    *activation = product ? 0 : -1;
+    return (product || n->op == OP_Gather) && node_in(n, *weight) && value_const(node_in(n, *weight));
+}
+
+static bool is_embedding(const struct node *n)
+{
+    return n->op != OP_Gather || n->in[0].value->type->rank == 2;
+}
+
+enum npuc_status precision(struct pass_ctx *px, struct graph *g)
+{
+    if (px->options.precision == DT_NONE)
+        return NPUC_OK;
+    for_each_node_safe(n, g) {
+        int weight, activation;
+        if (!has_weight(n, &weight, &activation) || !is_embedding(n) || !wants(px, node_in(n, weight)) || !ir_may_rewrite(px->cx))
+            continue;
+        struct builder b = ir_at(n);
+        enum dtype model = n->out[0].type->dtype;
+        ir_set_input(n, weight, ir_cast(&b, node_in(n, weight), px->options.precision));
+        if (activation >= 0)
+            ir_set_input(n, activation, ir_cast(&b, node_in(n, activation), px->options.precision));
+        enum npuc_status s = ir_infer(n);
+        if (s != NPUC_OK)
+            return s;
+        struct builder after = ir_at(n->next);
+        struct node *back = ir_new(&after, OP_Cast, 1, (struct value *[]){&n->out[0]}, 1);
+        ir_set_int(back, "to", dtype_table[model].onnx);
+        s = ir_infer(back);
+        if (s != NPUC_OK)
+            return s;
+        back->loc = n->loc;
+        ir_replace_all(&n->out[0], &back->out[0]);
+        ir_set_input(back, 0, &n->out[0]);
+        pass_count(px, STAT_precision_converted, 1);
+    }
+    return NPUC_OK;
+}
