@@ -153,7 +153,7 @@ static enum npuc_status import_results(struct import *im, struct scope *s, const
     return ir_infer(ir_new(&b, OP_Yield, (int)pb->n_output, v, 0));
 }
 
-/* Producers' own notes on values between nodes: a wrong shape is common and only worth a warning, a wrong element type is a damaged model. */
+/* Producers' own notes on values between nodes: a wrong shape is common and harmless, for inference does not read it; a wrong element type is a damaged model. */
 static enum npuc_status check_value_info(struct import *im, struct scope *s, const Onnx__GraphProto *pb)
 {
     for (size_t i = 0; i < pb->n_value_info; i++) {
@@ -168,8 +168,6 @@ static enum npuc_status check_value_info(struct import *im, struct scope *s, con
         if (dt != v->type->dtype)
             return name_fail(im, name, D_TYPE_MISMATCH, "value_info says that '%s' has element type %d, but it is %s", sym_text(im, name), tt->elem_type,
                              type_text(im->cx, v->type));
-        if (tt->shape && v->type->rank >= 0 && (int)tt->shape->n_dim != v->type->rank)
-            import_warn(im, name, "value_info says that '%s' has %zu dims, but it is %s", sym_text(im, name), tt->shape->n_dim, type_text(im->cx, v->type));
     }
     return NPUC_OK;
 }

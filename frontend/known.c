@@ -105,7 +105,18 @@ static enum npuc_status add_function(struct survey *v, const Onnx__FunctionProto
     const enum npuc_status s = fn->n_opset_import ? opsets_read(im, fn->opset_import, (int64_t)fn->n_opset_import, opsets) : NPUC_OK;
     const struct job job = {fn->node, (int64_t)fn->n_node, opsets};
     vec_push(&im->tmp, &v->jobs, job);
+    for (size_t i = 0; i < fn->n_output; i++)
+        map_put(&im->used, bytes_sym(im, fn->output[i]), 1);
     return s;
+}
+
+static void add_graph(struct survey *v, const Onnx__GraphProto *g, const struct opset_list *opsets)
+{
+    struct import *im = v->im;
+    const struct job job = {g->node, (int64_t)g->n_node, opsets};
+    vec_push(&im->tmp, &v->jobs, job);
+    for (size_t i = 0; i < g->n_output; i++)
+        map_put(&im->used, bytes_sym(im, g->output[i]->name), 1);
 }
 
 static enum npuc_status survey_node(struct survey *v, const struct job *job, int64_t i)
@@ -119,6 +130,11 @@ static enum npuc_status survey_node(struct survey *v, const struct job *job, int
     const int64_t version = opset_version(im, job->opsets, domain);
     if (!domain && version == 0)
         return diag_error(im->cx->diag, &loc, D_MODEL, "the operator is of ai.onnx, but opset_import does not name this domain");
+    for (size_t k = 0; k < n->n_input; k++)
+        map_put(&im->used, bytes_sym(im, n->input[k]), 1);
+    for (size_t k = 0; k < n->n_attribute; k++)
+        if (n->attribute[k]->g)
+            add_graph(v, n->attribute[k]->g, job->opsets);
     if (operator_known(im, domain, op)) {
         const int first = domain ? 0 : introduced(sym_text(im, op));
         if (first > version)
@@ -128,12 +144,6 @@ static enum npuc_status survey_node(struct survey *v, const struct job *job, int
         if (fn)
             return add_function(v, fn);
         note_unknown(v, n, domain, op, 0, i);
-    }
-    for (size_t k = 0; k < n->n_attribute; k++) {
-        const Onnx__GraphProto *g = n->attribute[k]->g;
-        const struct job inner = {g ? g->node : NULL, g ? (int64_t)g->n_node : 0, job->opsets};
-        if (g)
-            vec_push(&im->tmp, &v->jobs, inner);
     }
     return NPUC_OK;
 }
@@ -161,8 +171,7 @@ enum npuc_status operators_check(struct import *im)
     struct survey v = {.im = im};
     map_init(&v.index, &im->tmp);
     map_init(&v.functions, &im->tmp);
-    const struct job all = {im->pb->graph->node, (int64_t)im->pb->graph->n_node, &im->opsets};
-    vec_push(&im->tmp, &v.jobs, all);
+    add_graph(&v, im->pb->graph, &im->opsets);
     for (int64_t j = 0; j < v.jobs.len; j++) {
         const struct job job = v.jobs.data[j];
         im->model->info.n_nodes += job.n;

@@ -86,6 +86,9 @@ static enum npuc_status declare_outputs(struct import *im, struct onode *n)
         if (twice)
             return onode_fail(im, n, D_MODEL, "output '%s' is already defined: names are unique within a graph", sym_text(im, n->out[i]));
     }
+    for (int i = 0; i < n->n_out; i++)
+        if (!map_find(&im->used, n->out[i]))
+            n->out[i] = 0;
     return NPUC_OK;
 }
 
@@ -96,11 +99,8 @@ static enum npuc_status check_inputs(struct import *im, struct onode *n, const s
     if (n->n_in < d->min_in || (d->max_in >= 0 && n->n_in > d->max_in))
         return onode_fail(im, n, D_ARITY, "has %d inputs, expected %d%s%d", n->n_in, d->min_in, d->max_in < 0 ? " or more: " : " to ",
                           d->max_in < 0 ? d->min_in : d->max_in);
-    const int required = d->max_in < 0 ? n->n_in : d->min_in;
-    /* The attention operators of com.microsoft leave out keys and values between others. */
-    const bool gaps = (d->traits & T_REGION) || (d->cls == CLS_ATTENTION && *d->domain);
-    for (int i = 0; i < required; i++)
-        if (!n->in[i] && (i == 0 || !gaps) && !(d->traits & T_REGION))
+    for (int i = 0; i < n->n_in; i++)
+        if (!n->in[i] && (op_needs_input(d, i) || (d->max_in < 0 && !(d->traits & T_REGION))))
             return onode_fail(im, n, D_ARITY, "required input %d is empty", i);
     return NPUC_OK;
 }

@@ -197,6 +197,7 @@ static enum npuc_status import_all(struct import *im)
     map_init(&im->functions, &im->tmp);
     map_init(&im->dim_texts, &im->tmp);
     map_init(&im->operators, &im->tmp);
+    map_init(&im->used, &im->tmp);
     note_info(im);
     s = functions_index(im);
     if (s == NPUC_OK)

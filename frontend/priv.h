@@ -44,6 +44,7 @@ struct import {
     struct map functions;  /* hash of (domain, name, overload) -> index + 1 into pb->functions */
     struct map dim_texts;  /* sym of a dim_param -> expr */
     struct map operators;  /* domain and op_type -> what operator_find and operator_known answer */
+    struct map used;       /* names that some node, body or graph result reads: other outputs are not wanted */
     int64_t n_inlined;
     int depth;
 };

@@ -20,7 +20,7 @@ static const char *arity_fault(struct ir_ctx *cx, const struct node *n, const st
     if (d->max_in >= 0 && n_in > d->max_in)
         return arena_printf(&cx->scratch, "%s has %d inputs, expected at most %d", d->name, n_in, d->max_in);
     for (int i = 0; i < d->min_in; i++)
-        if (!n->in[i].value)
+        if (!n->in[i].value && op_needs_input(d, i))
             return arena_printf(&cx->scratch, "required input %d of %s is absent", i, d->name);
     if (d->n_out >= 0 && n_out > d->n_out)
         return arena_printf(&cx->scratch, "%s has %d outputs, expected at most %d", d->name, n_out, d->n_out);

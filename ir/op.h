@@ -70,6 +70,13 @@ struct op_def {
 extern const struct op_def *const op_table[OP_count];
 enum op op_find(const char *domain, const char *name); /* OP_none when unknown; "ai.onnx" is "" */
 enum op op_by_name(const char *name);                  /* in any domain, as IR text spells it */
+/* Of the first min_in inputs Loop may lack its count and condition, and the attention operators of com.microsoft keys
+ * and values that stand between others. */
+static inline bool op_needs_input(const struct op_def *d, int i)
+{
+    const bool gaps = (d->traits & T_REGION) || (d->cls == CLS_ATTENTION && *d->domain && i > 0);
+    return i < d->min_in && !gaps;
+}
 static inline bool op_has(enum op op, uint32_t trait) { return (op_table[op]->traits & trait) != 0; }
 
 #endif
