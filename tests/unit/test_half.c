@@ -1,0 +1,194 @@
+/* Float conversions: every narrow code, rounding at every boundary between codes, array forms against scalar ones. */
+#include "unit.h"
+
+#include "base/half.h"
+
+#include <math.h>
+#include <string.h>
+
+static uint32_t bits_of(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static float float_of(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static double f16_value(uint16_t h)
+{
+    const int exponent = h >> 10 & 31, mantissa = h & 0x3ff;
+    const double v = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+    return h & 0x8000 ? -v : v;
+}
+
+static void f16_round_trips(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        const float f = half_f16_to_f32((uint16_t)h);
+        if ((h & 0x7fff) > 0x7c00) {
+            assert_true(isnan(f));
+            assert_int_equal(half_f32_to_f16(f), (h & 0x8000) | 0x7e00);
+            assert_int_equal(half_f64_to_f16((double)f), (h & 0x8000) | 0x7e00);
+            continue;
+        }
+        if ((h & 0x7fff) < 0x7c00)
+            assert_true((double)f == f16_value((uint16_t)h));
+        assert_int_equal(half_f32_to_f16(f), h);
+        assert_int_equal(half_f64_to_f16((double)f), h);
+    }
+}
+
+/* Between neighbours a < b: the middle goes to the even code, what is beside it to the nearer one. */
+static void f16_rounds_to_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7bff; h++) {
+        const float a = half_f16_to_f32((uint16_t)h), b = half_f16_to_f32((uint16_t)(h + 1));
+        const float middle = a + (b - a) / 2;
+        const uint16_t even = (uint16_t)(h + (h & 1));
+        assert_int_equal(half_f32_to_f16(middle), even);
+        assert_int_equal(half_f32_to_f16(-middle), even | 0x8000);
+        assert_int_equal(half_f32_to_f16(nextafterf(middle, 0)), h);
+        assert_int_equal(half_f32_to_f16(nextafterf(middle, INFINITY)), h + 1);
+        assert_int_equal(half_f64_to_f16(nextafter((double)middle, 0)), h);
+        assert_int_equal(half_f64_to_f16(nextafter((double)middle, INFINITY)), h + 1);
+    }
+    assert_int_equal(half_f32_to_f16(65519.996f), 0x7bff);
+    assert_int_equal(half_f32_to_f16(65520.0f), 0x7c00);
+    assert_int_equal(half_f32_to_f16(-INFINITY), 0xfc00);
+    assert_int_equal(half_f32_to_f16(0x1p-149f), 0);
+}
+
+static void bf16_rounds(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        const float f = half_bf16_to_f32((uint16_t)h);
+        assert_int_equal(bits_of(f), h << 16);
+        const bool nan = (h & 0x7fff) > 0x7f80;
+        assert_int_equal(half_f32_to_bf16(f), nan ? (h & 0x8000) | 0x7fc0 : h);
+        if ((h & 0x7fff) >= 0x7f80)
+            continue;
+        assert_int_equal(half_f32_to_bf16(float_of(h << 16 | 0x7fff)), h);
+        assert_int_equal(half_f32_to_bf16(float_of(h << 16 | 0x8000)), h + (h & 1));
+        assert_int_equal(half_f32_to_bf16(float_of(h << 16 | 0x8001)), h + 1);
+    }
+    assert_int_equal(half_f32_to_bf16(float_of(0x7f800001)), 0x7fc0);
+}
+
+static const enum dtype small_types[] = {DT_F8E4M3FN, DT_F8E4M3FNUZ, DT_F8E5M2, DT_F8E5M2FNUZ,
+                                         DT_F6E2M3,   DT_F6E3M2,     DT_F4E2M1};
+
+static void small_types_round_trip(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof small_types / sizeof small_types[0]; i++) {
+        const enum dtype t = small_types[i];
+        float before = -1;
+        uint8_t before_code = 0;
+        for (uint32_t code = 0; code < 1u << dtype_table[t].bits; code++) {
+            const float f = half_small_to_f32(t, (uint8_t)code);
+            if (!isnan(f))
+                assert_int_equal(half_f32_to_small(t, f, false), code);
+            if (isnan(f) || isinf(f) || signbit(f))
+                continue;
+            assert_true(f > before);
+            if (before >= 0) {
+                const float middle = before + (f - before) / 2;
+                assert_int_equal(half_f32_to_small(t, middle, true), code & 1 ? before_code : code);
+                assert_int_equal(half_f32_to_small(t, nextafterf(middle, 0), true), before_code);
+                assert_int_equal(half_f32_to_small(t, nextafterf(middle, 9e9f), true), code);
+            }
+            before = f;
+            before_code = (uint8_t)code;
+        }
+        assert_int_equal(half_f32_to_small(t, 1e30f, true), before_code);
+        assert_int_equal(half_f32_to_small(t, INFINITY, true), before_code);
+    }
+}
+
+/* Values at the ends, as ml_dtypes has them. */
+static const struct {
+    enum dtype t;
+    float in;
+    int plain, saturated;
+} special[] = {
+    {DT_F8E4M3FN, 464, 0x7e, 0x7e},      {DT_F8E4M3FN, 465, 0x7f, 0x7e},     {DT_F8E4M3FN, -1e9f, 0xff, 0xfe},
+    {DT_F8E4M3FNUZ, 1e9f, 0x80, 0x7f},   {DT_F8E4M3FNUZ, -0.0f, 0, 0},       {DT_F8E4M3FNUZ, -1e-30f, 0, 0},
+    {DT_F8E5M2, 1e9f, 0x7c, 0x7b},       {DT_F8E5M2, -INFINITY, 0xfc, 0xfb}, {DT_F8E5M2FNUZ, -1e9f, 0x80, 0xff},
+    {DT_F6E2M3, -1e9f, 0x3f, 0x3f},      {DT_F6E3M2, 3, 0x12, 0x12},         {DT_F4E2M1, 6, 7, 7},
+    {DT_F4E2M1, -2, 0xc, 0xc},           {DT_F8E8M0, 3, 0x81, 0x81},         {DT_F8E8M0, 0.75f, 0x7f, 0x7f},
+    {DT_F8E8M0, INFINITY, 0xff, 0xff},
+};
+
+static void small_types_at_the_ends(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof special / sizeof special[0]; i++) {
+        assert_int_equal(half_f32_to_small(special[i].t, special[i].in, false), special[i].plain);
+        assert_int_equal(half_f32_to_small(special[i].t, special[i].in, true), special[i].saturated);
+    }
+    assert_int_equal(half_f32_to_small(DT_F8E4M3FN, NAN, true), 0x7f);
+    assert_int_equal(half_f32_to_small(DT_F8E5M2, -NAN, true), 0xfe);
+    assert_int_equal(half_f32_to_small(DT_F8E5M2FNUZ, NAN, true), 0x80);
+    assert_int_equal(half_f32_to_small(DT_F4E2M1, -NAN, true), 0);
+    assert_true(isnan(half_small_to_f32(DT_F8E5M2, 0x7d)));
+    assert_true(isinf(half_small_to_f32(DT_F8E5M2, 0xfc)));
+    assert_true(isnan(half_small_to_f32(DT_F8E4M3FN, 0xff)));
+    assert_true(isnan(half_small_to_f32(DT_F8E4M3FNUZ, 0x80)));
+    assert_true(half_small_to_f32(DT_F8E8M0, 0) == 0x1p-127f);
+    assert_true(half_small_to_f32(DT_F8E8M0, 254) == 0x1p127f);
+    assert_int_equal(half_f32_to_e8m0(1.25f, HALF_UP, true), 0x80);
+    assert_int_equal(half_f32_to_e8m0(1.9f, HALF_DOWN, true), 0x7f);
+    assert_int_equal(half_f32_to_e8m0(0x1.8p127f, HALF_UP, true), 0xfe);
+    assert_int_equal(half_f32_to_e8m0(0x1.8p127f, HALF_UP, false), 0xff);
+}
+
+static void arrays_equal_scalars(void **state)
+{
+    (void)state;
+    enum { N = 4099 };
+    static float f[N], wide[N];
+    static uint16_t h[N];
+    uint64_t seed = 3;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < N; i++) {
+            const uint64_t r = unit_random(&seed);
+            const uint32_t near_f16 = (uint32_t)(r >> 32 & 0x8fffffff) + 0x38000000u - (uint32_t)(r & 7) * 0x01000000u;
+            f[i] = float_of(r & 8 ? (uint32_t)(r >> 32) : near_f16 & (r & 16 ? 0xfffff000u : ~0u));
+        }
+        half_f32_to_f16_n(h, f, N);
+        for (int i = 0; i < N; i++)
+            assert_int_equal(h[i], half_f32_to_f16(f[i]));
+        half_f32_to_bf16_n(h, f, N);
+        for (int i = 0; i < N; i++)
+            assert_int_equal(h[i], half_f32_to_bf16(f[i]));
+        half_bf16_to_f32_n(wide, h, N - round);
+        for (int i = 0; i < N - round; i++)
+            assert_int_equal(bits_of(wide[i]), bits_of(half_bf16_to_f32(h[i])));
+    }
+    static uint16_t all[0x10000];
+    static float all_wide[0x10000];
+    for (uint32_t i = 0; i < 0x10000; i++)
+        all[i] = (uint16_t)i;
+    half_f16_to_f32_n(all_wide, all, 0x10000);
+    for (uint32_t i = 0; i < 0x10000; i++)
+        assert_int_equal(bits_of(all_wide[i]), bits_of(half_f16_to_f32((uint16_t)i)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(f16_round_trips),        cmocka_unit_test(f16_rounds_to_even),
+        cmocka_unit_test(bf16_rounds),            cmocka_unit_test(small_types_round_trip),
+        cmocka_unit_test(small_types_at_the_ends), cmocka_unit_test(arrays_equal_scalars),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,48 @@
+/* Every item runs exactly once, on a worker in range, however many threads there are. */
+#include "unit.h"
+
+#include "base/pool.h"
+
+#include <stdatomic.h>
+
+enum { N_ITEMS = 1000 };
+
+struct job {
+    _Atomic int runs[N_ITEMS];
+    int64_t per_worker[8];
+    int threads;
+};
+
+static void run_item(void *arg, int64_t item, int worker)
+{
+    struct job *j = arg;
+    if (worker >= 0 && worker < j->threads)
+        j->per_worker[worker]++; /* no other thread has this worker number */
+    atomic_fetch_add(&j->runs[item], 1);
+}
+
+static void runs_each_item_once(void **state)
+{
+    (void)state;
+    for (int threads = 0; threads <= 5; threads++) {
+        struct pool *p = pool_new(threads);
+        assert_int_equal(pool_threads(p), threads > 1 ? threads : 1);
+        for (int64_t n = 0; n <= N_ITEMS; n = n < 4 ? n + 1 : n * 3) {
+            struct job j = {.threads = pool_threads(p)};
+            pool_for(p, n, run_item, &j);
+            int64_t sum = 0;
+            for (int i = 0; i < 8; i++)
+                sum += j.per_worker[i];
+            assert_int_equal(sum, n);
+            for (int64_t i = 0; i < N_ITEMS; i++)
+                assert_int_equal(atomic_load(&j.runs[i]), i < n);
+        }
+        pool_free(p);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(runs_each_item_once)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
