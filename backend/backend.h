@@ -62,6 +62,8 @@ struct tiling { /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
 int32_t emit_tensor(struct emit *e, struct value *v);      /* plan tensor of a value; constants become ND weights on first use */
 /* A constant in another storage form (deduplicated by value and form). */
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose);
+/* Is v a Cast of a constant that is done when the weight is stored? Such nodes take no step. */
+bool weight_is_cast(const struct value *v);
 int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims); /* workspace */
 /* Finishes a kernel (on-chip placement, flags: backend/schedule.c), deduplicates it by content and appends the launch. tensors in
  * the order of the kernel's tensors; params in the order of its parameters, over the plan's symbols. work: MACs or EXPR_INVALID. */

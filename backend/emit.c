@@ -92,6 +92,8 @@ static enum npuc_status emit_node(struct emitter *em, struct node *n)
         return NPUC_OK;
     if (n->op == OP_TransData && value_const(node_in(n, 0)))
         return NPUC_OK; /* its consumer stores the constant in that layout */
+    if (n->n_out == 1 && weight_is_cast(&n->out[0]) && em->e.tensor_of[n->out[0].id] < 0)
+        return NPUC_OK; /* stored in that type when first used */
     em->e.node = n;
     if (view_of_input(em, n))
         return emit_view(em, n);

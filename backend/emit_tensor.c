@@ -190,8 +190,12 @@ int32_t emit_tensor(struct emit *e, struct value *v)
     int32_t *slot = &e->tensor_of[v->id];
     if (*slot >= 0)
         return *slot;
-    *slot = value_const(v) ? emit_weight(e, v, WF_COPY, v->type->dtype, false)
-                           : tensor_new(e, PT_TEMP, v->type, emit_sym(e, v->name));
+    if (value_const(v))
+        *slot = emit_weight(e, v, WF_COPY, v->type->dtype, false);
+    else if (weight_is_cast(v))
+        *slot = emit_weight(e, node_in(v->def, 0), WF_CAST, v->type->dtype, false);
+    else
+        *slot = tensor_new(e, PT_TEMP, v->type, emit_sym(e, v->name));
     return *slot;
 }
 

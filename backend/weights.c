@@ -203,6 +203,12 @@ static const struct type *stored_type(struct emit *e, const struct emit_weight *
     return type_intern(e->cx, &t);
 }
 
+bool weight_is_cast(const struct value *v)
+{
+    const struct node *n = v->def;
+    return n && n->op == OP_Cast && value_const(node_in(n, 0)) && can_store(n->in[0].value->type->dtype, v->type->dtype);
+}
+
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose)
 {
     const struct blob *blob = value_const(v);

@@ -34,10 +34,11 @@ static struct value *outside(const struct pattern *p, struct value *v)
 
 /* ---- recognising the pattern ------------------------------------------------------------------------------ */
 
-/* The constant behind a value; *trans toggles with every Transpose of the last two axes. TransData keeps the content. */
+/* The constant behind a value; *trans toggles with every Transpose of the last two axes. TransData keeps the content; a Cast
+ * between float types is done when the weight is stored. */
 static struct value *constant_of(struct value *v, bool *trans)
 {
-    while (v && v->def && v->def->op == OP_TransData)
+    while (v && v->def && (v->def->op == OP_TransData || weight_is_cast(v)))
         v = node_in(v->def, 0);
     if (v && v->def && v->def->op == OP_Transpose && v->type->rank == 2 && node_in(v->def, 0) && value_const(node_in(v->def, 0))) {
         *trans = !*trans;
@@ -343,7 +344,10 @@ enum npuc_status gen_matmul_emit(struct emit *e, struct node *n)
     if (!mm_match(e->m, e->cx, n, &p, &why))
         return node_error(e->cx, n, D_VERIFY, "a product was placed on the matrix unit that it cannot do: %s", why ? why : "");
     struct mm_tensors t = {.a = emit_tensor(e, p.a), .c = emit_tensor(e, p.c), .bias = -1};
-    t.b = p.weight ? emit_weight(e, p.b, p.weight_trans ? WF_NZ_T : WF_NZ, p.in, false) : emit_tensor(e, p.b);
+    if (p.weight)
+        t.b = emit_weight(e, p.b, p.weight_trans ? WF_NZ_T : WF_NZ, p.in, false);
+    else
+        t.b = p.b->type->dtype == p.in ? emit_tensor(e, p.b) : emit_weight(e, p.b, WF_CAST, p.in, false);
     if (p.bias)
         t.bias = value_const(p.bias) ? emit_weight(e, p.bias, p.bias->type->dtype == DT_F32 ? WF_COPY : WF_CAST, DT_F32, false)
                                      : emit_tensor(e, p.bias);
