@@ -42,9 +42,9 @@ static uint64_t lookup(struct import *im, sym domain, sym op)
         return *found;
     const char *d = sym_text(im, domain), *name = sym_text(im, op);
     const bool foreign = strcmp(d, "npuc") == 0; /* our own operators are not for files */
-    uint64_t v = foreign ? OP_none : op_find(d, name);
+    uint64_t v = op_find(d, name);
     const bool ruled = rules_have(d, name);
-    if (ruled || (v != OP_none && (*d || introduced(name))))
+    if (!foreign && (ruled || (v != OP_none && (*d || introduced(name)))))
         v |= KNOWN_BIT;
     map_put(&im->operators, key, v);
     return v;

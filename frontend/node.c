@@ -5,8 +5,9 @@
 
 void onode_rename(struct import *im, struct onode *n, const char *op)
 {
+    const enum op core = op_by_name(op); /* may be one of our own, such as GeluTanh */
     n->op = str_internz(&im->cx->strings, op);
-    n->domain = 0;
+    n->domain = str_internz(&im->cx->strings, core == OP_none ? "" : op_table[core]->domain);
 }
 
 void onode_set_in(struct import *im, struct onode *n, int i, struct value *v)

@@ -84,8 +84,23 @@ enum npuc_status rule_quick_gelu(struct import *im, struct onode *n)
 /* As in ai.onnx 21, but an absent axis there means per tensor, which the shape of the scale says as well. */
 enum npuc_status rule_ms_quantize(struct import *im, struct onode *n)
 {
-    const char *op = sym_text(im, n->op);
-    onode_rename(im, n, op);
+    (void)im;
+    n->domain = 0;
+    return NPUC_OK;
+}
+
+/* A scale or zero point of shape [1] is one value for the whole tensor, as onnxruntime reads it. */
+enum npuc_status rule_quantize(struct import *im, struct onode *n)
+{
+    if (onode_int(im, n, "block_size", 0) != 0)
+        return NPUC_OK;
+    for (int i = 1; i <= 2 && i < n->n_in; i++) {
+        if (!n->in[i] || n->in[i]->type->rank != 1 || type_const_count(im->cx, n->in[i]->type) != 1)
+            continue;
+        n->in[i] = ir_reshape(&n->b, n->in[i], 0, NULL);
+        if (!n->in[i])
+            return onode_done(im, n, NULL);
+    }
     return NPUC_OK;
 }
 
