@@ -14,6 +14,7 @@ struct emu_tensor {
     int64_t size;      /* bytes */
     int64_t address;   /* in emulated GM, for alignment and L2 */
     enum dtype dtype;
+    bool read_only;    /* weights: mapped from the plan */
     bool warm;         /* bytes expected in L2 at launch: written or read recently (computed from the schedule) */
 };
 struct emu_launch {
@@ -22,8 +23,16 @@ struct emu_launch {
     const struct emu_tensor *tensors;
     int64_t blocks;                    /* evaluated; checked against the target */
     const struct target *target;
-    char error[256];                   /* set when a run fault is found */
+    struct emu_machine *machine;       /* scratchpads and lowered programs */
+    bool (*cancelled)(void *user);     /* asked now and then by the calling thread and the workers; may be NULL */
+    void *cancel_user;
+    char error[512];                   /* set when a run fault is found */
 };
+
+/* What launches share: one set of scratchpads per worker thread, kernels lowered to their executable form. Freed sets and
+ * programs are kept for the next launch. A kernel handed to a machine must outlive it. Used by one launch at a time. */
+struct emu_machine *emu_machine_new(const struct target *t); /* NULL: out of memory */
+void emu_machine_free(struct emu_machine *m);
 
 /* One executed instruction with evaluated operands: EXPR and VAR fields hold values, BUF fields buffer numbers, others as in the
  * insn. slot[i] is the current ring slot of the buffer named by field i. */
@@ -31,6 +40,7 @@ struct emu_op {
     const struct tile_insn *insn;
     int64_t arg[TILE_MAX_ARGS];
     int32_t slot[TILE_MAX_ARGS];
+    int64_t value;         /* SLOAD: the clamped `assume`, until an observer knows better */
 };
 struct emu_core_id {
     enum tile_core kind;
@@ -40,7 +50,7 @@ struct emu_core_id {
  * `assume` operand is used. */
 struct emu_observer {
     void *user;
-    bool (*op)(void *user, struct emu_launch *l, const struct emu_core_id *core, const struct emu_op *op);
+    bool (*op)(void *user, struct emu_launch *l, const struct emu_core_id *core, struct emu_op *op);
 };
 /* Walks one core's program to its end, or to the next XWAIT/BARRIER when it may not pass. The caller (launch.c) schedules the cores
  * of a block cooperatively. Internals in emu_priv.h. */

@@ -1,0 +1,171 @@
+/* Every byte the data observer touches goes through here: one range check per operand against the buffer's slot or the tensor, and
+ * with hazards on a record of the touched ranges. So no plan, however broken, reaches memory that is not its own. */
+#include "runtime/emu/hazard.h"
+
+#include "base/size.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+bool emu_fault(struct emu_data *d, const struct emu_op *op, const char *fmt, ...)
+{
+    const struct tile_kernel *k = d->launch->kernel;
+    const struct strtab *strings = k->exprs.strings;
+    const struct emu_core_id id = d->core->id;
+    const long at = (long)(op->insn - d->section->code.data);
+    int n = snprintf(d->error, sizeof d->launch->error, "kernel '%.80s', %s core %d.%d, instruction %ld (%s): ",
+                     str_text(strings, k->name), id.kind == TCORE_CUBE ? "cube" : "vector", id.block, id.sub, at,
+                     tile_insn_table[op->insn->op].name);
+    va_list ap;
+    va_start(ap, fmt);
+    if (n > 0 && (size_t)n < sizeof d->launch->error)
+        vsnprintf(d->error + n, sizeof d->launch->error - (size_t)n, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+int32_t emu_esize(struct emu_data *d, const struct emu_op *op, int64_t dtype)
+{
+    const int32_t size = dtype_size((enum dtype)dtype);
+    if (size == 0)
+        emu_fault(d, op, "%s elements have no address of their own", dtype_table[dtype].name);
+    return size;
+}
+
+bool emu_extents(struct emu_data *d, const struct emu_op *op, int n, const int64_t *extent, bool *empty)
+{
+    *empty = false;
+    for (int i = 0; i < n; i++) {
+        if (extent[i] < 0)
+            return emu_fault(d, op, "negative extent %lld", (long long)extent[i]);
+        *empty |= extent[i] == 0;
+    }
+    return true;
+}
+
+struct emu_span emu_rows(int64_t off, int64_t rows, int64_t row, int64_t cols, int64_t col, int32_t size)
+{
+    return (struct emu_span){off, {1, 1, rows, cols}, {0, 0, row, col}, size};
+}
+
+/* First and one past the last byte, relative to the operand's start. Products are bounded in floating point first, so that nothing
+ * overflows. */
+static bool span_bytes(const struct emu_span *s, int64_t *lo, int64_t *hi)
+{
+    int64_t first = s->off, last = s->off;
+    const double limit = 0x1p56;
+    if (s->off < 0 || (double)s->off > limit)
+        return false;
+    for (int i = 0; i < 4; i++) {
+        if (s->n[i] <= 1)
+            continue;
+        const double reach = (double)(s->n[i] - 1) * (double)s->stride[i];
+        if (reach > limit || reach < -limit)
+            return false;
+        const int64_t step = (s->n[i] - 1) * s->stride[i];
+        if (step < 0)
+            first += step;
+        else
+            last += step;
+    }
+    *lo = first * s->size;
+    *hi = (last + 1) * s->size;
+    return true;
+}
+
+static bool is_empty(const struct emu_span *s)
+{
+    return s->n[0] <= 0 || s->n[1] <= 0 || s->n[2] <= 0 || s->n[3] <= 0;
+}
+
+/* Calls `run` for each maximal contiguous run of bytes of the innermost dimensions. */
+struct run_target {
+    struct emu_data *data;
+    int space;          /* enum tile_space, or TS_GM */
+    int64_t base;       /* of the operand within the space, or its host address */
+    bool write;
+};
+static bool record_run(const struct run_target *t, int64_t at, int64_t bytes)
+{
+    if (t->space == TS_GM)
+        return emu_hazard_gm(t->data->hazard, t->data->hazard_core, (uint64_t)(t->base + at), bytes, t->write);
+    return emu_hazard_access(t->data->hazard, t->data->hazard_core, (enum tile_space)t->space, t->base + at, bytes, t->write);
+}
+
+static bool record_span(const struct run_target *t, const struct emu_span *s)
+{
+    int64_t run = s->size, n[4], stride[4];
+    int dims = 4;
+    for (int i = 0; i < 4; i++) {
+        n[i] = s->n[i];
+        stride[i] = s->stride[i] * s->size;
+    }
+    while (dims > 0 && (n[dims - 1] == 1 || stride[dims - 1] == run)) {
+        run *= n[dims - 1];
+        dims--;
+    }
+    for (int i = dims; i < 4; i++)
+        n[i] = 1;
+    int64_t i[4];
+    for (i[0] = 0; i[0] < n[0]; i[0]++)
+        for (i[1] = 0; i[1] < n[1]; i[1]++)
+            for (i[2] = 0; i[2] < n[2]; i[2]++)
+                for (i[3] = 0; i[3] < n[3]; i[3]++)
+                    if (!record_run(t, s->off * s->size + i[0] * stride[0] + i[1] * stride[1] + i[2] * stride[2] + i[3] * stride[3], run))
+                        return false;
+    return true;
+}
+
+static bool report_hazard(struct emu_data *d, const struct emu_op *op, const char *what, const char *name)
+{
+    char why[192];
+    emu_hazard_why(d->hazard, why, sizeof why);
+    return emu_fault(d, op, "%s '%.64s': %s", what, name, why);
+}
+
+void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
+{
+    const struct tile_buf *b = &d->section->bufs.data[op->arg[field]];
+    const int64_t base = b->base + op->slot[field] * b->slot_size;
+    const char *name = str_text(d->launch->kernel->exprs.strings, b->name);
+    int64_t lo, hi;
+    if (is_empty(s))
+        return d->mem->at[b->space] + base;
+    if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > b->slot_size) {
+        emu_fault(d, op, "%s of %lld x %lld x %lld x %lld elements from %lld is outside of buffer '%.64s' (%lld bytes)",
+                  write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2], (long long)s->n[3],
+                  (long long)s->off, name, (long long)b->slot_size);
+        return NULL;
+    }
+    if (d->hazard && !record_span(&(struct run_target){d, b->space, base, write}, s)) {
+        report_hazard(d, op, "buffer", name);
+        return NULL;
+    }
+    return d->mem->at[b->space] + base + s->off * s->size;
+}
+
+void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
+{
+    const int64_t number = op->arg[field];
+    const struct emu_tensor *t = &d->launch->tensors[number];
+    const char *name = str_text(d->launch->kernel->exprs.strings, d->launch->kernel->tensors.data[number].name);
+    int64_t lo, hi;
+    static char nothing[16];
+    if (is_empty(s))
+        return t->data ? (void *)t->data : nothing;
+    if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > t->size) {
+        emu_fault(d, op, "%s of %lld x %lld x %lld x %lld elements from %lld is outside of tensor '%.64s' (%lld bytes)",
+                  write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2], (long long)s->n[3],
+                  (long long)s->off, name, (long long)t->size);
+        return NULL;
+    }
+    if (!t->data || (write && t->read_only)) {
+        emu_fault(d, op, "tensor '%.64s' %s", name, t->data ? "may not be written" : "has no data in this plan");
+        return NULL;
+    }
+    if (d->hazard && !record_span(&(struct run_target){d, TS_GM, (int64_t)(uintptr_t)t->data, write}, s)) {
+        report_hazard(d, op, "tensor", name);
+        return NULL;
+    }
+    return t->data + s->off * s->size;
+}

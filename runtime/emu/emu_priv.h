@@ -1,0 +1,184 @@
+/* Inside of the emulator: lowered programs, cores, and the context of the data observer.
+ *
+ * A program is one section of a kernel with every operand turned into an index into the core's array of values. Expressions are
+ * grouped by the variable that is defined last among those they use and are evaluated once when that variable changes: an
+ * instruction's operands are then plain copies, and a launch costs no lowering at all, whatever its parameters. */
+#ifndef RUNTIME_EMU_PRIV_H
+#define RUNTIME_EMU_PRIV_H
+
+#include "runtime/emu/emu.h"
+
+#include <stdatomic.h>
+
+#define EMU_SUBS 2          /* vector cores of a mixed block */
+#define EMU_BLOCK_CORES 3   /* cube, vector 0, vector 1 */
+#define EMU_MAX_BLOCKS 4096 /* more than any machine has cores */
+#define EMU_MAX_STEPS ((int64_t)1 << 36) /* loop iterations of one core: a bound for broken plans, weeks of work otherwise */
+
+/* Evaluated operands by name: struct emu_LOAD { int64_t dst, dst_off, ...; }. */
+#define B(x) int64_t x;
+#define BO(x) int64_t x;
+#define T(x) int64_t x;
+#define TO(x) int64_t x;
+#define E(x) int64_t x;
+#define I(x) int64_t x;
+#define D(x) int64_t x;
+#define F(x) int64_t x;
+#define U(x) int64_t x;
+#define FN(x) int64_t x;
+#define V(x) int64_t x;
+#define INSN(nm, number, cls, fields) struct emu_##nm { fields char end_; };
+#include "plan/insn.def"
+#undef INSN
+#undef B
+#undef BO
+#undef T
+#undef TO
+#undef E
+#undef I
+#undef D
+#undef F
+#undef U
+#undef FN
+#undef V
+#define EMU_ARGS(nm, op) ((const struct emu_##nm *)(const void *)(op)->arg)
+#define EMU_FIELD(nm, f) ((int)(offsetof(struct emu_##nm, f) / sizeof(int64_t)))
+
+/* ---- programs ---- */
+struct emu_node {            /* one compound expression */
+    uint8_t op;
+    int32_t n, at;           /* operands; index of the result in the values */
+    int64_t value;
+    const int32_t *arg;      /* indices of the operands */
+    const int64_t *coef;
+};
+struct emu_group {           /* nodes evaluated when a variable changes */
+    int32_t first, n;
+};
+struct emu_ins {
+    const struct tile_insn *insn;
+    uint8_t op, n_fields, n_bufs, unit; /* unit: enum tile_unit */
+    uint8_t buf_field[8];    /* operands that are buffers */
+    int32_t jump;            /* LOOP, IF: past the end; ENDLOOP: the first instruction of the body */
+    int32_t loop;            /* LOOP, ENDLOOP: number of the loop */
+    int32_t var, group;      /* LOOP, ENDLOOP, SLOAD: index of the variable's value, its group */
+    int32_t val[TILE_MAX_ARGS];
+};
+struct emu_program {
+    const struct tile_kernel *kernel;
+    const struct tile_section *section;
+    struct emu_ins *code;
+    int32_t n_code, n_loops, n_values, n_groups;
+    int64_t *values;         /* constants filled in */
+    int32_t *symbol;         /* symbol number -> index of its value, -1 unused */
+    int32_t n_symbols;
+    struct emu_node *nodes;
+    struct emu_group *groups; /* 0: parameters, 1: block and sub, then variables in the order of their definition */
+};
+/* Lowers one section; the arena keeps it. NULL with `error` set when the section is not well formed. */
+struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k, enum tile_core core, char *error, size_t cap);
+void emu_program_eval(const struct emu_program *p, int64_t *values, int32_t group);
+
+/* ---- cores ---- */
+enum emu_stop { EMU_DONE, EMU_XWAIT, EMU_BARRIER, EMU_FAULT };
+struct emu_sync {            /* counting flags of a block */
+    int32_t to_vector[EMU_SUBS][TILE_MAX_XEVENTS];
+    int32_t to_cube[EMU_SUBS][TILE_MAX_XEVENTS];
+};
+struct emu_core {
+    const struct emu_program *prog;
+    struct emu_core_id id;
+    struct emu_launch *launch;
+    struct emu_sync *sync;
+    int64_t *values;         /* n_values */
+    int32_t *slot;           /* current slot per buffer */
+    int64_t *loop_i, *loop_n;
+    int32_t pc;
+    bool done, released;     /* released: the barrier at pc may be passed */
+    int64_t steps;
+    const char *fault;       /* why it stopped with EMU_FAULT, when no observer did */
+    struct emu_op op;
+    void *room;              /* behind values, slot, loop_i, loop_n */
+    size_t room_size;
+    const struct emu_program *bound; /* program whose parameters are in values */
+};
+/* Gives the core room for the program and evaluates what depends on the launch's parameters. Once per launch. */
+NPUC_MUST_CHECK bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_launch *l);
+void emu_core_start(struct emu_core *c, struct emu_core_id id, struct emu_sync *sync); /* at its first instruction */
+enum emu_stop emu_core_run(struct emu_core *c, const struct emu_observer *o);
+void emu_core_free(struct emu_core *c);
+
+/* ---- machine ---- */
+struct emu_memory {          /* scratchpads of one core */
+    uint8_t *at[TS_COUNT];
+};
+struct emu_hazard;
+
+/* ---- data observer ---- */
+struct emu_data {
+    struct emu_launch *launch;
+    const struct emu_core *core;
+    const struct tile_section *section;
+    const struct emu_memory *mem;
+    struct emu_hazard *hazard; /* NULL: unchecked */
+    int hazard_core;           /* number of the core within the hazard state */
+    char *error;               /* 512 bytes */
+    uint8_t *row;              /* scratch, EMU_ROW_BYTES */
+};
+#define EMU_ROW_BYTES 65536
+typedef bool emu_handler(struct emu_data *d, struct emu_op *op);
+extern emu_handler *const emu_handlers[TILE_OP_END];
+bool emu_data_op(void *user, struct emu_launch *l, const struct emu_core_id *core, struct emu_op *op); /* user: struct emu_data */
+
+/* A block of elements: off + sum i[k]*stride[k] for i[k] < n[k], all in elements of `size` bytes. */
+struct emu_span {
+    int64_t off, n[4], stride[4];
+    int32_t size;
+};
+/* Address of element `off`, after checking that the whole span lies within the buffer's current slot (or the tensor); NULL after a
+ * fault. An empty span is always within. With hazards on, the access is recorded. */
+void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
+void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
+/* rows x cols elements with the given strides. */
+struct emu_span emu_rows(int64_t off, int64_t rows, int64_t row, int64_t cols, int64_t col, int32_t size);
+bool emu_fault(struct emu_data *d, const struct emu_op *op, const char *fmt, ...) NPUC_PRINTF(3, 4); /* false */
+/* Element size of a dtype operand, or 0 after a fault (packed types have no addressable elements). */
+int32_t emu_esize(struct emu_data *d, const struct emu_op *op, int64_t dtype);
+/* Are all extents >= 0? Sets *empty when one is 0. */
+bool emu_extents(struct emu_data *d, const struct emu_op *op, int n, const int64_t *extent, bool *empty);
+
+/* dst[sum i*d] = src[sum i*s] for the spans' common extents. */
+void emu_copy(uint8_t *dst, const int64_t d[4], const uint8_t *src, const int64_t s[4], const int64_t n[4], int32_t size);
+/* dst[c*dst_row + r] = src[r*src_row + c]. */
+void emu_transpose(uint8_t *dst, int64_t dst_row, const uint8_t *src, int64_t src_row, int64_t rows, int64_t cols, int32_t size);
+
+/* ---- machine ---- */
+struct emu_block {           /* everything to run one block: cube core, vector cores */
+    struct emu_core core[EMU_BLOCK_CORES];
+    struct emu_memory mem[EMU_BLOCK_CORES];
+    struct emu_data data[EMU_BLOCK_CORES];
+    struct emu_sync sync;
+    struct emu_hazard *hazard;
+    int64_t fault_block;     /* number of the block that found `error` */
+    bool ready, finished;    /* cores bound to the launch; block done (kernels with barriers) */
+    char error[512];
+};
+struct emu_machine {
+    struct arena arena;      /* programs */
+    struct map programs;     /* kernel -> array of TCORE_COUNT programs */
+    const struct target *target;
+    int64_t size[TS_COUNT];
+    struct emu_block **blocks;
+    int32_t n_blocks;
+};
+/* The kernel's programs, lowered on first use; NULL entries for absent sections. NULL with l->error set. */
+struct emu_program *const *emu_machine_programs(struct emu_machine *m, struct emu_launch *l);
+NPUC_MUST_CHECK bool emu_machine_reserve(struct emu_machine *m, int64_t n); /* n sets of scratchpads and cores */
+
+/* ---- handlers ---- */
+emu_handler emu_do_load, emu_do_store, emu_do_load_nz, emu_do_loadx, emu_do_storex, emu_do_sload;
+emu_handler emu_do_copy_l0a, emu_do_copy_l0b, emu_do_copy_bt, emu_do_mac, emu_do_fixp;
+emu_handler emu_do_vec, emu_do_cast, emu_do_red_add, emu_do_red_end, emu_do_fill, emu_do_iota;
+emu_handler emu_do_dequant, emu_do_transp, emu_do_copy_ub;
+
+#endif

@@ -1,0 +1,219 @@
+/* The matrix path: L1 to L0A, L0B and BT, multiply-accumulate, and L0C to GM. Fractals are 16 rows of 32 bytes. */
+#include "runtime/emu/emu_priv.h"
+
+#include "base/size.h"
+#include "kernels/mac.h"
+#include "kernels/vec.h"
+
+#include <string.h>
+
+/* A block of `rows` x `k` elements on its way to L0. Row r, column k of the block goes to fractal number(r/16, k/c0). */
+struct l0_copy {
+    uint8_t *dst;
+    const uint8_t *src;
+    int64_t pitch, rows, k, c0;
+    int64_t step_row, step_k; /* fractals from one row (column) of fractals to the next */
+    int32_t size;
+};
+
+static void copy_straight(const struct l0_copy *g)
+{
+    const int64_t fractal = 512, line = 32;
+    for (int64_t k1 = 0; k1 * g->c0 < g->k; k1++) {
+        const uint8_t *x = g->src + k1 * g->pitch * line;
+        uint8_t *y = g->dst + k1 * g->step_k * fractal;
+        if (g->step_row == 1) { /* the rows of one column of fractals lie one after the other on both sides */
+            memcpy(y, x, (size_t)(g->rows * line));
+            continue;
+        }
+        for (int64_t r = 0; r < g->rows; r += 16)
+            memcpy(y + r / 16 * g->step_row * fractal, x + r * line, (size_t)((g->rows - r < 16 ? g->rows - r : 16) * line));
+    }
+}
+
+/* The source block is k rows x `rows` columns: groups of c0 columns, each k lines long. */
+static void copy_transposed(const struct l0_copy *g)
+{
+    const int64_t fractal = 512, line = 32, wide = g->c0 < 16 ? g->c0 : 16;
+    for (int64_t k0 = 0; k0 < g->k; k0 += g->c0) {
+        const int64_t n_k = g->k - k0 < g->c0 ? g->k - k0 : g->c0;
+        for (int64_t r = 0; r < g->rows; r += wide) {
+            const int64_t n_r = g->rows - r < wide ? g->rows - r : wide;
+            const uint8_t *x = g->src + (r / g->c0 * g->pitch + k0) * line + r % g->c0 * g->size;
+            uint8_t *y = g->dst + (r / 16 * g->step_row + k0 / g->c0 * g->step_k) * fractal + r % 16 * line;
+            if (n_k < g->c0)
+                memset(y, 0, (size_t)(n_r * line));
+            emu_transpose(y, g->c0, x, g->c0, n_k, n_r, g->size);
+        }
+    }
+}
+
+/* The fields of COPY_L0A; COPY_L0B has the same in the same order. */
+static bool copy_l0(struct emu_data *d, struct emu_op *op, bool is_a)
+{
+    const struct emu_COPY_L0A *a = EMU_ARGS(COPY_L0A, op);
+    _Static_assert(sizeof(struct emu_COPY_L0A) == sizeof(struct emu_COPY_L0B), "the two copies share their operands");
+    const int32_t size = emu_esize(d, op, a->dtype);
+    bool empty;
+    if (!size || !emu_extents(d, op, 2, &a->m, &empty) || empty)
+        return size && !d->error[0];
+    if (size > 4 || a->m > INT32_MAX || a->k > INT32_MAX || a->pitch < 0 || a->pitch > INT32_MAX)
+        return emu_fault(d, op, "a block of %lld x %lld at a pitch of %lld", (long long)a->m, (long long)a->k, (long long)a->pitch);
+    const int64_t c0 = 32 / size, m1 = size_ceil_div(a->m, 16), k1 = size_ceil_div(a->k, c0);
+    const struct emu_span dst = emu_rows(0, m1 * k1, 16 * c0, 16 * c0, 1, size);
+    const struct emu_span src = {a->src_off, {1, a->trans ? size_ceil_div(a->m, c0) : k1, a->trans ? a->k : a->m, c0},
+                                 {0, a->pitch * c0, c0, 1}, size};
+    const uint8_t *x = emu_buf(d, op, EMU_FIELD(COPY_L0A, src), &src, false);
+    uint8_t *y = x ? emu_buf(d, op, EMU_FIELD(COPY_L0A, dst), &dst, true) : NULL;
+    if (!y)
+        return false;
+    const struct l0_copy g = {y, x, a->pitch, a->m, a->k, c0, is_a ? k1 : 1, is_a ? 1 : m1, size};
+    if (a->trans)
+        copy_transposed(&g);
+    else
+        copy_straight(&g);
+    return true;
+}
+
+bool emu_do_copy_l0a(struct emu_data *d, struct emu_op *op)
+{
+    return copy_l0(d, op, true);
+}
+
+bool emu_do_copy_l0b(struct emu_data *d, struct emu_op *op)
+{
+    return copy_l0(d, op, false);
+}
+
+bool emu_do_copy_bt(struct emu_data *d, struct emu_op *op)
+{
+    const struct emu_COPY_BT *a = EMU_ARGS(COPY_BT, op);
+    const int32_t size = emu_esize(d, op, a->dtype);
+    bool empty;
+    if (!size || !emu_extents(d, op, 1, &a->n, &empty) || empty)
+        return size && !d->error[0];
+    const struct emu_span src = emu_rows(a->src_off, 1, 0, a->n, 1, size), dst = emu_rows(0, 1, 0, a->n, 1, size);
+    const void *x = emu_buf(d, op, EMU_FIELD(COPY_BT, src), &src, false);
+    void *y = x ? emu_buf(d, op, EMU_FIELD(COPY_BT, dst), &dst, true) : NULL;
+    if (!y)
+        return false;
+    memcpy(y, x, (size_t)(a->n * size));
+    return true;
+}
+
+struct mac_extents {
+    int64_t m1, n1, k1, c0;
+};
+
+/* Starting values of every row from the bias table. */
+static bool start_from_bias(struct emu_data *d, struct emu_op *op, uint8_t *c, const struct mac_extents *e)
+{
+    const struct emu_MAC *a = EMU_ARGS(MAC, op);
+    if (a->bt < 0)
+        return emu_fault(d, op, "starts from a bias without a bias table");
+    const struct emu_span s = emu_rows(0, 1, 0, a->n, 1, 4);
+    const uint8_t *bias = emu_buf(d, op, EMU_FIELD(MAC, bt), &s, false);
+    for (int64_t n = 0; bias && n < a->n; n += 16) {
+        const size_t bytes = (size_t)((a->n - n < 16 ? a->n - n : 16) * 4);
+        for (int64_t m = 0; m < a->m; m++)
+            memcpy(c + (n / 16 * e->m1 * 16 + m) * 64, bias + n * 4, bytes);
+    }
+    return bias != NULL;
+}
+
+/* Only the real rows of A are read: the rest of its last fractals may hold anything. */
+static const void *mac_a(struct emu_data *d, struct emu_op *op, const struct mac_extents *e, int32_t size)
+{
+    const struct emu_MAC *a = EMU_ARGS(MAC, op);
+    const int64_t fractal = 16 * e->c0, whole = a->m / 16, rest = a->m % 16;
+    const struct emu_span body = emu_rows(0, 1, 0, whole * e->k1 * fractal, 1, size);
+    const struct emu_span tail = emu_rows(whole * e->k1 * fractal, e->k1, fractal, rest * e->c0, 1, size);
+    const void *p = emu_buf(d, op, EMU_FIELD(MAC, a), &body, false);
+    return p && emu_buf(d, op, EMU_FIELD(MAC, a), &tail, false) ? p : NULL;
+}
+
+bool emu_do_mac(struct emu_data *d, struct emu_op *op)
+{
+    const struct emu_MAC *a = EMU_ARGS(MAC, op);
+    const int32_t size = emu_esize(d, op, a->dtype);
+    bool empty;
+    if (!size || !emu_extents(d, op, 2, &a->m, &empty) || empty)
+        return size && !d->error[0];
+    if (!k_mac_supports((enum dtype)a->dtype) || size > 4)
+        return emu_fault(d, op, "no multiply-accumulate of %s", dtype_table[a->dtype].name);
+    if (a->k < 0 || a->m > INT32_MAX || a->n > INT32_MAX || a->k > INT32_MAX || a->init < 0 || a->init > 2)
+        return emu_fault(d, op, "%lld x %lld x %lld, init %lld", (long long)a->m, (long long)a->n, (long long)a->k, (long long)a->init);
+    const int64_t c0 = 32 / size;
+    const struct mac_extents e = {size_ceil_div(a->m, 16), size_ceil_div(a->n, 16), size_ceil_div(a->k, c0), c0};
+    const struct emu_span sb = emu_rows(0, e.k1, e.n1 * 16 * c0, a->n * c0, 1, size), sc = emu_rows(0, e.n1, e.m1 * 256, a->m * 16, 1, 4);
+    const void *pa = mac_a(d, op, &e, size);
+    const void *pb = pa ? emu_buf(d, op, EMU_FIELD(MAC, b), &sb, false) : NULL;
+    if (!pb || (a->init == 0 && !emu_buf(d, op, EMU_FIELD(MAC, c), &sc, false)))
+        return false;
+    uint8_t *pc = emu_buf(d, op, EMU_FIELD(MAC, c), &sc, true);
+    if (!pc || (a->init == 2 && !start_from_bias(d, op, pc, &e)))
+        return false;
+    const struct k_mac_args g = {(enum dtype)a->dtype, a->m, a->n, a->k, pa, pb, pc, a->init == 1};
+    k_mac_fractal(&g);
+    return true;
+}
+
+/* One row of at most EMU_ROW_BYTES / 4 columns, gathered into `y`: relu, then scale; the result is f32 when scaled, else `from`. */
+struct fix_row {
+    const uint8_t *c;      /* element (row, first column) */
+    int64_t pitch, cols;
+    const float *scale;    /* of the first column, or NULL */
+    enum dtype from;
+    bool relu;
+};
+static enum dtype fix_row(void *y, const struct fix_row *f)
+{
+    for (int64_t c = 0; c < f->cols; c += 16)
+        memcpy((uint8_t *)y + c * 4, f->c + c / 16 * f->pitch * 64, (size_t)((f->cols - c < 16 ? f->cols - c : 16) * 4));
+    if (f->relu) {
+        int32_t *w = y;
+        float *v = y;
+        for (int64_t c = 0; c < f->cols; c++) {
+            if (f->from == DT_I32)
+                w[c] = w[c] < 0 ? 0 : w[c];
+            else
+                v[c] = v[c] < 0 ? 0 : v[c];
+        }
+    }
+    if (!f->scale)
+        return f->from;
+    if (f->from == DT_I32)
+        k_cast(DT_F32, y, DT_I32, y, f->cols, true);
+    for (int64_t c = 0; c < f->cols; c++)
+        ((float *)y)[c] *= f->scale[c];
+    return DT_F32;
+}
+
+bool emu_do_fixp(struct emu_data *d, struct emu_op *op)
+{
+    const struct emu_FIXP *a = EMU_ARGS(FIXP, op);
+    const int32_t size = emu_esize(d, op, a->to);
+    bool empty;
+    if (!size || !emu_extents(d, op, 2, &a->rows, &empty) || empty)
+        return size && !d->error[0];
+    if ((a->from != DT_F32 && a->from != DT_I32) || a->pitch < 0 || a->pitch > INT32_MAX)
+        return emu_fault(d, op, "results of type %s at a pitch of %lld", dtype_table[a->from].name, (long long)a->pitch);
+    const int64_t whole = a->cols / 16, rest = a->cols % 16;
+    const struct emu_span body = {0, {1, whole, a->rows, 16}, {0, a->pitch * 16, 16, 1}, 4};
+    const struct emu_span tail = {whole * a->pitch * 16, {1, 1, a->rows, rest}, {0, 0, 16, 1}, 4};
+    const struct emu_span dst = emu_rows(a->dst_off, a->rows, a->dst_row, a->cols, 1, size);
+    const struct emu_span factors = emu_rows(a->scale_off, 1, 0, a->cols, 1, 4);
+    const uint8_t *c = emu_buf(d, op, EMU_FIELD(FIXP, src), &body, false);
+    if (!c || !emu_buf(d, op, EMU_FIELD(FIXP, src), &tail, false))
+        return false;
+    const float *scale = a->scale >= 0 ? emu_gm(d, op, EMU_FIELD(FIXP, scale), &factors, false) : NULL;
+    uint8_t *y = a->scale < 0 || scale ? emu_gm(d, op, EMU_FIELD(FIXP, dst), &dst, true) : NULL;
+    for (int64_t r = 0; y && r < a->rows; r++)
+        for (int64_t at = 0; at < a->cols; at += EMU_ROW_BYTES / 4) {
+            const int64_t n = a->cols - at < EMU_ROW_BYTES / 4 ? a->cols - at : EMU_ROW_BYTES / 4;
+            const struct fix_row f = {c + (at / 16 * a->pitch + r) * 64, a->pitch, n, scale ? scale + at : NULL, (enum dtype)a->from, a->relu != 0};
+            const enum dtype t = fix_row(d->row, &f);
+            k_cast((enum dtype)a->to, y + (r * a->dst_row + at) * size, t, d->row, n, true);
+        }
+    return y != NULL;
+}
