@@ -1,0 +1,54 @@
+#!/bin/bash
+# Everything that must hold before a change is merged. Each step prints one line; the output of a failing step follows.
+# All steps run even when one fails. Environment: NPUC_JOBS (default: processors, at most 4).
+cd "$(dirname "$0")/.." || exit 2
+jobs=${NPUC_JOBS:-$(n=$(nproc); echo $((n < 4 ? n : 4)))}
+mkdir -p build
+log=build/check.log
+failed=
+
+step() { # step NAME COMMAND...
+    local name=$1 start=$SECONDS
+    shift
+    if "$@" >"$log" 2>&1; then
+        printf 'ok      %-12s %4d s\n' "$name" $((SECONDS - start))
+    else
+        printf 'FAILED  %-12s %4d s\n' "$name" $((SECONDS - start))
+        sed 's/^/    /' "$log" | tail -n 60
+        failed="$failed $name"
+        return 1
+    fi
+}
+
+build() { # build PRESET [OPTION...]
+    local preset=$1
+    shift
+    cmake --preset "$preset" -DNPUC_WERROR=ON "$@" && cmake --build --preset "$preset" -j "$jobs" -- --quiet
+}
+
+run_tests() { # run_tests PRESET [OPTION...]
+    local preset=$1
+    shift
+    ctest --preset "$preset" -j "$jobs" "$@"
+}
+
+step setup tools/setup.sh || exit 1
+export PATH="$PWD/build/venv/bin:$PATH" NPUC_PYTHON="$PWD/build/venv/bin/python"
+for check in layers names banned size format; do
+    step $check tools/check/$check.sh
+done
+if step build build release; then
+    step headers tools/check/headers.sh
+    step tests run_tests release
+    step install cmake --install build/release --prefix build/installed
+    step tidy tools/check/tidy.sh
+fi
+# The sanitizer build runs the tests made for it: the emulator is ten times slower there.
+if step asan-build build asan-ubsan; then
+    step asan-tests run_tests asan-ubsan -L unit
+fi
+if [ -n "$failed" ]; then
+    echo "make check failed:$failed"
+    exit 1
+fi
+echo "make check: all passed"

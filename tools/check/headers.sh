@@ -1,0 +1,15 @@
+#!/bin/bash
+# Every header compiles alone.
+source "$(dirname "$0")/lib.sh"
+
+generated=${NPUC_BUILD:-build/release}
+while read -r header; do
+    case $header in
+    *_avx2.h) simd="-mavx2 -mfma -mf16c" ;;
+    *) simd= ;;
+    esac
+    message=$(${CC:-gcc} -std=c11 -D_DEFAULT_SOURCE -fsyntax-only -Wall -Wextra -Wno-unused $simd \
+        -I. -Iinclude -I"$generated" -x c "$header" 2>&1 | grep -vE 'pragma once in main file' | grep -m1 -E 'error|warning')
+    [ -n "$message" ] && finding "$header does not compile alone: $message"
+done < <(sources 'include/*.h' $(for f in $folders tools; do echo "$f/*.h"; done))
+done_checking headers
