@@ -13,38 +13,6 @@
 #define MAX_OPSET 28
 #define MAX_IR_VERSION 14
 
-/* ---- unpacking with memory from an arena, up to a budget */
-
-struct budget {
-    struct arena *arena;
-    int64_t left;
-};
-
-static void *budget_alloc(void *user, size_t size)
-{
-    struct budget *b = user;
-    if (size > (size_t)INT64_MAX || (int64_t)size > b->left)
-        return NULL;
-    b->left -= (int64_t)size;
-    return arena_alloc(b->arena, size ? (int64_t)size : 1, 16);
-}
-
-static void budget_free(void *user, void *p)
-{
-    (void)user;
-    (void)p; /* goes with the arena */
-}
-
-static enum npuc_status unpack(const ProtobufCMessageDescriptor *kind, const struct scan_skeleton *sk, struct arena *a, struct diag *d, const char *file,
-                               ProtobufCMessage **out)
-{
-    struct budget b = {a, 4 * sk->unpacked + (1 << 20)};
-    ProtobufCAllocator alloc = {budget_alloc, budget_free, &b};
-    *out = protobuf_c_message_unpack(kind, &alloc, (size_t)sk->size, sk->data);
-    const struct diag_loc loc = {.file = file, .index = -1};
-    return *out ? NPUC_OK : diag_error(d, &loc, D_WIRE, 0LL, "protobuf cannot unpack it");
-}
-
 /* ---- what the file is */
 
 static const struct {
@@ -97,7 +65,7 @@ static enum npuc_status read_model(struct import *im)
     s = scan_message(map->data, map->size, SCAN_MODEL, &limits, &im->tmp, d, im->path, &sk);
     ProtobufCMessage *msg = NULL;
     if (s == NPUC_OK)
-        s = unpack(&onnx__model_proto__descriptor, &sk, &im->tmp, d, im->path, &msg);
+        s = skeleton_unpack(&onnx__model_proto__descriptor, &sk, &im->tmp, d, im->path, &msg);
     im->pb = (const Onnx__ModelProto *)(const void *)msg;
     return s;
 }

@@ -96,6 +96,11 @@ enum npuc_status tensor_fail(struct import *im, sym tensor, const char *fmt, ...
 enum npuc_status external_fail(struct import *im, sym tensor, const char *fmt, ...) NPUC_PRINTF(3, 4);
 void import_warn(struct import *im, sym name, const char *fmt, ...) NPUC_PRINTF(3, 4);
 
+/* Unpacks a skeleton (unpack.c); the message lives in `a`. */
+struct scan_skeleton;
+enum npuc_status skeleton_unpack(const ProtobufCMessageDescriptor *kind, const struct scan_skeleton *sk, struct arena *a, struct diag *d,
+                                 const char *file, ProtobufCMessage **out);
+
 /* --- tensors (tensor.c, external.c, sparse.c) */
 struct tensor_in {
     const struct type *type;
@@ -114,6 +119,8 @@ bool typed_any(const Onnx__TensorProto *t);
 /* --- types (types.c) */
 /* *out stays NULL when the file gives no shape or type. */
 enum npuc_status type_import(struct import *im, const Onnx__TypeProto *t, sym name, const struct type **out);
+/* A dim that is a bare symbol can only have this value: narrows the symbol's range to it. */
+void type_fix_symbol(struct import *im, expr e, int64_t value);
 /* Dims of the main graph's inputs whose expression cannot be solved from the inputs become symbols of their own. */
 void types_close_inputs(struct import *im, struct graph *g);
 

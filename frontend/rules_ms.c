@@ -113,6 +113,24 @@ enum npuc_status rule_matmul_nbits(struct import *im, struct onode *n)
     return NPUC_OK;
 }
 
+/* The genai builder leaves the head size of the caches open ("kv_cache_dim"); the query's width tells it. */
+enum npuc_status rule_group_query(struct import *im, struct onode *n)
+{
+    const struct value *q = onode_in(n, 0);
+    const int64_t heads = onode_int(im, n, "num_heads", 0), kv_heads = onode_int(im, n, "kv_num_heads", 0);
+    int64_t width;
+    if (!q || q->type->rank != 3 || heads < 1 || kv_heads < 1 || heads > INT32_MAX || kv_heads > INT32_MAX ||
+        onode_int(im, n, "kv_cache_bit_width", 0) || !expr_is_const(&im->cx->exprs, q->type->dims[2], &width))
+        return NPUC_OK;
+    const int64_t parts = onode_in(n, 1) ? heads : heads + 2 * kv_heads, head = width / parts;
+    for (int i = 3; i <= 4; i++) {
+        const struct value *past = onode_in(n, i);
+        if (past && past->type->rank == 4 && head > 0 && width % parts == 0)
+            type_fix_symbol(im, past->type->dims[3], head);
+    }
+    return NPUC_OK;
+}
+
 /* Swaps the last two axes when `swap`. */
 static struct value *maybe_transposed(struct onode *n, struct value *v, bool swap)
 {

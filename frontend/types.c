@@ -112,6 +112,16 @@ enum npuc_status type_import(struct import *im, const Onnx__TypeProto *t, sym na
     return s;
 }
 
+void type_fix_symbol(struct import *im, expr e, int64_t value)
+{
+    struct expr_pool *p = &im->cx->exprs;
+    for (int64_t i = 0; i < p->symbols.len; i++) {
+        struct expr_range *r = &p->symbols.data[i].range;
+        if (expr_sym(p, (int32_t)i) == e && r->min <= value && value <= r->max)
+            *r = (struct expr_range){value, value, value > 0 ? value : 1};
+    }
+}
+
 /* Is every symbol of e a whole dim of some input? Then binding the inputs tells its value. */
 static bool is_bound(struct import *im, const struct graph *g, expr e)
 {
