@@ -9,11 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    BLOCK_MIN = 1 << 14,
-    BLOCK_MAX = 1 << 22,
-    RED_ZONE = NPUC_ASAN ? 16 : 0
-};
+enum { BLOCK_MIN = 1 << 14, BLOCK_MAX = 1 << 22, RED_ZONE = NPUC_ASAN ? 16 : 0 };
 
 struct arena_block {
     struct arena_block *older;

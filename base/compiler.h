@@ -7,20 +7,20 @@
 #include <stdint.h>
 
 #if defined(__GNUC__)
-#define NPUC_MUST_CHECK __attribute__((warn_unused_result))
+#define NPUC_MUST_CHECK         __attribute__((warn_unused_result))
 #define NPUC_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
-#define NPUC_NORETURN __attribute__((noreturn))
-#define NPUC_UNUSED __attribute__((unused))
-#define NPUC_NOINLINE __attribute__((noinline))
-#define NPUC_LIKELY(x) __builtin_expect(!!(x), 1)
-#define NPUC_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define NPUC_NORETURN           __attribute__((noreturn))
+#define NPUC_UNUSED             __attribute__((unused))
+#define NPUC_NOINLINE           __attribute__((noinline))
+#define NPUC_LIKELY(x)          __builtin_expect(!!(x), 1)
+#define NPUC_UNLIKELY(x)        __builtin_expect(!!(x), 0)
 #else
 #define NPUC_MUST_CHECK
 #define NPUC_PRINTF(fmt, first)
 #define NPUC_NORETURN
 #define NPUC_UNUSED
 #define NPUC_NOINLINE
-#define NPUC_LIKELY(x) (x)
+#define NPUC_LIKELY(x)   (x)
 #define NPUC_UNLIKELY(x) (x)
 #endif
 
@@ -43,11 +43,11 @@ static inline bool npuc_cpu_has_avx2(void)
 #ifdef NPUC_ASAN
 void __asan_poison_memory_region(void const volatile *p, size_t size);
 void __asan_unpoison_memory_region(void const volatile *p, size_t size);
-#define NPUC_POISON(p, size) __asan_poison_memory_region((p), (size))
+#define NPUC_POISON(p, size)   __asan_poison_memory_region((p), (size))
 #define NPUC_UNPOISON(p, size) __asan_unpoison_memory_region((p), (size))
 #else
-#define NPUC_ASAN 0
-#define NPUC_POISON(p, size) ((void)(p), (void)(size))
+#define NPUC_ASAN              0
+#define NPUC_POISON(p, size)   ((void)(p), (void)(size))
 #define NPUC_UNPOISON(p, size) ((void)(p), (void)(size))
 #endif
 

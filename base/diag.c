@@ -8,10 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    LINE_MAX_BYTES = 1000,
-    DEFAULT_MAX_ERRORS = 20
-};
+enum { LINE_MAX_BYTES = 1000, DEFAULT_MAX_ERRORS = 20 };
 
 static const struct {
     const char *code, *format;
@@ -140,9 +137,10 @@ const char *diag_code_text(enum diag_code code)
 int diag_exit_code(enum npuc_status s)
 {
     static const int exit_code[] = {
-        [NPUC_OK] = 0,           [NPUC_E_NEGATIVE] = 1,     [NPUC_E_USAGE] = 2,     [NPUC_E_INVALID] = 3,
-        [NPUC_E_UNSUPPORTED] = 4, [NPUC_E_LIMIT] = 5,       [NPUC_E_NOMEM] = 5,     [NPUC_E_IO] = 6,
-        [NPUC_E_INCOMPATIBLE] = 7, [NPUC_E_INTERNAL] = 70,  [NPUC_E_CANCELLED] = 130,
+        [NPUC_OK] = 0,          [NPUC_E_NEGATIVE] = 1,    [NPUC_E_USAGE] = 2,
+        [NPUC_E_INVALID] = 3,   [NPUC_E_UNSUPPORTED] = 4, [NPUC_E_LIMIT] = 5,
+        [NPUC_E_NOMEM] = 5,     [NPUC_E_IO] = 6,          [NPUC_E_INCOMPATIBLE] = 7,
+        [NPUC_E_INTERNAL] = 70, [NPUC_E_CANCELLED] = 130,
     };
     NPUC_ASSERT((int64_t)s < NPUC_ARRAY_LEN(exit_code));
     return exit_code[s];

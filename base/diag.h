@@ -14,10 +14,10 @@ enum diag_code {
 
 /* Where: any part may be NULL or negative. Text from files need not be escaped; the sink's text is. */
 struct diag_loc {
-    const char *file;   /* path as the user gave it */
-    const char *node;   /* ONNX node name, tensor name or field */
-    const char *op;     /* operator type */
-    int64_t index;      /* node number in the file, or -1 */
+    const char *file; /* path as the user gave it */
+    const char *node; /* ONNX node name, tensor name or field */
+    const char *op;   /* operator type */
+    int64_t index;    /* node number in the file, or -1 */
 };
 
 /* Receives one finished line without newline, e.g.

@@ -193,8 +193,8 @@ static expr extremum(struct expr_pool *p, enum expr_op op, expr a, expr b)
         return op == EXPR_MIN ? a : b;
     if (back && expr_proves_nonneg(p, back, EXPR_QUICK_PROOF))
         return op == EXPR_MIN ? b : a;
-    const bool swap = expr_at(p, a)->op == EXPR_CONST ||
-                      (expr_at(p, b)->op != EXPR_CONST && expr_compare_atoms(p, a, b) > 0);
+    const bool swap =
+        expr_at(p, a)->op == EXPR_CONST || (expr_at(p, b)->op != EXPR_CONST && expr_compare_atoms(p, a, b) > 0);
     const expr x = swap ? b : a, y = swap ? a : b; /* a constant stands last */
     const expr merged = extremum_of_constants(p, op, x, y);
     return merged ? merged : expr_make(p, op, x, y);

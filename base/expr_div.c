@@ -286,8 +286,8 @@ expr expr_floordiv(struct expr_pool *p, expr a, expr b)
     if ((expr_is_const(p, r.rest, &d) && d == 0) || is_below(p, r.rest, r.divisor))
         return r.quotient;
     const bool constant = expr_is_const(p, r.divisor, &d);
-    return expr_add(p, r.quotient, constant ? expr_floordiv(p, r.rest, r.divisor)
-                                            : expr_make(p, EXPR_FLOORDIV, r.rest, r.divisor));
+    return expr_add(p, r.quotient,
+                    constant ? expr_floordiv(p, r.rest, r.divisor) : expr_make(p, EXPR_FLOORDIV, r.rest, r.divisor));
 }
 
 expr expr_ceildiv(struct expr_pool *p, expr a, expr b)

@@ -13,7 +13,8 @@ static bool eval_sum(const struct values *v, const struct expr_node *n, int64_t 
     int64_t sum = n->value;
     for (int32_t i = 0; i < n->n; i++) {
         int64_t x;
-        if (!eval(v, n->arg[i], &x) || __builtin_mul_overflow(x, n->coef[i], &x) || __builtin_add_overflow(sum, x, &sum))
+        if (!eval(v, n->arg[i], &x) || __builtin_mul_overflow(x, n->coef[i], &x) ||
+            __builtin_add_overflow(sum, x, &sum))
             return false;
     }
     *out = sum;

@@ -83,8 +83,8 @@ static const struct {
     const char *name;
     int fn, n_args;
 } functions[] = {
-    {"min", FN_MIN, 2},     {"max", FN_MAX, 2},   {"select", FN_SELECT, 3}, {"mod", FN_MOD, 2},
-    {"align", FN_ALIGN, 2}, {"floor", FN_FLOOR, 1}, {"ceil", FN_CEIL, 1},   {"ceiling", FN_CEIL, 1},
+    {"min", FN_MIN, 2},     {"max", FN_MAX, 2},     {"select", FN_SELECT, 3}, {"mod", FN_MOD, 2},
+    {"align", FN_ALIGN, 2}, {"floor", FN_FLOOR, 1}, {"ceil", FN_CEIL, 1},     {"ceiling", FN_CEIL, 1},
 };
 
 static bool same_ignoring_case(const char *a, int64_t len, const char *b)

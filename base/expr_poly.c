@@ -237,7 +237,8 @@ static bool is_by_constant(const struct expr_pool *p, expr atom, enum expr_op op
 }
 
 /* Coefficient of (rest * (x // m)) in y, or 0. */
-static int64_t coefficient_of_quotient(struct expr_pool *p, const struct poly *y, expr rest, const struct expr_node *mod)
+static int64_t coefficient_of_quotient(struct expr_pool *p, const struct poly *y, expr rest,
+                                       const struct expr_node *mod)
 {
     const expr quotient = expr_make(p, EXPR_FLOORDIV, mod->arg[0], mod->arg[1]);
     const expr term = !quotient || !rest ? quotient : term_mul(p, rest, quotient);

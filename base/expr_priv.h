@@ -20,20 +20,21 @@ static inline const struct expr_node *expr_at(const struct expr_pool *p, expr e)
 }
 
 /* expr.c */
-expr expr_make(struct expr_pool *p, enum expr_op op, expr a, expr b);     /* interns a binary node as it is */
-int expr_compare_atoms(const struct expr_pool *p, expr a, expr b);        /* canonical order, independent of ids */
-int expr_compare_terms(const struct expr_pool *p, expr a, expr b);        /* > 0: a is greater, comes first */
+expr expr_make(struct expr_pool *p, enum expr_op op, expr a, expr b); /* interns a binary node as it is */
+int expr_compare_atoms(const struct expr_pool *p, expr a, expr b);    /* canonical order, independent of ids */
+int expr_compare_terms(const struct expr_pool *p, expr a, expr b);    /* > 0: a is greater, comes first */
 
 /* expr_poly.c */
 void poly_from(const struct expr_pool *p, struct poly *y, expr e);
 void poly_add_term(const struct expr_pool *p, struct poly *y, expr term, int64_t coef);
 void poly_add(const struct expr_pool *p, struct poly *y, const struct poly *x, int64_t factor); /* y += factor * x */
-void poly_add_product(struct expr_pool *p, struct poly *y, const struct poly *x, expr term, int64_t coef); /* y += coef * term * x */
+void poly_add_product(struct expr_pool *p, struct poly *y, const struct poly *x, expr term,
+                      int64_t coef); /* y += coef * term * x */
 void poly_add_constant(struct poly *y, int64_t c);
-expr poly_build(struct expr_pool *p, struct poly *y);                     /* simplifies y on the way */
+expr poly_build(struct expr_pool *p, struct poly *y); /* simplifies y on the way */
 expr poly_value(struct expr_pool *p, const struct poly *y);
-int64_t poly_content(const struct poly *y);                               /* gcd of the coefficients; 0 without terms */
-void poly_divide_exact(struct poly *y, int64_t by);                       /* all coefficients and the constant */
+int64_t poly_content(const struct poly *y);         /* gcd of the coefficients; 0 without terms */
+void poly_divide_exact(struct poly *y, int64_t by); /* all coefficients and the constant */
 int32_t term_atoms(const struct expr_pool *p, const expr *term, const expr **atoms); /* a single atom is *term */
 /* Term without one occurrence of the i-th atom; EXPR_INVALID for the empty product. */
 expr term_without(struct expr_pool *p, expr term, int32_t i);
@@ -47,8 +48,8 @@ bool expr_proves_nonneg(struct expr_pool *p, expr e, int32_t steps);
 enum { EXPR_QUICK_PROOF = 12, EXPR_FULL_PROOF = 300 };
 
 /* Integer helpers. */
-int64_t expr_gcd(int64_t a, int64_t b);        /* of magnitudes; gcd(0, x) == |x| */
-int64_t expr_floor_div(int64_t a, int64_t b);  /* b != 0, no overflow */
+int64_t expr_gcd(int64_t a, int64_t b);       /* of magnitudes; gcd(0, x) == |x| */
+int64_t expr_floor_div(int64_t a, int64_t b); /* b != 0, no overflow */
 int64_t expr_floor_mod(int64_t a, int64_t b);
 
 #endif

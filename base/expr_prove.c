@@ -11,7 +11,7 @@
 
 enum {
     MAX_DEPTH = 5,
-    MAX_ATOMS = 8,   /* distinct atoms in step 2 */
+    MAX_ATOMS = 8, /* distinct atoms in step 2 */
     MAX_MONOS = 48,
     MAX_CHOICES = 3, /* atoms for which both bounds are tried */
     MAX_SHIFTS = 8   /* tries of step 2 in one proof: it costs a hundred times step 1 */
@@ -87,7 +87,8 @@ static void monos_shift(struct monos *s, int32_t a, int64_t base, int64_t sign)
             for (int32_t j = step + 1; j >= 0; j--) {
                 int64_t low, high;
                 if (__builtin_mul_overflow(j ? c[j - 1] : 0, sign, &high) ||
-                    __builtin_mul_overflow(j <= step ? c[j] : 0, base, &low) || __builtin_add_overflow(low, high, &c[j]))
+                    __builtin_mul_overflow(j <= step ? c[j] : 0, base, &low) ||
+                    __builtin_add_overflow(low, high, &c[j]))
                     out.bad = true;
             }
         }
@@ -205,7 +206,8 @@ static bool prove_floordiv(struct proof *f, const struct spot *s, int depth)
     const expr bound = s->sign > 0 ? expr_sub(f->p, x, slack) : x;
     if (!bound || !slack)
         return false;
-    const expr scaled = expr_add(f->p, expr_mul(f->p, m, s->others), expr_scaled_product(f->p, s->coef, s->rest, bound));
+    const expr scaled =
+        expr_add(f->p, expr_mul(f->p, m, s->others), expr_scaled_product(f->p, s->coef, s->rest, bound));
     return prove(f, expr_add(f->p, scaled, slack), depth);
 }
 

@@ -72,7 +72,8 @@ static struct expr_range range_mul(struct expr_range a, struct expr_range b)
 
 static struct expr_range range_add(struct expr_range a, struct expr_range b)
 {
-    return (struct expr_range){sat_add(a.min, b.min, NEG_INF), sat_add(a.max, b.max, POS_INF), expr_gcd(a.multiple, b.multiple)};
+    return (struct expr_range){sat_add(a.min, b.min, NEG_INF), sat_add(a.max, b.max, POS_INF),
+                               expr_gcd(a.multiple, b.multiple)};
 }
 
 static struct expr_range range_const(int64_t v)

@@ -13,11 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum {
-    BUFFER_SIZE = 1 << 18,
-    N_SLOTS = 16,
-    N_TRIES = 100
-};
+enum { BUFFER_SIZE = 1 << 18, N_SLOTS = 16, N_TRIES = 100 };
 
 /* Temporary files in existence, for signal handlers. State: 0 free, 1 being filled or removed, 2 valid. */
 static struct {
@@ -126,7 +122,6 @@ static const char *resolve_target(struct file_writer *w, const char *path, mode_
     if (!path[0] || strlen(path) >= sizeof w->path)
         return path[0] ? strerror(ENAMETOOLONG) : "the name is empty";
     memcpy(w->path, path, strlen(path) + 1);
-    *mode = 0;
     if (stat(path, &st))
         return errno == ENOENT && lstat(path, &st) ? NULL : strerror(errno);
     if (!S_ISREG(st.st_mode))
@@ -158,7 +153,7 @@ static int create_beside(struct file_writer *w)
 enum npuc_status file_writer_open(struct file_writer *w, const char *path, struct diag *d)
 {
     *w = (struct file_writer){.fd = -1, .slot = -1};
-    mode_t mode;
+    mode_t mode = 0;
     const char *why = resolve_target(w, path, &mode);
     if (why)
         return file_error(d, path, D_FILE_WRITE, why);

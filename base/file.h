@@ -7,7 +7,7 @@
 struct file_map {
     const uint8_t *data;
     int64_t size;
-    void *base;      /* for unmapping; NULL when size is 0 */
+    void *base; /* for unmapping; NULL when size is 0 */
 };
 
 /* Maps a regular file read-only (a FIFO, device or folder is refused). */
@@ -23,7 +23,7 @@ struct file_writer {
     int64_t pos;
     bool failed;
     int error; /* errno of the first failure */
-    int slot; /* in the table for file_writer_abort_all */
+    int slot;  /* in the table for file_writer_abort_all */
     uint8_t *buf;
     int64_t buf_len;
     void (*tap)(void *user, const void *p, int64_t size); /* sees what is put, e.g. for a checksum; may be NULL */

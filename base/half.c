@@ -9,18 +9,18 @@
 /* Sign, exponent and mantissa fields; code 0 with exponent field 0 is zero, then come subnormals. */
 struct small_format {
     int exp_bits, man_bits, bias;
-    uint16_t max;     /* code of the largest finite value */
-    uint16_t inf;     /* what overflow gives when not saturating; 0: there is none, saturate */
-    uint16_t nan;     /* canonical NaN without sign; 0: none */
+    uint16_t max;      /* code of the largest finite value */
+    uint16_t inf;      /* what overflow gives when not saturating; 0: there is none, saturate */
+    uint16_t nan;      /* canonical NaN without sign; 0: none */
     bool unsigned_nan; /* NaN is the code of minus zero (FNUZ types); there is no minus zero */
 };
 
 static const struct small_format f16_format = {5, 10, 15, 0x7bff, 0x7c00, 0x7e00, false};
 
 static const struct small_format small_formats[DT_COUNT] = {
-    [DT_F8E4M3FN] = {4, 3, 7, 0x7e, 0x7f, 0x7f, false},  [DT_F8E4M3FNUZ] = {4, 3, 8, 0x7f, 0x80, 0x80, true},
-    [DT_F8E5M2] = {5, 2, 15, 0x7b, 0x7c, 0x7e, false},   [DT_F8E5M2FNUZ] = {5, 2, 16, 0x7f, 0x80, 0x80, true},
-    [DT_F6E2M3] = {2, 3, 1, 0x1f, 0, 0, false},          [DT_F6E3M2] = {3, 2, 3, 0x1f, 0, 0, false},
+    [DT_F8E4M3FN] = {4, 3, 7, 0x7e, 0x7f, 0x7f, false}, [DT_F8E4M3FNUZ] = {4, 3, 8, 0x7f, 0x80, 0x80, true},
+    [DT_F8E5M2] = {5, 2, 15, 0x7b, 0x7c, 0x7e, false},  [DT_F8E5M2FNUZ] = {5, 2, 16, 0x7f, 0x80, 0x80, true},
+    [DT_F6E2M3] = {2, 3, 1, 0x1f, 0, 0, false},         [DT_F6E3M2] = {3, 2, 3, 0x1f, 0, 0, false},
     [DT_F4E2M1] = {2, 1, 1, 0x7, 0, 0, false},
 };
 
@@ -140,7 +140,7 @@ float half_small_to_f32(enum dtype t, uint8_t code)
     const uint32_t sign = (uint32_t)(code >> bits & 1) << 31, magnitude = code & ((1u << bits) - 1);
     if (f->unsigned_nan ? code == f->nan : f->nan && magnitude > f->max)
         return bits_float(!f->unsigned_nan && magnitude == f->inf && f->inf != f->nan ? sign | 0x7f800000
-                                                                                       : sign | 0x7fc00000);
+                                                                                      : sign | 0x7fc00000);
     const uint32_t exponent = magnitude >> f->man_bits, mantissa = magnitude & ((1u << f->man_bits) - 1);
     const uint32_t scale = (uint32_t)(128 - f->bias - f->man_bits) << 23; /* 2^(1 - bias - man_bits), exact */
     const float subnormal = (float)mantissa * bits_float(scale);

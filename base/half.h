@@ -7,8 +7,8 @@
 #include "base/dtype.h"
 
 float half_f16_to_f32(uint16_t h);
-uint16_t half_f32_to_f16(float f);      /* overflow gives infinity */
-uint16_t half_f64_to_f16(double d);     /* one rounding */
+uint16_t half_f32_to_f16(float f);  /* overflow gives infinity */
+uint16_t half_f64_to_f16(double d); /* one rounding */
 float half_bf16_to_f32(uint16_t h);
 uint16_t half_f32_to_bf16(float f);
 /* Any of the 8-, 6- and 4-bit float types, one code in the low bits. saturate: out of range gives the largest

@@ -172,9 +172,13 @@ static void checks_sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(allocates_aligned), cmocka_unit_test(releases_to_mark),
-        cmocka_unit_test(returns_null_without_memory), cmocka_unit_test(calls_on_oom),
-        cmocka_unit_test(grows_arrays), cmocka_unit_test(maps_keys), cmocka_unit_test(checks_sizes),
+        cmocka_unit_test(allocates_aligned),
+        cmocka_unit_test(releases_to_mark),
+        cmocka_unit_test(returns_null_without_memory),
+        cmocka_unit_test(calls_on_oom),
+        cmocka_unit_test(grows_arrays),
+        cmocka_unit_test(maps_keys),
+        cmocka_unit_test(checks_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

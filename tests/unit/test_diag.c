@@ -27,7 +27,8 @@ static void names_the_place(void **state)
     diag_note(&d, "see %d", 3);
     assert_string_equal(last, "  note: see 3");
     (void)diag_error(&d, &(struct diag_loc){"m", NULL, "Add", 2}, D_UNDEFINED_VALUE, "x");
-    assert_string_equal(last, "m: node (Add, #2): error E0206: input 'x' is not defined by any node, input or initializer");
+    assert_string_equal(last,
+                        "m: node (Add, #2): error E0206: input 'x' is not defined by any node, input or initializer");
     (void)diag_error(&d, &(struct diag_loc){"m", "w", NULL, -1}, D_MODEL, "no");
     assert_string_equal(last, "m: 'w': error E0201: no");
     (void)diag_error(&d, NULL, D_WIRE, 12LL, "cut");

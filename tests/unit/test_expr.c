@@ -128,8 +128,27 @@ static void canonical_forms(void **state)
 }
 
 static const char *const refused[] = {
-    "", " ", "a b", "2x", "a +", "(a", "a)", "foo(a)", "min(a)", "s/2", "a//0", "a % 0", "9223372036854775808",
-    "9223372036854775807 + 1", "4611686018427387904*2*a", "a < b < c", "a, b", "\"open", "\"bad\\q\"", "?", "a**2",
+    "",
+    " ",
+    "a b",
+    "2x",
+    "a +",
+    "(a",
+    "a)",
+    "foo(a)",
+    "min(a)",
+    "s/2",
+    "a//0",
+    "a % 0",
+    "9223372036854775808",
+    "9223372036854775807 + 1",
+    "4611686018427387904*2*a",
+    "a < b < c",
+    "a, b",
+    "\"open",
+    "\"bad\\q\"",
+    "?",
+    "a**2",
 };
 
 static void refused_texts(void **state)
@@ -303,7 +322,20 @@ static bool floor_div(int64_t a, int64_t b, int64_t *out)
     return true;
 }
 
-enum { MAKE_ADD, MAKE_SUB, MAKE_MUL, MAKE_DIV, MAKE_MOD, MAKE_MIN, MAKE_MAX, MAKE_EQ, MAKE_LT, MAKE_LE, MAKE_SELECT, N_MAKE };
+enum {
+    MAKE_ADD,
+    MAKE_SUB,
+    MAKE_MUL,
+    MAKE_DIV,
+    MAKE_MOD,
+    MAKE_MIN,
+    MAKE_MAX,
+    MAKE_EQ,
+    MAKE_LT,
+    MAKE_LE,
+    MAKE_SELECT,
+    N_MAKE
+};
 
 static bool direct(int op, int64_t a, int64_t b, int64_t c, int64_t *out)
 {
@@ -365,9 +397,8 @@ static struct sample random_sample(struct random_case *c, int depth)
     const struct sample cond = op == MAKE_SELECT ? random_sample(c, depth - 1) : a;
     struct sample s = {.e = build(&c->f->pool, op, a.e, b.e, cond.e)};
     for (int i = 0; i < N_POINTS; i++) {
-        s.defined[i] = a.defined[i] && b.defined[i] && cond.defined[i] &&
-                       llabs(a.value[i]) < (1 << 25) && llabs(b.value[i]) < (1 << 25) &&
-                       direct(op, a.value[i], b.value[i], cond.value[i], &s.value[i]);
+        s.defined[i] = a.defined[i] && b.defined[i] && cond.defined[i] && llabs(a.value[i]) < (1 << 25) &&
+                       llabs(b.value[i]) < (1 << 25) && direct(op, a.value[i], b.value[i], cond.value[i], &s.value[i]);
     }
     return s;
 }

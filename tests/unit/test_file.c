@@ -177,7 +177,8 @@ static void contains_paths(void **state)
     assert_string_equal(file_contained(&a, model, "sub/w", &why), in_folder("sub/w"));
     assert_string_equal(file_contained(&a, model, "absent", &why), in_folder("absent"));
     assert_string_equal(file_contained(&a, "m.onnx", "./w.bin", &why), "./w.bin");
-    static const char *const refused[] = {"", "/etc/passwd", "..", "../x", "sub/../../x", "sub/..", ".", "sub/", "link"};
+    static const char *const refused[] = {"",       "/etc/passwd", "..",   "../x", "sub/../../x",
+                                          "sub/..", ".",           "sub/", "link"};
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         assert_null(file_contained(&a, model, refused[i], &why));
         assert_non_null(why);

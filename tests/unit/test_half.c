@@ -120,11 +120,11 @@ static const struct {
     float in;
     int plain, saturated;
 } special[] = {
-    {DT_F8E4M3FN, 464, 0x7e, 0x7e},      {DT_F8E4M3FN, 465, 0x7f, 0x7e},     {DT_F8E4M3FN, -1e9f, 0xff, 0xfe},
-    {DT_F8E4M3FNUZ, 1e9f, 0x80, 0x7f},   {DT_F8E4M3FNUZ, -0.0f, 0, 0},       {DT_F8E4M3FNUZ, -1e-30f, 0, 0},
-    {DT_F8E5M2, 1e9f, 0x7c, 0x7b},       {DT_F8E5M2, -INFINITY, 0xfc, 0xfb}, {DT_F8E5M2FNUZ, -1e9f, 0x80, 0xff},
-    {DT_F6E2M3, -1e9f, 0x3f, 0x3f},      {DT_F6E3M2, 3, 0x12, 0x12},         {DT_F4E2M1, 6, 7, 7},
-    {DT_F4E2M1, -2, 0xc, 0xc},           {DT_F8E8M0, 3, 0x81, 0x81},         {DT_F8E8M0, 0.75f, 0x7f, 0x7f},
+    {DT_F8E4M3FN, 464, 0x7e, 0x7e},    {DT_F8E4M3FN, 465, 0x7f, 0x7e},     {DT_F8E4M3FN, -1e9f, 0xff, 0xfe},
+    {DT_F8E4M3FNUZ, 1e9f, 0x80, 0x7f}, {DT_F8E4M3FNUZ, -0.0f, 0, 0},       {DT_F8E4M3FNUZ, -1e-30f, 0, 0},
+    {DT_F8E5M2, 1e9f, 0x7c, 0x7b},     {DT_F8E5M2, -INFINITY, 0xfc, 0xfb}, {DT_F8E5M2FNUZ, -1e9f, 0x80, 0xff},
+    {DT_F6E2M3, -1e9f, 0x3f, 0x3f},    {DT_F6E3M2, 3, 0x12, 0x12},         {DT_F4E2M1, 6, 7, 7},
+    {DT_F4E2M1, -2, 0xc, 0xc},         {DT_F8E8M0, 3, 0x81, 0x81},         {DT_F8E8M0, 0.75f, 0x7f, 0x7f},
     {DT_F8E8M0, INFINITY, 0xff, 0xff},
 };
 
@@ -186,9 +186,12 @@ static void arrays_equal_scalars(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(f16_round_trips),        cmocka_unit_test(f16_rounds_to_even),
-        cmocka_unit_test(bf16_rounds),            cmocka_unit_test(small_types_round_trip),
-        cmocka_unit_test(small_types_at_the_ends), cmocka_unit_test(arrays_equal_scalars),
+        cmocka_unit_test(f16_round_trips),
+        cmocka_unit_test(f16_rounds_to_even),
+        cmocka_unit_test(bf16_rounds),
+        cmocka_unit_test(small_types_round_trip),
+        cmocka_unit_test(small_types_at_the_ends),
+        cmocka_unit_test(arrays_equal_scalars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
