@@ -60,11 +60,15 @@ function(npuc_library lib folders)
   npuc_library_uses(${lib} "${folders}")
   if(NPUC_SHARED)
     add_library(${lib}_shared SHARED ${objects})
+    set(closed "")
+    if(NPUC_WERROR AND NOT NPUC_SANITIZE)
+      set(closed -Wl,--no-undefined)
+    endif()
     set_target_properties(${lib}_shared PROPERTIES OUTPUT_NAME ${lib} VERSION ${PROJECT_VERSION}
       SOVERSION ${PROJECT_VERSION_MAJOR} LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/exports.map)
     target_link_options(${lib}_shared PRIVATE
       -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/exports.map
-      $<$<AND:$<BOOL:${NPUC_WERROR}>,$<NOT:$<BOOL:${NPUC_SANITIZE}>>>:-Wl,--no-undefined>)
+      ${closed})
     npuc_library_uses(${lib}_shared "${folders}")
   endif()
 endfunction()
