@@ -130,7 +130,7 @@ NPUC_MUST_CHECK enum npuc_status plan_read(struct plan *p, const char *path, str
 /* Meaning: every index, type, space size, flag pairing, loop nesting, expression symbol, alias range. */
 NPUC_MUST_CHECK enum npuc_status plan_verify(const struct plan *p, const char *file, struct diag *d);
 NPUC_MUST_CHECK enum npuc_status tile_verify(const struct tile_kernel *k, const struct plan *p, const char *file, struct diag *d);
-/* Text of the whole plan (npuc inspect). what: "summary", "tensors", "steps", "kernels", "symbols", "target", "all". */
+/* Text of a plan (npuc inspect). what: "summary", "entries", "symbols", "tensors", "steps", "kernels", "target", "all"; NULL for another. */
 const char *plan_text(struct plan *p, const char *what, struct arena *a);
 
 #endif

@@ -1,0 +1,276 @@
+/* Reading a plan, second stage: meaning. Structure is known to be sound; here every index, kind, type, range and relation
+ * between records is checked, so that the runtime may follow them without looking. */
+#include "plan/verify_priv.h"
+
+#include "base/size.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct verifier {
+    const struct plan *p;
+    const char *file;
+    struct diag *d;
+    char where[160];
+};
+
+enum npuc_status plan_refuse(const char *file, struct diag *d, const char *where, const char *fmt, ...)
+{
+    char text[600];
+    va_list ap;
+    const int n = snprintf(text, sizeof text, "%s: ", where);
+    va_start(ap, fmt);
+    if (n >= 0 && (size_t)n < sizeof text)
+        vsnprintf(text + n, sizeof text - (size_t)n, fmt, ap);
+    va_end(ap);
+    return diag_error(d, &(struct diag_loc){.file = file, .index = -1}, D_PLAN_MEANING, text);
+}
+
+bool plan_target_number(const struct plan *p, const char *key, double *out)
+{
+    for (int64_t i = 0; i < p->target.len; i++) {
+        if (strcmp(str_text(&p->strings, p->target.data[i].key), key) != 0)
+            continue;
+        *out = strtod(str_text(&p->strings, p->target.data[i].value), NULL);
+        return isfinite(*out) && *out >= 0;
+    }
+    return false;
+}
+
+static const char *at(struct verifier *v, const char *what, int64_t i)
+{
+    snprintf(v->where, sizeof v->where, "%s %lld", what, (long long)i);
+    return v->where;
+}
+
+#define REFUSE(v, what, i, ...) plan_refuse((v)->file, (v)->d, at((v), (what), (i)), __VA_ARGS__)
+
+static bool is_tensor(const struct verifier *v, int32_t t)
+{
+    return t >= 0 && t < v->p->tensors.len;
+}
+
+/* The tensor whose bytes t uses. */
+static const struct plan_tensor *root_of(const struct verifier *v, int32_t t)
+{
+    const struct plan_tensor *x = &v->p->tensors.data[t];
+    return x->kind == PT_ALIAS ? &v->p->tensors.data[x->base] : x;
+}
+
+/* ---- tensors ---------------------------------------------------------------------------------------------- */
+
+static enum npuc_status check_weight(struct verifier *v, int64_t i, const struct plan_tensor *t)
+{
+    int64_t size;
+    if (t->data_size < 0)
+        return t->data_size == -1 ? NPUC_OK : REFUSE(v, "tensor", i, "its data size is negative");
+    if (t->data_offset % PLAN_TENSOR_ALIGN || !size_in(t->data_offset, t->data_size, v->p->weights_size))
+        return REFUSE(v, "tensor", i, "%lld bytes at %lld do not lie within %lld bytes of weights", (long long)t->data_size,
+                      (long long)t->data_offset, (long long)v->p->weights_size);
+    if (!expr_is_const(&v->p->exprs, t->size, &size) || size != t->data_size)
+        return REFUSE(v, "tensor", i, "a weight's size is not that of its data");
+    return NPUC_OK;
+}
+
+static enum npuc_status check_storage(struct verifier *v, int64_t i, const struct plan_tensor *t)
+{
+    const bool cache = t->layout == PL_CACHE, alias = t->kind == PT_ALIAS;
+    if (cache ? t->axis < 0 || t->axis >= t->rank || !t->capacity : t->capacity != EXPR_INVALID)
+        return REFUSE(v, "tensor", i, "capacity and axis do not fit its layout");
+    if (t->c0 < 0 || t->c0 > 4096 || (t->layout != PL_ND && t->layout != PL_NHWC && !cache && t->c0 == 0))
+        return REFUSE(v, "tensor", i, "its fractal width is %d", t->c0);
+    if (alias ? !is_tensor(v, t->base) || !t->base_offset : t->base != -1)
+        return REFUSE(v, "tensor", i, "base %d does not fit its kind", t->base);
+    if (t->kind == PT_TEMP && (t->first < 0 || t->first > t->last || t->last >= v->p->steps.len))
+        return REFUSE(v, "tensor", i, "it lives from step %d to %d of %lld", t->first, t->last, (long long)v->p->steps.len);
+    return t->kind == PT_WEIGHT ? check_weight(v, i, t) : NPUC_OK;
+}
+
+static enum npuc_status check_tensor(struct verifier *v, int64_t i)
+{
+    const struct plan_tensor *t = &v->p->tensors.data[i];
+    if (t->kind > PT_ALIAS || t->layout > PL_CACHE || t->dtype <= DT_NONE || t->dtype >= DT_COUNT || t->dtype == DT_STRING)
+        return REFUSE(v, "tensor", i, "its kind, layout or element type is unknown");
+    if (t->rank > PLAN_MAX_RANK)
+        return REFUSE(v, "tensor", i, "rank %d exceeds %d", t->rank, PLAN_MAX_RANK);
+    for (int32_t k = 0; k < t->rank; k++)
+        if (!t->dims[k])
+            return REFUSE(v, "tensor", i, "dimension %d is missing", k);
+    if (!t->size)
+        return REFUSE(v, "tensor", i, "its size is missing");
+    return check_storage(v, i, t);
+}
+
+/* A view is of a tensor with bytes of its own, so following `base` once always ends. */
+static enum npuc_status check_aliases(struct verifier *v)
+{
+    for (int64_t i = 0; i < v->p->tensors.len; i++) {
+        const struct plan_tensor *t = &v->p->tensors.data[i];
+        if (t->kind == PT_ALIAS && v->p->tensors.data[t->base].kind == PT_ALIAS)
+            return REFUSE(v, "tensor", i, "it is a view of a view");
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status check_tensors(struct verifier *v)
+{
+    int64_t n_temps = 0;
+    for (int64_t i = 0; i < v->p->tensors.len; i++) {
+        TRY(check_tensor(v, i));
+        n_temps += v->p->tensors.data[i].kind == PT_TEMP;
+    }
+    if (n_temps > PLAN_MAX_TEMPS)
+        return REFUSE(v, "tensors", n_temps, "more temporary tensors than %d", PLAN_MAX_TEMPS);
+    return check_aliases(v);
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------------ */
+
+/* A tensor used by step i. */
+static enum npuc_status check_use(struct verifier *v, int64_t i, int32_t t, bool written)
+{
+    if (!is_tensor(v, t))
+        return REFUSE(v, "step", i, "tensor %d does not exist", t);
+    const struct plan_tensor *root = root_of(v, t);
+    if (written && (root->kind == PT_WEIGHT || root->kind == PT_INPUT))
+        return REFUSE(v, "step", i, "it writes tensor %d, which is a weight or an input", t);
+    if (root->kind == PT_TEMP && (i < root->first || i > root->last))
+        return REFUSE(v, "step", i, "tensor %d is not alive", t);
+    return NPUC_OK;
+}
+
+static enum npuc_status check_launch(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    if (s->kernel < 0 || s->kernel >= v->p->kernels.len)
+        return REFUSE(v, "step", i, "kernel %d does not exist", s->kernel);
+    const struct tile_kernel *k = v->p->kernels.data[s->kernel];
+    if (s->n_in != k->tensors.len || s->n_out != 0 || s->n_params != k->n_params || s->n_attrs || s->n_binds)
+        return REFUSE(v, "step", i, "%d tensors and %d parameters do not fit its kernel", s->n_in, s->n_params);
+    for (int32_t t = 0; t < s->n_in; t++) {
+        TRY(check_use(v, i, s->tensors[t], k->tensors.data[t].is_output));
+        if (v->p->tensors.data[s->tensors[t]].dtype != k->tensors.data[t].dtype)
+            return REFUSE(v, "step", i, "tensor %d has another element type than the kernel's", s->tensors[t]);
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status check_attr(struct verifier *v, int64_t i, const struct plan_attr *a)
+{
+    enum { ATTR_TENSOR = 6 };
+    if (a->kind == ATTR_TENSOR && (!is_tensor(v, a->v.tensor) || v->p->tensors.data[a->v.tensor].kind != PT_WEIGHT))
+        return REFUSE(v, "step", i, "an attribute names tensor %d, which is no weight", a->v.tensor);
+    return NPUC_OK;
+}
+
+static enum npuc_status check_binds(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    for (int32_t b = 0; b < s->n_binds; b++) {
+        const int32_t out = s->binds[3 * b], axis = s->binds[3 * b + 1], symbol = s->binds[3 * b + 2];
+        if (out < 0 || out >= s->n_out || !is_tensor(v, s->tensors[s->n_in + out]) || axis < 0 ||
+            axis >= v->p->tensors.data[s->tensors[s->n_in + out]].rank || symbol < 0 || symbol >= v->p->exprs.symbols.len)
+            return REFUSE(v, "step", i, "it binds a dimension that does not exist");
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status check_host(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    if (s->op == 0)
+        return REFUSE(v, "step", i, "a host step names no operator");
+    for (int32_t t = 0; t < s->n_in + s->n_out; t++)
+        if (s->tensors[t] != -1)
+            TRY(check_use(v, i, s->tensors[t], t >= s->n_in));
+    for (int32_t a = 0; a < s->n_attrs; a++)
+        TRY(check_attr(v, i, &s->attrs[a]));
+    return check_binds(v, i, s);
+}
+
+static enum npuc_status check_sizes(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    if (s->n_in != 0 || s->n_out != 1 || s->n_attrs || s->n_binds)
+        return REFUSE(v, "step", i, "a step of sizes has one output and nothing else");
+    TRY(check_use(v, i, s->tensors[0], true));
+    if (!dtype_is_integer((enum dtype)v->p->tensors.data[s->tensors[0]].dtype))
+        return REFUSE(v, "step", i, "sizes are integers");
+    return NPUC_OK;
+}
+
+static enum npuc_status check_step(struct verifier *v, int64_t i)
+{
+    static enum npuc_status (*const check[])(struct verifier *, int64_t, const struct plan_step *) = {
+        [PS_LAUNCH] = check_launch,
+        [PS_HOST] = check_host,
+        [PS_SIZES] = check_sizes,
+    };
+    const struct plan_step *s = &v->p->steps.data[i];
+    if (s->kind >= NPUC_ARRAY_LEN(check))
+        return REFUSE(v, "step", i, "its kind is unknown");
+    for (int32_t k = 0; k < s->n_params; k++)
+        if (!s->params[k])
+            return REFUSE(v, "step", i, "parameter %d is missing", k);
+    if (s->source < -1 || s->source >= v->p->sources.len)
+        return REFUSE(v, "step", i, "source %d does not exist", s->source);
+    if (!isfinite(s->macs) || s->macs < 0)
+        return REFUSE(v, "step", i, "its work is no number");
+    return check[s->kind](v, i, s);
+}
+
+/* ---- entries ---------------------------------------------------------------------------------------------- */
+
+static enum npuc_status check_cache(struct verifier *v, int64_t i, const struct plan_cache *c)
+{
+    if (!is_tensor(v, c->tensor) || v->p->tensors.data[c->tensor].kind != PT_CACHE || !is_tensor(v, c->in_tensor) ||
+        !is_tensor(v, c->out_tensor))
+        return REFUSE(v, "entry", i, "a cache names tensors that do not exist");
+    const struct plan_tensor *t = &v->p->tensors.data[c->tensor];
+    if (root_of(v, c->in_tensor) != t || root_of(v, c->out_tensor) != t || c->axis < 0 || c->axis >= t->rank || !c->past)
+        return REFUSE(v, "entry", i, "a cache's views, axis or rows do not fit it");
+    return NPUC_OK;
+}
+
+static enum npuc_status check_entry(struct verifier *v, int64_t i)
+{
+    const struct plan_entry *e = &v->p->entries.data[i];
+    if (!size_in(e->first_step, e->n_steps, v->p->steps.len))
+        return REFUSE(v, "entry", i, "%d steps from %d exceed the %lld of the plan", e->n_steps, e->first_step,
+                      (long long)v->p->steps.len);
+    for (int32_t k = 0; k < e->n_inputs; k++)
+        if (!is_tensor(v, e->inputs[k]) || e->input_optional[k] > 1)
+            return REFUSE(v, "entry", i, "input %d does not exist", k);
+    for (int32_t k = 0; k < e->n_outputs; k++)
+        if (!is_tensor(v, e->outputs[k]))
+            return REFUSE(v, "entry", i, "output %d does not exist", k);
+    for (int32_t k = 0; k < e->n_caches; k++)
+        TRY(check_cache(v, i, &e->caches[k]));
+    return NPUC_OK;
+}
+
+static enum npuc_status check_target(struct verifier *v)
+{
+    if (v->p->target_name == 0)
+        return REFUSE(v, "target", 0, "it has no name");
+    if (v->p->target.len > 1024)
+        return REFUSE(v, "target", v->p->target.len, "too many constants");
+    for (int64_t i = 0; i < v->p->target.len; i++)
+        for (int64_t j = 0; j < i; j++)
+            if (v->p->target.data[i].key == v->p->target.data[j].key)
+                return REFUSE(v, "target constant", i, "it is given twice");
+    return NPUC_OK;
+}
+
+enum npuc_status plan_verify(const struct plan *p, const char *file, struct diag *d)
+{
+    struct verifier v = {.p = p, .file = file, .d = d};
+    TRY(check_target(&v));
+    for (int64_t i = 0; i < p->kernels.len; i++)
+        TRY(tile_verify(p->kernels.data[i], p, file, d));
+    TRY(check_tensors(&v));
+    for (int64_t i = 0; i < p->steps.len; i++)
+        TRY(check_step(&v, i));
+    for (int64_t i = 0; i < p->entries.len; i++)
+        TRY(check_entry(&v, i));
+    return p->entries.len ? NPUC_OK : REFUSE(&v, "entries", 0, "the plan has no entry point");
+}
