@@ -78,7 +78,7 @@ static bool is_empty(const struct emu_span *s)
     return s->n[0] <= 0 || s->n[1] <= 0 || s->n[2] <= 0 || s->n[3] <= 0;
 }
 
-/* Calls `run` for each maximal contiguous run of bytes of the innermost dimensions. */
+/* Where the recorded runs of bytes lie. */
 struct run_target {
     struct emu_data *data;
     int space;          /* enum tile_space, or TS_GM */
@@ -144,6 +144,17 @@ void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const stru
     return d->mem->at[b->space] + base + s->off * s->size;
 }
 
+/* Only what some tensor of the launch writes can race. */
+static bool is_shared(const struct emu_launch *l, const struct emu_tensor *t)
+{
+    for (int64_t i = 0; i < l->kernel->tensors.len; i++) {
+        const struct emu_tensor *o = &l->tensors[i];
+        if (l->kernel->tensors.data[i].is_output && o->data && o->data < t->data + t->size && t->data < o->data + o->size)
+            return true;
+    }
+    return false;
+}
+
 void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
 {
     const int64_t number = op->arg[field];
@@ -163,7 +174,7 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
         emu_fault(d, op, "tensor '%.64s' %s", name, t->data ? "may not be written" : "has no data in this plan");
         return NULL;
     }
-    if (d->hazard && !record_span(&(struct run_target){d, TS_GM, (int64_t)(uintptr_t)t->data, write}, s)) {
+    if (d->hazard && is_shared(d->launch, t) && !record_span(&(struct run_target){d, TS_GM, (int64_t)(uintptr_t)t->data, write}, s)) {
         report_hazard(d, op, "tensor", name);
         return NULL;
     }

@@ -7,7 +7,7 @@
 #define GRANULE 32
 #define COMPONENTS (EMU_BLOCK_CORES * TU_COUNT) /* of a vector clock: every unit of every core of the block */
 #define QUEUE 16                                /* cross-core flags count to 15 */
-#define GM_SLOTS ((uint64_t)1 << 20)            /* remembered granules of GM; older ones are forgotten when full */
+#define GM_SLOTS ((uint64_t)1 << 18)            /* remembered granules of GM; all are forgotten when it gets full */
 
 struct clock {
     uint32_t at[COMPONENTS];
@@ -17,8 +17,10 @@ struct shadow {              /* of 32 bytes of a scratchpad; units of one core *
     uint8_t write_unit;
 };
 struct gm_shadow {           /* of 32 bytes of GM */
-    uint64_t key;            /* address / 32 + 1 */
-    uint32_t write_time, read_time[COMPONENTS];
+    uint64_t key;            /* address / 32 */
+    uint32_t generation;     /* of the block; 0 free */
+    uint32_t write_time, write_bytes;                          /* bytes: one bit each */
+    uint32_t read_time[COMPONENTS], read_bytes[COMPONENTS];
     uint8_t writer;
 };
 struct flag {
@@ -43,6 +45,7 @@ struct emu_hazard {
     int64_t size[TS_COUNT];
     struct gm_shadow *gm;
     uint64_t gm_used;
+    uint32_t generation;
     const char *why;
     int other;               /* component, -1 none */
     bool other_wrote;
@@ -95,8 +98,10 @@ void emu_hazard_free(struct emu_hazard *h)
 
 static void forget_gm(struct emu_hazard *h)
 {
-    if (h->gm_used)
+    if (++h->generation == 0) { /* wrapped: old entries would look fresh */
         memset(h->gm, 0, (size_t)GM_SLOTS * sizeof *h->gm);
+        h->generation = 1;
+    }
     h->gm_used = 0;
 }
 
@@ -196,33 +201,47 @@ static struct gm_shadow *find_gm(struct emu_hazard *h, uint64_t key)
     if (h->gm_used > GM_SLOTS / 4 * 3)
         forget_gm(h);
     uint64_t at = key * 0x9e3779b97f4a7c15u >> 40 & (GM_SLOTS - 1);
-    while (h->gm[at].key && h->gm[at].key != key)
+    while (h->gm[at].generation == h->generation && h->gm[at].key != key)
         at = (at + 1) & (GM_SLOTS - 1);
-    h->gm_used += h->gm[at].key == 0;
-    h->gm[at].key = key;
-    return &h->gm[at];
+    struct gm_shadow *s = &h->gm[at];
+    if (s->generation != h->generation) {
+        *s = (struct gm_shadow){.key = key, .generation = h->generation};
+        h->gm_used++;
+    }
+    return s;
 }
 
-bool emu_hazard_gm(struct emu_hazard *h, int core, uint64_t at, int64_t bytes, bool write)
+/* GM is shared by neighbours that own single bytes of a granule, so the bytes of each access are remembered. */
+static bool check_gm(struct emu_hazard *h, int core, struct gm_shadow *s, uint32_t bytes, bool write)
 {
     const struct core_state *k = &h->core[core];
     const struct clock *now = &k->unit[k->now];
     const int me = component(core, k->now);
-    if (bytes <= 0)
-        return true;
-    for (uint64_t g = at / GRANULE; g <= (at + (uint64_t)bytes - 1) / GRANULE; g++) {
-        struct gm_shadow *s = find_gm(h, g + 1);
-        if (s->write_time > now->at[s->writer])
-            return race(h, "race", s->writer, true);
-        for (int u = 0; write && u < COMPONENTS; u++)
-            if (s->read_time[u] > now->at[u])
-                return race(h, "race", u, false);
-        if (write) {
-            s->write_time = now->at[me];
-            s->writer = (uint8_t)me;
-        } else {
-            s->read_time[me] = now->at[me];
-        }
+    if (s->write_bytes & bytes && s->write_time > now->at[s->writer])
+        return race(h, "race", s->writer, true);
+    for (int u = 0; write && u < COMPONENTS; u++)
+        if (s->read_bytes[u] & bytes && s->read_time[u] > now->at[u])
+            return race(h, "race", u, false);
+    if (write) {
+        s->write_bytes = s->writer == me && s->write_time == now->at[me] ? s->write_bytes | bytes : bytes;
+        s->write_time = now->at[me];
+        s->writer = (uint8_t)me;
+    } else {
+        s->read_bytes[me] = s->read_time[me] == now->at[me] ? s->read_bytes[me] | bytes : bytes;
+        s->read_time[me] = now->at[me];
+    }
+    return true;
+}
+
+bool emu_hazard_gm(struct emu_hazard *h, int core, uint64_t at, int64_t bytes, bool write)
+{
+    const uint64_t end = at + (uint64_t)bytes;
+    while (at < end) {
+        const uint64_t stop = (at / GRANULE + 1) * GRANULE < end ? (at / GRANULE + 1) * GRANULE : end;
+        const uint32_t mask = (uint32_t)((((uint64_t)1 << (stop - at)) - 1) << (at % GRANULE));
+        if (!check_gm(h, core, find_gm(h, at / GRANULE), mask, write))
+            return false;
+        at = stop;
     }
     return true;
 }
