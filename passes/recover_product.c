@@ -7,7 +7,11 @@
  * becomes
  *   %g = Reshape %p, [b,2,4*s,t];  %y4 = MatMul %g, %v;  %y = Reshape %y4, [b,8,s,64]
  *
- * The second form multiplies the same numbers in the same order, so results keep their bits.
+ * A scalar factor on the right operand (torch scales q and k by sqrt(scale) each) moves behind the product:
+ *   %ks = Mul %kt, 0.5;  %s = MatMul %q, %ks                            becomes  %s = Mul (MatMul %q, %kt), 0.5
+ *
+ * The first two forms multiply the same numbers in the same order, so results keep their bits; the third rounds once more or
+ * less, and is done only where it lets a cache be read in place.
  * Requirements: (1) shapes decide, not names; all sizes involved must be known to agree as expressions; (2) each rewrite removes a
  * Transpose or a repeat from the operand's chain, so it terminates; (3) what becomes unused is left to dce.
  * Left alone: repeats of the left operand, transposes that move batch axes. */
@@ -17,6 +21,7 @@ struct operand {
     struct value *v;
     bool trans;        /* the last two axes are swapped in v */
     int64_t group;     /* every matrix of v serves this many of the product's, one after another; 1: none */
+    double scale;      /* factor taken out of v; 1: none */
 };
 
 static struct expr_pool *pool(const struct pass_ctx *px)
@@ -115,6 +120,37 @@ static bool peel_repeat(struct pass_ctx *px, struct operand *o)
     return true;
 }
 
+/* A factor that is one constant float. */
+static bool peel_scale(struct operand *o)
+{
+    struct node *n = o->v->def;
+    double c;
+    if (!n || n->op != OP_Mul)
+        return false;
+    for (int i = 0; i < 2; i++) {
+        struct value *factor = n->in[i].value, *rest = n->in[1 - i].value;
+        if (type_const_count(n->graph->module->cx, factor->type) != 1 || !dtype_is_float(factor->type->dtype) ||
+            !value_const_f64(factor, 0, &c) || rest->type != o->v->type)
+            continue;
+        o->scale *= c;
+        o->v = rest;
+        return true;
+    }
+    return false;
+}
+
+/* Takes everything off; true when a transpose or a repeat was among it. */
+static bool peel(struct pass_ctx *px, struct operand *o)
+{
+    bool moved = false;
+    for (;;) {
+        if (peel_transpose(o) || peel_repeat(px, o))
+            moved = true;
+        else if (!peel_scale(o))
+            return moved;
+    }
+}
+
 static struct value *product(struct builder *b, struct value *a, const struct operand *o)
 {
     struct value *in[2] = {a, o->v};
@@ -139,6 +175,8 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
     if (o->group > 1)
         a = group_rows(px, &b, a, o);
     y = a ? product(&b, a, o) : NULL;
+    if (y && o->scale != 1.0)
+        y = ir_op2(&b, OP_Mul, y, ir_scalar_like(&b, y, o->scale));
     if (y && o->group > 1)
         y = ir_reshape(&b, y, n->out[0].type->rank, n->out[0].type->dims);
     if (!y || !same_dims(y->type, n->out[0].type))
@@ -164,11 +202,8 @@ enum npuc_status recover_product(struct pass_ctx *px, struct graph *g)
                      node_attr_int(n, "transBatchA", 0) == 0 && node_attr_int(n, "transBatchB", 0) == 0;
         if ((n->op != OP_MatMul && !fused) || n->in[0].value->type->rank < 2 || n->in[1].value->type->rank < 2)
             continue;
-        struct operand o = {n->in[1].value, fused && node_attr_int(n, "transB", 0) != 0, 1};
-        bool changed = false;
-        while (peel_transpose(&o) || peel_repeat(px, &o))
-            changed = true;
-        if (!changed || !groups_fit(px, n, &o) || !ir_may_rewrite(px->cx))
+        struct operand o = {n->in[1].value, fused && node_attr_int(n, "transB", 0) != 0, 1, 1.0};
+        if (!peel(px, &o) || !groups_fit(px, n, &o) || !ir_may_rewrite(px->cx))
             continue;
         enum npuc_status s = rewrite(px, n, &o);
         if (s != NPUC_OK)
