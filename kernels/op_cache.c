@@ -31,7 +31,7 @@ static enum npuc_status check(struct k_call *c, int axis, int64_t batch)
     return NPUC_OK;
 }
 
-enum npuc_status k_op_CacheAppend(struct k_call *c)
+enum npuc_status k_op_cache_append(struct k_call *c)
 {
     const struct k_tensor *cache = c->in[0], *update = c->in[1];
     int64_t a = k_attr_int(c, "axis", -2), dims[K_MAX_RANK], batch = cache->rank > 0 ? cache->dims[0] : 1;

@@ -62,7 +62,7 @@ struct k_op {
 };
 /* The kernel of a core operator, or NULL. Rows: kernels/ops.def and the formula tables. */
 const struct k_op *k_op_find(const char *name);
-const struct k_op *k_op_list(int64_t *n); /* all of them, sorted by name */
+const struct k_op *k_op_list(int64_t *n); /* all rows; of two with one name the first counts */
 
 /* Shapes output i and gives its data: a buffer the caller preset in out[i] when it is large enough, else fresh
  * arena memory. NULL (with c->error set) on overflow or out of memory. */

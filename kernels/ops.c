@@ -1,0 +1,32 @@
+/* The table of operator kernels: structural operators from ops.def, then every formula under its own name. A structural row wins
+ * over a formula of the same name (Gelu reads an attribute first). */
+#include <string.h>
+
+#include "kernels/op.h"
+
+#define FORMULA(number, nm, ...) \
+    static enum npuc_status op_##nm(struct k_call *c) { return k_elementwise(c, K_FN_##nm); }
+#include "kernels/formula.def"
+#undef FORMULA
+
+static const struct k_op table[] = {
+#define KOP(name, fn) {#name, fn},
+#include "kernels/ops.def"
+#undef KOP
+#define FORMULA(number, nm, ...) {#nm, op_##nm},
+#include "kernels/formula.def"
+#undef FORMULA
+};
+
+const struct k_op *k_op_list(int64_t *n)
+{
+    *n = NPUC_ARRAY_LEN(table);
+    return table;
+}
+const struct k_op *k_op_find(const char *name)
+{
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(table); i++)
+        if (!strcmp(table[i].name, name))
+            return &table[i];
+    return NULL;
+}

@@ -1,0 +1,50 @@
+/* Lane-wise accumulation of rows, eight vectors of eight lanes; the same bits as kernels/reduce.c. */
+#include "kernels/reduce_priv.h"
+
+#if defined(__AVX2__) && !defined(NPUC_SCALAR_ONLY)
+#include "kernels/simd_avx2.h"
+
+/* a stays when it is NaN or beats x */
+static inline vf maximum(vf a, vf x) { return v_sel(v_ne(a, a), a, _mm256_max_ps(a, x)); }
+static inline vf minimum(vf a, vf x) { return v_sel(v_ne(a, a), a, _mm256_min_ps(a, x)); }
+
+#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define START(i) vf a##i = v_load(acc + 8 * (i));
+#define END(i) v_store(acc + 8 * (i), a##i);
+#define BLOCKS(name, value)                                        \
+    static void name(float *acc, const float *p, int64_t n)        \
+    {                                                              \
+        EACH(START)                                                \
+        for (const float *end = p + n; p < end; p += K_LANES) {    \
+            EACH(value)                                            \
+        }                                                          \
+        EACH(END)                                                  \
+    }
+#define DO_SUM(i) a##i = v_add(a##i, v_load(p + 8 * (i)));
+#define DO_MAX(i) a##i = maximum(a##i, v_load(p + 8 * (i)));
+#define DO_MIN(i) a##i = minimum(a##i, v_load(p + 8 * (i)));
+#define DO_PROD(i) a##i = v_mul(a##i, v_load(p + 8 * (i)));
+#define DO_SUMSQ(i) a##i = v_fma(v_load(p + 8 * (i)), v_load(p + 8 * (i)), a##i);
+#define DO_ABSSUM(i) a##i = v_add(a##i, v_abs(v_load(p + 8 * (i))));
+BLOCKS(blocks_sum, DO_SUM)
+BLOCKS(blocks_max, DO_MAX)
+BLOCKS(blocks_min, DO_MIN)
+BLOCKS(blocks_prod, DO_PROD)
+BLOCKS(blocks_sumsq, DO_SUMSQ)
+BLOCKS(blocks_abssum, DO_ABSSUM)
+
+void k_red_blocks_avx2(enum k_red op, float *acc, const float *x, int64_t n)
+{
+    static void (*const by_op[])(float *, const float *, int64_t) = {
+        [K_RED_SUM] = blocks_sum,   [K_RED_MAX] = blocks_max,     [K_RED_MIN] = blocks_min,
+        [K_RED_PROD] = blocks_prod, [K_RED_SUMSQ] = blocks_sumsq, [K_RED_ABSSUM] = blocks_abssum,
+    };
+    if (n > 0)
+        by_op[op](acc, x, n);
+}
+#else
+void k_red_blocks_avx2(enum k_red op, float *acc, const float *x, int64_t n)
+{
+    (void)op, (void)acc, (void)x, (void)n;
+}
+#endif
