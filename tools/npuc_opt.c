@@ -1,4 +1,4 @@
-/* npuc-opt: IR text in, passes, IR text out. The workbench for passes and their tests. */
+/* npuc-opt: IR text (or an ONNX model) in, passes, IR text out. The workbench for passes and their tests. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -6,19 +6,21 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "frontend/onnx.h"
 #include "ir/eval.h"
 #include "ir/text.h"
 #include "passes/pass.h"
 #include "tools/npy.h"
 
 static const char usage_text[] =
-    "usage: npuc-opt [options] FILE.ir        ('-' reads standard input)\n"
+    "usage: npuc-opt [options] FILE.ir|MODEL.onnx        ('-' reads text from standard input)\n"
     "  -p, --passes LIST       passes to run, separated by commas; 'default' is the whole pipeline\n"
     "  -o FILE                 write there and not to standard output\n"
     "      --no-output         print no IR\n"
     "      --no-verify         do not verify after reading and after each pass\n"
     "      --blobs FILE        contents of large constants (side file of the text)\n"
     "      --write-blobs FILE  write the side file of the result\n"
+    "      --round-trip        check after each pass that the text reads back and prints the same\n"
     "      --stop-after PASS   end after that pass\n"
     "      --max-rewrites N    stop changing the graph after N rewrites (bisection)\n"
     "      --cache-capacity N  rows of KV caches\n"
@@ -37,7 +39,7 @@ struct opt {
     const char *file, *out, *passes, *blobs, *write_blobs, *output_dir;
     const char *inputs[MAX_INPUTS];
     int n_inputs;
-    bool no_output, stats, time_passes, eval;
+    bool no_output, stats, time_passes, eval, round_trip;
     int64_t max_rewrites, cache_capacity;
     struct pass_run run;
 };
@@ -47,7 +49,10 @@ struct work {
     struct diag diag;
     struct arena arena;   /* text and evaluation */
     struct file_map text, blobs;
+    struct onnx_model *onnx;
     struct module *m;
+    const struct opt *opt;
+    enum npuc_status round_trip; /* first failure */
 };
 
 static void print_line(void *user, const char *line)
@@ -93,12 +98,12 @@ static void list_passes(void)
         printf("%-20s %s\n", pass_table[i].name, pass_table[i].what);
 }
 
-enum { O_HELP = 'h', O_PASSES = 'p', O_OUT = 'o', O_NO_OUTPUT = 256, O_NO_VERIFY, O_BLOBS, O_WRITE_BLOBS, O_STOP_AFTER,
+enum { O_HELP = 'h', O_PASSES = 'p', O_OUT = 'o', O_NO_OUTPUT = 256, O_NO_VERIFY, O_ROUND_TRIP, O_BLOBS, O_WRITE_BLOBS, O_STOP_AFTER,
        O_MAX_REWRITES, O_CACHE, O_DUMP_DIR, O_STATS, O_TIME, O_EVAL, O_INPUT, O_OUTPUT_DIR, O_LIST };
 
 static const struct option long_options[] = {
     {"help", 0, NULL, O_HELP},           {"passes", 1, NULL, O_PASSES},         {"no-output", 0, NULL, O_NO_OUTPUT},
-    {"no-verify", 0, NULL, O_NO_VERIFY}, {"blobs", 1, NULL, O_BLOBS},           {"write-blobs", 1, NULL, O_WRITE_BLOBS},
+    {"no-verify", 0, NULL, O_NO_VERIFY}, {"round-trip", 0, NULL, O_ROUND_TRIP}, {"blobs", 1, NULL, O_BLOBS},           {"write-blobs", 1, NULL, O_WRITE_BLOBS},
     {"stop-after", 1, NULL, O_STOP_AFTER}, {"max-rewrites", 1, NULL, O_MAX_REWRITES},
     {"cache-capacity", 1, NULL, O_CACHE}, {"dump-dir", 1, NULL, O_DUMP_DIR},    {"stats", 0, NULL, O_STATS},
     {"time-passes", 0, NULL, O_TIME},    {"eval", 0, NULL, O_EVAL},             {"input", 1, NULL, O_INPUT},
@@ -119,6 +124,9 @@ static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
         return NPUC_OK;
     case O_NO_VERIFY:
         o->run.verify_each = false;
+        return NPUC_OK;
+    case O_ROUND_TRIP:
+        o->round_trip = true;
         return NPUC_OK;
     case O_BLOBS:
         o->blobs = optarg;
@@ -191,8 +199,19 @@ static enum npuc_status read_stdin(struct work *w, const char **text, int64_t *l
     return NPUC_OK;
 }
 
+static bool is_onnx(const char *path)
+{
+    const size_t len = strlen(path);
+    return len > 5 && strcmp(path + len - 5, ".onnx") == 0;
+}
+
 static enum npuc_status read_module(struct work *w, const struct opt *o)
 {
+    w->cx.file = o->file;
+    if (is_onnx(o->file)) {
+        const struct onnx_options options = {.allow_missing_data = true};
+        return onnx_import(&w->cx, o->file, &options, &w->onnx, &w->m);
+    }
     const char *text;
     int64_t len;
     enum npuc_status s;
@@ -209,17 +228,46 @@ static enum npuc_status read_module(struct work *w, const struct opt *o)
         if (s == NPUC_OK)
             s = ir_blobs_open(&w->cx, w->blobs.data, w->blobs.size, &blobs);
     }
-    w->cx.file = o->file;
     return s == NPUC_OK ? ir_parse_with(&w->cx, text, len, o->blobs ? &blobs : NULL, &w->m) : s;
 }
 
 /* ---- passes */
 
+/* The text of the module, read into a context of its own, verifies and prints the same. */
+static enum npuc_status round_trip(struct work *w, const char *after)
+{
+    struct arena a;
+    struct ir_ctx cx;
+    struct module *m = NULL;
+    const char *text, *again = "";
+    int64_t len, again_len = 0;
+    arena_init(&a, NULL);
+    ir_ctx_init(&cx, NULL, &w->diag);
+    a.on_oom = cx.arena.on_oom = cx.scratch.on_oom = out_of_memory;
+    cx.file = after;
+    ir_print(w->m, &a, &text, &len);
+    enum npuc_status s = ir_parse(&cx, text, len, &m);
+    if (s == NPUC_OK)
+        s = ir_verify(m, after);
+    if (s == NPUC_OK)
+        ir_print(m, &a, &again, &again_len);
+    if (s == NPUC_OK && (again_len != len || memcmp(again, text, (size_t)len) != 0))
+        s = diag_error_text(&w->diag, &(struct diag_loc){.file = after, .index = -1}, D_VERIFY,
+                            "the text form reads back as another module");
+    ir_module_free(m);
+    ir_ctx_free(&cx);
+    arena_free(&a);
+    return s;
+}
+
 static void after_pass(void *user, const struct pass_ctx *px, const struct pass *p, int64_t ns)
 {
+    struct work *w = user;
     (void)px;
-    if (((const struct opt *)user)->time_passes)
+    if (w->opt->time_passes)
         fprintf(stderr, "%-20s %8.3f ms\n", p->name, (double)ns / 1e6);
+    if (w->opt->round_trip && w->round_trip == NPUC_OK)
+        w->round_trip = round_trip(w, p->name);
 }
 
 static enum npuc_status add_steps(struct work *w, const char *list, struct pass_step *steps, int64_t *n)
@@ -255,8 +303,12 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     px.options.cache_capacity = o->cache_capacity;
     w->cx.max_rewrites = o->max_rewrites;
     o->run.after = after_pass;
-    o->run.user = o;
+    o->run.user = w;
+    w->opt = o;
+    if (o->round_trip)
+        w->round_trip = round_trip(w, "reading");
     s = pass_run_all(&px, steps, n, &o->run);
+    s = s == NPUC_OK ? w->round_trip : s;
     if (s == NPUC_OK && o->stats)
         fputs(pass_stats_text(&px, &w->arena), stderr);
     pass_ctx_free(&px);
@@ -379,6 +431,7 @@ int main(int argc, char **argv)
     if (s == NPUC_OK && !done)
         s = run(&w, &o);
     ir_module_free(w.m);
+    onnx_close(w.onnx);
     ir_ctx_free(&w.cx);
     arena_free(&w.arena);
     file_map_close(&w.text);

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Differential test: the reference interpreter on model folders, as imported and after passes, against recorded outputs.
+
+    check_models.py --opt npuc-opt [--passes NONE|LIST ...] DIR...
+
+A folder has model.onnx, meta.json (tolerance, file names) and cases/<k>/{inputs,outputs}/<name>.npy."""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+
+def difference(got, want, tolerance):
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return f"{got.dtype}{list(got.shape)}, expected {want.dtype}{list(want.shape)}"
+    if want.dtype.kind not in "fc":
+        return None if np.array_equal(got, want) else f"{int((got != want).sum())} of {want.size} elements differ"
+    close = np.isclose(got.astype(np.float64), want.astype(np.float64), rtol=tolerance["rtol"], atol=tolerance["atol"],
+                       equal_nan=True)
+    if close.all():
+        return None
+    error = np.abs(got.astype(np.float64) - want.astype(np.float64))
+    return f"{int((~close).sum())} of {want.size} elements differ, by up to {np.nanmax(error):.3g}"
+
+
+def run_case(opt, folder, case, meta, passes, out):
+    names = meta.get("files", {})
+    command = [opt, "--eval", "--round-trip", str(folder / "model.onnx"), "--output-dir", out]
+    if passes != "NONE":
+        command += ["-p", passes]
+    for f in sorted((case / "inputs").glob("*.npy")):
+        command += ["--input", f"{names.get(f.name, f.stem)}={f}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        return [f"exit status {done.returncode}: {(done.stderr.strip().splitlines() or [''])[0][:300]}"]
+    faults = []
+    for f in sorted((case / "outputs").glob("*.npy")):
+        name = names.get(f.name, f.stem)
+        path = pathlib.Path(out) / (name.replace("/", "_") + ".npy")
+        fault = difference(np.load(path), np.load(f), meta["tolerance"]) if path.exists() else "no such output"
+        if fault:
+            faults.append(f"output {name}: {fault}")
+    return faults
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--opt", default="npuc-opt")
+    parser.add_argument("--passes", action="append", help="NONE: as imported; may be repeated (default: NONE and default)")
+    parser.add_argument("folders", nargs="+", type=pathlib.Path)
+    options = parser.parse_args()
+    failed, total = 0, 0
+    for folder in options.folders:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        for case in sorted((folder / "cases").iterdir()):
+            for passes in options.passes or ["NONE", "default"]:
+                with tempfile.TemporaryDirectory() as out:
+                    faults = run_case(options.opt, folder, case, meta, passes, out)
+                total += 1
+                failed += bool(faults)
+                for fault in faults[:3]:
+                    print(f"{folder.name}/{case.name} ({passes}): {fault}")
+    print(f"{total - failed} of {total} runs agree")
+    return 1 if failed or not total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
