@@ -46,7 +46,8 @@ static int64_t scale_at(const struct scales *s, int64_t i)
 
 static double round_as(double v, enum dtype t)
 {
-    struct k_tensor one = {.dtype = t, .data = &(double){0}};
+    int64_t store = 0;
+    struct k_tensor one = {.dtype = t, .data = &store};
     k_set_f64(&one, 0, v);
     return k_get_f64(&one, 0);
 }

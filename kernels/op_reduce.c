@@ -91,7 +91,8 @@ static void reduce_row(const struct kind *k, const struct reduction *r, int64_t 
         return;
     }
     if (t == DT_F64 || !dtype_is_float(t)) {
-        struct k_tensor one = {.dtype = t == DT_F64 ? DT_F64 : DT_I64, .data = &(union k_lanes){0}};
+        int64_t store = 0; /* room for either type */
+        struct k_tensor one = {.dtype = t == DT_F64 ? DT_F64 : DT_I64, .data = &store};
         if (t == DT_F64)
             k_red_finish(k->op, t, &acc, one.data);
         else
