@@ -15,7 +15,7 @@ struct part {
 
 static const char *name_of(struct part *x, sym s)
 {
-    return text_name(&x->t, &x->p->strings, s);
+    return text_sym(&x->t, &x->p->strings, s);
 }
 
 static void add_expr(struct part *x, expr e)
@@ -121,7 +121,7 @@ static void print_step(struct part *x, int64_t i)
     text_add(&x->t, "%lld %s %s", (long long)i, step_names[s->kind], name_of(x, s->op));
     if (s->kind == PS_LAUNCH) {
         const struct tile_kernel *k = x->p->kernels.data[s->kernel];
-        text_add(&x->t, " @%s", text_name(&x->t, k->exprs.strings, k->name));
+        text_add(&x->t, " @%s", text_sym(&x->t, k->exprs.strings, k->name));
     }
     text_add(&x->t, "(");
     print_args(x, s);

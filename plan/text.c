@@ -69,7 +69,7 @@ void text_expr(struct text *t, const struct expr_pool *p, expr e)
     text_add(t, strchr(s, ' ') ? "(%s)" : "%s", s);
 }
 
-const char *text_name(struct text *t, const struct strtab *strings, sym s)
+const char *text_sym(struct text *t, const struct strtab *strings, sym s)
 {
     const char *name = str_escape(t->arena, str_text(strings, s), str_len(strings, s), NAME_MAX_BYTES);
     return name ? name : "";

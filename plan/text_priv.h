@@ -19,6 +19,6 @@ extern const char *const tile_space_name[TS_COUNT];
 extern const char *const tile_unit_name[TU_COUNT];
 /* The expression; in brackets when it is more than one word. */
 void text_expr(struct text *t, const struct expr_pool *p, expr e);
-const char *text_name(struct text *t, const struct strtab *strings, sym s); /* escaped */
+const char *text_sym(struct text *t, const struct strtab *strings, sym s); /* escaped */
 
 #endif

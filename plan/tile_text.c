@@ -29,12 +29,12 @@ static const struct strtab *strings_of(const struct printer *p)
 
 static const char *buf_name(struct printer *p, int32_t b)
 {
-    return b >= 0 && b < p->s->bufs.len ? text_name(&p->t, strings_of(p), p->s->bufs.data[b].name) : "?";
+    return b >= 0 && b < p->s->bufs.len ? text_sym(&p->t, strings_of(p), p->s->bufs.data[b].name) : "?";
 }
 
 static const char *tensor_name(struct printer *p, int32_t i)
 {
-    return i >= 0 && i < p->k->tensors.len ? text_name(&p->t, strings_of(p), p->k->tensors.data[i].name) : "?";
+    return i >= 0 && i < p->k->tensors.len ? text_sym(&p->t, strings_of(p), p->k->tensors.data[i].name) : "?";
 }
 
 static const char *dtype_name(int32_t t)
@@ -49,7 +49,7 @@ static const char *unit_name(int32_t u)
 
 static const char *var_name(struct printer *p, int32_t v)
 {
-    return v >= 0 && v < p->k->exprs.symbols.len ? text_name(&p->t, strings_of(p), p->k->exprs.symbols.data[v].name)
+    return v >= 0 && v < p->k->exprs.symbols.len ? text_sym(&p->t, strings_of(p), p->k->exprs.symbols.data[v].name)
                                                  : "?";
 }
 
@@ -292,7 +292,7 @@ static void print_section(struct printer *p, const struct tile_section *s)
             continue;
         if (p->in->line != note && p->in->line && p->in->line <= p->k->notes.len)
             text_add(&p->t, "%*s; %s\n", INDENT * depth, "",
-                     text_name(&p->t, strings_of(p), p->k->notes.data[p->in->line - 1]));
+                     text_sym(&p->t, strings_of(p), p->k->notes.data[p->in->line - 1]));
         note = p->in->line;
         if (p->in->op == TILE_ENDLOOP || p->in->op == TILE_ENDIF) {
             depth -= depth > 2;
@@ -307,7 +307,7 @@ static void print_section(struct printer *p, const struct tile_section *s)
 static void print_head(struct printer *p)
 {
     const struct tile_kernel *k = p->k;
-    text_add(&p->t, "kernel @%s(", text_name(&p->t, strings_of(p), k->name));
+    text_add(&p->t, "kernel @%s(", text_sym(&p->t, strings_of(p), k->name));
     for (int32_t i = 0; i < k->n_params; i++)
         text_add(&p->t, "%s%s", i ? ", " : "", var_name(p, i));
     text_add(&p->t, ") blocks=");
