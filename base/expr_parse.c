@@ -170,7 +170,9 @@ static int hex_value(char c)
 static int parse_escape(struct parser *s)
 {
     static const char named[] = "n\nt\tr\r";
-    const char c = s->at < s->end ? *s->at++ : 0;
+    if (s->at == s->end)
+        return -1;
+    const char c = *s->at++;
     const char *known = c ? strchr("ntr", c) : NULL;
     if (known)
         return strchr(named, c)[1];

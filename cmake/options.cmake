@@ -41,5 +41,10 @@ if(NPUC_SANITIZE)
   add_link_options(-fsanitize=${NPUC_SANITIZE})
 endif()
 
+# Tests in Python use the environment that tools/setup.sh makes.
+if(NOT Python3_EXECUTABLE AND EXISTS ${PROJECT_SOURCE_DIR}/build/venv/bin/python)
+  set(Python3_EXECUTABLE ${PROJECT_SOURCE_DIR}/build/venv/bin/python CACHE FILEPATH "Python for tests")
+endif()
+
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
