@@ -89,7 +89,7 @@ static const char *suffix_of(const char *field, const char *x)
     return strncmp(field, x, n) == 0 && field[n] == '_' ? field + n + 1 : NULL;
 }
 
-/* An absent operand: nothing, or in VEC an immediate that stands in its offset field. */
+/* An absent operand shows nothing; in VEC it may be an immediate, which stands in the offset field. */
 static void skip_operand(struct printer *p, int i)
 {
     const char *x = p->row->fields[i].name;
@@ -98,26 +98,21 @@ static void skip_operand(struct printer *p, int i)
             p->done |= 1U << j;
 }
 
-static bool immediate(struct printer *p, int i)
+static bool is_immediate(const struct printer *p, int i)
 {
-    if (p->in->op != TILE_VEC)
-        return false;
-    const struct k_fn_info *fn = k_fn_info((enum k_fn)p->in->arg[0]);
+    const struct k_fn_info *fn = p->in->op == TILE_VEC ? k_fn_info((enum k_fn)p->in->arg[0]) : NULL;
     const char x = p->row->fields[i].name[0];
-    if (!fn || x < 'a' || x >= 'a' + fn->arity)
-        return false;
-    text_add(&p->t, "#");
-    add_float(p, p->in->arg[i + 1]);
-    return true;
+    return p->in->arg[i] < 0 && fn && x >= 'a' && x < 'a' + fn->arity;
 }
 
-/* name[off, row=.., col=..]; false when the operand is absent and nothing was printed */
-static bool add_operand(struct printer *p, int i)
+/* name[off, row=.., col=..] or #immediate */
+static void add_operand(struct printer *p, int i)
 {
-    if (p->in->arg[i] < 0) {
-        const bool shown = immediate(p, i);
+    if (is_immediate(p, i)) {
+        text_add(&p->t, "#");
+        add_float(p, p->in->arg[i + 1]);
         skip_operand(p, i);
-        return shown;
+        return;
     }
     add_value(p, i);
     const char *sep = "[";
@@ -133,17 +128,20 @@ static bool add_operand(struct printer *p, int i)
     }
     if (sep[0] != '[')
         text_add(&p->t, "]");
-    return true;
 }
 
 static void add_operands(struct printer *p)
 {
-    const char *sep = "";
-    for (int i = 0, n = 0; i < p->row->n_fields; i++) {
+    int n = 0;
+    for (int i = 0; i < p->row->n_fields; i++) {
         if (!is_operand(&p->row->fields[i]))
             continue;
-        text_add(&p->t, "%s", sep);
-        sep = add_operand(p, i) ? (n == 0 ? " <- " : ", ") : "";
+        if (p->in->arg[i] < 0 && !is_immediate(p, i)) {
+            skip_operand(p, i);
+            continue;
+        }
+        text_add(&p->t, "%s", n == 0 ? "" : n == 1 ? " <- " : ", ");
+        add_operand(p, i);
         n++;
     }
 }
