@@ -19,6 +19,7 @@ configure_package_config_file(cmake/npucConfig.cmake.in npucConfig.cmake INSTALL
 write_basic_package_version_file(npucConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/npucConfig.cmake ${PROJECT_BINARY_DIR}/npucConfigVersion.cmake
         DESTINATION ${package_dir})
+file(RELATIVE_PATH pc_to_prefix /p/${CMAKE_INSTALL_LIBDIR}/pkgconfig /p) # so that the tree can be moved
 foreach(pc npuc npurt)
   configure_file(cmake/${pc}.pc.in ${PROJECT_BINARY_DIR}/${pc}.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/${pc}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
