@@ -99,7 +99,7 @@ static enum npuc_status emit_node(struct emitter *em, struct node *n)
         return emit_view(em, n);
     if (has_known_elems(em, n))
         return emit_sizes(&em->e, n);
-    if (n->op == OP_CacheAppend) {
+    if (n->op == OP_CacheAppend && node_out(n, 0)->type->layout.kind == LAYOUT_CACHE) {
         const enum npuc_status st = cache_append(em, n);
         if (st != NPUC_OK)
             return st;

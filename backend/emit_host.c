@@ -28,7 +28,10 @@ static bool copy_attr(struct emit *e, const char *name, const struct attr *a, st
     switch (a->kind) {
     case ATTR_INT: out->v.i = a->v.i; return true;
     case ATTR_FLOAT: out->v.f = a->v.f; return true;
-    case ATTR_STRING: out->v.s = emit_sym(e, a->v.s); return true;
+    case ATTR_STRING:
+        out->v.s = emit_sym(e, a->v.s);
+        out->len = str_len(&e->cx->strings, a->v.s);
+        return true;
     case ATTR_INTS: out->v.ints = arena_copy(mem, a->v.ints, a->len * (int64_t)sizeof(int64_t)); return true;
     case ATTR_FLOATS: out->v.floats = arena_copy(mem, a->v.floats, a->len * (int64_t)sizeof(float)); return true;
     case ATTR_STRINGS: out->v.strings = copy_syms(e, a->v.strings, a->len); return true;

@@ -20,6 +20,7 @@ struct backend_unit {
     int64_t symbols[16];        /* values of the plan's symbols */
     uint8_t *bytes[256];        /* per tensor */
     int64_t size[256];
+    struct emu_machine *cores;
     int n_launched;
 };
 
@@ -29,6 +30,7 @@ static inline void backend_setup(struct backend_unit *u, struct infer_unit *f)
     u->f = f;
     assert_int_equal(target_load(&u->target, "ascend-910b1", &f->diag), NPUC_OK);
     assert_int_equal(machine_init(&u->machine, &u->target, &f->diag), NPUC_OK);
+    u->cores = emu_machine_new(&u->target);
     plan_init(&u->plan);
     u->plan.arena.on_oom = unit_oom;
     f->m->arena.on_oom = unit_oom;
@@ -38,6 +40,7 @@ static inline void backend_teardown(struct backend_unit *u)
 {
     for (int i = 0; i < 256; i++)
         free(u->bytes[i]);
+    emu_machine_free(u->cores);
     plan_free(&u->plan);
     target_free(&u->target);
 }
@@ -99,7 +102,8 @@ static inline void backend_launch(struct backend_unit *u, const struct plan_step
 {
     int64_t params[64];
     struct emu_tensor tensors[32];
-    struct emu_launch l = {.kernel = u->plan.kernels.data[s->kernel], .params = params, .tensors = tensors, .target = &u->target};
+    struct emu_launch l = {.kernel = u->plan.kernels.data[s->kernel], .params = params, 
+                           .tensors = tensors, .machine = u->cores, .target = &u->target};
     for (int32_t i = 0; i < s->n_params; i++)
         params[i] = backend_value(u, s->params[i]);
     for (int32_t i = 0; i < s->n_in; i++) {
