@@ -370,25 +370,27 @@ static bool check_float(struct ir_ctx *cx, const struct node *n, const char **re
     return dtype_is_float(node_in(n, 0)->type->dtype);
 }
 
+/* v / sqrt(mean of squares + epsilon), rounded to the type of x, then in the type of the result. */
+static int rms_of(struct lower *l, struct node *n, int v)
+{
+    int ms = vr_vec2(&l->r, K_FN_Div, vr_reduce(&l->r, K_RED_SUMSQ, v), row_count(l));
+    int eps = vr_imm(&l->r, DT_F32, node_attr_float(n, "epsilon", 1e-5f));
+    int inv = vr_vec1(&l->r, K_FN_Rsqrt, vr_vec2(&l->r, K_FN_Add, ms, eps));
+    int y = vr_cast(&l->r, node_in(n, 0)->type->dtype, vr_vec2(&l->r, K_FN_Mul, v, inv));
+    return vr_cast(&l->r, n->out[0].type->dtype, y);
+}
+
 static int lower_rms_norm(struct lower *l, struct node *n)
 {
-    int x = f32_of(l, arg(l, n, 0));
-    int ms = vr_vec2(&l->r, K_FN_Div, vr_reduce(&l->r, K_RED_SUMSQ, x), row_count(l));
-    int eps = vr_imm(&l->r, DT_F32, node_attr_float(n, "epsilon", 1e-5f));
-    int root = vr_vec1(&l->r, K_FN_Sqrt, vr_vec2(&l->r, K_FN_Add, ms, eps));
-    int y = vr_cast(&l->r, n->out[0].type->dtype, vr_vec2(&l->r, K_FN_Div, x, root));
+    int y = rms_of(l, n, f32_of(l, arg(l, n, 0)));
     return vr_vec2(&l->r, K_FN_Mul, y, arg(l, n, 1));
 }
 
 static int lower_layer_norm(struct lower *l, struct node *n)
 {
-    int x = f32_of(l, arg(l, n, 0)), count = row_count(l);
-    int d = vr_vec2(&l->r, K_FN_Sub, x, vr_vec2(&l->r, K_FN_Div, vr_reduce(&l->r, K_RED_SUM, x), count));
-    int var = vr_vec2(&l->r, K_FN_Div, vr_reduce(&l->r, K_RED_SUMSQ, d), count);
-    int eps = vr_imm(&l->r, DT_F32, node_attr_float(n, "epsilon", 1e-5f));
-    int root = vr_vec1(&l->r, K_FN_Sqrt, vr_vec2(&l->r, K_FN_Add, var, eps));
-    int y = vr_cast(&l->r, n->out[0].type->dtype, vr_vec2(&l->r, K_FN_Div, d, root));
-    y = vr_vec2(&l->r, K_FN_Mul, y, arg(l, n, 1));
+    int x = f32_of(l, arg(l, n, 0));
+    int d = vr_vec2(&l->r, K_FN_Sub, x, vr_vec2(&l->r, K_FN_Div, vr_reduce(&l->r, K_RED_SUM, x), row_count(l)));
+    int y = vr_vec2(&l->r, K_FN_Mul, rms_of(l, n, d), arg(l, n, 1));
     return node_in(n, 2) ? vr_vec2(&l->r, K_FN_Add, y, arg(l, n, 2)) : y;
 }
 
