@@ -69,6 +69,8 @@ NPUC_MUST_CHECK enum npuc_status infer_attr_in(struct ir_ctx *cx, const struct n
 expr infer_dim_same(struct ir_ctx *cx, expr a, expr b);
 expr infer_dim_broadcast(struct ir_ctx *cx, expr a, expr b); /* the same for numpy broadcasting */
 bool infer_broadcast(struct ir_ctx *cx, const struct shape *a, const struct shape *b, struct shape *out);
+/* The same for Expand: where nothing proves the sizes equal, the target's. */
+bool infer_expand(struct ir_ctx *cx, const struct shape *x, const struct shape *target, struct shape *out);
 expr infer_product(struct ir_ctx *cx, const expr *d, int n);
 expr infer_div_exact(struct ir_ctx *cx, expr a, expr b); /* a/b when b divides a as a polynomial, else EXPR_INVALID */
 /* x with num[] = x * den[] as products; equal factors cancel. EXPR_INVALID: constants that do not divide, or overflow.

@@ -56,10 +56,30 @@ expr infer_dim_broadcast(struct ir_ctx *cx, expr a, expr b)
         return b;
     if (infer_dim_is(cx, b, 1))
         return a;
+    if (a == EXPR_INVALID || b == EXPR_INVALID || a == b)
+        return infer_dim_same(cx, a, b);
+    if (expr_range_of(&cx->exprs, a).max <= 1) /* at most 1: the other decides, as it does for 1 */
+        return b;
+    if (expr_range_of(&cx->exprs, b).max <= 1)
+        return a;
     return infer_dim_same(cx, a, b);
 }
 
-bool infer_broadcast(struct ir_ctx *cx, const struct shape *a, const struct shape *b, struct shape *out)
+/* Of two sizes that nothing proves equal, that of the target: models expand what may be 1, not what may be more. */
+static expr infer_dim_expand(struct ir_ctx *cx, expr x, expr target)
+{
+    int64_t value;
+    const expr d = infer_dim_broadcast(cx, x, target);
+    if (d != x || x == target || expr_range_of(&cx->exprs, target).max <= 1)
+        return d;
+    if (expr_is_const(&cx->exprs, x, &value) || weight(cx, target, 8) >= 50) /* known better; invented */
+        return d;
+    return target;
+}
+
+typedef expr join_fn(struct ir_ctx *cx, expr a, expr b);
+
+static bool join_shapes(struct ir_ctx *cx, const struct shape *a, const struct shape *b, join_fn *join, struct shape *out)
 {
     if (a->rank < 0 || b->rank < 0) {
         *out = SHAPE_UNKNOWN;
@@ -69,13 +89,23 @@ bool infer_broadcast(struct ir_ctx *cx, const struct shape *a, const struct shap
     for (int i = 1; i <= r.rank; i++) {
         const expr x = i <= a->rank ? a->d[a->rank - i] : EXPR_INVALID;
         const expr y = i <= b->rank ? b->d[b->rank - i] : EXPR_INVALID;
-        const expr d = !x ? y : !y ? x : infer_dim_broadcast(cx, x, y);
+        const expr d = !x ? y : !y ? x : join(cx, x, y);
         if (!d)
             return false;
         r.d[r.rank - i] = d;
     }
     *out = r;
     return true;
+}
+
+bool infer_broadcast(struct ir_ctx *cx, const struct shape *a, const struct shape *b, struct shape *out)
+{
+    return join_shapes(cx, a, b, infer_dim_broadcast, out);
+}
+
+bool infer_expand(struct ir_ctx *cx, const struct shape *x, const struct shape *target, struct shape *out)
+{
+    return join_shapes(cx, x, target, infer_dim_expand, out);
 }
 
 expr infer_product(struct ir_ctx *cx, const expr *d, int n)

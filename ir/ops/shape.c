@@ -305,7 +305,7 @@ static enum npuc_status expand_infer(struct ir_ctx *cx, struct node *n)
         return s;
     const struct shape x = infer_shape(n, 0), to = shape_from(cx, n, 1, x.rank);
     struct shape out;
-    if (!infer_broadcast(cx, &x, &to, &out))
+    if (!infer_expand(cx, &x, &to, &out))
         return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s does not broadcast to the target shape",
                           type_text(cx, n->in[0].value->type));
     if (out.rank < 0)
