@@ -46,8 +46,22 @@ static const struct type *scalar_type(struct import *im, enum dtype dt)
     return type_tensor(im->cx, dt, 0, NULL);
 }
 
+struct carried {
+    const struct type **types; /* of the body's inputs */
+    int n_types, first_in, first_out, count, n_results; /* n_results: results of the body that are none of the node's */
+    VEC(expr) opened;          /* sizes that stand for any value */
+};
+
+static bool is_open(const struct carried *c, expr size)
+{
+    for (int64_t i = 0; i < c->opened.len; i++)
+        if (c->opened.data[i] == size)
+            return true;
+    return false;
+}
+
 /* The type that holds both; NULL when there is none. */
-static const struct type *widen(struct import *im, const struct type *a, const struct type *b)
+static const struct type *widen(struct import *im, struct carried *c, const struct type *a, const struct type *b)
 {
     if (a == b)
         return a;
@@ -56,35 +70,30 @@ static const struct type *widen(struct import *im, const struct type *a, const s
     expr dims[IR_MAX_RANK];
     for (int i = 0; i < a->rank; i++) {
         dims[i] = a->dims[i];
-        if (a->dims[i] == b->dims[i])
+        if (a->dims[i] == b->dims[i] || is_open(c, a->dims[i]))
             continue;
         const sym name = str_internz(&im->cx->strings, arena_printf(&im->tmp, "carried_%d", im->cx->n_fresh++));
         dims[i] = expr_sym(&im->cx->exprs, expr_symbol_new(&im->cx->exprs, name, (struct expr_range){0, INT32_MAX, 1}));
+        vec_push(&im->tmp, &c->opened, dims[i]);
     }
     return type_tensor(im->cx, a->dtype, a->rank, dims);
 }
 
-/* Body inputs first_in ... carry on from results first_out ...: opens the types that differ. */
-static enum npuc_status settle(struct import *im, struct onode *n, const struct graph *body, const struct type **types, int first_in, int first_out, int count,
-                               bool *changed)
+/* Opens the types of loop-carried values that leave the body with another type than they enter. */
+static enum npuc_status settle(struct import *im, struct onode *n, const struct graph *body, struct carried *c, bool *changed)
 {
     const struct node *yield = graph_yield(body);
     *changed = false;
-    for (int i = 0; i < count; i++) {
-        const struct type *in = types[first_in + i], *out = yield->in[first_out + i].value->type;
-        const struct type *both = widen(im, in, out);
+    for (int i = 0; i < c->count; i++) {
+        const struct type *in = c->types[c->first_in + i], *out = yield->in[c->first_out + i].value->type;
+        const struct type *both = widen(im, c, in, out);
         if (!both)
             return onode_fail(im, n, D_TYPE_MISMATCH, "loop-carried value %d enters as %s and leaves as %s", i, type_text(im->cx, in), type_text(im->cx, out));
         *changed |= both != in;
-        types[first_in + i] = both;
+        c->types[c->first_in + i] = both;
     }
     return NPUC_OK;
 }
-
-struct carried {
-    const struct type **types; /* of the body's inputs */
-    int n_types, first_in, first_out, count, n_results; /* n_results: results of the body that are none of the node's */
-};
 
 static enum npuc_status import_loop_body(struct import *im, struct onode *n, struct carried *c)
 {
@@ -101,7 +110,7 @@ static enum npuc_status import_loop_body(struct import *im, struct onode *n, str
             return onode_fail(im, n, D_ARITY, "its body has %d outputs, expected at least %d", graph_yield(body)->n_in,
                               c->n_results + (n->n_out > c->count ? n->n_out : c->count));
         bool changed;
-        s = settle(im, n, body, c->types, c->first_in, c->first_out, c->count, &changed);
+        s = settle(im, n, body, c, &changed);
         if (s != NPUC_OK)
             return s;
         if (!changed)
