@@ -15,13 +15,15 @@ struct span_list {
     VEC(struct span) v;
 };
 
-static bool touches(const struct tile_access *a, int32_t buf)
+/* Does instruction i access the buffer, or one that is ordered together with it? */
+static bool touches(const struct sched *s, int32_t i, int32_t buf)
 {
-    for (int i = 0; i < a->n_reads; i++)
-        if (a->reads[i] == buf)
+    const struct tile_access *a = &s->access[i];
+    for (int j = 0; j < a->n_reads; j++)
+        if (s->group[a->reads[j]] == buf)
             return true;
-    for (int i = 0; i < a->n_writes; i++)
-        if (a->writes[i] == buf)
+    for (int j = 0; j < a->n_writes; j++)
+        if (s->group[a->writes[j]] == buf)
             return true;
     return false;
 }
@@ -50,7 +52,7 @@ static int32_t home_body(const struct sched *s, int32_t buf)
 {
     int32_t home = -2;
     for (int32_t i = 0; i < (int32_t)s->section->code.len; i++)
-        if (touches(&s->access[i], buf))
+        if (touches(s, i, buf))
             home = home == -2 ? s->loop[i] : common_loop(s, home, s->loop[i]);
     return home;
 }
@@ -101,7 +103,7 @@ static void collect(struct sched *s, int32_t buf, int32_t body, struct span_list
             if (nested_span(s, buf, i, &sp))
                 vec_push(s->arena, &out->v, sp);
             i = s->end[i];
-        } else if (touches(&s->access[i], buf)) {
+        } else if (touches(s, i, buf)) {
             const struct span sp = {i, i, tile_insn_unit(s->section, &s->section->code.data[i])};
             vec_push(s->arena, &out->v, sp);
         }
@@ -139,7 +141,7 @@ void sched_edges(struct sched *s)
 {
     s->edges.len = 0;
     for (int32_t b = 0; b < (int32_t)s->section->bufs.len; b++) {
-        s->home[b] = home_body(s, b);
+        s->home[b] = s->group[b] == b ? home_body(s, b) : -2;
         buffer_edges(s, b);
     }
 }

@@ -42,6 +42,7 @@ struct sched {
     int32_t *parent;          /* index of the enclosing LOOP or IF, -1 */
     int32_t *loop;            /* index of the innermost enclosing LOOP, -1 */
     struct tile_access *access;
+    int32_t *group;           /* per buffer: the buffer with which it is ordered as if they were one, mostly itself */
     int32_t *home;            /* per buffer: LOOP of its home body, -1 section, -2 unused */
     VEC(struct edge) edges;
     VEC(struct insertion) inserts;
