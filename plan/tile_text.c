@@ -288,10 +288,10 @@ static void print_section(struct printer *p, const struct tile_section *s)
         p->row = p->in->op < TILE_OP_END ? &tile_insn_table[p->in->op] : &tile_insn_table[0];
         if (!p->row->name)
             continue;
-        if (p->in->line != note && p->in->line && p->in->line <= p->k->notes.len)
-            text_add(&p->t, "%*s; %s\n", INDENT * depth, "",
-                     text_sym(&p->t, strings_of(p), p->k->notes.data[p->in->line - 1]));
-        note = p->in->line;
+        if (p->in->line && p->in->line != note && p->in->line <= p->k->notes.len) {
+            note = p->in->line;
+            text_add(&p->t, "%*s; %s\n", INDENT * depth, "", text_sym(&p->t, strings_of(p), p->k->notes.data[note - 1]));
+        }
         if (p->in->op == TILE_ENDLOOP || p->in->op == TILE_ENDIF) {
             depth -= depth > 2;
             continue;
