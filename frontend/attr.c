@@ -1,15 +1,30 @@
-/* Attributes of a node as the IR's. The reader is tolerant where exporters are sloppy (no `type` field, 0 left out by proto3
- * writers) and strict where meaning would be guessed (two payloads, a payload of another type, a name twice). */
+/* Attributes of a node as the IR's. The reader is tolerant where exporters are sloppy (no `type` field, 0 left out by
+ * proto3 writers) and strict where meaning would be guessed (two payloads, a payload of another type, a name twice). */
 #include <string.h>
 
 #include "frontend/priv.h"
 
-enum { TYPE_FLOAT = 1, TYPE_INT, TYPE_STRING, TYPE_TENSOR_, TYPE_GRAPH, TYPE_FLOATS, TYPE_INTS, TYPE_STRINGS, TYPE_TENSORS,
-       TYPE_GRAPHS, TYPE_SPARSE, TYPE_SPARSES, TYPE_TYPE, TYPE_TYPES, TYPE_LAST = TYPE_TYPES };
+enum {
+    TYPE_FLOAT = 1,
+    TYPE_INT,
+    TYPE_STRING,
+    TYPE_TENSOR_,
+    TYPE_GRAPH,
+    TYPE_FLOATS,
+    TYPE_INTS,
+    TYPE_STRINGS,
+    TYPE_TENSORS,
+    TYPE_GRAPHS,
+    TYPE_SPARSE,
+    TYPE_SPARSES,
+    TYPE_TYPE,
+    TYPE_TYPES,
+    TYPE_LAST = TYPE_TYPES
+};
 
 static const char *const type_names[TYPE_LAST + 1] = {
-    "none", "FLOAT", "INT", "STRING", "TENSOR", "GRAPH", "FLOATS", "INTS", "STRINGS", "TENSORS", "GRAPHS", "SPARSE_TENSOR",
-    "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS"};
+    "none",    "FLOAT",   "INT",    "STRING",        "TENSOR",         "GRAPH",      "FLOATS",     "INTS",
+    "STRINGS", "TENSORS", "GRAPHS", "SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS"};
 
 static void payloads(const Onnx__AttributeProto *a, bool has[TYPE_LAST + 1])
 {
@@ -30,7 +45,8 @@ static void payloads(const Onnx__AttributeProto *a, bool has[TYPE_LAST + 1])
     has[TYPE_TYPES] = a->n_type_protos > 0;
 }
 
-static enum npuc_status attr_type(struct import *im, const struct onode *n, const Onnx__AttributeProto *a, const char *name, int *type)
+static enum npuc_status attr_type(struct import *im, const struct onode *n, const Onnx__AttributeProto *a,
+                                  const char *name, int *type)
 {
     bool has[TYPE_LAST + 1];
     payloads(a, has);
@@ -41,7 +57,8 @@ static enum npuc_status attr_type(struct import *im, const struct onode *n, cons
         if (!has[t] || t == *type)
             continue;
         if (*type)
-            return onode_bad_attr(im, n, name, "its type is %s, but it holds a value of type %s", type_names[*type], type_names[t]);
+            return onode_bad_attr(im, n, name, "its type is %s, but it holds a value of type %s", type_names[*type],
+                                  type_names[t]);
         *type = t;
     }
     return NPUC_OK;
@@ -61,7 +78,8 @@ static void copy_list(struct import *im, const Onnx__AttributeProto *a, int type
     }
 }
 
-static enum npuc_status read_tensor(struct import *im, const struct onode *n, const Onnx__AttributeProto *a, int type, struct attr *out)
+static enum npuc_status read_tensor(struct import *im, const struct onode *n, const Onnx__AttributeProto *a, int type,
+                                    struct attr *out)
 {
     const sym origin = n->n_out > 0 && n->out[0] ? n->out[0] : bytes_sym(im, n->pb->name);
     struct tensor_in t;
@@ -84,17 +102,20 @@ static const Onnx__AttributeProto *resolve(const struct call *call, const Onnx__
             return NULL;
         a = NULL;
         for (size_t i = 0; i < call->site->n_attribute && !a; i++)
-            if (call->site->attribute[i]->name.len == want.len && memcmp(call->site->attribute[i]->name.data, want.data, want.len) == 0)
+            if (call->site->attribute[i]->name.len == want.len &&
+                memcmp(call->site->attribute[i]->name.data, want.data, want.len) == 0)
                 a = call->site->attribute[i];
         for (size_t i = 0; i < call->fn->n_attribute_proto && !a; i++)
-            if (call->fn->attribute_proto[i]->name.len == want.len && memcmp(call->fn->attribute_proto[i]->name.data, want.data, want.len) == 0)
+            if (call->fn->attribute_proto[i]->name.len == want.len &&
+                memcmp(call->fn->attribute_proto[i]->name.data, want.data, want.len) == 0)
                 return call->fn->attribute_proto[i];
         call = call->caller;
     }
     return a;
 }
 
-static enum npuc_status attr_value(struct import *im, const struct onode *n, const Onnx__AttributeProto *a, struct oattr *out)
+static enum npuc_status attr_value(struct import *im, const struct onode *n, const Onnx__AttributeProto *a,
+                                   struct oattr *out)
 {
     const char *name = sym_text(im, out->name);
     int type;
@@ -105,19 +126,22 @@ static enum npuc_status attr_value(struct import *im, const struct onode *n, con
     case TYPE_FLOAT: out->a = (struct attr){.kind = ATTR_FLOAT, .v.f = a->f}; return NPUC_OK;
     case TYPE_INT: out->a = (struct attr){.kind = ATTR_INT, .v.i = a->i}; return NPUC_OK;
     case TYPE_STRING: out->a = (struct attr){.kind = ATTR_STRING, .v.s = bytes_sym(im, a->s)}; return NPUC_OK;
-    case TYPE_FLOATS: case TYPE_INTS: case TYPE_STRINGS: copy_list(im, a, type, &out->a); return NPUC_OK;
+    case TYPE_FLOATS:
+    case TYPE_INTS:
+    case TYPE_STRINGS: copy_list(im, a, type, &out->a); return NPUC_OK;
     case TYPE_TENSOR_:
         return a->t ? read_tensor(im, n, a, type, &out->a) : onode_bad_attr(im, n, name, "the tensor is missing");
     case TYPE_SPARSE:
-        return a->sparse_tensor ? read_tensor(im, n, a, type, &out->a) : onode_bad_attr(im, n, name, "the tensor is missing");
-    case TYPE_GRAPH:
-        out->graph = a->g;
-        return a->g ? NPUC_OK : onode_bad_attr(im, n, name, "the graph is missing");
+        return a->sparse_tensor ? read_tensor(im, n, a, type, &out->a)
+                                : onode_bad_attr(im, n, name, "the tensor is missing");
+    case TYPE_GRAPH: out->graph = a->g; return a->g ? NPUC_OK : onode_bad_attr(im, n, name, "the graph is missing");
     case TYPE_TYPE:
         out->a.kind = ATTR_TYPE;
-        return a->tp ? type_import(im, a->tp, out->name, &out->a.v.type) : onode_bad_attr(im, n, name, "the type is missing");
+        return a->tp ? type_import(im, a->tp, out->name, &out->a.v.type)
+                     : onode_bad_attr(im, n, name, "the type is missing");
     case 0: return onode_bad_attr(im, n, name, "it holds no value and has no type");
-    default: return onode_fail(im, n, D_UNSUPPORTED, "attribute '%s' of type %s is not supported", name, type_names[type]);
+    default:
+        return onode_fail(im, n, D_UNSUPPORTED, "attribute '%s' of type %s is not supported", name, type_names[type]);
     }
 }
 
@@ -135,7 +159,8 @@ enum npuc_status attrs_read(struct import *im, struct onode *n)
             if (n->attrs[k].name == out->name)
                 return onode_bad_attr(im, n, sym_text(im, out->name), "it is present twice");
         if (a->ref_attr_name.len && !n->scope->call)
-            return onode_bad_attr(im, n, sym_text(im, out->name), "it refers to a function's attribute, but is not in a function");
+            return onode_bad_attr(im, n, sym_text(im, out->name),
+                                  "it refers to a function's attribute, but is not in a function");
         a = resolve(n->scope->call, a);
         if (!a)
             continue;

@@ -1,6 +1,6 @@
-/* If, Loop, Scan: nodes with bodies. Bodies see the names of the graphs around them. Types of body inputs come from the node's
- * inputs, not from the file's notes; a loop-carried value whose size changes from turn to turn gets open sizes, found by importing
- * the body again until its results fit its inputs. */
+/* If, Loop, Scan: nodes with bodies. Bodies see the names of the graphs around them. Types of body inputs come from the
+ * node's inputs, not from the file's notes; a loop-carried value whose size changes from turn to turn gets open sizes,
+ * found by importing the body again until its results fit its inputs. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -14,7 +14,8 @@ static const Onnx__GraphProto *body_of(struct import *im, const struct onode *n,
     return a ? a->graph : NULL;
 }
 
-static enum npuc_status add_body(struct import *im, struct onode *n, struct node *node, const char *attr, const struct type *const *types, int n_types)
+static enum npuc_status add_body(struct import *im, struct onode *n, struct node *node, const char *attr,
+                                 const struct type *const *types, int n_types)
 {
     const Onnx__GraphProto *pb = body_of(im, n, attr);
     if (!pb)
@@ -30,13 +31,15 @@ static enum npuc_status import_if(struct import *im, struct onode *n)
     if (n->n_in != 1 || !n->in[0])
         return onode_fail(im, n, D_ARITY, "has %d inputs, expected 1", n->n_in);
     if (n->in[0]->type->dtype != DT_BOOL || n->in[0]->type->rank > 1 || type_const_count(im->cx, n->in[0]->type) > 1)
-        return onode_fail(im, n, D_TYPE_MISMATCH, "the condition is %s, expected one bool", type_text(im->cx, n->in[0]->type));
+        return onode_fail(im, n, D_TYPE_MISMATCH, "the condition is %s, expected one bool",
+                          type_text(im->cx, n->in[0]->type));
     struct node *node;
     enum npuc_status s = onode_build(im, n, &node);
     for (int i = 0; s == NPUC_OK && i < 2; i++) {
         s = add_body(im, n, node, branches[i], NULL, 0);
         if (s == NPUC_OK && graph_yield(node_region(node, i))->n_in != n->n_out)
-            s = onode_fail(im, n, D_ARITY, "%s has %d outputs, the node has %d", branches[i], graph_yield(node_region(node, i))->n_in, n->n_out);
+            s = onode_fail(im, n, D_ARITY, "%s has %d outputs, the node has %d", branches[i],
+                           graph_yield(node_region(node, i))->n_in, n->n_out);
     }
     return s == NPUC_OK ? onode_finish(im, n, node) : s;
 }
@@ -47,9 +50,9 @@ static const struct type *scalar_type(struct import *im, enum dtype dt)
 }
 
 struct carried {
-    const struct type **types; /* of the body's inputs */
+    const struct type **types;                          /* of the body's inputs */
     int n_types, first_in, first_out, count, n_results; /* n_results: results of the body that are none of the node's */
-    VEC(expr) opened;          /* sizes that stand for any value */
+    VEC(expr) opened;                                   /* sizes that stand for any value */
 };
 
 static bool is_open(const struct carried *c, expr size)
@@ -80,7 +83,8 @@ static const struct type *widen(struct import *im, struct carried *c, const stru
 }
 
 /* Opens the types of loop-carried values that leave the body with another type than they enter. */
-static enum npuc_status settle(struct import *im, struct onode *n, const struct graph *body, struct carried *c, bool *changed)
+static enum npuc_status settle(struct import *im, struct onode *n, const struct graph *body, struct carried *c,
+                               bool *changed)
 {
     const struct node *yield = graph_yield(body);
     *changed = false;
@@ -88,7 +92,8 @@ static enum npuc_status settle(struct import *im, struct onode *n, const struct 
         const struct type *in = c->types[c->first_in + i], *out = yield->in[c->first_out + i].value->type;
         const struct type *both = widen(im, c, in, out);
         if (!both)
-            return onode_fail(im, n, D_TYPE_MISMATCH, "loop-carried value %d enters as %s and leaves as %s", i, type_text(im->cx, in), type_text(im->cx, out));
+            return onode_fail(im, n, D_TYPE_MISMATCH, "loop-carried value %d enters as %s and leaves as %s", i,
+                              type_text(im->cx, in), type_text(im->cx, out));
         *changed |= both != in;
         c->types[c->first_in + i] = both;
     }
@@ -157,10 +162,12 @@ static const struct type *slice_type(struct import *im, const struct onode *n, c
 static enum npuc_status import_scan(struct import *im, struct onode *n)
 {
     if (n->version < 9)
-        return onode_fail(im, n, D_UNSUPPORTED, "Scan of opset 8 is not supported; convert the model to opset 9 or later");
+        return onode_fail(im, n, D_UNSUPPORTED,
+                          "Scan of opset 8 is not supported; convert the model to opset 9 or later");
     const int64_t scans = onode_int(im, n, "num_scan_inputs", 0);
     if (scans < 1 || scans > n->n_in)
-        return onode_bad_attr(im, n, "num_scan_inputs", "it is %" PRId64 ", expected 1 to the number of inputs, %d", scans, n->n_in);
+        return onode_bad_attr(im, n, "num_scan_inputs", "it is %" PRId64 ", expected 1 to the number of inputs, %d",
+                              scans, n->n_in);
     const int count = n->n_in - (int)scans;
     struct carried c = {.n_types = n->n_in, .count = count};
     c.types = ARENA_ARRAY(&im->tmp, const struct type *, n->n_in);
@@ -169,7 +176,8 @@ static enum npuc_status import_scan(struct import *im, struct onode *n)
             return onode_fail(im, n, D_ARITY, "input %d is empty", i);
         c.types[i] = i < count ? n->in[i]->type : slice_type(im, n, n->in[i]->type, i - count);
         if (!c.types[i])
-            return onode_fail(im, n, D_SHAPE_MISMATCH, "scanned input %d is %s: it has no such axis", i - count, type_text(im->cx, n->in[i]->type));
+            return onode_fail(im, n, D_SHAPE_MISMATCH, "scanned input %d is %s: it has no such axis", i - count,
+                              type_text(im->cx, n->in[i]->type));
     }
     return import_loop_body(im, n, &c);
 }

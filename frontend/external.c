@@ -1,6 +1,6 @@
-/* External data: bytes of a tensor in another file. The file must lie in the model's folder (base/file.h has the rules), and
- * the range within the file; offsets and lengths are plain decimal numbers. A file is mapped once however many tensors
- * use it, and stays mapped with the model. */
+/* External data: bytes of a tensor in another file. The file must lie in the model's folder (base/file.h has the
+ * rules), and the range within the file; offsets and lengths are plain decimal numbers. A file is mapped once however
+ * many tensors use it, and stays mapped with the model. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,8 +25,9 @@ static enum npuc_status read_entries(struct import *im, const Onnx__TensorProto 
     for (size_t i = 0; i < t->n_external_data; i++) {
         const Onnx__StringStringEntryProto *kv = t->external_data[i];
         const ProtobufCBinaryData **slot = key_is(kv->key, "location") ? &e->location
-                                         : key_is(kv->key, "offset")   ? &e->offset
-                                         : key_is(kv->key, "length")   ? &e->length : NULL;
+                                           : key_is(kv->key, "offset") ? &e->offset
+                                           : key_is(kv->key, "length") ? &e->length
+                                                                       : NULL;
         if (key_is(kv->key, "basepath") && kv->value.len)
             return external_fail(im, name, "the key 'basepath' is not allowed; data files lie in the model's folder");
         if (!slot)
@@ -67,7 +68,8 @@ static enum npuc_status open_file(struct import *im, sym name, sym location, str
     const char *rel = sym_text(im, location), *why = NULL;
     const char *path = file_contained(&im->tmp, im->path, rel, &why);
     if (!path)
-        return external_fail(im, name, "location '%s' is refused: %s", rel, why ? why : "not inside the model's folder");
+        return external_fail(im, name, "location '%s' is refused: %s", rel,
+                             why ? why : "not inside the model's folder");
     struct stat st;
     if (lstat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
         f->missing = true;
@@ -97,7 +99,8 @@ static enum npuc_status find_file(struct import *im, sym name, sym location, con
     return NPUC_OK;
 }
 
-enum npuc_status external_data(struct import *im, const Onnx__TensorProto *t, sym name, int64_t need, const uint8_t **data)
+enum npuc_status external_data(struct import *im, const Onnx__TensorProto *t, sym name, int64_t need,
+                               const uint8_t **data)
 {
     struct entries e;
     enum npuc_status s = read_entries(im, t, name, &e);
@@ -105,9 +108,11 @@ enum npuc_status external_data(struct import *im, const Onnx__TensorProto *t, sy
         return s;
     int64_t offset, length;
     if (!read_decimal(e.offset, 0, &offset))
-        return external_fail(im, name, "offset is '%.*s', expected a decimal number", (int)(e.offset->len < 40 ? e.offset->len : 40), (const char *)e.offset->data);
+        return external_fail(im, name, "offset is '%.*s', expected a decimal number",
+                             (int)(e.offset->len < 40 ? e.offset->len : 40), (const char *)e.offset->data);
     if (!read_decimal(e.length, need, &length))
-        return external_fail(im, name, "length is '%.*s', expected a decimal number", (int)(e.length->len < 40 ? e.length->len : 40), (const char *)e.length->data);
+        return external_fail(im, name, "length is '%.*s', expected a decimal number",
+                             (int)(e.length->len < 40 ? e.length->len : 40), (const char *)e.length->data);
     if (length != need)
         return external_fail(im, name, "length is %" PRId64 " bytes, its dims need %" PRId64, length, need);
     const sym location = bytes_sym(im, *e.location);
@@ -120,11 +125,14 @@ enum npuc_status external_data(struct import *im, const Onnx__TensorProto *t, sy
     *data = NULL;
     if (f->missing) {
         im->model->info.n_missing++;
-        return im->o.allow_missing_data ? NPUC_OK : external_fail(im, name, "the data file '%s' does not exist beside the model", sym_text(im, location));
+        return im->o.allow_missing_data ? NPUC_OK
+                                        : external_fail(im, name, "the data file '%s' does not exist beside the model",
+                                                        sym_text(im, location));
     }
     if (!size_in(offset, length, f->map.size))
-        return external_fail(im, name, "bytes %" PRId64 " to %" PRId64 " + %" PRId64 " are outside of '%s', which has %" PRId64 " bytes", offset, offset,
-                             length, sym_text(im, location), f->map.size);
+        return external_fail(
+            im, name, "bytes %" PRId64 " to %" PRId64 " + %" PRId64 " are outside of '%s', which has %" PRId64 " bytes",
+            offset, offset, length, sym_text(im, location), f->map.size);
     *data = length ? f->map.data + offset : (const uint8_t *)"";
     return NPUC_OK;
 }

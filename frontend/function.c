@@ -19,7 +19,8 @@ enum npuc_status functions_index(struct import *im)
             return name_fail(im, 0, D_MODEL, "function #%zu has no name", i);
         const uint64_t key = function_key(domain, name, bytes_sym(im, f->overload));
         if (map_find(&im->functions, key))
-            return name_fail(im, name, D_MODEL, "the function '%s' of domain '%s' is defined twice", sym_text(im, name), sym_text(im, domain));
+            return name_fail(im, name, D_MODEL, "the function '%s' of domain '%s' is defined twice", sym_text(im, name),
+                             sym_text(im, domain));
         map_put(&im->functions, key, i + 1);
     }
     return NPUC_OK;
@@ -38,16 +39,20 @@ static enum npuc_status check_call(struct import *im, struct onode *n, const Onn
         if (c->fn == fn)
             return onode_fail(im, n, D_MODEL, "the function '%s' calls itself", name);
     if (++im->depth > IMPORT_MAX_DEPTH)
-        return onode_fail(im, n, D_LIMIT, "calls of functions and subgraphs are nested deeper than the limit of %d", IMPORT_MAX_DEPTH);
+        return onode_fail(im, n, D_LIMIT, "calls of functions and subgraphs are nested deeper than the limit of %d",
+                          IMPORT_MAX_DEPTH);
     im->n_inlined += (int64_t)fn->n_node;
     if (im->n_inlined > im->o.max_inlined)
-        return onode_fail(im, n, D_LIMIT, "inlining functions makes more nodes than the limit of %" PRId64, im->o.max_inlined);
+        return onode_fail(im, n, D_LIMIT, "inlining functions makes more nodes than the limit of %" PRId64,
+                          im->o.max_inlined);
     if (n->n_in > (int)fn->n_input || n->n_out > (int)fn->n_output)
-        return onode_fail(im, n, D_ARITY, "has %d inputs and %d outputs, the function '%s' has %zu and %zu", n->n_in, n->n_out, name, fn->n_input, fn->n_output);
+        return onode_fail(im, n, D_ARITY, "has %d inputs and %d outputs, the function '%s' has %zu and %zu", n->n_in,
+                          n->n_out, name, fn->n_input, fn->n_output);
     return NPUC_OK;
 }
 
-static enum npuc_status bind_results(struct import *im, struct onode *n, const struct scope *body, const Onnx__FunctionProto *fn)
+static enum npuc_status bind_results(struct import *im, struct onode *n, const struct scope *body,
+                                     const Onnx__FunctionProto *fn)
 {
     for (int i = 0; i < n->n_out; i++) {
         struct value *v = NULL;
@@ -86,7 +91,8 @@ enum npuc_status function_inline(struct import *im, struct onode *n, const Onnx_
     if (s == NPUC_OK)
         s = bind_results(im, n, &body, fn);
     else
-        diag_note(im->cx->diag, "in function '%.100s', called by '%.100s'", sym_text(im, n->op), sym_text(im, call.name));
+        diag_note(im->cx->diag, "in function '%.100s', called by '%.100s'", sym_text(im, n->op),
+                  sym_text(im, call.name));
     im->depth--;
     return s;
 }

@@ -20,14 +20,18 @@ enum npuc_status scope_define(struct import *im, struct scope *s, sym name, stru
     if (!name)
         return name_fail(im, s->graph->name, D_MODEL, "an input or initializer of the graph has no name");
     if (map_find(&s->names, name))
-        return name_fail(im, name, D_MODEL, "the name '%s' is already defined: duplicate input or initializer", sym_text(im, name));
+        return name_fail(im, name, D_MODEL, "the name '%s' is already defined: duplicate input or initializer",
+                         sym_text(im, name));
     map_put(&s->names, name, (uint64_t)(uintptr_t)v);
     return NPUC_OK;
 }
 
 void scope_init(struct import *im, struct scope *s, struct scope *parent, struct graph *g)
 {
-    *s = (struct scope){.parent = parent, .graph = g, .opsets = parent ? parent->opsets : &im->opsets, .call = parent ? parent->call : NULL};
+    *s = (struct scope){.parent = parent,
+                        .graph = g,
+                        .opsets = parent ? parent->opsets : &im->opsets,
+                        .call = parent ? parent->call : NULL};
     map_init(&s->names, &im->tmp);
 }
 
@@ -53,7 +57,8 @@ static bool types_agree(struct import *im, const struct type *declared, const st
         return false;
     for (int i = 0; i < real->rank; i++) {
         int64_t a, b;
-        if (expr_is_const(&im->cx->exprs, declared->dims[i], &a) && expr_is_const(&im->cx->exprs, real->dims[i], &b) && a != b)
+        if (expr_is_const(&im->cx->exprs, declared->dims[i], &a) && expr_is_const(&im->cx->exprs, real->dims[i], &b) &&
+            a != b)
             return false;
     }
     return true;
@@ -91,7 +96,8 @@ static enum npuc_status import_initializers(struct import *im, struct scope *s, 
 }
 
 /* An input of the main graph; an initializer of the same name is its default and makes it a constant. */
-static enum npuc_status import_input(struct import *im, struct scope *s, const Onnx__ValueInfoProto *in, struct map *seen)
+static enum npuc_status import_input(struct import *im, struct scope *s, const Onnx__ValueInfoProto *in,
+                                     struct map *seen)
 {
     const sym name = bytes_sym(im, in->name);
     const struct type *t;
@@ -105,15 +111,17 @@ static enum npuc_status import_input(struct import *im, struct scope *s, const O
     if (name && scope_find(s, name, &known)) {
         if (types_agree(im, t, known->type))
             return NPUC_OK;
-        return name_fail(im, name, D_SHAPE_MISMATCH, "initializer '%s' is %s, but the graph input of this name is %s", sym_text(im, name), type_text(im->cx, known->type),
-                         type_text(im->cx, t));
+        return name_fail(im, name, D_SHAPE_MISMATCH, "initializer '%s' is %s, but the graph input of this name is %s",
+                         sym_text(im, name), type_text(im->cx, known->type), type_text(im->cx, t));
     }
     if (!t)
-        return name_fail(im, name, D_UNSUPPORTED, "graph input '%s' has no type with a shape; give it one when exporting", sym_text(im, name));
+        return name_fail(im, name, D_UNSUPPORTED,
+                         "graph input '%s' has no type with a shape; give it one when exporting", sym_text(im, name));
     return scope_define(im, s, name, ir_input_new(s->graph, t, name));
 }
 
-static enum npuc_status import_result(struct import *im, struct scope *s, const Onnx__ValueInfoProto *out, struct value **v)
+static enum npuc_status import_result(struct import *im, struct scope *s, const Onnx__ValueInfoProto *out,
+                                      struct value **v)
 {
     const sym name = bytes_sym(im, out->name);
     if (!name || !scope_find(s, name, v) || !*v)
@@ -123,7 +131,8 @@ static enum npuc_status import_result(struct import *im, struct scope *s, const 
     if (st != NPUC_OK)
         return st;
     if (!types_agree(im, t, (*v)->type))
-        return name_fail(im, name, D_SHAPE_MISMATCH, "graph output '%s' is declared as %s, but is %s", sym_text(im, name), type_text(im->cx, t), type_text(im->cx, (*v)->type));
+        return name_fail(im, name, D_SHAPE_MISMATCH, "graph output '%s' is declared as %s, but is %s",
+                         sym_text(im, name), type_text(im->cx, t), type_text(im->cx, (*v)->type));
     if ((*v)->name == name)
         return NPUC_OK;
     struct builder b = ir_at_end(s->graph);
@@ -153,7 +162,8 @@ static enum npuc_status import_results(struct import *im, struct scope *s, const
     return ir_infer(ir_new(&b, OP_Yield, (int)pb->n_output, v, 0));
 }
 
-/* Producers' own notes on values between nodes: a wrong shape is common and harmless, for inference does not read it; a wrong element type is a damaged model. */
+/* Producers' own notes on values between nodes: a wrong shape is common and harmless, for inference does not read it; a
+ * wrong element type is a damaged model. */
 static enum npuc_status check_value_info(struct import *im, struct scope *s, const Onnx__GraphProto *pb)
 {
     for (size_t i = 0; i < pb->n_value_info; i++) {
@@ -166,8 +176,8 @@ static enum npuc_status check_value_info(struct import *im, struct scope *s, con
         const Onnx__TypeProto__Tensor *tt = t->tensor_type;
         const enum dtype dt = dtype_from_onnx(tt->elem_type);
         if (dt != v->type->dtype)
-            return name_fail(im, name, D_TYPE_MISMATCH, "value_info says that '%s' has element type %d, but it is %s", sym_text(im, name), tt->elem_type,
-                             type_text(im->cx, v->type));
+            return name_fail(im, name, D_TYPE_MISMATCH, "value_info says that '%s' has element type %d, but it is %s",
+                             sym_text(im, name), tt->elem_type, type_text(im->cx, v->type));
     }
     return NPUC_OK;
 }
@@ -194,10 +204,12 @@ enum npuc_status graph_import_main(struct import *im)
     return st == NPUC_OK ? import_results(im, &s, pb) : st;
 }
 
-enum npuc_status graph_import_body(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct graph *g, const struct type *const *in_types, int n_in)
+enum npuc_status graph_import_body(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct graph *g,
+                                   const struct type *const *in_types, int n_in)
 {
     if (++im->depth > IMPORT_MAX_DEPTH)
-        return onode_fail(im, n, D_LIMIT, "subgraphs and functions are nested deeper than the limit of %d", IMPORT_MAX_DEPTH);
+        return onode_fail(im, n, D_LIMIT, "subgraphs and functions are nested deeper than the limit of %d",
+                          IMPORT_MAX_DEPTH);
     if ((int64_t)pb->n_input != n_in)
         return onode_fail(im, n, D_ARITY, "its body has %zu inputs, expected %d", pb->n_input, n_in);
     struct scope s;

@@ -1,5 +1,5 @@
-/* Which operators of the file can be imported at all. The whole model is looked through before anything is built, so that one run
- * reports every unsupported operator. */
+/* Which operators of the file can be imported at all. The whole model is looked through before anything is built, so
+ * that one run reports every unsupported operator. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -63,7 +63,7 @@ enum op operator_find(struct import *im, sym domain, sym op)
 struct unknown {
     sym domain, op;
     int64_t n;
-    int64_t too_new;      /* opset that brought it, if the model imports an older one */
+    int64_t too_new; /* opset that brought it, if the model imports an older one */
     struct diag_loc first;
 };
 struct job {
@@ -88,8 +88,14 @@ static void note_unknown(struct survey *v, const Onnx__NodeProto *n, sym domain,
         v->unknown.data[*found - 1].n++;
         return;
     }
-    const struct unknown u = {domain, op, 1, too_new, {.file = im->path, .node = n->name.len ? sym_text(im, bytes_sym(im, n->name)) : NULL,
-                              .op = sym_text(im, op), .index = index}};
+    const struct unknown u = {domain,
+                              op,
+                              1,
+                              too_new,
+                              {.file = im->path,
+                               .node = n->name.len ? sym_text(im, bytes_sym(im, n->name)) : NULL,
+                               .op = sym_text(im, op),
+                               .index = index}};
     vec_push(&im->tmp, &v->unknown, u);
     map_put(&v->index, key, (uint64_t)v->unknown.len);
 }
@@ -102,7 +108,8 @@ static enum npuc_status add_function(struct survey *v, const Onnx__FunctionProto
     map_put(&v->functions, (uint64_t)(uintptr_t)fn, 1);
     struct opset_list *opsets = ARENA_NEW(&im->tmp, struct opset_list);
     *opsets = im->opsets;
-    const enum npuc_status s = fn->n_opset_import ? opsets_read(im, fn->opset_import, (int64_t)fn->n_opset_import, opsets) : NPUC_OK;
+    const enum npuc_status s =
+        fn->n_opset_import ? opsets_read(im, fn->opset_import, (int64_t)fn->n_opset_import, opsets) : NPUC_OK;
     const struct job job = {fn->node, (int64_t)fn->n_node, opsets};
     vec_push(&im->tmp, &v->jobs, job);
     for (size_t i = 0; i < fn->n_output; i++)
@@ -124,12 +131,16 @@ static enum npuc_status survey_node(struct survey *v, const struct job *job, int
     struct import *im = v->im;
     const Onnx__NodeProto *n = job->nodes[i];
     const sym domain = domain_sym(im, n->domain), op = bytes_sym(im, n->op_type);
-    const struct diag_loc loc = {.file = im->path, .node = n->name.len ? sym_text(im, bytes_sym(im, n->name)) : NULL, .op = sym_text(im, op), .index = i};
+    const struct diag_loc loc = {.file = im->path,
+                                 .node = n->name.len ? sym_text(im, bytes_sym(im, n->name)) : NULL,
+                                 .op = sym_text(im, op),
+                                 .index = i};
     if (!op)
         return diag_error(im->cx->diag, &loc, D_MODEL, "the node has no op_type");
     const int64_t version = opset_version(im, job->opsets, domain);
     if (!domain && version == 0)
-        return diag_error(im->cx->diag, &loc, D_MODEL, "the operator is of ai.onnx, but opset_import does not name this domain");
+        return diag_error(im->cx->diag, &loc, D_MODEL,
+                          "the operator is of ai.onnx, but opset_import does not name this domain");
     for (size_t k = 0; k < n->n_input; k++)
         map_put(&im->used, bytes_sym(im, n->input[k]), 1);
     for (size_t k = 0; k < n->n_attribute; k++)
@@ -156,10 +167,12 @@ static enum npuc_status report(struct survey *v)
         const struct unknown *u = &v->unknown.data[i];
         const char *domain = u->domain ? sym_text(im, u->domain) : "ai.onnx", *op = sym_text(im, u->op);
         const char *times = u->n > 1 ? arena_printf(&im->tmp, " (%" PRId64 " nodes)", u->n) : "";
-        const char *text = u->too_new
-            ? arena_printf(&im->tmp, "operator %.200s was introduced in opset %" PRId64 ", the model imports opset %" PRId64 "%s", op, u->too_new,
-                           opset_version(im, &im->opsets, 0), times)
-            : arena_printf(&im->tmp, "operator %.200s of domain %.200s is not supported%s", op, domain, times);
+        const char *text = u->too_new ? arena_printf(&im->tmp,
+                                                     "operator %.200s was introduced in opset %" PRId64
+                                                     ", the model imports opset %" PRId64 "%s",
+                                                     op, u->too_new, opset_version(im, &im->opsets, 0), times)
+                                      : arena_printf(&im->tmp, "operator %.200s of domain %.200s is not supported%s",
+                                                     op, domain, times);
         const enum npuc_status s = diag_error(im->cx->diag, &u->first, u->too_new ? D_MODEL : D_UNSUPPORTED_OP, text);
         first = first == NPUC_OK ? s : first;
     }

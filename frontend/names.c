@@ -20,13 +20,13 @@ sym domain_sym(struct import *im, ProtobufCBinaryData domain)
     return s == str_internz(&im->cx->strings, "ai.onnx") ? 0 : s;
 }
 
-#define FORMAT(buffer, fmt)                        \
-    char buffer[700];                              \
-    do {                                           \
-        va_list ap;                                \
-        va_start(ap, fmt);                         \
-        vsnprintf(buffer, sizeof buffer, fmt, ap); \
-        va_end(ap);                                \
+#define FORMAT(buffer, fmt)                                                                                            \
+    char buffer[700];                                                                                                  \
+    do {                                                                                                               \
+        va_list ap;                                                                                                    \
+        va_start(ap, fmt);                                                                                             \
+        vsnprintf(buffer, sizeof buffer, fmt, ap);                                                                     \
+        va_end(ap);                                                                                                    \
     } while (0)
 
 struct diag_loc onode_loc(struct import *im, const struct onode *n)

@@ -1,4 +1,5 @@
-/* One node of the file: resolved, rewritten to the newest meaning (opset.def), checked against the operator's schema, built. */
+/* One node of the file: resolved, rewritten to the newest meaning (opset.def), checked against the operator's schema,
+ * built. */
 #include <string.h>
 
 #include "frontend/priv.h"
@@ -30,7 +31,8 @@ static sym prefixed(struct import *im, const struct scope *s, sym name)
 {
     if (!s->call || !s->call->name || !name)
         return name;
-    return str_internz(&im->cx->strings, arena_printf(&im->tmp, "%s/%s", sym_text(im, s->call->name), sym_text(im, name)));
+    return str_internz(&im->cx->strings,
+                       arena_printf(&im->tmp, "%s/%s", sym_text(im, s->call->name), sym_text(im, name)));
 }
 
 void onode_bind(struct import *im, struct onode *n, int i, struct value *v)
@@ -85,7 +87,8 @@ static enum npuc_status declare_outputs(struct import *im, struct onode *n)
         for (int k = 0; k < i && n->out[i]; k++)
             twice |= n->out[k] == n->out[i];
         if (twice)
-            return onode_fail(im, n, D_MODEL, "output '%s' is already defined: names are unique within a graph", sym_text(im, n->out[i]));
+            return onode_fail(im, n, D_MODEL, "output '%s' is already defined: names are unique within a graph",
+                              sym_text(im, n->out[i]));
     }
     for (int i = 0; i < n->n_out; i++)
         if (!map_find(&im->used, n->out[i]))
@@ -98,8 +101,8 @@ static enum npuc_status check_inputs(struct import *im, struct onode *n, const s
     while (n->n_in > d->min_in && !n->in[n->n_in - 1] && !(d->traits & T_REGION))
         n->n_in--;
     if (n->n_in < d->min_in || (d->max_in >= 0 && n->n_in > d->max_in))
-        return onode_fail(im, n, D_ARITY, "has %d inputs, expected %d%s%d", n->n_in, d->min_in, d->max_in < 0 ? " or more: " : " to ",
-                          d->max_in < 0 ? d->min_in : d->max_in);
+        return onode_fail(im, n, D_ARITY, "has %d inputs, expected %d%s%d", n->n_in, d->min_in,
+                          d->max_in < 0 ? " or more: " : " to ", d->max_in < 0 ? d->min_in : d->max_in);
     for (int i = 0; i < n->n_in; i++)
         if (!n->in[i] && (op_needs_input(d, i) || (d->max_in < 0 && !(d->traits & T_REGION))))
             return onode_fail(im, n, D_ARITY, "required input %d is empty", i);
@@ -124,7 +127,8 @@ static enum npuc_status set_attr(struct import *im, struct onode *n, struct node
     if (i < 0 && *d->domain)
         return onode_fail(im, n, D_UNSUPPORTED, "attribute '%s' of %s is not supported", name, d->name);
     if (i < 0)
-        return onode_bad_attr(im, n, name, "%s has no such attribute in opset %d", sym_text(im, n->op), (int)n->version);
+        return onode_bad_attr(im, n, name, "%s has no such attribute in opset %d", sym_text(im, n->op),
+                              (int)n->version);
     if (v.kind == ATTR_INT && d->attrs[i].kind == ATTR_FLOAT)
         v = (struct attr){.kind = ATTR_FLOAT, .v.f = (float)v.v.i};
     if (a->graph || (int)v.kind != d->attrs[i].kind)
@@ -137,7 +141,8 @@ static enum npuc_status set_attrs(struct import *im, struct onode *n, struct nod
 {
     const struct op_def *d = op_table[node->op];
     for (int i = 0; i < n->n_attrs; i++) {
-        const enum npuc_status s = n->attrs[i].graph && (d->traits & T_REGION) ? NPUC_OK : set_attr(im, n, node, &n->attrs[i]);
+        const enum npuc_status s =
+            n->attrs[i].graph && (d->traits & T_REGION) ? NPUC_OK : set_attr(im, n, node, &n->attrs[i]);
         if (s != NPUC_OK)
             return s;
     }

@@ -9,8 +9,8 @@
 #include "frontend/priv.h"
 #include "frontend/scan.h"
 
-#define MAX_FILE_SIZE ((INT64_C(2) << 30) - 1) /* protobuf's own limit */
-#define MAX_OPSET 28
+#define MAX_FILE_SIZE  ((INT64_C(2) << 30) - 1) /* protobuf's own limit */
+#define MAX_OPSET      28
 #define MAX_IR_VERSION 14
 
 /* ---- what the file is */
@@ -20,10 +20,21 @@ static const struct {
     const char *bytes, *what;
 } other_formats[] = {
     {0, 4, "PK\3\4", "a zip archive (a PyTorch or Keras file, or an archive to unpack first)"},
-    {0, 2, "\x80\2", "a Python pickle"}, {0, 2, "\x80\3", "a Python pickle"}, {0, 2, "\x80\4", "a Python pickle"},
-    {0, 2, "\x80\5", "a Python pickle"}, {0, 2, "\x1f\x8b", "gzip data"}, {0, 4, "\x7f" "ELF", "an ELF program"},
-    {0, 4, "GGUF", "a GGUF file"}, {4, 4, "TFL3", "a TensorFlow Lite file"}, {4, 4, "ORTM", "an onnxruntime (.ort) file"},
-    {0, 8, "\x89HDF\r\n\x1a\n", "an HDF5 file"}, {0, 4, "<ir_", "a model in ONNX text syntax"}, {0, 1, "{", "text (JSON?)"},
+    {0, 2, "\x80\2", "a Python pickle"},
+    {0, 2, "\x80\3", "a Python pickle"},
+    {0, 2, "\x80\4", "a Python pickle"},
+    {0, 2, "\x80\5", "a Python pickle"},
+    {0, 2, "\x1f\x8b", "gzip data"},
+    {0, 4,
+     "\x7f"
+     "ELF",
+     "an ELF program"},
+    {0, 4, "GGUF", "a GGUF file"},
+    {4, 4, "TFL3", "a TensorFlow Lite file"},
+    {4, 4, "ORTM", "an onnxruntime (.ort) file"},
+    {0, 8, "\x89HDF\r\n\x1a\n", "an HDF5 file"},
+    {0, 4, "<ir_", "a model in ONNX text syntax"},
+    {0, 1, "{", "text (JSON?)"},
 };
 
 static enum npuc_status recognise(const struct file_map *m, const char *path, struct diag *d)
@@ -48,8 +59,12 @@ static enum npuc_status open_model(struct import *im)
     enum npuc_status s = file_map_open(map, im->path, d);
     const struct diag_loc loc = {.file = im->path, .index = -1};
     if (s == NPUC_OK && map->size > im->o.max_file_size)
-        return diag_error(d, &loc, D_WIRE_LIMIT, arena_printf(&im->tmp, "the file has a size of %" PRId64 " bytes, the limit is %" PRId64 "; keep large weights "
-                                                              "in external data", map->size, im->o.max_file_size));
+        return diag_error(d, &loc, D_WIRE_LIMIT,
+                          arena_printf(&im->tmp,
+                                       "the file has a size of %" PRId64 " bytes, the limit is %" PRId64
+                                       "; keep large weights "
+                                       "in external data",
+                                       map->size, im->o.max_file_size));
     return s == NPUC_OK ? recognise(map, im->path, d) : s;
 }
 
@@ -60,7 +75,8 @@ static enum npuc_status read_model(struct import *im)
         return s;
     struct diag *d = im->cx->diag;
     const struct file_map *map = &im->model->map;
-    const struct scan_limits limits = {SCAN_MAX_DEPTH, im->o.max_unpacked_size ? im->o.max_unpacked_size : (INT64_C(96) << 20) + 32 * map->size};
+    const struct scan_limits limits = {SCAN_MAX_DEPTH, im->o.max_unpacked_size ? im->o.max_unpacked_size
+                                                                               : (INT64_C(96) << 20) + 32 * map->size};
     struct scan_skeleton sk;
     s = scan_message(map->data, map->size, SCAN_MODEL, &limits, &im->tmp, d, im->path, &sk);
     ProtobufCMessage *msg = NULL;
@@ -79,13 +95,16 @@ enum npuc_status opsets_read(struct import *im, Onnx__OperatorSetIdProto *const 
         list[i] = (struct opset){domain_sym(im, at[i]->domain), at[i]->version};
         const int64_t v = list[i].version;
         if (!list[i].domain && v < 1)
-            return name_fail(im, 0, D_MODEL, "opset_import has opset version %" PRId64 " of ai.onnx, expected 1 to %d", v, MAX_OPSET);
+            return name_fail(im, 0, D_MODEL, "opset_import has opset version %" PRId64 " of ai.onnx, expected 1 to %d",
+                             v, MAX_OPSET);
         if (!list[i].domain && v > MAX_OPSET)
-            return name_fail(im, 0, D_UNSUPPORTED, "opset version %" PRId64 " of ai.onnx is newer than the newest known, %d", v, MAX_OPSET);
+            return name_fail(im, 0, D_UNSUPPORTED,
+                             "opset version %" PRId64 " of ai.onnx is newer than the newest known, %d", v, MAX_OPSET);
         for (int64_t k = 0; k < i; k++)
             if (list[k].domain == list[i].domain && list[k].version != v)
-                return name_fail(im, 0, D_MODEL, "opset_import names domain '%s' with versions %" PRId64 " and %" PRId64, sym_text(im, list[i].domain),
-                                 list[k].version, v);
+                return name_fail(im, 0, D_MODEL,
+                                 "opset_import names domain '%s' with versions %" PRId64 " and %" PRId64,
+                                 sym_text(im, list[i].domain), list[k].version, v);
     }
     *out = (struct opset_list){n, list};
     return NPUC_OK;
@@ -108,7 +127,8 @@ static enum npuc_status check_frame(struct import *im)
     if (!pb->has_ir_version || pb->ir_version < 1)
         return name_fail(im, 0, D_MODEL, "ir_version is missing or not positive (is this an ONNX file?)");
     if (pb->ir_version > MAX_IR_VERSION)
-        return name_fail(im, 0, D_UNSUPPORTED, "ir_version is %" PRId64 ", the newest known is %d", pb->ir_version, MAX_IR_VERSION);
+        return name_fail(im, 0, D_UNSUPPORTED, "ir_version is %" PRId64 ", the newest known is %d", pb->ir_version,
+                         MAX_IR_VERSION);
     if (pb->n_opset_import == 0 && pb->ir_version >= 3)
         return name_fail(im, 0, D_MODEL, "the model has no opset_import");
     return opsets_read(im, pb->opset_import, (int64_t)pb->n_opset_import, &im->opsets);
@@ -136,7 +156,8 @@ static void note_info(struct import *im)
     }
     struct strtab *st = &im->cx->strings;
     map_put(&im->m->meta, str_internz(st, "producer"), str_internz(st, info->producer));
-    map_put(&im->m->meta, str_internz(st, "opset"), str_internz(st, arena_printf(&im->tmp, "%" PRId64, opset_version(im, &im->opsets, 0))));
+    map_put(&im->m->meta, str_internz(st, "opset"),
+            str_internz(st, arena_printf(&im->tmp, "%" PRId64, opset_version(im, &im->opsets, 0))));
 }
 
 /* ---- import */
@@ -185,13 +206,15 @@ static struct onnx_model *model_new(const struct ir_ctx *cx)
     return m;
 }
 
-enum npuc_status onnx_import(struct ir_ctx *cx, const char *path, const struct onnx_options *o, struct onnx_model **keep, struct module **out)
+enum npuc_status onnx_import(struct ir_ctx *cx, const char *path, const struct onnx_options *o,
+                             struct onnx_model **keep, struct module **out)
 {
     *out = NULL;
     *keep = model_new(cx);
     if (!*keep)
         return diag_error(cx->diag, NULL, D_HOST_MEMORY);
-    struct import *im = ARENA_NEW(&(*keep)->arena, struct import); /* so that onnx_close frees what an out-of-memory exit leaves */
+    struct import *im =
+        ARENA_NEW(&(*keep)->arena, struct import); /* so that onnx_close frees what an out-of-memory exit leaves */
     if (!im)
         return diag_error(cx->diag, NULL, D_HOST_MEMORY);
     import_init(im, cx, path, o);

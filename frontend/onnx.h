@@ -9,10 +9,10 @@
 #include "ir/graph.h"
 
 struct onnx_options {
-    bool allow_missing_data;  /* external files may be absent: their weights become blobs without data */
-    int64_t max_file_size;    /* bytes of the .onnx file; 0: 2 GiB, protobuf's own limit */
-    int64_t max_unpacked_size;/* bytes of host memory for the unpacked structure; 0: 96 MiB + 32 x file size */
-    int64_t max_inlined;      /* nodes made by inlining functions; 0: 200,000 */
+    bool allow_missing_data;   /* external files may be absent: their weights become blobs without data */
+    int64_t max_file_size;     /* bytes of the .onnx file; 0: 2 GiB, protobuf's own limit */
+    int64_t max_unpacked_size; /* bytes of host memory for the unpacked structure; 0: 96 MiB + 32 x file size */
+    int64_t max_inlined;       /* nodes made by inlining functions; 0: 200,000 */
 };
 
 struct onnx_info {
@@ -20,14 +20,14 @@ struct onnx_info {
     int64_t ir_version;
     int64_t n_opsets;
     struct onnx_opset {
-        const char *domain;   /* "" for ai.onnx */
+        const char *domain; /* "" for ai.onnx */
         int64_t version;
-    } *opsets;
-    int64_t n_nodes;          /* nodes in the file, those of subgraphs and functions included */
+    } * opsets;
+    int64_t n_nodes; /* nodes in the file, those of subgraphs and functions included */
     int64_t n_functions;
-    int64_t n_params, param_size;       /* elements and bytes of the initializers */
-    int64_t n_external, external_size;  /* tensors kept outside the file and their bytes */
-    int64_t n_missing;        /* tensors whose external file is absent */
+    int64_t n_params, param_size;      /* elements and bytes of the initializers */
+    int64_t n_external, external_size; /* tensors kept outside the file and their bytes */
+    int64_t n_missing;                 /* tensors whose external file is absent */
 };
 
 struct onnx_model;
@@ -39,8 +39,8 @@ NPUC_MUST_CHECK enum npuc_status onnx_import(struct ir_ctx *cx, const char *path
 void onnx_close(struct onnx_model *model); /* NULL is allowed */
 const struct onnx_info *onnx_info(const struct onnx_model *model);
 
-/* A file with a single TensorProto (input and output samples as ONNX keeps them, .pb): its type and bytes, in `a`. Strings
- * and external data are refused. */
+/* A file with a single TensorProto (input and output samples as ONNX keeps them, .pb): its type and bytes, in `a`.
+ * Strings and external data are refused. */
 struct onnx_tensor {
     enum dtype dtype;
     int rank;

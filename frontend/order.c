@@ -1,7 +1,8 @@
 /* Order of execution. ONNX asks producers to sort the nodes; several do not. A list that is in order stays as it is. */
 #include "frontend/priv.h"
 
-/* Names that a node's subgraphs take from outside: every input and output name of the subgraphs that they do not define. */
+/* Names that a node's subgraphs take from outside: every input and output name of the subgraphs that they do not
+ * define. */
 struct walk {
     struct import *im;
     const struct map *producers; /* name -> node index + 1 */
@@ -71,14 +72,15 @@ static void collect(struct walk *w, const Onnx__NodeProto *n)
 }
 
 struct edges {
-    int32_t *first;  /* first[i] .. first[i + 1]: what waits for node i */
+    int32_t *first; /* first[i] .. first[i + 1]: what waits for node i */
     int32_t *user;
-    int32_t *waits;  /* producers that node i still waits for */
+    int32_t *waits; /* producers that node i still waits for */
 };
 
 static struct edges build_edges(struct import *im, const int32_t *starts, const int32_t *deps, int64_t n)
 {
-    struct edges e = {ARENA_ARRAY(&im->tmp, int32_t, n + 2), ARENA_ARRAY(&im->tmp, int32_t, starts[n] + 1), ARENA_ARRAY(&im->tmp, int32_t, n + 1)};
+    struct edges e = {ARENA_ARRAY(&im->tmp, int32_t, n + 2), ARENA_ARRAY(&im->tmp, int32_t, starts[n] + 1),
+                      ARENA_ARRAY(&im->tmp, int32_t, n + 1)};
     for (int32_t i = 0; i < starts[n]; i++)
         e.first[deps[i] + 2]++;
     for (int64_t i = 0; i <= n; i++)
@@ -91,7 +93,8 @@ static struct edges build_edges(struct import *im, const int32_t *starts, const 
     return e;
 }
 
-static enum npuc_status sort(struct import *im, Onnx__NodeProto *const *nodes, int64_t n, const struct edges *e, const int32_t **order)
+static enum npuc_status sort(struct import *im, Onnx__NodeProto *const *nodes, int64_t n, const struct edges *e,
+                             const int32_t **order)
 {
     int32_t *queue = ARENA_ARRAY(&im->tmp, int32_t, n + 1);
     int64_t head = 0, tail = 0;
@@ -110,9 +113,12 @@ static enum npuc_status sort(struct import *im, Onnx__NodeProto *const *nodes, i
             continue;
         const Onnx__NodeProto *bad = nodes[i];
         const sym out = bad->n_output ? bytes_sym(im, bad->output[0]) : 0;
-        const struct diag_loc loc = {.file = im->path, .node = bad->name.len ? sym_text(im, bytes_sym(im, bad->name)) : NULL,
-                                     .op = sym_text(im, bytes_sym(im, bad->op_type)), .index = i};
-        return diag_error(im->cx->diag, &loc, D_GRAPH_CYCLE, arena_printf(&im->tmp, "the node is part of a cycle (through '%.200s')", sym_text(im, out)));
+        const struct diag_loc loc = {.file = im->path,
+                                     .node = bad->name.len ? sym_text(im, bytes_sym(im, bad->name)) : NULL,
+                                     .op = sym_text(im, bytes_sym(im, bad->op_type)),
+                                     .index = i};
+        return diag_error(im->cx->diag, &loc, D_GRAPH_CYCLE,
+                          arena_printf(&im->tmp, "the node is part of a cycle (through '%.200s')", sym_text(im, out)));
     }
     return NPUC_OK;
 }

@@ -7,18 +7,18 @@
 #include "frontend/onnx.pb-c.h"
 #include "ir/build.h"
 
-#define IMPORT_MAX_DEPTH 100   /* subgraphs within subgraphs and functions within functions together; ONNX's own cap */
+#define IMPORT_MAX_DEPTH    100 /* subgraphs within subgraphs and functions within functions together; ONNX's own cap */
 #define IMPORT_MAX_DIM_TEXT 256
-#define IMPORT_MAX_DENSE (INT64_C(256) << 20) /* bytes a sparse tensor may become */
+#define IMPORT_MAX_DENSE    (INT64_C(256) << 20) /* bytes a sparse tensor may become */
 
 struct onnx_file {
-    sym location;          /* as in the tensor's entry */
+    sym location; /* as in the tensor's entry */
     struct file_map map;
     bool missing;
 };
 struct onnx_model {
     struct file_map map;
-    struct arena arena;    /* lives as long as the model: info, list of files */
+    struct arena arena; /* lives as long as the model: info, list of files */
     VEC(struct onnx_file) files;
     struct import *import; /* while it runs */
     struct onnx_info info;
@@ -27,9 +27,9 @@ struct onnx_model {
 struct opset_list {
     int64_t n;
     const struct opset {
-        sym domain;        /* "" for ai.onnx */
+        sym domain; /* "" for ai.onnx */
         int64_t version;
-    } *at;
+    } * at;
 };
 
 struct import {
@@ -39,12 +39,12 @@ struct import {
     struct onnx_options o;
     const char *path;
     const Onnx__ModelProto *pb;
-    struct arena tmp;      /* protocol structures and everything else that dies with the import */
+    struct arena tmp; /* protocol structures and everything else that dies with the import */
     struct opset_list opsets;
-    struct map functions;  /* hash of (domain, name, overload) -> index + 1 into pb->functions */
-    struct map dim_texts;  /* sym of a dim_param -> expr */
-    struct map operators;  /* domain and op_type -> what operator_find and operator_known answer */
-    struct map used;       /* names that some node, body or graph result reads: other outputs are not wanted */
+    struct map functions; /* hash of (domain, name, overload) -> index + 1 into pb->functions */
+    struct map dim_texts; /* sym of a dim_param -> expr */
+    struct map operators; /* domain and op_type -> what operator_find and operator_known answer */
+    struct map used;      /* names that some node, body or graph result reads: other outputs are not wanted */
     int64_t n_inlined;
     int depth;
 };
@@ -55,13 +55,13 @@ struct call {
     const Onnx__FunctionProto *fn;
     const Onnx__NodeProto *site;
     const struct scope *outer;
-    sym name;              /* of the calling node, prefix of the inlined nodes' names */
+    sym name; /* of the calling node, prefix of the inlined nodes' names */
 };
 /* Names visible in one graph; the parent's are visible too. A function body has no parent. */
 struct scope {
     struct scope *parent;
     struct graph *graph;
-    struct map names;      /* sym -> struct value * */
+    struct map names; /* sym -> struct value * */
     const struct opset_list *opsets;
     const struct call *call; /* NULL outside of functions */
 };
@@ -69,28 +69,30 @@ struct scope {
 /* A node on its way to core operators: rules (opset.def) change it or replace it. */
 struct onode {
     sym op, domain;
-    int64_t version;       /* opset of the domain */
+    int64_t version; /* opset of the domain */
     int n_in, n_out, n_attrs, cap_in, cap_attrs;
-    struct value **in;     /* NULL: absent */
-    sym *out;              /* 0: not wanted */
+    struct value **in; /* NULL: absent */
+    sym *out;          /* 0: not wanted */
     struct oattr {
         sym name;
-        struct attr a;     /* graphs stay in the protocol until the node exists */
+        struct attr a; /* graphs stay in the protocol until the node exists */
         const Onnx__GraphProto *graph;
-    } *attrs;
+    } * attrs;
     const Onnx__NodeProto *pb;
-    int32_t index;         /* in its graph */
+    int32_t index; /* in its graph */
     struct scope *scope;
     struct builder b;
-    bool done;             /* all outputs are bound, nothing else to make */
+    bool done; /* all outputs are bound, nothing else to make */
 };
 
 /* --- text and errors (names.c) */
 sym bytes_sym(struct import *im, ProtobufCBinaryData text);
 const char *sym_text(const struct import *im, sym s);
 struct diag_loc onode_loc(struct import *im, const struct onode *n);
-enum npuc_status onode_fail(struct import *im, const struct onode *n, enum diag_code code, const char *fmt, ...) NPUC_PRINTF(4, 5);
-enum npuc_status onode_bad_attr(struct import *im, const struct onode *n, const char *attr, const char *fmt, ...) NPUC_PRINTF(4, 5);
+enum npuc_status onode_fail(struct import *im, const struct onode *n, enum diag_code code, const char *fmt, ...)
+    NPUC_PRINTF(4, 5);
+enum npuc_status onode_bad_attr(struct import *im, const struct onode *n, const char *attr, const char *fmt, ...)
+    NPUC_PRINTF(4, 5);
 enum npuc_status name_fail(struct import *im, sym name, enum diag_code code, const char *fmt, ...) NPUC_PRINTF(4, 5);
 enum npuc_status tensor_fail(struct import *im, sym tensor, const char *fmt, ...) NPUC_PRINTF(3, 4);
 enum npuc_status external_fail(struct import *im, sym tensor, const char *fmt, ...) NPUC_PRINTF(3, 4);
@@ -98,8 +100,8 @@ void import_warn(struct import *im, sym name, const char *fmt, ...) NPUC_PRINTF(
 
 /* Unpacks a skeleton (unpack.c); the message lives in `a`. */
 struct scan_skeleton;
-enum npuc_status skeleton_unpack(const ProtobufCMessageDescriptor *kind, const struct scan_skeleton *sk, struct arena *a, struct diag *d,
-                                 const char *file, ProtobufCMessage **out);
+enum npuc_status skeleton_unpack(const ProtobufCMessageDescriptor *kind, const struct scan_skeleton *sk,
+                                 struct arena *a, struct diag *d, const char *file, ProtobufCMessage **out);
 
 /* --- tensors (tensor.c, external.c, sparse.c) */
 struct tensor_in {
@@ -109,7 +111,8 @@ struct tensor_in {
 enum npuc_status tensor_import(struct import *im, const Onnx__TensorProto *t, sym name, struct tensor_in *out);
 enum npuc_status sparse_import(struct import *im, const Onnx__SparseTensorProto *t, sym name, struct tensor_in *out);
 /* need: bytes wanted. *data NULL with NPUC_OK: the file is absent and that is allowed. */
-enum npuc_status external_data(struct import *im, const Onnx__TensorProto *t, sym name, int64_t need, const uint8_t **data);
+enum npuc_status external_data(struct import *im, const Onnx__TensorProto *t, sym name, int64_t need,
+                               const uint8_t **data);
 /* Element count of dims; false when one is negative or the product overflows. */
 bool dims_count(const int64_t *dims, int64_t rank, int64_t *n);
 /* Typed data fields into packed bytes (typed.c). data has `size` bytes. *why is set on failure. */
@@ -161,12 +164,12 @@ enum npuc_status function_inline(struct import *im, struct onode *n, const Onnx_
 enum npuc_status control_import(struct import *im, struct onode *n); /* If, Loop, Scan */
 enum npuc_status opsets_read(struct import *im, Onnx__OperatorSetIdProto *const *at, int64_t n, struct opset_list *out);
 int64_t opset_version(const struct import *im, const struct opset_list *l, sym domain); /* 0 when not imported */
-sym domain_sym(struct import *im, ProtobufCBinaryData domain); /* "ai.onnx" is "" */
+sym domain_sym(struct import *im, ProtobufCBinaryData domain);                          /* "ai.onnx" is "" */
 
 /* --- operators (known.c, opset.c) */
 /* Reports every operator of the model that the compiler does not know. */
 enum npuc_status operators_check(struct import *im);
-bool operator_known(struct import *im, sym domain, sym op); /* a core operator, or one that a rule makes into such */
+bool operator_known(struct import *im, sym domain, sym op);   /* a core operator, or one that a rule makes into such */
 enum op operator_find(struct import *im, sym domain, sym op); /* op_find, remembered */
 /* Rewrites n to the newest meaning by the rows of opset.def. */
 enum npuc_status opset_apply(struct import *im, struct onode *n);

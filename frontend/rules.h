@@ -12,8 +12,14 @@ bool rules_have(const char *domain, const char *op);
 #undef RULE
 
 /* Input i, or NULL. */
-static inline struct value *onode_in(const struct onode *n, int i) { return i < n->n_in ? n->in[i] : NULL; }
-static inline bool onode_wants(const struct onode *n, int i) { return i < n->n_out && n->out[i]; }
+static inline struct value *onode_in(const struct onode *n, int i)
+{
+    return i < n->n_in ? n->in[i] : NULL;
+}
+static inline bool onode_wants(const struct onode *n, int i)
+{
+    return i < n->n_out && n->out[i];
+}
 /* Binds output 0 and ends the node; v NULL: an error was reported. */
 enum npuc_status onode_done(struct import *im, struct onode *n, struct value *v);
 /* Reports an output or input that the rule does not handle. */

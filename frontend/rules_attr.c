@@ -114,8 +114,9 @@ enum npuc_status rule_old_dropout(struct import *im, struct onode *n)
 /* Cast-1 gave the element type as text. */
 enum npuc_status rule_old_cast(struct import *im, struct onode *n)
 {
-    static const char *const names[] = {"UNDEFINED", "FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL",
-                                        "FLOAT16", "DOUBLE", "UINT32", "UINT64", "COMPLEX64", "COMPLEX128"};
+    static const char *const names[] = {"UNDEFINED", "FLOAT",  "UINT8",     "INT8",      "UINT16",  "INT16",
+                                        "INT32",     "INT64",  "STRING",    "BOOL",      "FLOAT16", "DOUBLE",
+                                        "UINT32",    "UINT64", "COMPLEX64", "COMPLEX128"};
     const char *to = onode_str(im, n, "to", "UNDEFINED");
     for (int64_t i = 1; i < NPUC_ARRAY_LEN(names); i++)
         if (strcmp(to, names[i]) == 0) {

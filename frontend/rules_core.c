@@ -37,7 +37,9 @@ enum npuc_status rule_constant(struct import *im, struct onode *n)
     case ATTR_FLOATS: v = ir_const(&n->b, DT_F32, 1, &a->len, a->v.floats, 4 * a->len); break;
     case ATTR_STRING: v = string_value(im, n, &a->v.s, 1, 0); break;
     case ATTR_STRINGS: v = string_value(im, n, a->v.strings, a->len, 1); break;
-    case ATTR_NONE: case ATTR_GRAPH: case ATTR_TYPE: break;
+    case ATTR_NONE:
+    case ATTR_GRAPH:
+    case ATTR_TYPE: break;
     }
     if (!v)
         return onode_bad_attr(im, n, sym_text(im, n->attrs[0].name), "it is no value of a Constant");
@@ -52,7 +54,8 @@ static enum npuc_status spread_second(struct import *im, struct onode *n, int64_
         axis += rank_x;
     const int64_t behind = rank_x - rank_y - axis;
     if (behind < 0 || axis < 0)
-        return onode_fail(im, n, D_SHAPE_MISMATCH, "second input %s does not fit the first from its axis on", type_text(im->cx, n->in[1]->type));
+        return onode_fail(im, n, D_SHAPE_MISMATCH, "second input %s does not fit the first from its axis on",
+                          type_text(im->cx, n->in[1]->type));
     int64_t axes[IR_MAX_RANK];
     for (int64_t i = 0; i < behind; i++)
         axes[i] = rank_y + i;
@@ -80,7 +83,8 @@ enum npuc_status rule_old_broadcast(struct import *im, struct onode *n)
 enum npuc_status rule_old_prelu(struct import *im, struct onode *n)
 {
     const enum npuc_status s = onode_needs(im, n, 2);
-    if (s != NPUC_OK || n->in[1]->type->rank != 1 || n->in[0]->type->rank < 2 || type_const_count(im->cx, n->in[1]->type) == 1)
+    if (s != NPUC_OK || n->in[1]->type->rank != 1 || n->in[0]->type->rank < 2 ||
+        type_const_count(im->cx, n->in[1]->type) == 1)
         return s;
     return spread_second(im, n, 1); /* one slope for each channel */
 }
@@ -218,7 +222,8 @@ enum npuc_status rule_old_group_norm(struct import *im, struct onode *n)
     if (s != NPUC_OK)
         return s;
     if (groups < 1 || n->in[0]->type->rank < 2)
-        return onode_bad_attr(im, n, "num_groups", "it is %" PRId64 " for an input of %d dims", groups, n->in[0]->type->rank);
+        return onode_bad_attr(im, n, "num_groups", "it is %" PRId64 " for an input of %d dims", groups,
+                              n->in[0]->type->rank);
     for (int i = 1; i <= 2; i++) {
         struct value *v = per_channel(im, n, n->in[i], expr_const(&im->cx->exprs, groups));
         if (!v)

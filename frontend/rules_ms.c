@@ -29,7 +29,8 @@ enum npuc_status rule_skip_norm(struct import *im, struct onode *n)
     enum npuc_status s = onode_needs(im, n, 3);
     const bool rms = strcmp(sym_text(im, n->op), "SkipSimplifiedLayerNormalization") == 0;
     if (s == NPUC_OK && (n->n_in > (rms ? 4 : 5) || n->n_out > 4))
-        s = onode_fail(im, n, D_ARITY, "has %d inputs and %d outputs, expected at most %d and 4", n->n_in, n->n_out, rms ? 4 : 5);
+        s = onode_fail(im, n, D_ARITY, "has %d inputs and %d outputs, expected at most %d and 4", n->n_in, n->n_out,
+                       rms ? 4 : 5);
     for (int i = 1; s == NPUC_OK && i <= 2; i++)
         if (onode_wants(n, i))
             s = onode_no_output(im, n, i);
@@ -44,7 +45,8 @@ enum npuc_status rule_skip_norm(struct import *im, struct onode *n)
     onode_bind(im, n, 3, sum);
     struct value *in[] = {sum, n->in[2], beta};
     const float epsilon = onode_float(im, n, "epsilon", 1e-12f);
-    return onode_done(im, n, last_axis_norm(n, rms ? OP_RMSNormalization : OP_LayerNormalization, in, beta ? 3 : 2, epsilon));
+    return onode_done(im, n,
+                      last_axis_norm(n, rms ? OP_RMSNormalization : OP_LayerNormalization, in, beta ? 3 : 2, epsilon));
 }
 
 /* op(x + bias); the bias may be absent. */
@@ -108,8 +110,11 @@ enum npuc_status rule_matmul_nbits(struct import *im, struct onode *n)
 {
     const int64_t packed = onode_int(im, n, "weight_prepacked", 0);
     if (packed != 0)
-        return onode_fail(im, n, D_UNSUPPORTED, "weight_prepacked is %" PRId64 ": the weights are in the layout of one GPU family; export with "
-                          "weight_prepacked 0", packed);
+        return onode_fail(im, n, D_UNSUPPORTED,
+                          "weight_prepacked is %" PRId64
+                          ": the weights are in the layout of one GPU family; export with "
+                          "weight_prepacked 0",
+                          packed);
     return NPUC_OK;
 }
 
@@ -179,7 +184,8 @@ static int64_t rotary_heads(struct import *im, const struct onode *n)
     const int64_t heads = onode_int(im, n, "num_heads", 0);
     const struct type *x = n->in[0]->type, *cos = n->in[2]->type;
     int64_t width, half;
-    if (heads || x->rank != 3 || cos->rank != 2 || !expr_is_const(&im->cx->exprs, x->dims[2], &width) || !expr_is_const(&im->cx->exprs, cos->dims[1], &half))
+    if (heads || x->rank != 3 || cos->rank != 2 || !expr_is_const(&im->cx->exprs, x->dims[2], &width) ||
+        !expr_is_const(&im->cx->exprs, cos->dims[1], &half))
         return heads;
     return half > 0 && width % (2 * half) == 0 ? width / (2 * half) : 0;
 }
@@ -195,7 +201,8 @@ enum npuc_status rule_ms_rotary(struct import *im, struct onode *n)
     onode_drop(im, n, "is_packed_batching");
     onode_drop(im, n, "scale");
     if (n->in[0]->type->rank != 3 && n->in[0]->type->rank != 4)
-        return onode_fail(im, n, D_SHAPE_MISMATCH, "input 0 is %s, expected 3 or 4 dims", type_text(im->cx, n->in[0]->type));
+        return onode_fail(im, n, D_SHAPE_MISMATCH, "input 0 is %s, expected 3 or 4 dims",
+                          type_text(im->cx, n->in[0]->type));
     onode_set_int(im, n, "num_heads", rotary_heads(im, n));
     struct value *pos = n->in[1];
     if (pos->type->rank != 2)

@@ -1,8 +1,9 @@
 /* The bounded scan (scan.h). Two walks over the file by the same code: the first measures the skeleton, the second
  * writes it. Message lengths in the skeleton are varints of fixed width, so that they can be filled in afterwards.
  *
- * A known field number with another wire type is an unknown field, as in protobuf; unknown fields are dropped. Groups are
- * refused. A singular message that comes twice (protobuf would merge the two) is refused: no exporter writes that. */
+ * A known field number with another wire type is an unknown field, as in protobuf; unknown fields are dropped. Groups
+ * are refused. A singular message that comes twice (protobuf would merge the two) is refused: no exporter writes that.
+ */
 #include "frontend/scan.h"
 
 #include <inttypes.h>
@@ -14,7 +15,20 @@
 #include "frontend/onnx.pb-c.h"
 
 enum wire { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_GROUP = 3, WIRE_GROUP_END = 4, WIRE_32 = 5 };
-enum field_kind { F_INT, F_F32, F_TEXT /* short */, F_BYTES, F_MSG, F_INTS, F_F32S, F_F64S, F_TEXTS, F_BYTESS, F_MSGS, F_RAW };
+enum field_kind {
+    F_INT,
+    F_F32,
+    F_TEXT /* short */,
+    F_BYTES,
+    F_MSG,
+    F_INTS,
+    F_F32S,
+    F_F64S,
+    F_TEXTS,
+    F_BYTESS,
+    F_MSGS,
+    F_RAW
+};
 
 struct field {
     uint32_t number;
@@ -22,31 +36,69 @@ struct field {
     enum scan_msg child;
     const char *name;
 };
-#define FIELDS_END {0, F_INT, SCAN_NONE, NULL}
+#define FIELDS_END                                                                                                     \
+    {                                                                                                                  \
+        0, F_INT, SCAN_NONE, NULL                                                                                      \
+    }
 
-static const struct field model_fields[] = {
-    {1, F_INT, 0, "ir_version"}, {2, F_TEXT, 0, "producer_name"}, {3, F_TEXT, 0, "producer_version"},
-    {4, F_TEXT, 0, "domain"}, {5, F_INT, 0, "model_version"}, {7, F_MSG, SCAN_GRAPH, "graph"},
-    {8, F_MSGS, SCAN_OPSET, "opset_import"}, {25, F_MSGS, SCAN_FUNCTION, "functions"}, FIELDS_END};
+static const struct field model_fields[] = {{1, F_INT, 0, "ir_version"},
+                                            {2, F_TEXT, 0, "producer_name"},
+                                            {3, F_TEXT, 0, "producer_version"},
+                                            {4, F_TEXT, 0, "domain"},
+                                            {5, F_INT, 0, "model_version"},
+                                            {7, F_MSG, SCAN_GRAPH, "graph"},
+                                            {8, F_MSGS, SCAN_OPSET, "opset_import"},
+                                            {25, F_MSGS, SCAN_FUNCTION, "functions"},
+                                            FIELDS_END};
 static const struct field opset_fields[] = {{1, F_TEXT, 0, "domain"}, {2, F_INT, 0, "version"}, FIELDS_END};
-static const struct field graph_fields[] = {
-    {1, F_MSGS, SCAN_NODE, "node"}, {2, F_TEXT, 0, "name"}, {5, F_MSGS, SCAN_TENSOR, "initializer"},
-    {11, F_MSGS, SCAN_VALUE_INFO, "input"}, {12, F_MSGS, SCAN_VALUE_INFO, "output"},
-    {13, F_MSGS, SCAN_VALUE_INFO, "value_info"}, {15, F_MSGS, SCAN_SPARSE, "sparse_initializer"}, FIELDS_END};
-static const struct field node_fields[] = {
-    {1, F_TEXTS, 0, "input"}, {2, F_TEXTS, 0, "output"}, {3, F_TEXT, 0, "name"}, {4, F_TEXT, 0, "op_type"},
-    {5, F_MSGS, SCAN_ATTRIBUTE, "attribute"}, {7, F_TEXT, 0, "domain"}, {8, F_TEXT, 0, "overload"}, FIELDS_END};
-static const struct field attribute_fields[] = {
-    {1, F_TEXT, 0, "name"}, {2, F_F32, 0, "f"}, {3, F_INT, 0, "i"}, {4, F_BYTES, 0, "s"}, {5, F_MSG, SCAN_TENSOR, "t"},
-    {6, F_MSG, SCAN_GRAPH, "g"}, {7, F_F32S, 0, "floats"}, {8, F_INTS, 0, "ints"}, {9, F_BYTESS, 0, "strings"},
-    {10, F_MSGS, SCAN_TENSOR, "tensors"}, {11, F_MSGS, SCAN_GRAPH, "graphs"}, {14, F_MSG, SCAN_TYPE, "tp"},
-    {15, F_MSGS, SCAN_TYPE, "type_protos"}, {20, F_INT, 0, "type"}, {21, F_TEXT, 0, "ref_attr_name"},
-    {22, F_MSG, SCAN_SPARSE, "sparse_tensor"}, {23, F_MSGS, SCAN_SPARSE, "sparse_tensors"}, FIELDS_END};
-static const struct field tensor_fields[] = {
-    {1, F_INTS, 0, "dims"}, {2, F_INT, 0, "data_type"}, {3, F_MSG, SCAN_SEGMENT, "segment"}, {4, F_F32S, 0, "float_data"},
-    {5, F_INTS, 0, "int32_data"}, {6, F_BYTESS, 0, "string_data"}, {7, F_INTS, 0, "int64_data"}, {8, F_TEXT, 0, "name"},
-    {9, F_RAW, 0, "raw_data"}, {10, F_F64S, 0, "double_data"}, {11, F_INTS, 0, "uint64_data"},
-    {13, F_MSGS, SCAN_ENTRY, "external_data"}, {14, F_INT, 0, "data_location"}, FIELDS_END};
+static const struct field graph_fields[] = {{1, F_MSGS, SCAN_NODE, "node"},
+                                            {2, F_TEXT, 0, "name"},
+                                            {5, F_MSGS, SCAN_TENSOR, "initializer"},
+                                            {11, F_MSGS, SCAN_VALUE_INFO, "input"},
+                                            {12, F_MSGS, SCAN_VALUE_INFO, "output"},
+                                            {13, F_MSGS, SCAN_VALUE_INFO, "value_info"},
+                                            {15, F_MSGS, SCAN_SPARSE, "sparse_initializer"},
+                                            FIELDS_END};
+static const struct field node_fields[] = {{1, F_TEXTS, 0, "input"},
+                                           {2, F_TEXTS, 0, "output"},
+                                           {3, F_TEXT, 0, "name"},
+                                           {4, F_TEXT, 0, "op_type"},
+                                           {5, F_MSGS, SCAN_ATTRIBUTE, "attribute"},
+                                           {7, F_TEXT, 0, "domain"},
+                                           {8, F_TEXT, 0, "overload"},
+                                           FIELDS_END};
+static const struct field attribute_fields[] = {{1, F_TEXT, 0, "name"},
+                                                {2, F_F32, 0, "f"},
+                                                {3, F_INT, 0, "i"},
+                                                {4, F_BYTES, 0, "s"},
+                                                {5, F_MSG, SCAN_TENSOR, "t"},
+                                                {6, F_MSG, SCAN_GRAPH, "g"},
+                                                {7, F_F32S, 0, "floats"},
+                                                {8, F_INTS, 0, "ints"},
+                                                {9, F_BYTESS, 0, "strings"},
+                                                {10, F_MSGS, SCAN_TENSOR, "tensors"},
+                                                {11, F_MSGS, SCAN_GRAPH, "graphs"},
+                                                {14, F_MSG, SCAN_TYPE, "tp"},
+                                                {15, F_MSGS, SCAN_TYPE, "type_protos"},
+                                                {20, F_INT, 0, "type"},
+                                                {21, F_TEXT, 0, "ref_attr_name"},
+                                                {22, F_MSG, SCAN_SPARSE, "sparse_tensor"},
+                                                {23, F_MSGS, SCAN_SPARSE, "sparse_tensors"},
+                                                FIELDS_END};
+static const struct field tensor_fields[] = {{1, F_INTS, 0, "dims"},
+                                             {2, F_INT, 0, "data_type"},
+                                             {3, F_MSG, SCAN_SEGMENT, "segment"},
+                                             {4, F_F32S, 0, "float_data"},
+                                             {5, F_INTS, 0, "int32_data"},
+                                             {6, F_BYTESS, 0, "string_data"},
+                                             {7, F_INTS, 0, "int64_data"},
+                                             {8, F_TEXT, 0, "name"},
+                                             {9, F_RAW, 0, "raw_data"},
+                                             {10, F_F64S, 0, "double_data"},
+                                             {11, F_INTS, 0, "uint64_data"},
+                                             {13, F_MSGS, SCAN_ENTRY, "external_data"},
+                                             {14, F_INT, 0, "data_location"},
+                                             FIELDS_END};
 static const struct field segment_fields[] = {{1, F_INT, 0, "begin"}, {2, F_INT, 0, "end"}, FIELDS_END};
 static const struct field sparse_fields[] = {
     {1, F_MSG, SCAN_TENSOR, "values"}, {2, F_MSG, SCAN_TENSOR, "indices"}, {3, F_INTS, 0, "dims"}, FIELDS_END};
@@ -54,18 +106,26 @@ static const struct field entry_fields[] = {{1, F_BYTES, 0, "key"}, {2, F_BYTES,
 static const struct field value_info_fields[] = {{1, F_TEXT, 0, "name"}, {2, F_MSG, SCAN_TYPE, "type"}, FIELDS_END};
 static const struct field type_fields[] = {
     {1, F_MSG, SCAN_TYPE_TENSOR, "tensor_type"}, {4, F_MSG, SCAN_TYPE_LIST, "sequence_type"},
-    {5, F_MSG, SCAN_TYPE_MAP, "map_type"}, {8, F_MSG, SCAN_TYPE_TENSOR, "sparse_tensor_type"},
+    {5, F_MSG, SCAN_TYPE_MAP, "map_type"},       {8, F_MSG, SCAN_TYPE_TENSOR, "sparse_tensor_type"},
     {9, F_MSG, SCAN_TYPE_LIST, "optional_type"}, FIELDS_END};
-static const struct field type_tensor_fields[] = {{1, F_INT, 0, "elem_type"}, {2, F_MSG, SCAN_SHAPE, "shape"}, FIELDS_END};
+static const struct field type_tensor_fields[] = {
+    {1, F_INT, 0, "elem_type"}, {2, F_MSG, SCAN_SHAPE, "shape"}, FIELDS_END};
 static const struct field type_list_fields[] = {{1, F_MSG, SCAN_TYPE, "elem_type"}, FIELDS_END};
-static const struct field type_map_fields[] = {{1, F_INT, 0, "key_type"}, {2, F_MSG, SCAN_TYPE, "value_type"}, FIELDS_END};
+static const struct field type_map_fields[] = {
+    {1, F_INT, 0, "key_type"}, {2, F_MSG, SCAN_TYPE, "value_type"}, FIELDS_END};
 static const struct field shape_fields[] = {{1, F_MSGS, SCAN_DIM, "dim"}, FIELDS_END};
 static const struct field dim_fields[] = {{1, F_INT, 0, "dim_value"}, {2, F_BYTES, 0, "dim_param"}, FIELDS_END};
-static const struct field function_fields[] = {
-    {1, F_TEXT, 0, "name"}, {4, F_TEXTS, 0, "input"}, {5, F_TEXTS, 0, "output"}, {6, F_TEXTS, 0, "attribute"},
-    {7, F_MSGS, SCAN_NODE, "node"}, {9, F_MSGS, SCAN_OPSET, "opset_import"}, {10, F_TEXT, 0, "domain"},
-    {11, F_MSGS, SCAN_ATTRIBUTE, "attribute_proto"}, {12, F_MSGS, SCAN_VALUE_INFO, "value_info"},
-    {13, F_TEXT, 0, "overload"}, FIELDS_END};
+static const struct field function_fields[] = {{1, F_TEXT, 0, "name"},
+                                               {4, F_TEXTS, 0, "input"},
+                                               {5, F_TEXTS, 0, "output"},
+                                               {6, F_TEXTS, 0, "attribute"},
+                                               {7, F_MSGS, SCAN_NODE, "node"},
+                                               {9, F_MSGS, SCAN_OPSET, "opset_import"},
+                                               {10, F_TEXT, 0, "domain"},
+                                               {11, F_MSGS, SCAN_ATTRIBUTE, "attribute_proto"},
+                                               {12, F_MSGS, SCAN_VALUE_INFO, "value_info"},
+                                               {13, F_TEXT, 0, "overload"},
+                                               FIELDS_END};
 
 /* unpacked: size of protobuf-c's structure. */
 static const struct msg_info {
@@ -92,22 +152,22 @@ static const struct msg_info {
     [SCAN_FUNCTION] = {"FunctionProto", function_fields, (int64_t)sizeof(Onnx__FunctionProto)},
 };
 
-#define MEMBER_COST 64    /* protobuf-c's record of a field while it reads a message, rounded up */
-#define LENGTH_BYTES 5    /* width of the length varints in the skeleton: protobuf-c reads five */
+#define MEMBER_COST      64      /* protobuf-c's record of a field while it reads a message, rounded up */
+#define LENGTH_BYTES     5       /* width of the length varints in the skeleton: protobuf-c reads five */
 #define RAW_OFFSET_FIELD 100000u /* raw_offset in onnx.proto; raw_size follows */
 
 struct frame {
     enum scan_msg msg;
-    int64_t end;       /* in the file */
-    int64_t body_at;   /* in the skeleton, behind the length */
-    uint32_t seen;     /* singular message fields met, by row */
+    int64_t end;     /* in the file */
+    int64_t body_at; /* in the skeleton, behind the length */
+    uint32_t seen;   /* singular message fields met, by row */
 };
 struct scan {
     const uint8_t *p;
     int64_t pos, tag_pos;
-    uint8_t *out;      /* NULL in the measuring walk */
+    uint8_t *out; /* NULL in the measuring walk */
     int64_t n_out, cap, cost;
-    int depth;         /* top of the stack */
+    int depth; /* top of the stack */
     struct frame *stack;
     const struct scan_limits *limits;
     struct diag *d;
@@ -144,8 +204,10 @@ static bool spend(struct scan *s, int64_t size, const struct field *f)
     s->cost += size; /* far from overflow: each step adds at most a few times what the file holds */
     if (s->cost <= s->limits->max_unpacked)
         return true;
-    return over_limit(s, "the structure needs more than the limit of %" PRId64 " bytes of memory, at byte %" PRId64
-                      " (field '%s' of %s)", s->limits->max_unpacked, s->tag_pos, f->name, msg_table[s->stack[s->depth].msg].name);
+    return over_limit(s,
+                      "the structure needs more than the limit of %" PRId64 " bytes of memory, at byte %" PRId64
+                      " (field '%s' of %s)",
+                      s->limits->max_unpacked, s->tag_pos, f->name, msg_table[s->stack[s->depth].msg].name);
 }
 
 static bool read_varint(struct scan *s, int64_t end, uint64_t *out)
@@ -205,7 +267,8 @@ static bool count_packed(struct scan *s, const struct field *f, int64_t len, int
     if (f->kind != F_INTS) {
         const int64_t size = f->kind == F_F32S ? 4 : 8;
         *n = len / size;
-        return len % size == 0 || broken(s, "length %" PRId64 " of packed field '%s' is no multiple of %" PRId64, len, f->name, size);
+        return len % size == 0 ||
+               broken(s, "length %" PRId64 " of packed field '%s' is no multiple of %" PRId64, len, f->name, size);
     }
     int run = 0;
     *n = 0;
@@ -231,8 +294,9 @@ static bool open_message(struct scan *s, const struct field *f, int64_t len)
         top->seen |= bit;
     }
     if (s->depth + 1 >= s->limits->max_depth)
-        return over_limit(s, "nested too deep at byte %" PRId64 " (field '%s'): the limit is %" PRId64 " messages within messages",
-                          s->tag_pos, f->name, s->limits->max_depth);
+        return over_limit(
+            s, "nested too deep at byte %" PRId64 " (field '%s'): the limit is %" PRId64 " messages within messages",
+            s->tag_pos, f->name, s->limits->max_depth);
     if (!spend(s, msg_table[f->child].unpacked + (f->kind == F_MSGS ? 8 : 0), f))
         return false;
     put_tag(s, f->number, WIRE_BYTES);
@@ -266,8 +330,8 @@ static bool take_bytes(struct scan *s, const struct field *f, int64_t len)
             return false;
         unpacked = 8 * n;
     } else if (is_text(f->kind) && len > SCAN_MAX_NAME) {
-        return over_limit(s, "%s of %s at byte %" PRId64 " has a length of %" PRId64 " bytes, the limit is %d",
-                          f->name, msg_table[s->stack[s->depth].msg].name, s->tag_pos, len, SCAN_MAX_NAME);
+        return over_limit(s, "%s of %s at byte %" PRId64 " has a length of %" PRId64 " bytes, the limit is %d", f->name,
+                          msg_table[s->stack[s->depth].msg].name, s->tag_pos, len, SCAN_MAX_NAME);
     }
     if (!spend(s, unpacked, f))
         return false;
@@ -294,7 +358,13 @@ static bool fits_wire(const struct field *f, enum wire w)
     case F_INTS: return w == WIRE_VARINT || w == WIRE_BYTES;
     case F_F32S: return w == WIRE_32 || w == WIRE_BYTES;
     case F_F64S: return w == WIRE_64 || w == WIRE_BYTES;
-    case F_TEXT: case F_BYTES: case F_MSG: case F_TEXTS: case F_BYTESS: case F_MSGS: case F_RAW: return w == WIRE_BYTES;
+    case F_TEXT:
+    case F_BYTES:
+    case F_MSG:
+    case F_TEXTS:
+    case F_BYTESS:
+    case F_MSGS:
+    case F_RAW: return w == WIRE_BYTES;
     }
     return false;
 }
@@ -331,8 +401,9 @@ static bool take_delimited(struct scan *s, const struct field *f, uint64_t numbe
     if (!read_varint(s, top->end, &len))
         return false;
     if (len > INT64_MAX || !size_in(s->pos, (int64_t)len, top->end))
-        return broken(s, "length %" PRIu64 " of field %" PRIu64 " (%s) of %s runs past the end, %" PRId64 " bytes are left", len, number,
-                      f ? f->name : "unknown", msg_table[top->msg].name, top->end - s->pos);
+        return broken(
+            s, "length %" PRIu64 " of field %" PRIu64 " (%s) of %s runs past the end, %" PRId64 " bytes are left", len,
+            number, f ? f->name : "unknown", msg_table[top->msg].name, top->end - s->pos);
     if (f)
         return take_bytes(s, f, (int64_t)len);
     s->pos += (int64_t)len;

@@ -8,21 +8,39 @@
 
 #include "base/diag.h"
 
-enum scan_msg { SCAN_NONE, SCAN_MODEL, SCAN_OPSET, SCAN_GRAPH, SCAN_NODE, SCAN_ATTRIBUTE, SCAN_TENSOR, SCAN_SEGMENT, SCAN_SPARSE,
-                SCAN_ENTRY, SCAN_VALUE_INFO, SCAN_TYPE, SCAN_TYPE_TENSOR, SCAN_TYPE_LIST, SCAN_TYPE_MAP, SCAN_SHAPE,
-                SCAN_DIM, SCAN_FUNCTION, SCAN_MSG_COUNT };
+enum scan_msg {
+    SCAN_NONE,
+    SCAN_MODEL,
+    SCAN_OPSET,
+    SCAN_GRAPH,
+    SCAN_NODE,
+    SCAN_ATTRIBUTE,
+    SCAN_TENSOR,
+    SCAN_SEGMENT,
+    SCAN_SPARSE,
+    SCAN_ENTRY,
+    SCAN_VALUE_INFO,
+    SCAN_TYPE,
+    SCAN_TYPE_TENSOR,
+    SCAN_TYPE_LIST,
+    SCAN_TYPE_MAP,
+    SCAN_SHAPE,
+    SCAN_DIM,
+    SCAN_FUNCTION,
+    SCAN_MSG_COUNT
+};
 
 struct scan_limits {
     int64_t max_depth;    /* messages within messages */
     int64_t max_unpacked; /* bytes protobuf-c may need for the skeleton */
 };
-#define SCAN_MAX_DEPTH 160 /* about 1 KiB of stack each while unpacking: works on a 256 KiB stack */
-#define SCAN_MAX_NAME (1 << 16) /* bytes of a name or other text, data excepted */
+#define SCAN_MAX_DEPTH 160       /* about 1 KiB of stack each while unpacking: works on a 256 KiB stack */
+#define SCAN_MAX_NAME  (1 << 16) /* bytes of a name or other text, data excepted */
 
 struct scan_skeleton {
     const uint8_t *data;
     int64_t size;
-    int64_t unpacked;     /* estimate of what unpacking takes */
+    int64_t unpacked; /* estimate of what unpacking takes */
 };
 
 /* Scans data[0..size) as a message of kind `root`. The skeleton is in `a`. Errors name the byte offset and field. */

@@ -1,5 +1,5 @@
-/* SparseTensorProto: made dense at import, within a limit. Indices are one row-major position or one coordinate per axis for
- * each value, in ascending order without repeats (ONNX asks for it, and it shows what is damaged). */
+/* SparseTensorProto: made dense at import, within a limit. Indices are one row-major position or one coordinate per
+ * axis for each value, in ascending order without repeats (ONNX asks for it, and it shows what is damaged). */
 #include <inttypes.h>
 #include <string.h>
 
@@ -34,14 +34,16 @@ static enum npuc_status check_parts(struct import *im, struct sparse *s, sym nam
     if (!s->values.blob->data || !s->indices.blob->data)
         return tensor_fail(im, name, "the data of a sparse tensor is missing");
     if (v->rank != 1 || v->dtype == DT_STRING || dtype_size(v->dtype) == 0)
-        return tensor_fail(im, name, "values of a sparse tensor are one-dimensional and of whole bytes, found %s", type_text(im->cx, v));
+        return tensor_fail(im, name, "values of a sparse tensor are one-dimensional and of whole bytes, found %s",
+                           type_text(im->cx, v));
     s->n_values = type_const_count(im->cx, v);
     int64_t n_index = 0, want = s->n_values;
     if (x->rank == 2 && !size_mul(want, (int64_t)s->pb->n_dims, &want))
         want = -1;
     n_index = type_const_count(im->cx, x);
     if (x->dtype != DT_I64 || (x->rank != 1 && x->rank != 2) || n_index != want)
-        return tensor_fail(im, name, "sparse tensor has %" PRId64 " values, but its indices are %s", s->n_values, type_text(im->cx, x));
+        return tensor_fail(im, name, "sparse tensor has %" PRId64 " values, but its indices are %s", s->n_values,
+                           type_text(im->cx, x));
     return NPUC_OK;
 }
 
@@ -52,7 +54,8 @@ static enum npuc_status fill(struct import *im, const struct sparse *s, sym name
     for (int64_t i = 0; i < s->n_values; i++) {
         const int64_t at = dense_at(s, i);
         if (at < 0 || at >= s->n_dense || at <= last)
-            return tensor_fail(im, name, "sparse index %" PRId64 " is outside of the dims or not greater than the one before", i);
+            return tensor_fail(im, name,
+                               "sparse index %" PRId64 " is outside of the dims or not greater than the one before", i);
         memcpy(data + (size_t)at * size, (const uint8_t *)s->values.blob->data + (size_t)i * size, size);
         last = at;
     }
@@ -67,7 +70,8 @@ static enum npuc_status densify(struct import *im, struct sparse *s, sym name, s
     out->type = type_tensor(im->cx, s->values.type->dtype, (int)s->pb->n_dims, dims);
     struct blob *blob = ARENA_NEW(&im->m->arena, struct blob);
     if (!dtype_bytes(out->type->dtype, s->n_dense, &blob->size) || blob->size > IMPORT_MAX_DENSE)
-        return name_fail(im, name, D_LIMIT, "sparse tensor of more than %" PRId64 " bytes when dense", (int64_t)IMPORT_MAX_DENSE);
+        return name_fail(im, name, D_LIMIT, "sparse tensor of more than %" PRId64 " bytes when dense",
+                         (int64_t)IMPORT_MAX_DENSE);
     uint8_t *data = arena_alloc(&im->m->arena, blob->size + 1, 64);
     memset(data, 0, (size_t)blob->size);
     blob->data = data;

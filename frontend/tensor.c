@@ -1,9 +1,9 @@
 /* TensorProto -> type and blob.
  *
- * Bytes in the model file (raw_data) and in data files are used in place. Only where the file aligns them badly for the element
- * type are they copied, so that every consumer may read typed pointers; exporters align data files, and raw_data is
- * small where it matters. Typed data fields are unpacked into the module's arena. Booleans other than 0 and 1 are
- * normalised in a copy. */
+ * Bytes in the model file (raw_data) and in data files are used in place. Only where the file aligns them badly for the
+ * element type are they copied, so that every consumer may read typed pointers; exporters align data files, and
+ * raw_data is small where it matters. Typed data fields are unpacked into the module's arena. Booleans other than 0 and
+ * 1 are normalised in a copy. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -25,7 +25,8 @@ bool dims_count(const int64_t *dims, int64_t rank, int64_t *n)
     return true;
 }
 
-static enum npuc_status read_type(struct import *im, const Onnx__TensorProto *t, sym name, const struct type **type, int64_t *n)
+static enum npuc_status read_type(struct import *im, const Onnx__TensorProto *t, sym name, const struct type **type,
+                                  int64_t *n)
 {
     const enum dtype dt = dtype_from_onnx(t->has_data_type ? t->data_type : 0);
     if (dt == DT_NONE)
@@ -45,10 +46,12 @@ static enum npuc_status read_type(struct import *im, const Onnx__TensorProto *t,
     return NPUC_OK;
 }
 
-static enum npuc_status read_strings(struct import *im, const Onnx__TensorProto *t, sym name, int64_t n, struct blob *blob)
+static enum npuc_status read_strings(struct import *im, const Onnx__TensorProto *t, sym name, int64_t n,
+                                     struct blob *blob)
 {
     if ((int64_t)t->n_string_data != n || t->has_raw_offset || t->data_location == 1)
-        return tensor_fail(im, name, "a string tensor of %" PRId64 " elements needs as many entries of string_data, found %zu", n,
+        return tensor_fail(im, name,
+                           "a string tensor of %" PRId64 " elements needs as many entries of string_data, found %zu", n,
                            t->n_string_data);
     struct str_entry *at = ARENA_ARRAY(&im->m->arena, struct str_entry, n ? n : 1);
     for (int64_t i = 0; i < n; i++) {
@@ -84,24 +87,29 @@ static const void *usable(struct import *im, enum dtype dt, const uint8_t *data,
     return copy;
 }
 
-static enum npuc_status read_raw(struct import *im, const Onnx__TensorProto *t, sym name, enum dtype dt, struct blob *blob)
+static enum npuc_status read_raw(struct import *im, const Onnx__TensorProto *t, sym name, enum dtype dt,
+                                 struct blob *blob)
 {
     const int64_t at = (int64_t)t->raw_offset, size = (int64_t)t->raw_size;
     NPUC_ASSERT(size_in(at, size, im->model->map.size)); /* the scan wrote these */
     if (typed_any(t))
         return tensor_fail(im, name, "has both raw_data and a typed data field");
     if (size != blob->size)
-        return tensor_fail(im, name, "raw_data has %" PRId64 " bytes, its dims and type %s need %" PRId64, size, dtype_table[dt].name, blob->size);
+        return tensor_fail(im, name, "raw_data has %" PRId64 " bytes, its dims and type %s need %" PRId64, size,
+                           dtype_table[dt].name, blob->size);
     blob->data = usable(im, dt, im->model->map.data + at, size);
     return NPUC_OK;
 }
 
-static enum npuc_status read_typed(struct import *im, const Onnx__TensorProto *t, sym name, enum dtype dt, int64_t n, struct blob *blob)
+static enum npuc_status read_typed(struct import *im, const Onnx__TensorProto *t, sym name, enum dtype dt, int64_t n,
+                                   struct blob *blob)
 {
     /* Entries bound the memory: 16 bytes of data come from at least one entry. */
-    const int64_t entries = (int64_t)(t->n_float_data + t->n_int32_data + t->n_int64_data + t->n_double_data + t->n_uint64_data);
+    const int64_t entries =
+        (int64_t)(t->n_float_data + t->n_int32_data + t->n_int64_data + t->n_double_data + t->n_uint64_data);
     if (blob->size / 16 > entries)
-        return tensor_fail(im, name, "its dims need %" PRId64 " bytes of data, the file has %s", blob->size, entries ? "fewer values" : "none");
+        return tensor_fail(im, name, "its dims need %" PRId64 " bytes of data, the file has %s", blob->size,
+                           entries ? "fewer values" : "none");
     uint8_t *data = arena_alloc(&im->m->arena, blob->size + 1, 64);
     memset(data, 0, (size_t)blob->size);
     const char *why;
@@ -111,7 +119,8 @@ static enum npuc_status read_typed(struct import *im, const Onnx__TensorProto *t
     return NPUC_OK;
 }
 
-static enum npuc_status read_external(struct import *im, const Onnx__TensorProto *t, sym name, enum dtype dt, struct blob *blob)
+static enum npuc_status read_external(struct import *im, const Onnx__TensorProto *t, sym name, enum dtype dt,
+                                      struct blob *blob)
 {
     if (t->has_raw_offset || typed_any(t))
         return external_fail(im, name, "the tensor has data in the model file too");
@@ -131,7 +140,8 @@ enum npuc_status tensor_import(struct import *im, const Onnx__TensorProto *t, sy
     if (s != NPUC_OK)
         return s;
     if (t->segment)
-        return name_fail(im, name, D_UNSUPPORTED, "tensor is a segment of a larger one; save the model with whole tensors");
+        return name_fail(im, name, D_UNSUPPORTED,
+                         "tensor is a segment of a larger one; save the model with whole tensors");
     if (t->has_data_location && t->data_location != 0 && t->data_location != 1)
         return tensor_fail(im, name, "data_location is %d, expected 0 (default) or 1 (external)", t->data_location);
     const enum dtype dt = out->type->dtype;

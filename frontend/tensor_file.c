@@ -11,14 +11,15 @@ static enum npuc_status fail(struct diag *d, const char *path, const char *why)
     return diag_error(d, &loc, D_INPUT_FILE, why);
 }
 
-static enum npuc_status read_values(struct arena *a, const char *path, struct diag *d, const Onnx__TensorProto *t, const struct file_map *map,
-                                    struct onnx_tensor *out)
+static enum npuc_status read_values(struct arena *a, const char *path, struct diag *d, const Onnx__TensorProto *t,
+                                    const struct file_map *map, struct onnx_tensor *out)
 {
     int64_t n;
     out->dtype = dtype_from_onnx(t->has_data_type ? t->data_type : 0);
     if (out->dtype == DT_NONE || out->dtype == DT_STRING)
         return fail(d, path, "the tensor's data_type is missing, unknown or STRING");
-    if (t->n_dims > IR_MAX_RANK || !dims_count(t->dims, (int64_t)t->n_dims, &n) || !dtype_bytes(out->dtype, n, &out->size))
+    if (t->n_dims > IR_MAX_RANK || !dims_count(t->dims, (int64_t)t->n_dims, &n) ||
+        !dtype_bytes(out->dtype, n, &out->size))
         return fail(d, path, "the tensor's dims are too many, negative or overflow");
     out->rank = (int)t->n_dims;
     out->dims = arena_copy(a, t->n_dims ? t->dims : &(int64_t){0}, (int64_t)(t->n_dims ? t->n_dims : 1) * 8);

@@ -1,5 +1,5 @@
-/* TensorProto's typed data fields (float_data, int32_data ...) as packed bytes. One row per element type says which field
- * carries it and how many entries an element takes. */
+/* TensorProto's typed data fields (float_data, int32_data ...) as packed bytes. One row per element type says which
+ * field carries it and how many entries an element takes. */
 #include <string.h>
 
 #include "frontend/priv.h"
@@ -11,14 +11,16 @@ static const struct {
     enum typed_field field;
     int per;
 } typed_table[DT_COUNT] = {
-    [DT_F32] = {FIELD_FLOAT, 1}, [DT_C64] = {FIELD_FLOAT, -2}, [DT_F64] = {FIELD_DOUBLE, 1}, [DT_C128] = {FIELD_DOUBLE, -2},
-    [DT_I64] = {FIELD_INT64, 1}, [DT_U64] = {FIELD_UINT64, 1}, [DT_U32] = {FIELD_UINT64, 1}, [DT_I32] = {FIELD_INT32, 1},
-    [DT_I16] = {FIELD_INT32, 1}, [DT_I8] = {FIELD_INT32, 1}, [DT_U16] = {FIELD_INT32, 1}, [DT_U8] = {FIELD_INT32, 1},
-    [DT_BOOL] = {FIELD_INT32, 1}, [DT_F16] = {FIELD_INT32, 1}, [DT_BF16] = {FIELD_INT32, 1}, [DT_F8E4M3FN] = {FIELD_INT32, 1},
-    [DT_F8E4M3FNUZ] = {FIELD_INT32, 1}, [DT_F8E5M2] = {FIELD_INT32, 1}, [DT_F8E5M2FNUZ] = {FIELD_INT32, 1},
-    [DT_F8E8M0] = {FIELD_INT32, 1}, [DT_F6E2M3] = {FIELD_INT32, 1}, [DT_F6E3M2] = {FIELD_INT32, 1},
-    [DT_F4E2M1] = {FIELD_INT32, 2}, [DT_I4] = {FIELD_INT32, 2}, [DT_U4] = {FIELD_INT32, 2}, [DT_I2] = {FIELD_INT32, 4},
-    [DT_U2] = {FIELD_INT32, 4}, [DT_STRING] = {FIELD_STRING, 1},
+    [DT_F32] = {FIELD_FLOAT, 1},        [DT_C64] = {FIELD_FLOAT, -2},       [DT_F64] = {FIELD_DOUBLE, 1},
+    [DT_C128] = {FIELD_DOUBLE, -2},     [DT_I64] = {FIELD_INT64, 1},        [DT_U64] = {FIELD_UINT64, 1},
+    [DT_U32] = {FIELD_UINT64, 1},       [DT_I32] = {FIELD_INT32, 1},        [DT_I16] = {FIELD_INT32, 1},
+    [DT_I8] = {FIELD_INT32, 1},         [DT_U16] = {FIELD_INT32, 1},        [DT_U8] = {FIELD_INT32, 1},
+    [DT_BOOL] = {FIELD_INT32, 1},       [DT_F16] = {FIELD_INT32, 1},        [DT_BF16] = {FIELD_INT32, 1},
+    [DT_F8E4M3FN] = {FIELD_INT32, 1},   [DT_F8E4M3FNUZ] = {FIELD_INT32, 1}, [DT_F8E5M2] = {FIELD_INT32, 1},
+    [DT_F8E5M2FNUZ] = {FIELD_INT32, 1}, [DT_F8E8M0] = {FIELD_INT32, 1},     [DT_F6E2M3] = {FIELD_INT32, 1},
+    [DT_F6E3M2] = {FIELD_INT32, 1},     [DT_F4E2M1] = {FIELD_INT32, 2},     [DT_I4] = {FIELD_INT32, 2},
+    [DT_U4] = {FIELD_INT32, 2},         [DT_I2] = {FIELD_INT32, 4},         [DT_U2] = {FIELD_INT32, 4},
+    [DT_STRING] = {FIELD_STRING, 1},
 };
 
 static void field_counts(const Onnx__TensorProto *t, int64_t n[FIELD_COUNT])
@@ -90,7 +92,8 @@ bool typed_unpack(const Onnx__TensorProto *t, enum dtype dt, int64_t n, uint8_t 
             else
                 memcpy(data + 4 * i, &(uint32_t){(uint32_t)t->uint64_data[i]}, 4);
         break;
-    case FIELD_STRING: case FIELD_COUNT: break; /* strings are no bytes: tensor.c */
+    case FIELD_STRING:
+    case FIELD_COUNT: break; /* strings are no bytes: tensor.c */
     }
     return true;
 }

@@ -29,7 +29,8 @@ static expr symbol_named(struct import *im, const char *text, int64_t len)
 
 static bool is_open(const char *text, int64_t len)
 {
-    return len == 0 || (len == 1 && (*text == '?' || *text == '*')) || (len >= 2 && text[0] == '-' && isdigit((unsigned char)text[1]));
+    return len == 0 || (len == 1 && (*text == '?' || *text == '*')) ||
+           (len >= 2 && text[0] == '-' && isdigit((unsigned char)text[1]));
 }
 
 static expr dim_from_text(struct import *im, sym text)
@@ -47,7 +48,8 @@ static expr dim_from_text(struct import *im, sym text)
     return e;
 }
 
-static enum npuc_status dim_import(struct import *im, const Onnx__TensorShapeProto__Dimension *d, sym name, size_t axis, expr *out)
+static enum npuc_status dim_import(struct import *im, const Onnx__TensorShapeProto__Dimension *d, sym name, size_t axis,
+                                   expr *out)
 {
     if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value >= 0) {
         *out = expr_const(&im->cx->exprs, d->dim_value);
@@ -55,7 +57,8 @@ static enum npuc_status dim_import(struct import *im, const Onnx__TensorShapePro
     }
     if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM) {
         if (d->dim_param.len > IMPORT_MAX_DIM_TEXT)
-            return name_fail(im, name, D_LIMIT, "dim %zu has a dim_param of %zu bytes, the limit is %d", axis, d->dim_param.len, IMPORT_MAX_DIM_TEXT);
+            return name_fail(im, name, D_LIMIT, "dim %zu has a dim_param of %zu bytes, the limit is %d", axis,
+                             d->dim_param.len, IMPORT_MAX_DIM_TEXT);
         const sym text = bytes_sym(im, d->dim_param);
         if (!is_open(sym_text(im, text), (int64_t)d->dim_param.len)) {
             *out = dim_from_text(im, text);
@@ -67,11 +70,13 @@ static enum npuc_status dim_import(struct import *im, const Onnx__TensorShapePro
     return NPUC_OK;
 }
 
-static enum npuc_status tensor_type(struct import *im, const Onnx__TypeProto__Tensor *t, sym name, const struct type **out)
+static enum npuc_status tensor_type(struct import *im, const Onnx__TypeProto__Tensor *t, sym name,
+                                    const struct type **out)
 {
     const enum dtype dt = dtype_from_onnx(t->has_elem_type ? t->elem_type : 0);
     if (dt == DT_NONE)
-        return name_fail(im, name, D_MODEL, "element type is %d, expected one of ONNX's element types (1 to 28)", t->elem_type);
+        return name_fail(im, name, D_MODEL, "element type is %d, expected one of ONNX's element types (1 to 28)",
+                         t->elem_type);
     if (!t->shape)
         return NPUC_OK;
     if (t->shape->n_dim > IR_MAX_RANK)
@@ -105,7 +110,8 @@ enum npuc_status type_import(struct import *im, const Onnx__TypeProto *t, sym na
     if (!t || t->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET)
         return NPUC_OK;
     if (t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
-        return name_fail(im, name, D_UNSUPPORTED, "value is a map or sparse tensor; only tensors, sequences and optionals are supported");
+        return name_fail(im, name, D_UNSUPPORTED,
+                         "value is a map or sparse tensor; only tensors, sequences and optionals are supported");
     enum npuc_status s = tensor_type(im, t->tensor_type, name, out);
     while (s == NPUC_OK && *out && depth > 0)
         *out = type_intern(im->cx, &(struct type){.kind = wrap[--depth], .elem = *out});

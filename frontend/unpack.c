@@ -22,8 +22,8 @@ static void budget_free(void *user, void *p)
     (void)p; /* goes with the arena */
 }
 
-enum npuc_status skeleton_unpack(const ProtobufCMessageDescriptor *kind, const struct scan_skeleton *sk, struct arena *a,
-                                 struct diag *d, const char *file, ProtobufCMessage **out)
+enum npuc_status skeleton_unpack(const ProtobufCMessageDescriptor *kind, const struct scan_skeleton *sk,
+                                 struct arena *a, struct diag *d, const char *file, ProtobufCMessage **out)
 {
     struct budget b = {a, 4 * sk->unpacked + (1 << 20)};
     ProtobufCAllocator alloc = {budget_alloc, budget_free, &b};

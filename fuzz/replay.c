@@ -1,4 +1,5 @@
-/* Stands in for libFuzzer: every file of the folders named, whole, cut and with flipped bits (the same ones in every run). */
+/* Stands in for libFuzzer: every file of the folders named, whole, cut and with flipped bits (the same ones in every
+ * run). */
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,7 +7,7 @@
 #include "fuzz/fuzz.h"
 
 #define MAX_SIZE (1 << 16)
-#define DAMAGED 60 /* copies of each file */
+#define DAMAGED  60 /* copies of each file */
 
 static uint64_t next(uint64_t *state)
 {

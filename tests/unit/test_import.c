@@ -31,7 +31,7 @@ static void write_model(const struct pb *m)
 static void describe(struct ir_ctx *cx, const struct module *m)
 {
     const struct graph *g = m->funcs.data[0];
-    for_each_node(n, g)
+    for_each_node (n, g)
         if (n->op != OP_Constant && n->op != OP_Yield) {
             strncat(ops, *ops ? " " : "", 2);
             strncat(ops, op_table[n->op]->name, 64);
@@ -120,7 +120,8 @@ static void test_sorts_and_names(void **state)
 static void test_refuses_bad_graphs(void **state)
 {
     (void)state;
-    struct model cycle = model_new(17), undefined = model_new(17), twice = model_new(17), none = model_new(17), arity = model_new(17);
+    struct model cycle = model_new(17), undefined = model_new(17), twice = model_new(17), none = model_new(17),
+                 arity = model_new(17);
     add(&cycle, pb_node("Add", "", "x y", "y"));
     refused(&cycle, NPUC_E_INVALID, "cycle");
     add(&undefined, pb_node("Add", "", "x nowhere", "y"));
@@ -324,7 +325,10 @@ static void test_external(void **state)
     static const struct {
         const char *location;
         const char *word;
-    } cases[] = {{"../secret", "refused"}, {"/etc/hostname", "refused"}, {"test_import.none", "does not exist"}, {"", "no location"}};
+    } cases[] = {{"../secret", "refused"},
+                 {"/etc/hostname", "refused"},
+                 {"test_import.none", "does not exist"},
+                 {"", "no location"}};
     const int64_t three = 3;
     struct pb t = {.len = 0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -346,8 +350,8 @@ static void test_dims(void **state)
 {
     (void)state;
     struct model m = {.opset = 17};
-    const struct pb a = pb_value("a", 1, "past seq"), b = pb_value("b", 1, "past+seq"), c = pb_value("c", 1, "other+seq"), y = pb_value("y", 1, NULL),
-                    z = pb_value("z", 1, NULL);
+    const struct pb a = pb_value("a", 1, "past seq"), b = pb_value("b", 1, "past+seq"),
+                    c = pb_value("c", 1, "other+seq"), y = pb_value("y", 1, NULL), z = pb_value("z", 1, NULL);
     const struct pb *const in[] = {&a, &b, &c};
     for (int i = 0; i < 3; i++)
         pb_sub(&m.graph, 11, in[i]);
@@ -378,10 +382,18 @@ static void test_foreign_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sorts_and_names), cmocka_unit_test(test_refuses_bad_graphs), cmocka_unit_test(test_reports_all_unknown),
-        cmocka_unit_test(test_attributes), cmocka_unit_test(test_old_opsets), cmocka_unit_test(test_dialects),
-        cmocka_unit_test(test_functions), cmocka_unit_test(test_subgraph_capture), cmocka_unit_test(test_tensors),
-        cmocka_unit_test(test_external), cmocka_unit_test(test_dims), cmocka_unit_test(test_foreign_files),
+        cmocka_unit_test(test_sorts_and_names),
+        cmocka_unit_test(test_refuses_bad_graphs),
+        cmocka_unit_test(test_reports_all_unknown),
+        cmocka_unit_test(test_attributes),
+        cmocka_unit_test(test_old_opsets),
+        cmocka_unit_test(test_dialects),
+        cmocka_unit_test(test_functions),
+        cmocka_unit_test(test_subgraph_capture),
+        cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_external),
+        cmocka_unit_test(test_dims),
+        cmocka_unit_test(test_foreign_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,8 +80,8 @@ static void test_drops_unknown(void **state)
     (void)state;
     struct pb b = {.len = 0};
     pb_text(&b, 8, "w");
-    pb_int(&b, 8, 7);          /* a known number with another wire type */
-    pb_text(&b, 12, "doc");    /* not declared */
+    pb_int(&b, 8, 7);            /* a known number with another wire type */
+    pb_text(&b, 12, "doc");      /* not declared */
     pb_int(&b, 100000, 1 << 20); /* what only the scan may write */
     pb_f32(&b, 99, 1);
     Onnx__TensorProto *t = tensor(&b);
@@ -166,11 +166,13 @@ static void test_bounds_memory_and_names(void **state)
     struct diag d;
     diag_init(&d, keep, NULL);
     const struct scan_limits limits = {SCAN_MAX_DEPTH, 1 << 20};
-    assert_int_equal(scan_message(name, SCAN_MAX_NAME + 5, SCAN_NODE, &limits, &arena, &d, "m.onnx", &sk), NPUC_E_LIMIT);
+    assert_int_equal(scan_message(name, SCAN_MAX_NAME + 5, SCAN_NODE, &limits, &arena, &d, "m.onnx", &sk),
+                     NPUC_E_LIMIT);
     assert_non_null(strstr(last, "name"));
 }
 
-/* Whatever is cut off or flipped, the scan ends with a status and never reads past the end (sanitizer builds see it). */
+/* Whatever is cut off or flipped, the scan ends with a status and never reads past the end (sanitizer builds see it).
+ */
 static void test_survives_damage(void **state)
 {
     (void)state;
@@ -201,8 +203,9 @@ int main(void)
 {
     unit_arena(&arena);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_raw_data_stays), cmocka_unit_test(test_packed_or_not), cmocka_unit_test(test_drops_unknown),
-        cmocka_unit_test(test_refuses_broken_wire), cmocka_unit_test(test_refuses_bad_packing), cmocka_unit_test(test_bounds_depth),
+        cmocka_unit_test(test_raw_data_stays),          cmocka_unit_test(test_packed_or_not),
+        cmocka_unit_test(test_drops_unknown),           cmocka_unit_test(test_refuses_broken_wire),
+        cmocka_unit_test(test_refuses_bad_packing),     cmocka_unit_test(test_bounds_depth),
         cmocka_unit_test(test_bounds_memory_and_names), cmocka_unit_test(test_survives_damage),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
