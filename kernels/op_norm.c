@@ -203,7 +203,8 @@ void k_row_rotate(float *y, const float *x, const struct k_rotary *r, int64_t po
         y[i] = x[i];
 }
 
-/* x [B, S, N, H] or [B, N, S, H] (by_head); rotates in place. pos: row of the caches for (b, s), or NULL: b*S + s. */
+/* x [B, S, N, H] or [B, N, S, H] (by_head); rotates in place. pos: row of the caches for (b, s), or NULL: b*S + s, where caches of
+ * one batch entry (S rows) serve all. */
 struct rotation {
     struct k_rotary r;
     int64_t batch, seq, heads, cache_rows;
@@ -216,7 +217,7 @@ static enum npuc_status rotate_all(struct k_call *c, const struct rotation *t, f
     for (int64_t b = 0; b < t->batch; b++)
         for (int64_t s = 0; s < t->seq; s++) {
             const int64_t flat = b * t->seq + s;
-            const int64_t pos = !t->pos ? flat : t->n_pos == 1 ? t->pos[0] + s : t->pos[flat % t->n_pos];
+            const int64_t pos = !t->pos ? (t->cache_rows == t->seq ? s : flat) : t->n_pos == 1 ? t->pos[0] + s : t->pos[flat % t->n_pos];
             if (pos < 0 || pos >= t->cache_rows)
                 return k_fail(c, NPUC_E_INVALID, "position %lld is outside of the cache of %lld rows", (long long)pos, (long long)t->cache_rows);
             for (int64_t n = 0; n < t->heads; n++) {
