@@ -1,0 +1,190 @@
+#include "tools/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { S, MTE2, MTE3, MTE1, M, FIX, V }; /* ORDER(unit), as npurt_unit_name */
+#define MAX_ROWS 24
+#define NAME_LEN 34
+
+/* Steps with the same operator and kernel are one row. */
+struct row {
+    const char *op, *kernel, *first_node, *bound_by, *reason;
+    int64_t count;
+    int n_nodes, host;
+    double us, cycles;
+    double busy[NPURT_CORES][NPURT_UNITS], core_cycles[NPURT_CORES];
+    int64_t gm_read;
+};
+
+static int same(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static struct row *find_row(struct row *rows, int64_t *n, const struct npurt_step *s)
+{
+    for (int64_t i = 0; i < *n; i++)
+        if (same(rows[i].op, s->op) && same(rows[i].kernel, s->kernel) && rows[i].host == s->host)
+            return &rows[i];
+    struct row *r = &rows[(*n)++];
+    *r = (struct row){.op = s->op, .kernel = s->kernel, .host = s->host, .bound_by = s->bound_by, .reason = s->reason,
+                      .first_node = s->n_nodes ? s->nodes[0] : "", .n_nodes = s->n_nodes};
+    return r;
+}
+
+static void add_step(struct row *r, const struct npurt_step *s)
+{
+    r->count++;
+    r->us += s->us;
+    r->cycles += s->cycles;
+    r->gm_read += s->gm_read;
+    for (int c = 0; c < NPURT_CORES; c++) {
+        r->core_cycles[c] += s->cycles * s->cores[c];
+        for (int u = 0; u < NPURT_UNITS; u++)
+            r->busy[c][u] += s->busy[c][u];
+    }
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct row *x = a, *y = b;
+    return x->us < y->us ? 1 : x->us > y->us ? -1 : strcmp(x->op ? x->op : "", y->op ? y->op : "");
+}
+
+/* Busy share of a unit in per cent: of the core kind that has it (matrix units: cube cores; V and MTE3: vector cores). */
+static double share(const struct row *r, int unit)
+{
+    int core = unit == V || unit == MTE3 ? 1 : 0;
+    if (unit == MTE2 && r->core_cycles[0] <= 0)
+        core = 1;
+    return r->core_cycles[core] > 0 ? 100.0 * r->busy[core][unit] / r->core_cycles[core] : 0.0;
+}
+
+static const char *bytes_text(char *buf, size_t size, double v)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    int u = 0;
+    while (v >= 1024.0 && u < 4) {
+        v /= 1024.0;
+        u++;
+    }
+    snprintf(buf, size, u ? "%.1f %s" : "%.0f %s", v, units[u]);
+    return buf;
+}
+
+static void print_row(FILE *f, const struct row *r)
+{
+    char name[80], from[80], read[24];
+    snprintf(name, sizeof name, "%s%s%s", r->op ? r->op : "?", r->kernel ? " " : "", r->kernel ? r->kernel : " (host)");
+    if (r->count > 1 || r->n_nodes > 1)
+        snprintf(from, sizeof from, "%.*s", 26, r->first_node);
+    else
+        snprintf(from, sizeof from, "%.*s", 30, r->first_node);
+    fprintf(f, "%-*.*s %5lld  %-30.30s %9.2f %10.0f", NAME_LEN, NAME_LEN, name, (long long)r->count, from, r->us, r->cycles);
+    if (r->host)
+        fprintf(f, "  host: %s\n", r->reason ? r->reason : "");
+    else
+        fprintf(f, " %4.0f%% %4.0f%% %4.0f%% %4.0f%%  %-8s %10s\n", share(r, M), share(r, V), share(r, MTE2), share(r, FIX),
+                r->bound_by ? r->bound_by : "", bytes_text(read, sizeof read, (double)r->gm_read));
+}
+
+void report_summary(FILE *f, const struct npurt_report *r)
+{
+    char a[24], b[24], c[24], d[24];
+    double share_launch = r->us > 0 ? 100.0 * r->launch_us / r->us : 0, share_host = r->us > 0 ? 100.0 * r->host_us / r->us : 0;
+    fprintf(f, "total       %.1f us, %.0f cycles; %lld launches (launch cost %.0f %%), %lld on the host (%.1f %%)\n", r->us, r->cycles,
+            (long long)r->n_launches, share_launch, (long long)r->n_host, share_host);
+    fprintf(f, "GM traffic  %s read, %s written\n", bytes_text(a, sizeof a, (double)r->gm_read), bytes_text(b, sizeof b, (double)r->gm_written));
+    fprintf(f, "GM memory   weights %s, caches %s, activations %s (lower bound %s)\n", bytes_text(a, sizeof a, (double)r->weights_size),
+            bytes_text(b, sizeof b, (double)r->cache_size), bytes_text(c, sizeof c, (double)r->pool_size),
+            bytes_text(d, sizeof d, (double)r->pool_lower_bound));
+    fprintf(f, "on chip    ");
+    for (int s = 1; s < NPURT_SPACES; s++)
+        if (r->peak[s] > 0)
+            fprintf(f, " %s %s", npurt_space_name(s), bytes_text(a, sizeof a, (double)r->peak[s]));
+    fprintf(f, "\n");
+}
+
+void report_print(FILE *f, const struct npurt_report *r, const char *title)
+{
+    int64_t n = 0;
+    double rest = 0;
+    struct row *rows = calloc((size_t)(r->n_steps > 0 ? r->n_steps : 1), sizeof *rows);
+    if (!rows)
+        return;
+    for (int64_t i = 0; i < r->n_steps; i++)
+        add_step(find_row(rows, &n, &r->steps[i]), &r->steps[i]);
+    qsort(rows, (size_t)n, sizeof *rows, by_time);
+    fprintf(f, "%s (%.2f GHz)  %s\n", r->target, r->clock_hz / 1e9, title);
+    fprintf(f, "%-*s %5s  %-30s %9s %10s  %4s  %4s %5s %5s  %-8s %10s\n", NAME_LEN, "kernel", "calls", "from", "time us", "cycles", "mac", "vec",
+            "mte2", "fixp", "bound by", "GM read");
+    for (int64_t i = 0; i < n; i++) {
+        if (i < MAX_ROWS)
+            print_row(f, &rows[i]);
+        else
+            rest += rows[i].us;
+    }
+    if (n > MAX_ROWS)
+        fprintf(f, "%-*s %5lld  %-30s %9.2f\n", NAME_LEN, "others", (long long)(n - MAX_ROWS), "", rest);
+    report_summary(f, r);
+    free(rows);
+}
+
+static json_t *step_json(const struct npurt_step *s)
+{
+    json_t *nodes = json_array(), *busy = json_object();
+    for (int i = 0; i < s->n_nodes; i++)
+        json_array_append_new(nodes, json_string_nocheck(s->nodes[i]));
+    for (int c = 0; c < NPURT_CORES; c++)
+        for (int u = 0; u < NPURT_UNITS; u++) {
+            char key[32];
+            snprintf(key, sizeof key, "%s.%s", c ? "vector" : "cube", npurt_unit_name(u));
+            if (s->busy[c][u] > 0)
+                json_object_set_new(busy, key, json_real(s->busy[c][u]));
+        }
+    json_t *j = json_object();
+    json_object_set_new(j, "label", json_string_nocheck(s->label ? s->label : ""));
+    json_object_set_new(j, "op", json_string_nocheck(s->op ? s->op : ""));
+    json_object_set_new(j, "kernel", s->kernel ? json_string_nocheck(s->kernel) : json_null());
+    json_object_set_new(j, "nodes", nodes);
+    json_object_set_new(j, "host", json_boolean(s->host));
+    json_object_set_new(j, "reason", s->reason ? json_string_nocheck(s->reason) : json_null());
+    json_object_set_new(j, "us", json_real(s->us));
+    json_object_set_new(j, "cycles", json_real(s->cycles));
+    json_object_set_new(j, "busy_cycles", busy);
+    json_object_set_new(j, "gm_read_bytes", json_integer(s->gm_read));
+    json_object_set_new(j, "gm_written_bytes", json_integer(s->gm_written));
+    json_object_set_new(j, "bound_by", s->bound_by ? json_string_nocheck(s->bound_by) : json_null());
+    return j;
+}
+
+json_t *report_json(const struct npurt_report *r)
+{
+    json_t *steps = json_array(), *peak = json_object(), *j = json_object();
+    for (int64_t i = 0; i < r->n_steps; i++)
+        json_array_append_new(steps, step_json(&r->steps[i]));
+    for (int s = 0; s < NPURT_SPACES; s++)
+        json_object_set_new(peak, npurt_space_name(s), json_integer(r->peak[s]));
+    json_object_set_new(j, "target", json_string_nocheck(r->target));
+    json_object_set_new(j, "us", json_real(r->us));
+    json_object_set_new(j, "cycles", json_real(r->cycles));
+    json_object_set_new(j, "npu_us", json_real(r->npu_us));
+    json_object_set_new(j, "host_us", json_real(r->host_us));
+    json_object_set_new(j, "launch_us", json_real(r->launch_us));
+    json_object_set_new(j, "gm_read_bytes", json_integer(r->gm_read));
+    json_object_set_new(j, "gm_written_bytes", json_integer(r->gm_written));
+    json_object_set_new(j, "weights_bytes", json_integer(r->weights_size));
+    json_object_set_new(j, "cache_bytes", json_integer(r->cache_size));
+    json_object_set_new(j, "activation_bytes", json_integer(r->pool_size));
+    json_object_set_new(j, "peak_bytes", peak);
+    json_object_set_new(j, "steps", steps);
+    return j;
+}
+
+void print_json(json_t *j)
+{
+    json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+    putchar('\n');
+    json_decref(j);
+}

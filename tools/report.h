@@ -1,0 +1,17 @@
+/* Reports of a run: tables for people, JSON for programs. */
+#ifndef TOOLS_REPORT_H
+#define TOOLS_REPORT_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "npuc/npurt.h"
+
+/* Times on the target by kernel, busy shares, memory and host operators. `title` follows the target's name. */
+void report_print(FILE *f, const struct npurt_report *r, const char *title);
+/* Totals in a few lines, without the table. */
+void report_summary(FILE *f, const struct npurt_report *r);
+json_t *report_json(const struct npurt_report *r);
+void print_json(json_t *j); /* to stdout with a newline; takes the reference */
+
+#endif
