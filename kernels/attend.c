@@ -52,7 +52,6 @@ static void soften(const struct k_attend *a, const int64_t at[3], float *s, floa
     }
     if (out && a->qk_mode == 3)
         memcpy(out, s, (size_t)n * sizeof *s);
-    k_round_to(a->type, s, n);
 }
 
 static void head(void *arg, int64_t item, int worker)

@@ -1,7 +1,7 @@
 /* Scaled dot-product attention on dense float operands, and the layout steps around it. The arithmetic, step by step:
  *   score = sum over h ascending of fma(q, k); times scale; softcap * tanh(score / softcap) when softcap > 0; plus bias
  *   e = exp(score - max of the row); p = e / (64-lane sum of e); y = sum over all keys ascending of fma(p, v)
- * A row whose bias is -inf everywhere gives p = 0. p is rounded to `type` before the second product. */
+ * Everything is float; a result is rounded to the model's type once, at the end. A row whose bias is -inf everywhere gives p = 0. */
 #ifndef KERNELS_ATTEND_H
 #define KERNELS_ATTEND_H
 

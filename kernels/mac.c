@@ -54,7 +54,14 @@ static void transpose8_scalar(uint32_t *y, int64_t y_row, const uint32_t *x, int
 }
 const struct k_mac_impl k_mac_scalar = {tile_scalar, transpose_scalar, row_scalar, dot_scalar, transpose8_scalar};
 
-const struct k_mac_impl *k_mac_impl(void) { return k_simd() ? &k_mac_avx2 : &k_mac_scalar; }
+const struct k_mac_impl *k_mac_impl(void)
+{
+#ifndef NPUC_SCALAR_ONLY
+    if (k_simd())
+        return &k_mac_avx2;
+#endif
+    return &k_mac_scalar;
+}
 
 static bool is_whole(enum dtype t) { return t == DT_I8 || t == DT_U8; }
 bool k_mac_supports(enum dtype t)

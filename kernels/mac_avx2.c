@@ -1,7 +1,6 @@
 /* AVX2 forms of kernels/mac_priv.h. Registers are spelled out by macros: arrays of vectors would live in memory. */
 #include "kernels/mac_priv.h"
 
-#if defined(__AVX2__) && !defined(NPUC_SCALAR_ONLY)
 #include <immintrin.h>
 
 #define ROWS1(X) X(0)
@@ -134,6 +133,3 @@ static void transpose8_avx2(uint32_t *y, int64_t y_row, const uint32_t *x, int64
 }
 
 const struct k_mac_impl k_mac_avx2 = {tile_avx2, transpose_avx2, row_avx2, dot_avx2, transpose8_avx2};
-#else
-const struct k_mac_impl k_mac_avx2 = {0};
-#endif

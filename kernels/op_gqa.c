@@ -178,10 +178,15 @@ static enum npuc_status gqa_setup(struct k_call *c, struct gqa *t)
     t->a.scale = scale != 0 ? scale : 1.0f / sqrtf((float)t->a.head);
     if (k_in(c, BIAS) && !k_mask_of(c, &t->mask, c->in[BIAS]))
         return k_no_memory(c);
+    if (k_in(c, SINK) && k_count(c->in[SINK]) != t->a.heads)
+        return k_fail(c, NPUC_E_INVALID, "head_sink must have one entry per head");
+    const bool smooth = k_attr_int(c, "smooth_softmax", 0) > 0;
     if (k_in(c, SINK))
-        t->a.sink = k_count(c->in[SINK]) == t->a.heads ? k_floats(c, c->in[SINK]) : NULL;
-    else if (k_attr_int(c, "smooth_softmax", 0) > 0)
+        t->a.sink = k_floats(c, c->in[SINK]);
+    else if (smooth)
         t->a.sink = k_scratch(c, t->a.heads, sizeof(float));
+    if ((smooth || k_in(c, SINK)) && !t->a.sink)
+        return k_no_memory(c);
     return rotary_setup(c, t);
 }
 

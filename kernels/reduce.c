@@ -118,15 +118,18 @@ static int64_t combine_whole(enum k_red op, bool is_signed, int64_t a, int64_t x
 
 static void add_range_f32(enum k_red op, float *acc, const float *x, int64_t n, int64_t first)
 {
-    if (!k_simd()) {
-        add_f32(op, acc, x, n, first);
-        return;
+#ifndef NPUC_SCALAR_ONLY
+    if (k_simd()) {
+        const int64_t to_edge = (K_LANES - first % K_LANES) % K_LANES, head = to_edge < n ? to_edge : n;
+        const int64_t body = (n - head) / K_LANES * K_LANES;
+        add_f32(op, acc, x, head, first);
+        k_red_blocks_avx2(op, acc, x + head, body);
+        x += head + body;
+        n -= head + body;
+        first = head < to_edge ? first + head : 0;
     }
-    const int64_t to_edge = (K_LANES - first % K_LANES) % K_LANES, head = to_edge < n ? to_edge : n;
-    add_f32(op, acc, x, head, first);
-    const int64_t body = (n - head) / K_LANES * K_LANES;
-    k_red_blocks_avx2(op, acc, x + head, body);
-    add_f32(op, acc, x + head + body, n - head - body, 0);
+#endif
+    add_f32(op, acc, x, n, first);
 }
 
 enum { CHUNK = 512 };

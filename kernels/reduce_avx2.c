@@ -1,7 +1,6 @@
 /* Lane-wise accumulation of rows, eight vectors of eight lanes; the same bits as kernels/reduce.c. */
 #include "kernels/reduce_priv.h"
 
-#if defined(__AVX2__) && !defined(NPUC_SCALAR_ONLY)
 #include "kernels/simd_avx2.h"
 
 /* a stays when it is NaN or beats x */
@@ -42,9 +41,3 @@ void k_red_blocks_avx2(enum k_red op, float *acc, const float *x, int64_t n)
     if (n > 0)
         by_op[op](acc, x, n);
 }
-#else
-void k_red_blocks_avx2(enum k_red op, float *acc, const float *x, int64_t n)
-{
-    (void)op, (void)acc, (void)x, (void)n;
-}
-#endif

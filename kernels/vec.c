@@ -44,13 +44,13 @@ bool k_fn_supports(enum k_fn fn, enum dtype t)
     return dtype_is_integer(t) && (types & TY_INTS);
 }
 
-static bool simd_wanted = true;
+static bool simd_wanted = true; /* changed by tests only, before other threads run */
 bool k_simd(void)
 {
-#if defined(NPUC_SCALAR_ONLY) || !defined(__x86_64__)
+#ifdef NPUC_SCALAR_ONLY
     return false;
 #else
-    return simd_wanted && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return simd_wanted && npuc_cpu_has_avx2();
 #endif
 }
 void k_simd_enable(bool on) { simd_wanted = on; }
@@ -203,7 +203,11 @@ void k_vec(enum k_fn fn, enum dtype t, int64_t rows, int64_t cols, void *dst, in
         j.arg[i] = arg[i];
     for (int i = 0; i < info->n_params; i++)
         j.params[i] = params[i];
-    j.f32 = k_simd() ? k_loops_f32_avx2[fn] : k_loops_f32[fn];
+    j.f32 = k_loops_f32[fn];
+#ifndef NPUC_SCALAR_ONLY
+    if (k_simd())
+        j.f32 = k_loops_f32_avx2[fn];
+#endif
     j.f64 = k_loops_f64[fn];
     j.whole = j.wide == K_WIDE_I64 ? k_loops_i64[fn] : k_loops_u64[fn];
     flatten(&j);

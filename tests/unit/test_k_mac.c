@@ -1,0 +1,189 @@
+/* Multiply-accumulate: fractal, strided, scalar and SIMD forms give the bits of a plain loop; layout conversions round-trip. */
+#include "unit.h"
+
+#include "kernels/loops.h"
+#include "kernels/mac.h"
+#include "kernels/vec.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct problem {
+    enum dtype t;
+    int64_t m, n, k, c0, m1, n1, k1;
+    int size;
+    bool init;
+    uint8_t *a, *b, *bt;   /* dense [m][k], [k][n], [n][k] */
+    uint8_t *fa, *fb;      /* fractals */
+    uint32_t *start, *want; /* [m][n] bits of f32 or i32 */
+};
+
+static int64_t random_below(uint64_t *seed, int64_t n) { return (int64_t)(unit_random(seed) % (uint64_t)n); }
+
+static void elements(uint8_t *p, enum dtype t, int64_t n, uint64_t *seed)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float v = (float)(random_below(seed, 2001) - 1000) / 517.0f;
+        if (dtype_is_float(t))
+            k_cast(t, p + i * dtype_size(t), DT_F32, &v, 1, true);
+        else
+            p[i] = (uint8_t)unit_random(seed);
+    }
+}
+static void make(struct problem *p, uint64_t *seed)
+{
+    p->size = dtype_size(p->t);
+    p->c0 = 32 / p->size;
+    p->m1 = (p->m + 15) / 16;
+    p->n1 = (p->n + 15) / 16;
+    p->k1 = (p->k + p->c0 - 1) / p->c0;
+    p->a = malloc((size_t)(p->m * p->k * p->size));
+    p->b = malloc((size_t)(p->k * p->n * p->size));
+    p->bt = malloc((size_t)(p->k * p->n * p->size));
+    p->fa = malloc((size_t)(p->m1 * p->k1 * 512));
+    p->fb = malloc((size_t)(p->n1 * p->k1 * 512));
+    p->start = calloc((size_t)(p->m * p->n), 4);
+    p->want = malloc((size_t)(p->m * p->n * 4));
+    memset(p->fa, 0x7f, (size_t)(p->m1 * p->k1 * 512));
+    memset(p->fb, 0x7f, (size_t)(p->n1 * p->k1 * 512));
+    elements(p->a, p->t, p->m * p->k, seed);
+    elements(p->b, p->t, p->k * p->n, seed);
+    const size_t s = (size_t)p->size;
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t k = 0; k < p->k; k++)
+            memcpy(p->fa + (((i / 16 * p->k1 + k / p->c0) * 16 + i % 16) * p->c0 + k % p->c0) * p->size, p->a + (i * p->k + k) * p->size, s);
+    for (int64_t k = 0; k < p->k; k++)
+        for (int64_t j = 0; j < p->n; j++) {
+            const uint8_t *x = p->b + (k * p->n + j) * p->size;
+            memcpy(p->fb + (((k / p->c0 * p->n1 + j / 16) * 16 + j % 16) * p->c0 + k % p->c0) * p->size, x, s);
+            memcpy(p->bt + (j * p->k + k) * p->size, x, s);
+        }
+    for (int64_t j = 0; !p->init && j < p->n; j++) { /* one row of starting values, so that it serves as a bias too */
+        const float v = (float)random_below(seed, 100) / 3.0f;
+        for (int64_t i = 0; i < p->m; i++)
+            memcpy(&p->start[i * p->n + j], &v, 4);
+    }
+}
+static void destroy(struct problem *p)
+{
+    void *all[] = {p->a, p->b, p->bt, p->fa, p->fb, p->start, p->want};
+    for (int i = 0; i < 7; i++)
+        free(all[i]);
+}
+
+static void plain_loop(const struct problem *p)
+{
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < p->n; j++) {
+            float sum;
+            uint32_t whole = p->start[i * p->n + j];
+            memcpy(&sum, &whole, 4);
+            for (int64_t k = 0; k < p->k; k++) {
+                const uint8_t *x = p->a + (i * p->k + k) * p->size, *y = p->b + (k * p->n + j) * p->size;
+                float u = 0, v = 0;
+                int64_t q, r;
+                if (dtype_is_float(p->t)) {
+                    k_cast(DT_F32, &u, p->t, x, 1, true);
+                    k_cast(DT_F32, &v, p->t, y, 1, true);
+                    sum = fmaf(u, v, sum);
+                } else {
+                    k_cast(DT_I64, &q, p->t, x, 1, true);
+                    k_cast(DT_I64, &r, p->t, y, 1, true);
+                    whole += (uint32_t)(q * r);
+                }
+            }
+            if (dtype_is_float(p->t))
+                memcpy(&whole, &sum, 4);
+            p->want[i * p->n + j] = whole;
+        }
+}
+static void check_fractal(const struct problem *p)
+{
+    uint32_t *c = malloc((size_t)(p->n1 * p->m1 * 1024));
+    memset(c, 0, (size_t)(p->n1 * p->m1 * 1024));
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < p->n; j++)
+            c[(j / 16 * p->m1 * 16 + i) * 16 + j % 16] = p->start[i * p->n + j];
+    k_mac_fractal(&(struct k_mac_args){p->t, p->m, p->n, p->k, p->fa, p->fb, c, p->init});
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < p->n; j++)
+            assert_int_equal(c[(j / 16 * p->m1 * 16 + i) * 16 + j % 16], p->want[i * p->n + j]);
+    free(c);
+}
+static void check_strided(const struct problem *p, bool transposed)
+{
+    uint32_t *c = malloc((size_t)(p->m * p->n * 4));
+    k_matmul(&(struct k_matmul_args){.dtype = p->t, .m = p->m, .n = p->n, .k = p->k, .a = p->a, .b = transposed ? p->bt : p->b, .a_row = p->k,
+                                     .a_col = 1, .b_row = transposed ? 1 : p->n, .b_col = transposed ? p->k : 1, .c = c, .c_row = p->n,
+                                     .bias = p->init ? NULL : p->start}, NULL);
+    assert_memory_equal(c, p->want, (size_t)(p->m * p->n * 4));
+    free(c);
+}
+
+static void test_forms_agree(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DT_F32, DT_F16, DT_BF16, DT_I8, DT_U8, DT_F8E4M3FN, DT_F8E5M2};
+    uint64_t seed = 5;
+    for (int i = 0; i < 70; i++) {
+        struct problem p = {.t = types[i % 7], .m = i % 5 ? 1 + random_below(&seed, 40) : 1, .n = 1 + random_below(&seed, 70),
+                            .k = 1 + random_below(&seed, i % 9 ? 100 : 700), .init = i % 2};
+        make(&p, &seed);
+        plain_loop(&p);
+        for (int simd = 0; simd < 2; simd++) {
+            k_simd_enable(simd);
+            check_fractal(&p);
+            check_strided(&p, false);
+            check_strided(&p, true);
+        }
+        destroy(&p);
+    }
+}
+
+static void test_layouts(void **state)
+{
+    (void)state;
+    uint64_t seed = 9;
+    for (int i = 0; i < 60; i++) {
+        const int size = 1 << i % 3;
+        const int64_t rows = 1 + random_below(&seed, 40), cols = 1 + random_below(&seed, 50), c0 = 32 / size, pad = (rows + 15) / 16 * 16;
+        const int64_t c1 = (cols + c0 - 1) / c0, n = c1 * pad * c0;
+        const bool transposed = i % 2;
+        uint8_t *x = malloc((size_t)(rows * cols * size)), *nz = malloc((size_t)(n * size)), *y = malloc((size_t)(rows * cols * size));
+        for (int64_t k = 0; k < rows * cols * size; k++)
+            x[k] = (uint8_t)unit_random(&seed);
+        memset(nz, 0xff, (size_t)(n * size));
+        k_nd_to_nz(nz, pad, x, transposed ? 1 : cols, transposed ? rows : 1, rows, cols, c0, size);
+        for (int64_t c = 0; c < c1 * c0; c++)
+            for (int64_t r = 0; r < pad; r++) {
+                static const uint8_t zero[4];
+                const bool inside = r < rows && c < cols;
+                const uint8_t *want = inside ? x + (transposed ? c * rows + r : r * cols + c) * size : zero;
+                assert_memory_equal(nz + ((c / c0 * pad + r) * c0 + c % c0) * size, want, (size_t)size);
+            }
+        k_nz_to_nd(y, cols, nz, pad, rows, cols, c0, size);
+        if (!transposed)
+            assert_memory_equal(x, y, (size_t)(rows * cols * size));
+        free(x);
+        free(nz);
+        free(y);
+    }
+}
+
+static void test_block_codes(void **state)
+{
+    (void)state;
+    const uint8_t codes[2] = {0x3c, 0xf1};
+    float y[4];
+    k_dequant_block(y, codes, 0, 4, 4, 0.5f, 8.0f);
+    assert_memory_equal(y, ((float[]){2.0f, -2.5f, -3.5f, 3.5f}), sizeof y);
+    k_dequant_block(y, codes, 1, 3, 2, 2.0f, 1.0f);
+    assert_memory_equal(y, ((float[]){4.0f, 4.0f, -2.0f}), 3 * sizeof *y);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_agree), cmocka_unit_test(test_layouts), cmocka_unit_test(test_block_codes)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
