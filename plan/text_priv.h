@@ -21,4 +21,15 @@ extern const char *const tile_unit_name[TU_COUNT];
 void text_expr(struct text *t, const struct expr_pool *p, expr e);
 const char *text_sym(struct text *t, const struct strtab *strings, sym s); /* escaped */
 
+/* plan/expr_short.c: names for expressions that a kernel holds several times; by node of the kernel's pool: its uses, the
+ * expression itself in `pool`, and the name that stands for it there, or 0. */
+struct expr_short {
+    const struct expr_pool *from;
+    struct expr_pool pool;
+    int32_t *uses;
+    expr *whole, *name;
+    int32_t n_names;
+};
+struct expr_short *expr_short_new(const struct tile_kernel *k, struct arena *a);
+
 #endif

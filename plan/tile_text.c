@@ -19,6 +19,7 @@ struct printer {
     const struct tile_section *s;
     const struct tile_insn *in;
     const struct tile_insn_info *row;
+    struct expr_short *names;
     uint32_t done; /* fields printed, one bit each */
 };
 
@@ -53,6 +54,13 @@ static const char *var_name(struct printer *p, int32_t v)
                                                  : "?";
 }
 
+static void add_expr(struct printer *p, expr e)
+{
+    const struct expr_short *x = p->names;
+    const bool known = e > 0 && e < x->from->nodes.len;
+    text_expr(&p->t, &x->pool, !known ? EXPR_INVALID : x->name[e] ? x->name[e] : x->whole[e]);
+}
+
 static void add_float(struct printer *p, int32_t bits)
 {
     float f;
@@ -66,7 +74,7 @@ static void add_value(struct printer *p, int i)
     switch (p->row->fields[i].kind) {
     case TF_BUF: case TF_BUF_OPT: text_add(&p->t, "%s", v < 0 ? "-" : buf_name(p, v)); break;
     case TF_TENSOR: case TF_TENSOR_OPT: text_add(&p->t, "%s", v < 0 ? "-" : tensor_name(p, v)); break;
-    case TF_EXPR: text_expr(&p->t, &p->k->exprs, v); break;
+    case TF_EXPR: add_expr(p, v); break;
     case TF_INT: text_add(&p->t, "%d", v); break;
     case TF_DTYPE: text_add(&p->t, "%s", dtype_name(v)); break;
     case TF_FLOAT: add_float(p, v); break;
@@ -309,7 +317,7 @@ static void print_head(struct printer *p)
     for (int32_t i = 0; i < k->n_params; i++)
         text_add(&p->t, "%s%s", i ? ", " : "", var_name(p, i));
     text_add(&p->t, ") blocks=");
-    text_expr(&p->t, &k->exprs, k->blocks);
+    add_expr(p, k->blocks);
     if (k->has[TCORE_CUBE] && k->has[TCORE_VECTOR])
         text_add(&p->t, " of 1 cube and 2 vector cores");
     text_add(&p->t, "\n");
@@ -320,12 +328,27 @@ static void print_head(struct printer *p)
     }
 }
 
+static void print_names(struct printer *p)
+{
+    for (expr e = 1; e < p->names->from->nodes.len; e++) {
+        if (!p->names->name[e])
+            continue;
+        text_add(&p->t, "    ");
+        text_expr(&p->t, &p->names->pool, p->names->name[e]);
+        text_add(&p->t, " = %s\n", expr_text(&p->names->pool, p->names->whole[e], p->t.arena));
+    }
+}
+
 const char *tile_kernel_text(const struct tile_kernel *k, struct arena *a)
 {
-    struct printer p = {.t = {.arena = a}, .k = k};
+    struct printer p = {.t = {.arena = a}, .k = k, .names = expr_short_new(k, a)};
     print_head(&p);
     for (int c = 0; c < TCORE_COUNT; c++)
         if (k->has[c])
             print_section(&p, &k->section[c]);
+    if (p.names->n_names) {
+        text_add(&p.t, "  where:\n");
+        print_names(&p);
+    }
     return text_done(&p.t);
 }
