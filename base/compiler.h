@@ -24,7 +24,8 @@
 #define NPUC_UNLIKELY(x) (x)
 #endif
 
-/* Does this CPU run the *_avx2.c files (AVX2, FMA, F16C; whatever has the first two has F16C)? Only meaningful without NPUC_SCALAR_ONLY. */
+/* Does this CPU run the *_avx2.c files (AVX2, FMA, F16C; whatever has the first two has F16C)? Only meaningful without
+ * NPUC_SCALAR_ONLY. */
 #if defined(__x86_64__) && defined(__GNUC__)
 static inline bool npuc_cpu_has_avx2(void)
 {
