@@ -123,7 +123,7 @@ static struct ratio parse_call(struct parser *s, const char *name, int64_t len)
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(functions); i++) {
         if (!same_ignoring_case(name, len, functions[i].name))
             continue;
-        struct ratio arg[3];
+        struct ratio arg[3] = {{0}};
         for (int k = 0; k < functions[i].n_args; k++) {
             if (k && !take(s, ","))
                 return fail(s);
