@@ -19,11 +19,11 @@ struct coder {
     enum coder_mode mode;
     struct arena *arena;
     VEC(uint8_t) out;
-    const uint8_t *p, *end;      /* READ: what is left */
-    const char *error;           /* READ: first problem */
-    const struct strtab *from;   /* WRITE: table of the syms being coded */
-    struct strtab *names;        /* strings of the file; READ: file number == sym */
-    struct expr_numbers exprs;   /* pool that expr fields refer to */
+    const uint8_t *p, *end;    /* READ: what is left */
+    const char *error;         /* READ: first problem */
+    const struct strtab *from; /* WRITE: table of the syms being coded */
+    struct strtab *names;      /* strings of the file; READ: file number == sym */
+    struct expr_numbers exprs; /* pool that expr fields refer to */
 };
 
 void code_fail(struct coder *c, const char *error); /* READ */
@@ -34,8 +34,8 @@ void code_u16(struct coder *c, uint16_t *v);
 void code_i32(struct coder *c, int32_t *v);
 void code_i64(struct coder *c, int64_t *v);
 void code_sym(struct coder *c, sym *v);
-void code_dtype(struct coder *c, uint8_t *v);  /* as ONNX number; 0: none */
-void code_expr(struct coder *c, expr *v);      /* 0: none */
+void code_dtype(struct coder *c, uint8_t *v); /* as ONNX number; 0: none */
+void code_expr(struct coder *c, expr *v);     /* 0: none */
 /* Number of elements that follow, each of at least min_size bytes in the file. */
 int64_t code_count(struct coder *c, int64_t n, int64_t min_size);
 /* READ: n zeroed elements of `size` bytes, NULL for n == 0; else `list`. */
@@ -45,17 +45,17 @@ void code_i32_list(struct coder *c, int32_t n, const int32_t **list);
 void code_sym_list(struct coder *c, int32_t n, const sym **list);
 
 /* Makes the elements of a VEC ready for coding: READ allocates n of them. */
-#define CODE_VEC(c, v, min_size)                                                                    \
-    do {                                                                                            \
-        (v)->len = code_count((c), (v)->len, (min_size));                                           \
-        if (code_reading(c)) {                                                                      \
-            (v)->data = code_list((c), NULL, (v)->len, (int64_t)sizeof *(v)->data);                 \
-            (v)->cap = (v)->len;                                                                    \
-        }                                                                                           \
+#define CODE_VEC(c, v, min_size)                                                                                       \
+    do {                                                                                                               \
+        (v)->len = code_count((c), (v)->len, (min_size));                                                              \
+        if (code_reading(c)) {                                                                                         \
+            (v)->data = code_list((c), NULL, (v)->len, (int64_t)sizeof *(v)->data);                                    \
+            (v)->cap = (v)->len;                                                                                       \
+        }                                                                                                              \
     } while (0)
 
-/* plan/records.c: sections other than weights; `section` is an enum plan_section. The strings are coded last when writing
- * and first when reading. */
+/* plan/records.c: sections other than weights; `section` is an enum plan_section. The strings are coded last when
+ * writing and first when reading. */
 void code_section(struct coder *c, struct plan *p, int section);
 /* Symbols and nodes of c->exprs.pool; between MARK and WRITE call expr_numbers_assign. */
 void code_pool(struct coder *c);

@@ -1,5 +1,5 @@
-/* Abbreviations for printing a kernel: an expression that stands in several places gets a name, "e1", and is printed once.
- * The kernel's pool is copied with each named node replaced by a symbol; nothing of the kernel is changed. */
+/* Abbreviations for printing a kernel: an expression that stands in several places gets a name, "e1", and is printed
+ * once. The kernel's pool is copied with each named node replaced by a symbol; nothing of the kernel is changed. */
 #include "plan/text_priv.h"
 
 enum { MIN_USES = 2, MIN_WEIGHT = 5 };
@@ -57,7 +57,8 @@ static void copy_nodes(struct expr_short *x)
             continue;
         const struct expr_node *n = &x->from->nodes.data[e];
         x->whole[e] = copy_node(x, e);
-        if (n->op == EXPR_CONST || n->op == EXPR_SYM || x->uses[e] < MIN_USES || x->pool.nodes.data[x->whole[e]].weight < MIN_WEIGHT)
+        if (n->op == EXPR_CONST || n->op == EXPR_SYM || x->uses[e] < MIN_USES ||
+            x->pool.nodes.data[x->whole[e]].weight < MIN_WEIGHT)
             continue;
         x->name[e] = new_name(x);
     }
@@ -76,7 +77,8 @@ struct expr_short *expr_short_new(const struct tile_kernel *k, struct arena *a)
     expr_pool_init(&x->pool, a, strings);
     for (int64_t i = 0; i < from->symbols.len; i++) {
         const sym s = from->symbols.data[i].name;
-        (void)expr_symbol_new(&x->pool, str_intern(strings, str_text(from->strings, s), str_len(from->strings, s)), from->symbols.data[i].range);
+        (void)expr_symbol_new(&x->pool, str_intern(strings, str_text(from->strings, s), str_len(from->strings, s)),
+                              from->symbols.data[i].range);
     }
     count_uses(x, k);
     copy_nodes(x);

@@ -1,10 +1,11 @@
 /* Plan file, version 1. docs/plan-format.md describes every byte.
  *
- *     header (256 B) | section table | sections, each at a multiple of 64 B (weights: 64 KiB), in the order of their ids
+ *     header (256 B) | section table | sections, each at a multiple of 64 B (weights: 64 KiB), in the order of their
+ * ids
  *
  * All numbers are little-endian. Every byte is either under an XXH3 checksum or must be zero, and there is exactly one
- * valid encoding of a plan, so no mutated file is taken for a good one. Sections but the weights are streams of records:
- * plan/records.c describes each record once, for writing and reading. */
+ * valid encoding of a plan, so no mutated file is taken for a good one. Sections but the weights are streams of
+ * records: plan/records.c describes each record once, for writing and reading. */
 #ifndef PLAN_FORMAT_H
 #define PLAN_FORMAT_H
 
@@ -17,23 +18,23 @@ enum {
     PLAN_TABLE_ENTRY_SIZE = 32,
     PLAN_SECTION_ALIGN = 64,
     PLAN_WEIGHTS_ALIGN = 65536,
-    PLAN_TENSOR_ALIGN = 512,      /* of a weight within its section */
-    PLAN_CHUNK_SIZE = 4 << 20,    /* weights are checked in pieces of this size */
+    PLAN_TENSOR_ALIGN = 512,   /* of a weight within its section */
+    PLAN_CHUNK_SIZE = 4 << 20, /* weights are checked in pieces of this size */
     PLAN_TARGET_NAME_SIZE = 64
 };
 /* Byte offsets in the header. Bytes 112..247 are zero. */
 enum {
     PLAN_AT_MAGIC = 0,
-    PLAN_AT_VERSION = 8,          /* u32 */
-    PLAN_AT_HEADER_SIZE = 12,     /* u32 */
-    PLAN_AT_FILE_SIZE = 16,       /* u64 */
-    PLAN_AT_N_SECTIONS = 24,      /* u32 */
-    PLAN_AT_ENTRY_SIZE = 28,      /* u32 */
-    PLAN_AT_TABLE = 32,           /* u64: offset of the section table */
-    PLAN_AT_TABLE_HASH = 40,      /* u64 */
-    PLAN_AT_TARGET = 48,          /* 64 bytes, zero padded */
+    PLAN_AT_VERSION = 8,      /* u32 */
+    PLAN_AT_HEADER_SIZE = 12, /* u32 */
+    PLAN_AT_FILE_SIZE = 16,   /* u64 */
+    PLAN_AT_N_SECTIONS = 24,  /* u32 */
+    PLAN_AT_ENTRY_SIZE = 28,  /* u32 */
+    PLAN_AT_TABLE = 32,       /* u64: offset of the section table */
+    PLAN_AT_TABLE_HASH = 40,  /* u64 */
+    PLAN_AT_TARGET = 48,      /* 64 bytes, zero padded */
     PLAN_AT_ZERO = 112,
-    PLAN_AT_HEADER_HASH = 248     /* u64: XXH3 of bytes 0..247 */
+    PLAN_AT_HEADER_HASH = 248 /* u64: XXH3 of bytes 0..247 */
 };
 /* A table entry: u32 id, u32 zero, u64 offset, u64 size, u64 XXH3. ORDER(section): the file's order. */
 enum plan_section {
@@ -46,8 +47,8 @@ enum plan_section {
     PSEC_SOURCES,
     PSEC_TARGET,
     PSEC_RECORD,
-    PSEC_WEIGHTS,      /* its checksum is that of the chunk sums */
-    PSEC_CHUNK_SUMS,   /* u64 XXH3 of each chunk of the weights */
+    PSEC_WEIGHTS,    /* its checksum is that of the chunk sums */
+    PSEC_CHUNK_SUMS, /* u64 XXH3 of each chunk of the weights */
     PSEC_END
 };
 enum { PLAN_N_SECTIONS = PSEC_END - 1, PLAN_N_RECORD_SECTIONS = PSEC_WEIGHTS - 1 };

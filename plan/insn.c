@@ -2,23 +2,23 @@
  * instruction and the buffers it touches. */
 #include "plan/tile.h"
 
-#define B(x) {#x, TF_BUF},
+#define B(x)  {#x, TF_BUF},
 #define BO(x) {#x, TF_BUF_OPT},
-#define T(x) {#x, TF_TENSOR},
+#define T(x)  {#x, TF_TENSOR},
 #define TO(x) {#x, TF_TENSOR_OPT},
-#define E(x) {#x, TF_EXPR},
-#define I(x) {#x, TF_INT},
-#define D(x) {#x, TF_DTYPE},
-#define F(x) {#x, TF_FLOAT},
-#define U(x) {#x, TF_UNIT},
+#define E(x)  {#x, TF_EXPR},
+#define I(x)  {#x, TF_INT},
+#define D(x)  {#x, TF_DTYPE},
+#define F(x)  {#x, TF_FLOAT},
+#define U(x)  {#x, TF_UNIT},
 #define FN(x) {#x, TF_FN},
-#define V(x) {#x, TF_VAR},
+#define V(x)  {#x, TF_VAR},
 
-#define INSN(nm, number, cls, list) static const struct tile_field row_##nm[] = {list {NULL, TF_INT}};
+#define INSN(nm, number, cls, list) static const struct tile_field row_##nm[] = {list{NULL, TF_INT}};
 #include "plan/insn.def"
 #undef INSN
-#define INSN(nm, number, cls, list)                                                              \
-    _Static_assert(NPUC_ARRAY_LEN(row_##nm) - 1 <= TILE_MAX_ARGS, "too many fields: " #nm);      \
+#define INSN(nm, number, cls, list)                                                                                    \
+    _Static_assert(NPUC_ARRAY_LEN(row_##nm) - 1 <= TILE_MAX_ARGS, "too many fields: " #nm);                            \
     _Static_assert((number) > 0 && (number) < TILE_OP_END, "number out of range: " #nm);
 #include "plan/insn.def"
 #undef INSN

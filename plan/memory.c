@@ -1,7 +1,8 @@
-/* Placement of buffers with known lifetimes in one pool: greedy, one item at a time into the best gap among those already
- * placed that live at the same time (lowest waste, then lowest offset). The order decides the quality, so a few are tried
- * and the one with the lowest peak is kept. Refused: exact search (lifetimes of language models are short chains, where
- * greedy by size meets the bound), and first-fit on a time line (fragments when long-lived items come late). */
+/* Placement of buffers with known lifetimes in one pool: greedy, one item at a time into the best gap among those
+ * already placed that live at the same time (lowest waste, then lowest offset). The order decides the quality, so a few
+ * are tried and the one with the lowest peak is kept. Refused: exact search (lifetimes of language models are short
+ * chains, where greedy by size meets the bound), and first-fit on a time line (fragments when long-lived items come
+ * late). */
 #include "plan/memory.h"
 
 #include "base/size.h"
@@ -16,8 +17,8 @@ struct order_key {
 /* Placed items sorted by offset; `hot` narrows to those that overlap the current one in time. */
 struct placer {
     struct mem_item *items;
-    int64_t *offset;      /* candidate placement of this order, by item */
-    int64_t *placed;      /* item numbers sorted by offset */
+    int64_t *offset; /* candidate placement of this order, by item */
+    int64_t *placed; /* item numbers sorted by offset */
     int64_t n_placed, align;
 };
 
@@ -42,9 +43,18 @@ static int64_t area(const struct mem_item *it)
     int64_t v;
     return size_mul(it->size, span_of(it), &v) ? v : INT64_MAX;
 }
-static int64_t size(const struct mem_item *it) { return it->size; }
-static int64_t span(const struct mem_item *it) { return span_of(it); }
-static int64_t start(const struct mem_item *it) { return -(int64_t)it->first; }
+static int64_t size(const struct mem_item *it)
+{
+    return it->size;
+}
+static int64_t span(const struct mem_item *it)
+{
+    return span_of(it);
+}
+static int64_t start(const struct mem_item *it)
+{
+    return -(int64_t)it->first;
+}
 
 static const struct {
     int64_t (*primary)(const struct mem_item *), (*secondary)(const struct mem_item *);

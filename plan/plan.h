@@ -11,11 +11,12 @@
 #define PLAN_VERSION 1
 
 enum plan_tensor_kind {
-    PT_WEIGHT,  /* bytes in the weights section */
-    PT_INPUT, PT_OUTPUT,
-    PT_TEMP,    /* lives from first to last step */
-    PT_CACHE,   /* persists between calls: KV cache */
-    PT_ALIAS    /* the same bytes as `base` (+ offset), other dims */
+    PT_WEIGHT, /* bytes in the weights section */
+    PT_INPUT,
+    PT_OUTPUT,
+    PT_TEMP,  /* lives from first to last step */
+    PT_CACHE, /* persists between calls: KV cache */
+    PT_ALIAS  /* the same bytes as `base` (+ offset), other dims */
 };
 /* Storage as in ir/type.h: ND, NZ (of the last two axes), NZ of the transpose, cache with capacity. */
 enum plan_layout { PL_ND, PL_NZ, PL_NZ_T, PL_NC1HWC0, PL_FRACTAL_Z, PL_NHWC, PL_CACHE };
@@ -23,15 +24,15 @@ enum plan_layout { PL_ND, PL_NZ, PL_NZ_T, PL_NC1HWC0, PL_FRACTAL_Z, PL_NHWC, PL_
 struct plan_tensor {
     sym name;
     uint8_t kind, dtype, layout;
-    int8_t axis;               /* PL_CACHE: padded axis */
+    int8_t axis; /* PL_CACHE: padded axis */
     int32_t c0;
     int32_t rank;
-    const expr *dims;          /* logical */
-    expr capacity;             /* PL_CACHE: rows allocated on axis */
-    expr size;                 /* bytes of storage, incl. padding */
-    int32_t base;              /* PT_ALIAS: tensor; else -1 */
-    expr base_offset;          /* PT_ALIAS: bytes */
-    int32_t first, last;       /* PT_TEMP: steps between which the bytes must be kept */
+    const expr *dims;               /* logical */
+    expr capacity;                  /* PL_CACHE: rows allocated on axis */
+    expr size;                      /* bytes of storage, incl. padding */
+    int32_t base;                   /* PT_ALIAS: tensor; else -1 */
+    expr base_offset;               /* PT_ALIAS: bytes */
+    int32_t first, last;            /* PT_TEMP: steps between which the bytes must be kept */
     int64_t data_offset, data_size; /* PT_WEIGHT: within the weights section; data_size < 0: declared without bytes */
 };
 
@@ -56,43 +57,43 @@ struct plan_attr { /* attribute of a host operator; mirrors struct k_attr */
 };
 struct plan_step {
     uint8_t kind;
-    expr guard;                /* EXPR_INVALID: always */
-    int32_t kernel;            /* PS_LAUNCH */
-    sym op;                    /* PS_HOST: kernel name; else operator label for reports ("MatMul", "AddRmsNorm") */
-    int32_t n_in, n_out;       /* tensors: inputs then outputs, -1 absent; PS_LAUNCH: in the order of the kernel's tensors */
-    const int32_t *tensors;    /* PS_LAUNCH: n_in = all of them, n_out = 0 */
+    expr guard;          /* EXPR_INVALID: always */
+    int32_t kernel;      /* PS_LAUNCH */
+    sym op;              /* PS_HOST: kernel name; else operator label for reports ("MatMul", "AddRmsNorm") */
+    int32_t n_in, n_out; /* tensors: inputs then outputs, -1 absent; PS_LAUNCH: in the order of the kernel's tensors */
+    const int32_t *tensors; /* PS_LAUNCH: n_in = all of them, n_out = 0 */
     int32_t n_params;
-    const expr *params;        /* PS_LAUNCH: values of the kernel's parameters; PS_SIZES: the elements */
+    const expr *params; /* PS_LAUNCH: values of the kernel's parameters; PS_SIZES: the elements */
     int32_t n_attrs;
     const struct plan_attr *attrs;
     /* PS_HOST outputs with data-dependent dims: symbols bound from the result; the pairs (output, axis, symbol) */
     int32_t n_binds;
     const int32_t *binds;
-    int32_t source;            /* index into sources, -1 none */
-    sym reason;                /* PS_HOST: why not on the NPU */
-    double macs;               /* useful multiply-accumulates are params-dependent: an expression */
-    expr work;                 /* MACs (matrix kernels) as expression, or EXPR_INVALID */
+    int32_t source; /* index into sources, -1 none */
+    sym reason;     /* PS_HOST: why not on the NPU */
+    double macs;    /* useful multiply-accumulates are params-dependent: an expression */
+    expr work;      /* MACs (matrix kernels) as expression, or EXPR_INVALID */
 };
 struct plan_source { /* ONNX nodes behind a step */
-    sym label;                 /* "l0.qkv"-like short name or the first node's name */
-    sym fused_as;              /* vendor's fused operator, or 0 */
+    sym label;       /* "l0.qkv"-like short name or the first node's name */
+    sym fused_as;    /* vendor's fused operator, or 0 */
     int32_t n;
     const sym *nodes;
 };
 struct plan_cache {
-    int32_t tensor;            /* PT_CACHE */
-    sym input, output;         /* graph names of the past and present value */
+    int32_t tensor;                /* PT_CACHE */
+    sym input, output;             /* graph names of the past and present value */
     int32_t in_tensor, out_tensor; /* views with the logical dims (PT_ALIAS of tensor, PL_CACHE layout) */
     int8_t axis;
-    expr past, present;        /* valid rows before and after */
-    bool grows;                /* false: fixed size cache (TensorScatter), copied whole */
+    expr past, present; /* valid rows before and after */
+    bool grows;         /* false: fixed size cache (TensorScatter), copied whole */
 };
 struct plan_entry {
-    sym name;                  /* "main" */
+    sym name; /* "main" */
     int32_t first_step, n_steps;
     int32_t n_inputs, n_outputs;
-    const int32_t *inputs, *outputs;     /* tensors, names are the graph's */
-    const uint8_t *input_optional;       /* has a default (initializer also in inputs) */
+    const int32_t *inputs, *outputs; /* tensors, names are the graph's */
+    const uint8_t *input_optional;   /* has a default (initializer also in inputs) */
     int32_t n_caches;
     const struct plan_cache *caches;
 };
@@ -102,35 +103,39 @@ struct plan_pair {
 struct plan {
     struct arena arena;
     struct strtab strings;
-    struct expr_pool exprs;    /* symbols: the model's dimensions */
+    struct expr_pool exprs; /* symbols: the model's dimensions */
     VEC(struct plan_tensor) tensors;
     VEC(struct tile_kernel *) kernels;
     VEC(struct plan_step) steps;
     VEC(struct plan_entry) entries;
     VEC(struct plan_source) sources;
-    VEC(struct plan_pair) target;  /* snapshot of every constant: key -> "value unit" */
-    VEC(struct plan_pair) record;  /* build record: version, flags, model hash; no time, path or host name */
+    VEC(struct plan_pair) target; /* snapshot of every constant: key -> "value unit" */
+    VEC(struct plan_pair) record; /* build record: version, flags, model hash; no time, path or host name */
     sym target_name, model_name;
-    const uint8_t *weights;        /* mapped; NULL in a plan being built */
+    const uint8_t *weights; /* mapped; NULL in a plan being built */
     int64_t weights_size;
-    struct file_map map;           /* when read from a file */
+    struct file_map map; /* when read from a file */
 };
 
 void plan_init(struct plan *p);
 void plan_free(struct plan *p);
 
-/* Writing. Weights are streamed: `weight` is called for each PT_WEIGHT tensor in order and puts exactly data_size bytes. */
+/* Writing. Weights are streamed: `weight` is called for each PT_WEIGHT tensor in order and puts exactly data_size
+ * bytes. */
 struct plan_weight_source {
     enum npuc_status (*put)(void *user, int32_t tensor, struct file_writer *w);
     void *user;
 };
-NPUC_MUST_CHECK enum npuc_status plan_write(struct plan *p, const char *path, const struct plan_weight_source *src, struct diag *d);
+NPUC_MUST_CHECK enum npuc_status plan_write(struct plan *p, const char *path, const struct plan_weight_source *src,
+                                            struct diag *d);
 /* Reads, checks structure (bounds, overlap, alignment, counts, checksums) and then meaning (plan_verify). */
 NPUC_MUST_CHECK enum npuc_status plan_read(struct plan *p, const char *path, struct diag *d);
 /* Meaning: every index, type, space size, flag pairing, loop nesting, expression symbol, alias range. */
 NPUC_MUST_CHECK enum npuc_status plan_verify(const struct plan *p, const char *file, struct diag *d);
-NPUC_MUST_CHECK enum npuc_status tile_verify(const struct tile_kernel *k, const struct plan *p, const char *file, struct diag *d);
-/* Text of a plan (npuc inspect). what: "summary", "entries", "symbols", "tensors", "steps", "kernels", "target", "all"; NULL for another. */
+NPUC_MUST_CHECK enum npuc_status tile_verify(const struct tile_kernel *k, const struct plan *p, const char *file,
+                                             struct diag *d);
+/* Text of a plan (npuc inspect). what: "summary", "entries", "symbols", "tensors", "steps", "kernels", "target", "all";
+ * NULL for another. */
 const char *plan_text(struct plan *p, const char *what, struct arena *a);
 
 #endif

@@ -31,11 +31,13 @@ static void print_summary(struct part *x)
         n_kind[p->tensors.data[i].kind]++;
     for (int64_t i = 0; i < p->steps.len; i++)
         n_step[p->steps.data[i].kind]++;
-    text_add(&x->t, "plan of '%s' for %s, format version %d\n", name_of(x, p->model_name), name_of(x, p->target_name), PLAN_VERSION);
+    text_add(&x->t, "plan of '%s' for %s, format version %d\n", name_of(x, p->model_name), name_of(x, p->target_name),
+             PLAN_VERSION);
     for (int64_t i = 0; i < p->record.len; i++)
         text_add(&x->t, "  %s: %s\n", name_of(x, p->record.data[i].key), name_of(x, p->record.data[i].value));
-    text_add(&x->t, "  %lld steps: %lld launches of %lld kernels, %lld on the host, %lld sizes\n", (long long)p->steps.len,
-             (long long)n_step[PS_LAUNCH], (long long)p->kernels.len, (long long)n_step[PS_HOST], (long long)n_step[PS_SIZES]);
+    text_add(&x->t, "  %lld steps: %lld launches of %lld kernels, %lld on the host, %lld sizes\n",
+             (long long)p->steps.len, (long long)n_step[PS_LAUNCH], (long long)p->kernels.len,
+             (long long)n_step[PS_HOST], (long long)n_step[PS_SIZES]);
     text_add(&x->t, "  %lld tensors:", (long long)p->tensors.len);
     for (int k = 0; k <= PT_ALIAS; k++)
         text_add(&x->t, "%s %lld %s", k ? "," : "", (long long)n_kind[k], kind_names[k]);

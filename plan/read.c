@@ -21,9 +21,10 @@ struct plan_input {
 };
 
 static const char *const section_names[PSEC_END] = {
-    [PSEC_STRINGS] = "strings", [PSEC_EXPRS] = "expressions", [PSEC_TENSORS] = "tensors", [PSEC_KERNELS] = "kernels",
-    [PSEC_STEPS] = "steps",     [PSEC_ENTRIES] = "entries",   [PSEC_SOURCES] = "sources", [PSEC_TARGET] = "target",
-    [PSEC_RECORD] = "record",   [PSEC_WEIGHTS] = "weights",   [PSEC_CHUNK_SUMS] = "chunk sums",
+    [PSEC_STRINGS] = "strings", [PSEC_EXPRS] = "expressions",     [PSEC_TENSORS] = "tensors",
+    [PSEC_KERNELS] = "kernels", [PSEC_STEPS] = "steps",           [PSEC_ENTRIES] = "entries",
+    [PSEC_SOURCES] = "sources", [PSEC_TARGET] = "target",         [PSEC_RECORD] = "record",
+    [PSEC_WEIGHTS] = "weights", [PSEC_CHUNK_SUMS] = "chunk sums",
 };
 
 NPUC_PRINTF(3, 4)
@@ -51,25 +52,32 @@ static enum npuc_status check_header(const struct plan_input *in)
     if (in->size < (int64_t)sizeof PLAN_MAGIC - 1 || memcmp(h, PLAN_MAGIC, sizeof PLAN_MAGIC - 1) != 0)
         return refuse(in, D_PLAN_STRUCTURE, "not a plan file: it does not begin with a plan's magic bytes");
     if (in->size < PLAN_HEADER_SIZE)
-        return refuse(in, D_PLAN_STRUCTURE, "the file has %lld bytes, a plan has at least %d", (long long)in->size, PLAN_HEADER_SIZE);
+        return refuse(in, D_PLAN_STRUCTURE, "the file has %lld bytes, a plan has at least %d", (long long)in->size,
+                      PLAN_HEADER_SIZE);
     const uint32_t version = plan_get_u32(h + PLAN_AT_VERSION);
     if (version != PLAN_VERSION)
-        return refuse(in, D_PLAN_VERSION, "the plan has format version %u, this npuc reads version %d; compile the model again", version,
+        return refuse(in, D_PLAN_VERSION,
+                      "the plan has format version %u, this npuc reads version %d; compile the model again", version,
                       PLAN_VERSION);
     if (plan_get_u64(h + PLAN_AT_HEADER_HASH) != plan_hash(h, PLAN_AT_HEADER_HASH))
         return refuse(in, D_PLAN_CHECKSUM, "the header's checksum is wrong: the file is damaged");
     const uint64_t size = plan_get_u64(h + PLAN_AT_FILE_SIZE);
     if (size != (uint64_t)in->size)
-        return refuse(in, D_PLAN_STRUCTURE, "the file has %lld bytes, its header says %llu", (long long)in->size, (unsigned long long)size);
-    if (plan_get_u32(h + PLAN_AT_HEADER_SIZE) != PLAN_HEADER_SIZE || plan_get_u32(h + PLAN_AT_N_SECTIONS) != PLAN_N_SECTIONS ||
-        plan_get_u32(h + PLAN_AT_ENTRY_SIZE) != PLAN_TABLE_ENTRY_SIZE || plan_get_u64(h + PLAN_AT_TABLE) != PLAN_HEADER_SIZE)
-        return refuse(in, D_PLAN_STRUCTURE, "the header does not describe the sections of a version %d plan", PLAN_VERSION);
+        return refuse(in, D_PLAN_STRUCTURE, "the file has %lld bytes, its header says %llu", (long long)in->size,
+                      (unsigned long long)size);
+    if (plan_get_u32(h + PLAN_AT_HEADER_SIZE) != PLAN_HEADER_SIZE ||
+        plan_get_u32(h + PLAN_AT_N_SECTIONS) != PLAN_N_SECTIONS ||
+        plan_get_u32(h + PLAN_AT_ENTRY_SIZE) != PLAN_TABLE_ENTRY_SIZE ||
+        plan_get_u64(h + PLAN_AT_TABLE) != PLAN_HEADER_SIZE)
+        return refuse(in, D_PLAN_STRUCTURE, "the header does not describe the sections of a version %d plan",
+                      PLAN_VERSION);
     if (!all_zero(h + PLAN_AT_ZERO, PLAN_AT_HEADER_HASH - PLAN_AT_ZERO))
         return refuse(in, D_PLAN_STRUCTURE, "reserved bytes of the header are not zero");
     return NPUC_OK;
 }
 
-/* Sections stand in the order of their ids, each at the first aligned place after the one before; what is between is zero. */
+/* Sections stand in the order of their ids, each at the first aligned place after the one before; what is between is
+ * zero. */
 static enum npuc_status check_table(struct plan_input *in)
 {
     const int64_t table_size = (int64_t)PLAN_N_SECTIONS * PLAN_TABLE_ENTRY_SIZE;
@@ -83,9 +91,11 @@ static enum npuc_status check_table(struct plan_input *in)
         const int64_t offset = (int64_t)plan_get_u64(e + 8), length = (int64_t)plan_get_u64(e + 16);
         const int64_t want = size_align(end, s == PSEC_WEIGHTS ? PLAN_WEIGHTS_ALIGN : PLAN_SECTION_ALIGN);
         if (plan_get_u32(e) != (uint32_t)s || plan_get_u32(e + 4) != 0)
-            return refuse(in, D_PLAN_STRUCTURE, "entry %d of the section table is not that of section '%s'", s - 1, section_names[s]);
+            return refuse(in, D_PLAN_STRUCTURE, "entry %d of the section table is not that of section '%s'", s - 1,
+                          section_names[s]);
         if (offset != want || !size_in(offset, length, in->size))
-            return refuse(in, D_PLAN_STRUCTURE, "section '%s' is at %lld with %lld bytes, expected at %lld within a file of %lld bytes",
+            return refuse(in, D_PLAN_STRUCTURE,
+                          "section '%s' is at %lld with %lld bytes, expected at %lld within a file of %lld bytes",
                           section_names[s], (long long)offset, (long long)length, (long long)want, (long long)in->size);
         if (!all_zero(in->data + end, offset - end))
             return refuse(in, D_PLAN_STRUCTURE, "bytes before section '%s' are not zero", section_names[s]);
@@ -118,7 +128,8 @@ static enum npuc_status check_sums(const struct plan_input *in)
 {
     for (int s = 1; s < PSEC_END; s++)
         if (s != PSEC_WEIGHTS && in->hash[s] != plan_hash(in->data + in->offset[s], in->length[s]))
-            return refuse(in, D_PLAN_CHECKSUM, "the checksum of section '%s' is wrong: the file is damaged", section_names[s]);
+            return refuse(in, D_PLAN_CHECKSUM, "the checksum of section '%s' is wrong: the file is damaged",
+                          section_names[s]);
     return check_weights(in);
 }
 
@@ -141,7 +152,8 @@ static enum npuc_status read_records(struct plan_input *in)
     const char *name = (const char *)in->data + PLAN_AT_TARGET;
     char want[PLAN_TARGET_NAME_SIZE] = {0};
     const int64_t len = str_len(&p->strings, p->target_name);
-    memcpy(want, str_text(&p->strings, p->target_name), (size_t)(len < PLAN_TARGET_NAME_SIZE ? len : PLAN_TARGET_NAME_SIZE));
+    memcpy(want, str_text(&p->strings, p->target_name),
+           (size_t)(len < PLAN_TARGET_NAME_SIZE ? len : PLAN_TARGET_NAME_SIZE));
     if (memcmp(name, want, sizeof want) != 0)
         return refuse(in, D_PLAN_STRUCTURE, "the header names another target than the target section");
     return NPUC_OK;
@@ -165,8 +177,8 @@ static void leave(void *user)
     longjmp(in->out_of_memory, 1);
 }
 
-/* The one non-local exit of this folder: when memory runs out while records are read. Only arena memory and the map, both
- * owned by the plan, are held across it. */
+/* The one non-local exit of this folder: when memory runs out while records are read. Only arena memory and the map,
+ * both owned by the plan, are held across it. */
 enum npuc_status plan_read(struct plan *p, const char *path, struct diag *d)
 {
     struct plan_input in = {.p = p, .d = d, .path = path};

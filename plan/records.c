@@ -4,7 +4,16 @@
 
 #include <string.h>
 
-enum { STRING_MIN = 4, TENSOR_MIN = 56, KERNEL_MIN = 32, STEP_MIN = 53, ATTR_MIN = 9, ENTRY_MIN = 20, SOURCE_MIN = 12, PAIR_MIN = 8 };
+enum {
+    STRING_MIN = 4,
+    TENSOR_MIN = 56,
+    KERNEL_MIN = 32,
+    STEP_MIN = 53,
+    ATTR_MIN = 9,
+    ENTRY_MIN = 20,
+    SOURCE_MIN = 12,
+    PAIR_MIN = 8
+};
 enum { CACHE_MIN = 29, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 7 };
 
 static void code_strings(struct coder *c)
@@ -206,7 +215,9 @@ static void code_attr(struct coder *c, struct plan_attr *a)
         if (code_reading(c))
             a->len = str_len(c->names, a->v.s);
         break;
-    case ATTR_INTS: case ATTR_FLOATS: case ATTR_STRINGS: code_attr_list(c, a); break;
+    case ATTR_INTS:
+    case ATTR_FLOATS:
+    case ATTR_STRINGS: code_attr_list(c, a); break;
     default: code_fail(c, "an attribute has an unknown kind"); break;
     }
 }
@@ -290,11 +301,11 @@ static void code_pair(struct coder *c, struct plan_pair *pair)
     code_sym(c, &pair->value);
 }
 
-#define CODE_ALL(c, v, min_size, code)                                                              \
-    do {                                                                                            \
-        CODE_VEC(c, v, min_size);                                                                   \
-        for (int64_t i_ = 0; i_ < (v)->len && !(c)->error; i_++)                                    \
-            code((c), &(v)->data[i_]);                                                              \
+#define CODE_ALL(c, v, min_size, code)                                                                                 \
+    do {                                                                                                               \
+        CODE_VEC(c, v, min_size);                                                                                      \
+        for (int64_t i_ = 0; i_ < (v)->len && !(c)->error; i_++)                                                       \
+            code((c), &(v)->data[i_]);                                                                                 \
     } while (0)
 
 void code_section(struct coder *c, struct plan *p, int section)

@@ -11,8 +11,8 @@ struct text {
     int64_t line; /* where the current line starts */
 };
 void text_add(struct text *t, const char *fmt, ...) NPUC_PRINTF(2, 3);
-void text_line(struct text *t);                      /* ends the line, without trailing blanks */
-void text_column(struct text *t, int column);        /* blanks up to a column, at least one */
+void text_line(struct text *t);               /* ends the line, without trailing blanks */
+void text_column(struct text *t, int column); /* blanks up to a column, at least one */
 const char *text_done(struct text *t);
 /* Names as printed: "L1", "mte2". The unit and space names are also what reports use. */
 extern const char *const tile_space_name[TS_COUNT];
@@ -21,8 +21,8 @@ extern const char *const tile_unit_name[TU_COUNT];
 void text_expr(struct text *t, const struct expr_pool *p, expr e);
 const char *text_sym(struct text *t, const struct strtab *strings, sym s); /* escaped */
 
-/* plan/expr_short.c: names for expressions that a kernel holds several times; by node of the kernel's pool: its uses, the
- * expression itself in `pool`, and the name that stands for it there, or 0. */
+/* plan/expr_short.c: names for expressions that a kernel holds several times; by node of the kernel's pool: its uses,
+ * the expression itself in `pool`, and the name that stands for it there, or 0. */
 struct expr_short {
     const struct expr_pool *from;
     struct expr_pool pool;

@@ -57,7 +57,8 @@ void tile_section_begin(struct tile_builder *b, enum tile_core core)
     b->note = 0;
 }
 
-int32_t tile_buf(struct tile_builder *b, const char *name, enum tile_space s, enum dtype t, int32_t slots, int64_t slot_size)
+int32_t tile_buf(struct tile_builder *b, const char *name, enum tile_space s, enum dtype t, int32_t slots,
+                 int64_t slot_size)
 {
     const struct tile_buf buf = {
         .name = str_internz(b->k->exprs.strings, name),

@@ -1,5 +1,5 @@
-/* What an instruction's operands may be, as tables: memory spaces by field, and the element types and small integers that
- * fields take. */
+/* What an instruction's operands may be, as tables: memory spaces by field, and the element types and small integers
+ * that fields take. */
 #include "plan/tile_rules.h"
 
 #include "kernels/mac.h"
@@ -8,10 +8,10 @@
 #include <string.h>
 
 #define SPACE(s) (1U << TS_##s)
-#define ANY_OP (-1)
+#define ANY_OP   (-1)
 
 static const struct {
-    int op;            /* a row's number, or ANY_OP with a class */
+    int op; /* a row's number, or ANY_OP with a class */
     enum tile_class cls;
     const char *field; /* NULL: every buffer */
     uint32_t spaces;
@@ -46,16 +46,34 @@ uint32_t tile_field_spaces(const struct tile_insn *in, int field)
 
 /* ---- values ----------------------------------------------------------------------------------------------- */
 
-static bool is_wide(enum dtype t) { return t == DT_F32 || t == DT_I32; }
-static bool is_index(enum dtype t) { return t == DT_I64 || t == DT_I32; }
-static bool is_mac(enum dtype t) { return k_mac_supports(t); }
-static bool is_scale(enum dtype t) { return t == DT_F32 || t == DT_F16 || t == DT_BF16; }
-static bool is_whole_bytes(enum dtype t) { return dtype_size(t) > 0; }
+static bool is_wide(enum dtype t)
+{
+    return t == DT_F32 || t == DT_I32;
+}
+static bool is_index(enum dtype t)
+{
+    return t == DT_I64 || t == DT_I32;
+}
+static bool is_mac(enum dtype t)
+{
+    return k_mac_supports(t);
+}
+static bool is_scale(enum dtype t)
+{
+    return t == DT_F32 || t == DT_F16 || t == DT_BF16;
+}
+static bool is_whole_bytes(enum dtype t)
+{
+    return dtype_size(t) > 0;
+}
 static bool is_real(enum dtype t)
 {
     return dtype_size(t) > 0 && dtype_table[t].cls != DTC_COMPLEX && dtype_table[t].cls != DTC_TEXT;
 }
-static bool is_counting(enum dtype t) { return t == DT_F32 || (dtype_is_integer(t) && dtype_size(t) > 0); }
+static bool is_counting(enum dtype t)
+{
+    return t == DT_F32 || (dtype_is_integer(t) && dtype_size(t) > 0);
+}
 
 /* Element types; fields without a row take any type of whole bytes. */
 static const struct {
@@ -63,11 +81,11 @@ static const struct {
     const char *field;
     bool (*allowed)(enum dtype t);
 } dtype_rules[] = {
-    {TILE_SLOAD, "dtype", is_index},     {ANY_OP, "idx_dtype", is_index}, {TILE_MAC, "dtype", is_mac},
-    {TILE_FIXP, "from", is_wide},        {TILE_FIXP, "to", is_real},      {TILE_COPY_BT, "dtype", is_wide},
-    {TILE_CAST, "to", is_real},          {TILE_CAST, "from", is_real},    {TILE_RED_ADD, "dtype", is_real},
-    {TILE_RED_END, "dtype", is_real},    {TILE_IOTA, "dtype", is_counting}, {TILE_FILL, "dtype", is_real},
-    {TILE_DEQUANT, "to", is_scale},      {TILE_DEQUANT, "sdtype", is_scale},
+    {TILE_SLOAD, "dtype", is_index},  {ANY_OP, "idx_dtype", is_index},    {TILE_MAC, "dtype", is_mac},
+    {TILE_FIXP, "from", is_wide},     {TILE_FIXP, "to", is_real},         {TILE_COPY_BT, "dtype", is_wide},
+    {TILE_CAST, "to", is_real},       {TILE_CAST, "from", is_real},       {TILE_RED_ADD, "dtype", is_real},
+    {TILE_RED_END, "dtype", is_real}, {TILE_IOTA, "dtype", is_counting},  {TILE_FILL, "dtype", is_real},
+    {TILE_DEQUANT, "to", is_scale},   {TILE_DEQUANT, "sdtype", is_scale},
 };
 /* Small integers; fields without a row are 0 or 1. */
 static const struct {
@@ -75,10 +93,14 @@ static const struct {
     const char *field;
     int32_t lo, hi;
 } int_rules[] = {
-    {TILE_SET, "event", 0, TILE_MAX_EVENTS - 1},   {TILE_WAIT, "event", 0, TILE_MAX_EVENTS - 1},
-    {TILE_XSET, "event", 0, TILE_MAX_XEVENTS - 1}, {TILE_XWAIT, "event", 0, TILE_MAX_XEVENTS - 1},
-    {TILE_RED_ADD, "op", K_RED_SUM, K_RED_ABSSUM}, {TILE_RED_END, "op", K_RED_SUM, K_RED_ABSSUM},
-    {TILE_DEQUANT, "bits", 1, 8},                  {TILE_DEQUANT, "block", 1, INT32_MAX},
+    {TILE_SET, "event", 0, TILE_MAX_EVENTS - 1},
+    {TILE_WAIT, "event", 0, TILE_MAX_EVENTS - 1},
+    {TILE_XSET, "event", 0, TILE_MAX_XEVENTS - 1},
+    {TILE_XWAIT, "event", 0, TILE_MAX_XEVENTS - 1},
+    {TILE_RED_ADD, "op", K_RED_SUM, K_RED_ABSSUM},
+    {TILE_RED_END, "op", K_RED_SUM, K_RED_ABSSUM},
+    {TILE_DEQUANT, "bits", 1, 8},
+    {TILE_DEQUANT, "block", 1, INT32_MAX},
     {TILE_DEQUANT, "zero_kind", 0, 2},
 };
 

@@ -2,8 +2,9 @@
  *
  *     load.f16    a[0] <- A[m*896] n=(1, 1, 128, 64) ...   ; mte2
  *
- * Operand fields are grouped by name: buffer or tensor x with its x_off, x_row, x_col becomes x's name and [off, row=, col=];
- * single letters with digits (n0 n1 n2 n3) become one list. A new field in plan/insn.def prints without a change here. */
+ * Operand fields are grouped by name: buffer or tensor x with its x_off, x_row, x_col becomes x's name and [off, row=,
+ * col=]; single letters with digits (n0 n1 n2 n3) become one list. A new field in plan/insn.def prints without a change
+ * here. */
 #include "plan/text_priv.h"
 
 #include "kernels/vec.h"
@@ -72,8 +73,10 @@ static void add_value(struct printer *p, int i)
 {
     const int32_t v = p->in->arg[i];
     switch (p->row->fields[i].kind) {
-    case TF_BUF: case TF_BUF_OPT: text_add(&p->t, "%s", v < 0 ? "-" : buf_name(p, v)); break;
-    case TF_TENSOR: case TF_TENSOR_OPT: text_add(&p->t, "%s", v < 0 ? "-" : tensor_name(p, v)); break;
+    case TF_BUF:
+    case TF_BUF_OPT: text_add(&p->t, "%s", v < 0 ? "-" : buf_name(p, v)); break;
+    case TF_TENSOR:
+    case TF_TENSOR_OPT: text_add(&p->t, "%s", v < 0 ? "-" : tensor_name(p, v)); break;
     case TF_EXPR: add_expr(p, v); break;
     case TF_INT: text_add(&p->t, "%d", v); break;
     case TF_DTYPE: text_add(&p->t, "%s", dtype_name(v)); break;
@@ -163,7 +166,8 @@ static void add_list(struct printer *p, int first)
 {
     const char letter = p->row->fields[first].name[0];
     text_add(&p->t, "%c=", letter);
-    for (int i = first; i < p->row->n_fields && p->row->fields[i].name[0] == letter && is_list(p->row->fields[i].name); i++) {
+    for (int i = first; i < p->row->n_fields && p->row->fields[i].name[0] == letter && is_list(p->row->fields[i].name);
+         i++) {
         text_add(&p->t, i == first ? "(" : ", ");
         add_value(p, i);
     }
@@ -255,8 +259,8 @@ static void print_sload(struct printer *p)
 }
 
 static void (*const special[TILE_OP_END])(struct printer *p) = {
-    [TILE_LOOP] = print_loop,  [TILE_IF] = print_if,     [TILE_SET] = print_flag,
-    [TILE_WAIT] = print_flag,  [TILE_SLOAD] = print_sload,
+    [TILE_LOOP] = print_loop, [TILE_IF] = print_if,       [TILE_SET] = print_flag,
+    [TILE_WAIT] = print_flag, [TILE_SLOAD] = print_sload,
 };
 
 static void print_insn(struct printer *p, int depth)
@@ -298,7 +302,8 @@ static void print_section(struct printer *p, const struct tile_section *s)
             continue;
         if (p->in->line && p->in->line != note && p->in->line <= p->k->notes.len) {
             note = p->in->line;
-            text_add(&p->t, "%*s; %s\n", INDENT * depth, "", text_sym(&p->t, strings_of(p), p->k->notes.data[note - 1]));
+            text_add(&p->t, "%*s; %s\n", INDENT * depth, "",
+                     text_sym(&p->t, strings_of(p), p->k->notes.data[note - 1]));
         }
         if (p->in->op == TILE_ENDLOOP || p->in->op == TILE_ENDIF) {
             depth -= depth > 2;
@@ -323,7 +328,10 @@ static void print_head(struct printer *p)
     text_add(&p->t, "\n");
     for (int64_t i = 0; i < k->tensors.len; i++) {
         const struct tile_tensor *t = &k->tensors.data[i];
-        text_add(&p->t, "  %s %s: %s\n", t->is_input && t->is_output ? "inout" : t->is_output ? "out" : "in",
+        text_add(&p->t, "  %s %s: %s\n",
+                 t->is_input && t->is_output ? "inout"
+                 : t->is_output              ? "out"
+                                             : "in",
                  tensor_name(p, (int32_t)i), dtype_name(t->dtype));
     }
 }

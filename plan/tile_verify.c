@@ -1,5 +1,6 @@
-/* Meaning of one tile program: every number an instruction holds, nesting, definitions before uses, flags that can be met,
- * buffers inside their memories. Where an access lies within a buffer depends on values and is checked as it happens. */
+/* Meaning of one tile program: every number an instruction holds, nesting, definitions before uses, flags that can be
+ * met, buffers inside their memories. Where an access lies within a buffer depends on values and is checked as it
+ * happens. */
 #include "plan/tile_rules.h"
 #include "plan/verify_priv.h"
 
@@ -23,9 +24,9 @@ struct checker {
     struct diag *d;
     struct arena *a;
     struct scope *of_symbol, *of_node;
-    bool *defined;               /* by any section */
+    bool *defined; /* by any section */
     bool unified;
-    uint32_t sets[TU_COUNT][TU_COUNT];   /* events set, bit per event */
+    uint32_t sets[TU_COUNT][TU_COUNT]; /* events set, bit per event */
     uint32_t xsets[TCORE_COUNT], xwaits[TCORE_COUNT];
     char where[120];
 };
@@ -37,7 +38,8 @@ static const char *place(struct checker *c, int64_t insn)
     const int len = snprintf(c->where, sizeof c->where, "kernel '%s'", name ? name : "");
     if (insn >= 0 && len > 0 && (size_t)len < sizeof c->where)
         snprintf(c->where + len, sizeof c->where - (size_t)len, ", %s instruction %lld (%s)",
-                 c->s->core == TCORE_CUBE ? "cube" : "vector", (long long)insn, tile_insn_table[c->s->code.data[insn].op].name);
+                 c->s->core == TCORE_CUBE ? "cube" : "vector", (long long)insn,
+                 tile_insn_table[c->s->code.data[insn].op].name);
     return c->where;
 }
 
@@ -47,10 +49,12 @@ static enum npuc_status check_head(struct checker *c)
 {
     const struct tile_kernel *k = c->k;
     const int64_t n = k->exprs.symbols.len;
-    if (k->n_params < 0 || k->n_params > MAX_PARAMS || k->sym_block != k->n_params || k->sym_sub != k->n_params + 1 || k->sym_sub >= n)
+    if (k->n_params < 0 || k->n_params > MAX_PARAMS || k->sym_block != k->n_params || k->sym_sub != k->n_params + 1 ||
+        k->sym_sub >= n)
         return REFUSE(c, -1, "its symbols do not begin with %d parameters, block and sub", k->n_params);
     if (k->tensors.len > PLAN_MAX_KERNEL_TENSORS)
-        return REFUSE(c, -1, "it has %lld tensors, the limit is %d", (long long)k->tensors.len, PLAN_MAX_KERNEL_TENSORS);
+        return REFUSE(c, -1, "it has %lld tensors, the limit is %d", (long long)k->tensors.len,
+                      PLAN_MAX_KERNEL_TENSORS);
     for (int64_t i = 0; i < k->tensors.len; i++) {
         const struct tile_tensor *t = &k->tensors.data[i];
         if (t->dtype <= DT_NONE || t->dtype >= DT_COUNT || t->dtype == DT_STRING || (!t->is_input && !t->is_output))
@@ -89,9 +93,10 @@ static enum npuc_status check_buf(struct checker *c, int64_t i)
         return REFUSE(c, -1, "buffer %lld has no element type", (long long)i);
     TRY(space_number(c, b->space, "size", &size));
     TRY(space_number(c, b->space, "align", &align));
-    if (b->slots < 1 || b->slots > PLAN_MAX_SLOTS || b->slot_size < 1 || align < 1 || b->slot_size % align || b->base < 0 || b->base % align)
-        return REFUSE(c, -1, "buffer %lld: %d slots of %lld bytes at %lld, expected multiples of %lld", (long long)i, b->slots,
-                      (long long)b->slot_size, (long long)b->base, (long long)align);
+    if (b->slots < 1 || b->slots > PLAN_MAX_SLOTS || b->slot_size < 1 || align < 1 || b->slot_size % align ||
+        b->base < 0 || b->base % align)
+        return REFUSE(c, -1, "buffer %lld: %d slots of %lld bytes at %lld, expected multiples of %lld", (long long)i,
+                      b->slots, (long long)b->slot_size, (long long)b->base, (long long)align);
     if (!size_mul(b->slots, b->slot_size, &bytes) || !size_in(b->base, bytes, size))
         return REFUSE(c, -1, "buffer %lld needs %lld bytes at %lld of a memory of %lld", (long long)i, (long long)bytes,
                       (long long)b->base, (long long)size);
@@ -291,7 +296,8 @@ static enum npuc_status check_section(struct checker *c, int core)
     c->s = &c->k->section[core];
     memset(c->sets, 0, sizeof c->sets);
     if (c->s->code.len > PLAN_MAX_CODE)
-        return REFUSE(c, -1, "a program has %lld instructions, the limit is %d", (long long)c->s->code.len, PLAN_MAX_CODE);
+        return REFUSE(c, -1, "a program has %lld instructions, the limit is %d", (long long)c->s->code.len,
+                      PLAN_MAX_CODE);
     TRY(check_bufs(c));
     begin_scopes(c);
     TRY(check_nesting(c));
@@ -337,7 +343,8 @@ enum npuc_status tile_verify(const struct tile_kernel *k, const struct plan *p, 
     c.of_symbol = ARENA_ARRAY(&a, struct scope, k->exprs.symbols.len + 1);
     c.of_node = ARENA_ARRAY(&a, struct scope, k->exprs.nodes.len + 1);
     c.defined = ARENA_ARRAY(&a, bool, k->exprs.symbols.len + 1);
-    const enum npuc_status s = c.of_symbol && c.of_node && c.defined ? check_kernel(&c) : diag_error(d, NULL, D_HOST_MEMORY);
+    const enum npuc_status s =
+        c.of_symbol && c.of_node && c.defined ? check_kernel(&c) : diag_error(d, NULL, D_HOST_MEMORY);
     arena_free(&a);
     return s;
 }

@@ -1,5 +1,5 @@
-/* Reading a plan, second stage: meaning. Structure is known to be sound; here every index, kind, type, range and relation
- * between records is checked, so that the runtime may follow them without looking. */
+/* Reading a plan, second stage: meaning. Structure is known to be sound; here every index, kind, type, range and
+ * relation between records is checked, so that the runtime may follow them without looking. */
 #include "plan/verify_priv.h"
 
 #include "base/size.h"
@@ -68,8 +68,8 @@ static enum npuc_status check_weight(struct verifier *v, int64_t i, const struct
     if (t->data_size < 0)
         return t->data_size == -1 ? NPUC_OK : REFUSE(v, "tensor", i, "its data size is negative");
     if (t->data_offset % PLAN_TENSOR_ALIGN || !size_in(t->data_offset, t->data_size, v->p->weights_size))
-        return REFUSE(v, "tensor", i, "%lld bytes at %lld do not lie within %lld bytes of weights", (long long)t->data_size,
-                      (long long)t->data_offset, (long long)v->p->weights_size);
+        return REFUSE(v, "tensor", i, "%lld bytes at %lld do not lie within %lld bytes of weights",
+                      (long long)t->data_size, (long long)t->data_offset, (long long)v->p->weights_size);
     if (!expr_is_const(&v->p->exprs, t->size, &size) || size != t->data_size)
         return REFUSE(v, "tensor", i, "a weight's size is not that of its data");
     return NPUC_OK;
@@ -85,14 +85,16 @@ static enum npuc_status check_storage(struct verifier *v, int64_t i, const struc
     if (alias ? !is_tensor(v, t->base) || !t->base_offset : t->base != -1)
         return REFUSE(v, "tensor", i, "base %d does not fit its kind", t->base);
     if (t->kind == PT_TEMP && (t->first < 0 || t->first > t->last || t->last >= v->p->steps.len))
-        return REFUSE(v, "tensor", i, "it lives from step %d to %d of %lld", t->first, t->last, (long long)v->p->steps.len);
+        return REFUSE(v, "tensor", i, "it lives from step %d to %d of %lld", t->first, t->last,
+                      (long long)v->p->steps.len);
     return t->kind == PT_WEIGHT ? check_weight(v, i, t) : NPUC_OK;
 }
 
 static enum npuc_status check_tensor(struct verifier *v, int64_t i)
 {
     const struct plan_tensor *t = &v->p->tensors.data[i];
-    if (t->kind > PT_ALIAS || t->layout > PL_CACHE || t->dtype <= DT_NONE || t->dtype >= DT_COUNT || t->dtype == DT_STRING)
+    if (t->kind > PT_ALIAS || t->layout > PL_CACHE || t->dtype <= DT_NONE || t->dtype >= DT_COUNT ||
+        t->dtype == DT_STRING)
         return REFUSE(v, "tensor", i, "its kind, layout or element type is unknown");
     if (t->rank > PLAN_MAX_RANK)
         return REFUSE(v, "tensor", i, "rank %d exceeds %d", t->rank, PLAN_MAX_RANK);
@@ -170,7 +172,8 @@ static enum npuc_status check_binds(struct verifier *v, int64_t i, const struct 
     for (int32_t b = 0; b < s->n_binds; b++) {
         const int32_t out = s->binds[3 * b], axis = s->binds[3 * b + 1], symbol = s->binds[3 * b + 2];
         if (out < 0 || out >= s->n_out || !is_tensor(v, s->tensors[s->n_in + out]) || axis < 0 ||
-            axis >= v->p->tensors.data[s->tensors[s->n_in + out]].rank || symbol < 0 || symbol >= v->p->exprs.symbols.len)
+            axis >= v->p->tensors.data[s->tensors[s->n_in + out]].rank || symbol < 0 ||
+            symbol >= v->p->exprs.symbols.len)
             return REFUSE(v, "step", i, "it binds a dimension that does not exist");
     }
     return NPUC_OK;
@@ -226,7 +229,8 @@ static enum npuc_status check_cache(struct verifier *v, int64_t i, const struct 
         !is_tensor(v, c->out_tensor))
         return REFUSE(v, "entry", i, "a cache names tensors that do not exist");
     const struct plan_tensor *t = &v->p->tensors.data[c->tensor];
-    if (root_of(v, c->in_tensor) != t || root_of(v, c->out_tensor) != t || c->axis < 0 || c->axis >= t->rank || !c->past)
+    if (root_of(v, c->in_tensor) != t || root_of(v, c->out_tensor) != t || c->axis < 0 || c->axis >= t->rank ||
+        !c->past)
         return REFUSE(v, "entry", i, "a cache's views, axis or rows do not fit it");
     return NPUC_OK;
 }

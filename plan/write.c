@@ -1,5 +1,5 @@
-/* Writing a plan: records are encoded in memory, weights are streamed, header and table are patched in at the end. The bytes
- * depend on the plan alone. */
+/* Writing a plan: records are encoded in memory, weights are streamed, header and table are patched in at the end. The
+ * bytes depend on the plan alone. */
 #include "plan/chunk_priv.h"
 #include "plan/coder_priv.h"
 

@@ -20,7 +20,7 @@ struct reader {
     struct diag *d;
     const char *file;
     int line;
-    bool any;                         /* a key was seen in this file */
+    bool any; /* a key was seen in this file */
     bool own_name, own_family;
     enum npuc_status status;
 };
@@ -28,8 +28,8 @@ struct reader {
 static void bad_line(struct reader *r, const char *key, int64_t key_len, const char *what)
 {
     const char *where = arena_printf(&r->t->arena, "%s:%d", r->file, r->line);
-    const char *text = arena_printf(&r->t->arena, "%s%.*s%s%s", key_len ? "key '" : "", (int)(key_len < 60 ? key_len : 60), key,
-                                    key_len ? "': " : "", what);
+    const char *text = arena_printf(&r->t->arena, "%s%.*s%s%s", key_len ? "key '" : "",
+                                    (int)(key_len < 60 ? key_len : 60), key, key_len ? "': " : "", what);
     r->status = diag_error(r->d, &(struct diag_loc){.file = where, .index = -1}, D_TARGET_FILE, text ? text : what);
 }
 
@@ -102,7 +102,8 @@ static bool read_source(struct reader *r, struct target_value *v, struct span co
 static void read_text_key(struct reader *r, struct span value, const char **to, bool *own)
 {
     if (*own || value.len == 0) {
-        bad_line(r, to == &r->t->name ? "name" : "family", to == &r->t->name ? 4 : 6, *own ? "given twice" : "is empty");
+        bad_line(r, to == &r->t->name ? "name" : "family", to == &r->t->name ? 4 : 6,
+                 *own ? "given twice" : "is empty");
         return;
     }
     *to = arena_strndup(&r->t->arena, value.p, value.len);
@@ -128,7 +129,8 @@ static void read_number_key(struct reader *r, struct span key, struct span value
     }
     v->file = r->file;
     if (!read_source(r, v, comment))
-        bad_line(r, key.p, key.len, "expected '# source: text (spec | silicon | simulator | derived | guess)' after the value");
+        bad_line(r, key.p, key.len,
+                 "expected '# source: text (spec | silicon | simulator | derived | guess)' after the value");
 }
 
 static void read_line(struct reader *r, struct span line)
@@ -173,7 +175,8 @@ static enum npuc_status bad_inherit(const struct reader *r, struct span parent, 
     const char *text = too_deep ? "key 'inherit': the chain of files is too long or circular"
                                 : arena_printf(&r->t->arena, "key 'inherit': there is no target file '%.*s'",
                                                (int)(parent.len < 60 ? parent.len : 60), parent.p);
-    return diag_error(r->d, &(struct diag_loc){.file = r->file, .index = -1}, D_TARGET_FILE, text ? text : "key 'inherit'");
+    return diag_error(r->d, &(struct diag_loc){.file = r->file, .index = -1}, D_TARGET_FILE,
+                      text ? text : "key 'inherit'");
 }
 
 /* The file that the first line with a key inherits from, or nothing. */

@@ -14,7 +14,8 @@ const struct target_key_info target_keys[TK_COUNT] = {
 int target_key_find(const char *name, int64_t len)
 {
     int k = 0;
-    while (k < TK_COUNT && ((int64_t)strlen(target_keys[k].name) != len || memcmp(target_keys[k].name, name, (size_t)len) != 0))
+    while (k < TK_COUNT &&
+           ((int64_t)strlen(target_keys[k].name) != len || memcmp(target_keys[k].name, name, (size_t)len) != 0))
         k++;
     return k;
 }
@@ -72,7 +73,8 @@ enum npuc_status target_load(struct target *t, const char *id, struct diag *d)
     if (!known)
         return unknown_target(id, d);
     int f = 0;
-    while (strncmp(target_files[f].name, id, strlen(id)) != 0 || strcmp(target_files[f].name + strlen(id), ".target") != 0)
+    while (strncmp(target_files[f].name, id, strlen(id)) != 0 ||
+           strcmp(target_files[f].name + strlen(id), ".target") != 0)
         f++;
     target_free(t);
     return target_read(t, id, target_files[f].text, d);
@@ -96,7 +98,8 @@ enum npuc_status target_set(struct target *t, const char *assignment, struct dia
     const char *eq = strchr(assignment, '=');
     const int key = eq ? target_key_find(assignment, eq - assignment) : TK_COUNT;
     if (key == TK_COUNT) {
-        snprintf(text, sizeof text, eq ? "--set %.80s: no such key; `npuc targets` lists them" : "--set %.80s: expected KEY=VALUE",
+        snprintf(text, sizeof text,
+                 eq ? "--set %.80s: no such key; `npuc targets` lists them" : "--set %.80s: expected KEY=VALUE",
                  assignment);
         return diag_error(d, NULL, D_USAGE, text);
     }
@@ -162,13 +165,15 @@ static enum npuc_status bad_pair(const char *id, const char *key, const char *wh
     return diag_error(d, &(struct diag_loc){.node = id, .index = -1}, D_TARGET_FILE, text);
 }
 
-enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, const char *const *keys, const char *const *values,
-                                   struct diag *d)
+enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, const char *const *keys,
+                                   const char *const *values, struct diag *d)
 {
     target_init(t, id);
     for (int64_t i = 0; i < n; i++) {
         char why[TARGET_WHY_MAX];
-        const char **name = strcmp(keys[i], "name") == 0 ? &t->name : strcmp(keys[i], "family") == 0 ? &t->family : NULL;
+        const char **name = strcmp(keys[i], "name") == 0     ? &t->name
+                            : strcmp(keys[i], "family") == 0 ? &t->family
+                                                             : NULL;
         if (name) {
             *name = arena_strndup(&t->arena, values[i], (int64_t)strlen(values[i]));
             continue;

@@ -1,5 +1,5 @@
-/* Target files: `key = value unit  # source: text (confidence)`, `inherit = file`. Unknown keys are errors: the known keys, their
- * units and meaning are rows of targets/keys.def. */
+/* Target files: `key = value unit  # source: text (confidence)`, `inherit = file`. Unknown keys are errors: the known
+ * keys, their units and meaning are rows of targets/keys.def. */
 #ifndef TARGETS_TARGET_H
 #define TARGETS_TARGET_H
 
@@ -14,26 +14,26 @@ enum target_key {
     TK_COUNT
 };
 struct target_key_info {
-    const char *name;     /* "hbm.bandwidth" */
-    const char *unit;     /* base unit of the stored number: "B/cycle", "B", "Hz", "cycle", "s", "" ... */
+    const char *name; /* "hbm.bandwidth" */
+    const char *unit; /* base unit of the stored number: "B/cycle", "B", "Hz", "cycle", "s", "" ... */
     const char *help;
-    int need;             /* 1 required, 0 optional; 2 required and may be zero */
+    int need; /* 1 required, 0 optional; 2 required and may be zero */
 };
 extern const struct target_key_info target_keys[TK_COUNT];
 
 struct target_value {
     bool set;
-    double number;        /* in the key's base unit */
-    const char *text;     /* as written */
+    double number;    /* in the key's base unit */
+    const char *text; /* as written */
     const char *source;
     enum target_confidence confidence;
-    const char *file;     /* which file of the inherit chain */
+    const char *file; /* which file of the inherit chain */
 };
 struct target {
     struct arena arena;
-    const char *id;       /* "ascend-910b1" */
-    const char *name;     /* "Ascend 910B1" */
-    const char *family;   /* "ascend" | "mlu" */
+    const char *id;     /* "ascend-910b1" */
+    const char *name;   /* "Ascend 910B1" */
+    const char *family; /* "ascend" | "mlu" */
     struct target_value value[TK_COUNT];
 };
 /* Target files are compiled into the library (so an installed npuc needs no data path); target_load finds one by id,
@@ -46,12 +46,13 @@ int target_list(const char *const **ids);
 NPUC_MUST_CHECK enum npuc_status target_set(struct target *t, const char *assignment, struct diag *d);
 double target_num(const struct target *t, enum target_key k); /* the number, or the key's absence as NAN */
 const char *target_confidence_name(enum target_confidence c); /* "spec", ... */
-/* The snapshot of a plan: name, family and every set key; arrays of the same length in `a`. target_from_pairs reads it. */
+/* The snapshot of a plan: name, family and every set key; arrays of the same length in `a`. target_from_pairs reads it.
+ */
 int64_t target_to_pairs(const struct target *t, struct arena *a, const char *const **keys, const char *const **values);
 /* Text for the plan's snapshot ("32 B/cycle") and back. */
 const char *target_value_text(const struct target *t, enum target_key k, struct arena *a);
 /* Rebuilds a target from a snapshot (key, text pairs) so that the runtime needs no target file. */
-NPUC_MUST_CHECK enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, const char *const *keys, const char *const *values,
-                                                   struct diag *d);
+NPUC_MUST_CHECK enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, const char *const *keys,
+                                                   const char *const *values, struct diag *d);
 
 #endif

@@ -17,7 +17,8 @@ extern const int target_n_ids;
 enum { TARGET_WHY_MAX = 200 };
 
 /* "1.8 TB/s" -> number in `base` units; false with a message in why. */
-NPUC_MUST_CHECK bool target_parse_number(const char *text, int64_t len, const char *base, double *out, char why[TARGET_WHY_MAX]);
+NPUC_MUST_CHECK bool target_parse_number(const char *text, int64_t len, const char *base, double *out,
+                                         char why[TARGET_WHY_MAX]);
 int target_key_find(const char *name, int64_t len); /* TK_COUNT when unknown */
 /* Sets a key from text after checking unit and range; false with a message in why. */
 NPUC_MUST_CHECK bool target_assign(struct target *t, int key, const char *text, int64_t len, char why[TARGET_WHY_MAX]);

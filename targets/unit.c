@@ -85,8 +85,9 @@ bool target_parse_number(const char *text, int64_t len, const char *base, double
         u++;
     const struct unit *unit = unit_find(text + u, (size_t)(len - u), base);
     if (!unit) {
-        snprintf(why, TARGET_WHY_MAX, "expected %s%s, found unit '%.*s'", base[0] && base[0] != 'r' ? "a unit like " : "no unit",
-                 base[0] && base[0] != 'r' ? base : "", (int)(len - u < 40 ? len - u : 40), text + u);
+        snprintf(why, TARGET_WHY_MAX, "expected %s%s, found unit '%.*s'",
+                 base[0] && base[0] != 'r' ? "a unit like " : "no unit", base[0] && base[0] != 'r' ? base : "",
+                 (int)(len - u < 40 ? len - u : 40), text + u);
         return false;
     }
     *out = v * unit->factor;
@@ -113,8 +114,8 @@ bool target_assign(struct target *t, int key, const char *text, int64_t len, cha
     const double max = info->unit[0] ? max_value : MAX_COUNT;
     const double min = info->need == 2 ? 0 : is_whole(info->unit) ? 1 : min_positive;
     if (!(v >= min && v <= max)) {
-        snprintf(why, TARGET_WHY_MAX, "expected a value from %g to %g%s%s, found '%.*s'", min, max, info->unit[0] ? " " : "",
-                 info->unit, (int)(len < 40 ? len : 40), text);
+        snprintf(why, TARGET_WHY_MAX, "expected a value from %g to %g%s%s, found '%.*s'", min, max,
+                 info->unit[0] ? " " : "", info->unit, (int)(len < 40 ? len : 40), text);
         return false;
     }
     t->value[key].set = true;

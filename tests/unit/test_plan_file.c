@@ -214,7 +214,10 @@ int main(void)
     snprintf(path, sizeof path, "plan-test-%d.plan", (int)getpid());
     snprintf(other, sizeof other, "plan-test-%d.other", (int)getpid());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_every_byte), cmocka_unit_test(test_lengths), cmocka_unit_test(test_forged),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_every_byte),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_forged),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     remove(path);

@@ -24,7 +24,8 @@ static void check_placement(const struct mem_item *items, int64_t n, int64_t ali
         assert_true(items[i].offset + items[i].size <= r.peak);
         for (int64_t j = 0; j < i; j++) {
             const bool time = items[i].first <= items[j].last && items[j].first <= items[i].last;
-            const bool space = items[i].offset < items[j].offset + items[j].size && items[j].offset < items[i].offset + items[i].size;
+            const bool space =
+                items[i].offset < items[j].offset + items[j].size && items[j].offset < items[i].offset + items[i].size;
             assert_false(time && space);
         }
     }
@@ -42,7 +43,8 @@ static void test_random(void **state)
         const int64_t n = 1 + random_below(200);
         for (int64_t i = 0; i < n; i++) {
             const int32_t first = (int32_t)random_below(100);
-            items[i] = (struct mem_item){.size = random_below(1000) * 64, .first = first, .last = first + (int32_t)random_below(6)};
+            items[i] = (struct mem_item){
+                .size = random_below(1000) * 64, .first = first, .last = first + (int32_t)random_below(6)};
         }
         memcpy(again, items, sizeof items);
         const struct mem_result r = mem_place(items, n, 512, &a);

@@ -1,4 +1,5 @@
-/* The verifier: a good plan passes, each planted error of meaning is refused with its message; disassembly; accesses. */
+/* The verifier: a good plan passes, each planted error of meaning is refused with its message; disassembly; accesses.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,13 +35,16 @@ static struct tile_insn *insn(struct plan *p, enum tile_core core, enum tile_op 
     fail_msg("no such instruction");
     return NULL;
 }
-#define CUBE(p, op) insn((p), TCORE_CUBE, TILE_##op)
-#define VECTOR(p, op) insn((p), TCORE_VECTOR, TILE_##op)
-#define STEP(p, i) ((p)->steps.data[i])
-#define TENSOR(p, i) ((p)->tensors.data[i])
+#define CUBE(p, op)     insn((p), TCORE_CUBE, TILE_##op)
+#define VECTOR(p, op)   insn((p), TCORE_VECTOR, TILE_##op)
+#define STEP(p, i)      ((p)->steps.data[i])
+#define TENSOR(p, i)    ((p)->tensors.data[i])
 #define BUF(p, core, i) ((p)->kernels.data[0]->section[core].bufs.data[i])
 
-static struct plan_entry *entry(struct plan *p) { return &p->entries.data[0]; }
+static struct plan_entry *entry(struct plan *p)
+{
+    return &p->entries.data[0];
+}
 static int32_t wrong_list[] = {0, 1, 99};
 
 static void swap_constant(struct plan *p, const char *key, const char *value)
@@ -57,8 +61,11 @@ static void use_loop_variable_outside(struct plan *p)
 }
 
 /* Each case plants one error. */
-#define CASE(name, plant, text)                  \
-    static void plant_##name(struct plan *p) { plant; }
+#define CASE(name, plant, text)                                                                                        \
+    static void plant_##name(struct plan *p)                                                                           \
+    {                                                                                                                  \
+        plant;                                                                                                         \
+    }
 #include "plan_errors.inc"
 #undef CASE
 static const struct {
@@ -91,7 +98,8 @@ static void test_errors(void **state)
         sample_plan(&p, &d);
         cases[i].plant(&p);
         const enum npuc_status s = plan_verify(&p, "bad.plan", &d);
-        if (s != NPUC_E_INVALID || !strstr(message, cases[i].text) || strncmp(message, "bad.plan: error E0403: ", 23) != 0)
+        if (s != NPUC_E_INVALID || !strstr(message, cases[i].text) ||
+            strncmp(message, "bad.plan: error E0403: ", 23) != 0)
             fail_msg("%s: expected '%s', got %d '%s'", cases[i].name, cases[i].text, (int)s, message);
         plan_free(&p);
     }
@@ -133,7 +141,8 @@ static void test_access(void **state)
     sample_plan(&p, &d);
     const struct tile_section *cube = &p.kernels.data[0]->section[TCORE_CUBE];
     tile_insn_access(CUBE(&p, MAC), &a);
-    assert_true(a.n_writes == 1 && a.writes[0] == 4 && a.n_reads == 3 && a.reads[0] == 4 && a.reads[1] == 2 && a.reads[2] == 3);
+    assert_true(a.n_writes == 1 && a.writes[0] == 4 && a.n_reads == 3 && a.reads[0] == 4 && a.reads[1] == 2 &&
+                a.reads[2] == 3);
     tile_insn_access(CUBE(&p, FIXP), &a);
     assert_true(a.n_writes == 0 && a.n_reads == 1 && a.reads[0] == 4);
     tile_insn_access(CUBE(&p, COPY_L0A), &a);
@@ -166,7 +175,7 @@ static void test_hash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good), cmocka_unit_test(test_errors), cmocka_unit_test(test_text),
+        cmocka_unit_test(test_good),   cmocka_unit_test(test_errors), cmocka_unit_test(test_text),
         cmocka_unit_test(test_access), cmocka_unit_test(test_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,13 +111,16 @@ static void test_errors(void **state)
         const char *text, *message;
     } bad[] = {
         {"inherit = ascend-2201.target\nname = X\n", "key 'clock' is missing (core clock)"},
-        {"inherit = nowhere.target\n", "x.target: error E0702: key 'inherit': there is no target file 'nowhere.target'"},
-        {"name = X\ninherit = ascend-2201.target\n", "x.target:2: error E0702: key 'inherit': expected before every other key"},
+        {"inherit = nowhere.target\n",
+         "x.target: error E0702: key 'inherit': there is no target file 'nowhere.target'"},
+        {"name = X\ninherit = ascend-2201.target\n",
+         "x.target:2: error E0702: key 'inherit': expected before every other key"},
         {"inherit = ascend-910b1.target\nclock 5 GHz\n", "x.target:2: error E0702: expected 'key = value'"},
         {"inherit = ascend-910b1.target\n\nclok = 5 GHz\n", "x.target:3: error E0702: key 'clok': no such key"},
         {"inherit = ascend-910b1.target\nclock = 5 GHz # vendor\n", "key 'clock': expected '# source: text (spec |"},
         {"inherit = ascend-910b1.target\nclock = 5 GHz # source: x (sure)\n", "key 'clock': expected '# source:"},
-        {"inherit = ascend-910b1.target\nclock = 5 GB # source: x (spec)\n", "key 'clock': expected a unit like Hz, found unit 'GB'"},
+        {"inherit = ascend-910b1.target\nclock = 5 GB # source: x (spec)\n",
+         "key 'clock': expected a unit like Hz, found unit 'GB'"},
         {"inherit = ascend-910b1.target\nflag = 5 cycle # source: x (spec)\nflag = 6 cycle # source: x (spec)\n",
          "x.target:3: error E0702: key 'flag': given twice in this file"},
         {"inherit = ascend-910b1.target\nname = \n", "key 'name': is empty"},
@@ -170,7 +173,7 @@ static void test_snapshot(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_load), cmocka_unit_test(test_values),  cmocka_unit_test(test_inherited_override),
+        cmocka_unit_test(test_all_load), cmocka_unit_test(test_values), cmocka_unit_test(test_inherited_override),
         cmocka_unit_test(test_set),      cmocka_unit_test(test_errors), cmocka_unit_test(test_snapshot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
