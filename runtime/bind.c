@@ -1,0 +1,310 @@
+/* Binding: symbols from the shapes of inputs, then the value of every expression of the plan.
+ *
+ * A dimension that is a symbol gives it directly; then sums with one unknown symbol are solved, until nothing changes; at last
+ * every dimension of every given input is compared with what its expression says. */
+#include "runtime/rt.h"
+
+#include "base/size.h"
+
+#include <string.h>
+
+/* ---- expressions: operands precede their users, so one pass in order evaluates all ---- */
+
+static bool eval_terms(const npurt_session *s, const struct expr_node *n, int64_t *out)
+{
+    int64_t acc = n->op == EXPR_SUM ? n->value : 1;
+    for (int32_t i = 0; i < n->n; i++) {
+        int64_t x = s->value[n->arg[i]];
+        if (n->op == EXPR_SUM ? __builtin_mul_overflow(x, n->coef[i], &x) || __builtin_add_overflow(acc, x, &acc)
+                              : __builtin_mul_overflow(acc, x, &acc))
+            return false;
+    }
+    *out = acc;
+    return true;
+}
+
+static bool divide(enum expr_op op, int64_t a, int64_t b, int64_t *out)
+{
+    if (b == 0 || (a == INT64_MIN && b == -1))
+        return false;
+    const int64_t q = a / b, r = a % b;
+    const bool adjust = r != 0 && (r < 0) != (b < 0);
+    *out = op == EXPR_FLOORDIV ? q - adjust : adjust ? r + b : r;
+    return true;
+}
+
+static bool eval_node(const npurt_session *s, const struct expr_node *n, int64_t *out)
+{
+    const int64_t a = n->n > 0 ? s->value[n->arg[0]] : 0, b = n->n > 1 ? s->value[n->arg[1]] : 0;
+    switch ((enum expr_op)n->op) {
+    case EXPR_CONST: *out = n->value; return true;
+    case EXPR_SYM: *out = s->symbol[n->value]; return s->symbol_known[n->value];
+    case EXPR_SUM: case EXPR_PROD: return eval_terms(s, n, out);
+    case EXPR_FLOORDIV: case EXPR_MOD: return divide((enum expr_op)n->op, a, b, out);
+    case EXPR_MIN: *out = a < b ? a : b; return true;
+    case EXPR_MAX: *out = a > b ? a : b; return true;
+    case EXPR_EQ: *out = a == b; return true;
+    case EXPR_LT: *out = a < b; return true;
+    case EXPR_LE: *out = a <= b; return true;
+    case EXPR_SELECT: break; /* evaluated by the caller: one branch may be unknown */
+    }
+    return false;
+}
+
+static bool operands_known(const npurt_session *s, const struct expr_node *n)
+{
+    for (int32_t i = 0; n->op != EXPR_CONST && n->op != EXPR_SYM && i < n->n; i++)
+        if (!s->value_known[n->arg[i]])
+            return false;
+    return true;
+}
+
+void rt_evaluate(npurt_session *s)
+{
+    const struct expr_pool *p = &s->plan->exprs;
+    for (int64_t e = 1; e < p->nodes.len; e++) {
+        const struct expr_node *n = &p->nodes.data[e];
+        if (n->op == EXPR_SELECT) {
+            const bool cond = s->value_known[n->arg[0]];
+            const expr branch = cond ? n->arg[s->value[n->arg[0]] != 0 ? 1 : 2] : EXPR_INVALID;
+            s->value_known[e] = cond && s->value_known[branch];
+            s->value[e] = s->value[branch];
+            continue;
+        }
+        s->value_known[e] = operands_known(s, n) && eval_node(s, n, &s->value[e]);
+    }
+}
+
+bool rt_value(const npurt_session *s, expr e, int64_t *out)
+{
+    if (e <= 0 || e >= s->plan->exprs.nodes.len || !s->value_known[e])
+        return false;
+    *out = s->value[e];
+    return true;
+}
+
+bool rt_dims(const npurt_session *s, const struct plan_tensor *t, int64_t *dims)
+{
+    for (int32_t i = 0; i < t->rank; i++)
+        if (i >= NPURT_MAX_RANK || !rt_value(s, t->dims[i], &dims[i]) || dims[i] < 0)
+            return false;
+    return t->rank <= NPURT_MAX_RANK;
+}
+
+/* ---- symbols ---- */
+
+static const char *text_of(npurt_session *s, expr e)
+{
+    return expr_text(&s->plan->exprs, e, &s->scratch);
+}
+
+static const char *range_text(npurt_session *s, struct expr_range r)
+{
+    return r.max == INT64_MAX ? arena_printf(&s->scratch, "%lld and more", (long long)r.min)
+                              : arena_printf(&s->scratch, "%lld..%lld", (long long)r.min, (long long)r.max);
+}
+
+static enum npuc_status learn(npurt_session *s, int64_t symbol, int64_t value, const char *where)
+{
+    const struct expr_symbol *y = &s->plan->exprs.symbols.data[symbol];
+    if (value < y->range.min || value > y->range.max)
+        return rt_fail(s, D_INPUT_BINDING, "%s makes %s = %lld, but the plan was compiled for %s", where, rt_name(s, y->name),
+                       (long long)value, range_text(s, y->range));
+    if (y->range.multiple > 1 && value % y->range.multiple != 0)
+        return rt_fail(s, D_INPUT_BINDING, "%s makes %s = %lld, but the plan was compiled for multiples of %lld", where,
+                       rt_name(s, y->name), (long long)value, (long long)y->range.multiple);
+    s->symbol[symbol] = value;
+    s->symbol_known[symbol] = true;
+    return NPUC_OK;
+}
+
+static const char *axis_text(npurt_session *s, int32_t input, int32_t axis)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[input]];
+    return arena_printf(&s->scratch, "input '%s' (axis %d, %s)", rt_name(s, t->name), axis, text_of(s, t->dims[axis]));
+}
+
+/* A dimension e that is `value`: the one unknown symbol in it, if it can be told. */
+static enum npuc_status solve(npurt_session *s, expr e, int64_t value, const char *where, bool *changed)
+{
+    const struct expr_node *n = &s->plan->exprs.nodes.data[e];
+    if (n->op == EXPR_SYM && !s->symbol_known[n->value]) {
+        *changed = true;
+        return learn(s, n->value, value, where);
+    }
+    if (n->op != EXPR_SUM)
+        return NPUC_OK;
+    int64_t rest = n->value, unknown = -1;
+    for (int32_t i = 0; i < n->n; i++) {
+        int64_t x = s->value[n->arg[i]];
+        if (!s->value_known[n->arg[i]]) {
+            if (unknown >= 0 || s->plan->exprs.nodes.data[n->arg[i]].op != EXPR_SYM)
+                return NPUC_OK;
+            unknown = i;
+        } else if (__builtin_mul_overflow(x, n->coef[i], &x) || __builtin_add_overflow(rest, x, &rest)) {
+            return NPUC_OK;
+        }
+    }
+    int64_t left;
+    if (unknown < 0 || __builtin_sub_overflow(value, rest, &left) || left % n->coef[unknown] != 0)
+        return NPUC_OK; /* known anyway, or a contradiction that the comparison will report */
+    *changed = true;
+    return learn(s, s->plan->exprs.nodes.data[n->arg[unknown]].value, left / n->coef[unknown], where);
+}
+
+/* One round over the given inputs; only_symbols: dimensions that are a symbol alone. */
+static enum npuc_status learn_from_inputs(npurt_session *s, bool only_symbols, bool *changed)
+{
+    const struct expr_pool *p = &s->plan->exprs;
+    for (int32_t i = 0; i < s->entry->n_inputs; i++) {
+        const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
+        for (int32_t k = 0; s->inputs[i].set && k < t->rank; k++) {
+            const struct expr_node *n = &p->nodes.data[t->dims[k]];
+            if (n->op == EXPR_CONST || (only_symbols && n->op != EXPR_SYM) || (n->op == EXPR_SYM && s->symbol_known[n->value]))
+                continue;
+            const enum npuc_status st = solve(s, t->dims[k], s->inputs[i].dims[k], axis_text(s, i, k), changed);
+            if (st != NPUC_OK)
+                return st;
+        }
+    }
+    return NPUC_OK;
+}
+
+static int32_t input_of_cache(const npurt_session *s, const struct plan_cache *c)
+{
+    for (int32_t i = 0; i < s->entry->n_inputs; i++)
+        if (s->plan->tensors.data[s->entry->inputs[i]].name == c->input)
+            return i;
+    return -1;
+}
+
+static enum npuc_status learn_from_caches(npurt_session *s, bool *changed)
+{
+    for (int32_t i = 0; i < s->entry->n_caches; i++) {
+        const struct plan_cache *c = &s->entry->caches[i];
+        const int32_t input = input_of_cache(s, c);
+        if ((input >= 0 && s->inputs[input].set) || !c->grows || c->past == EXPR_INVALID)
+            continue;
+        const enum npuc_status st = solve(s, c->past, s->cache_length, "the length of the cache", changed);
+        if (st != NPUC_OK)
+            return st;
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status learn_symbols(npurt_session *s)
+{
+    enum npuc_status st = NPUC_OK;
+    bool changed = false;
+    for (int64_t i = 0; st == NPUC_OK && i < s->plan->exprs.symbols.len; i++) {
+        s->symbol_known[i] = false;
+        s->symbol[i] = -1;
+        if (s->user_symbol[i] >= 0)
+            st = learn(s, i, s->user_symbol[i], "the option");
+    }
+    if (st == NPUC_OK)
+        st = learn_from_inputs(s, true, &changed);
+    rt_evaluate(s);
+    if (st == NPUC_OK)
+        st = learn_from_caches(s, &changed);
+    do {
+        changed = false;
+        rt_evaluate(s);
+        if (st == NPUC_OK)
+            st = learn_from_inputs(s, false, &changed);
+    } while (st == NPUC_OK && changed);
+    return st;
+}
+
+/* ---- checks ---- */
+
+static enum npuc_status check_input(npurt_session *s, int32_t i)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
+    const struct rt_input *in = &s->inputs[i];
+    for (int32_t k = 0; k < t->rank; k++) {
+        int64_t want;
+        if (!rt_value(s, t->dims[k], &want))
+            return rt_fail(s, D_INPUT_BINDING, "%s cannot be told from the inputs", axis_text(s, i, k));
+        if (want == in->dims[k])
+            continue;
+        const struct expr_range r = expr_range_of(&s->plan->exprs, t->dims[k]);
+        const char *expected = s->plan->exprs.nodes.data[t->dims[k]].op == EXPR_CONST
+                                   ? arena_printf(&s->scratch, "%lld", (long long)want)
+                                   : arena_printf(&s->scratch, "%s = %lld (%s)", text_of(s, t->dims[k]), (long long)want, range_text(s, r));
+        return rt_fail(s, D_INPUT_BINDING, "input '%s': axis %d is %lld, expected %s", rt_name(s, t->name), k, (long long)in->dims[k], expected);
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status check_missing(npurt_session *s, int32_t i)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
+    if (s->inputs[i].set ? s->inputs[i].data != NULL : rt_cache_of_input(s, i) >= 0 || t->data_size > 0)
+        return NPUC_OK;
+    int64_t dims[NPURT_MAX_RANK], n = 1;
+    const bool known = rt_dims(s, t, dims);
+    for (int32_t k = 0; known && k < t->rank; k++)
+        n = n != 0 && dims[k] == 0 ? 0 : n;
+    if (!(s->mode & NPURT_DATA) || (known && n == 0 && s->inputs[i].set))
+        return NPUC_OK;
+    return rt_fail(s, D_INPUT_BINDING, "input '%s' is not given; it is %s[%d dimensions]", rt_name(s, t->name), dtype_table[t->dtype].name, t->rank);
+}
+
+static enum npuc_status check_caches(npurt_session *s)
+{
+    for (int32_t i = 0; i < s->entry->n_caches; i++) {
+        const struct plan_cache *c = &s->entry->caches[i];
+        const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
+        int64_t capacity, present;
+        if (!rt_value(s, t->capacity, &capacity) || c->present == EXPR_INVALID || !rt_value(s, c->present, &present))
+            continue;
+        if (present > capacity)
+            return rt_fail(s, D_LIMIT, "the cache of '%s' holds %lld rows and %lld are needed; compile with a larger --kv-capacity",
+                           rt_name(s, c->input), (long long)capacity, (long long)present);
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status check_symbols(npurt_session *s)
+{
+    for (int64_t i = 0; i < s->plan->exprs.symbols.len; i++) {
+        if (s->symbol_known[i] || s->late_symbol[i])
+            continue;
+        const struct expr_symbol *y = &s->plan->exprs.symbols.data[i];
+        return rt_fail(s, D_INPUT_BINDING, "dimension %s (%s) is not known from the inputs given; give its input or its value",
+                       rt_name(s, y->name), range_text(s, y->range));
+    }
+    return NPUC_OK;
+}
+
+/* Symbols that appear in no dimension of an input are told by host steps; the others must be known before the run. */
+static void find_late(npurt_session *s)
+{
+    for (int32_t i = 0; i < s->entry->n_steps; i++) {
+        const struct plan_step *step = &s->plan->steps.data[s->entry->first_step + i];
+        for (int32_t b = 0; b < step->n_binds; b++)
+            s->late_symbol[step->binds[3 * b + 2]] = true;
+    }
+}
+
+enum npuc_status rt_bind(npurt_session *s)
+{
+    const size_t n = (size_t)s->plan->exprs.symbols.len;
+    find_late(s);
+    enum npuc_status st = learn_symbols(s);
+    for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_inputs; i++)
+        if (s->inputs[i].set)
+            st = check_input(s, i);
+    if (st == NPUC_OK)
+        st = check_symbols(s);
+    for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_inputs; i++)
+        st = check_missing(s, i);
+    if (st == NPUC_OK)
+        st = check_caches(s);
+    if (n && (st != NPUC_OK || memcmp(s->bound_symbol, s->symbol, n * sizeof *s->symbol) != 0))
+        s->bound = false;
+    if (n)
+        memcpy(s->bound_symbol, s->symbol, n * sizeof *s->symbol);
+    return st;
+}

@@ -1,0 +1,224 @@
+/* KV caches: persistent buffers of capacity rows. Rows [0, length) are valid. */
+#include "runtime/rt.h"
+
+#include "base/size.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char magic[16] = "npuc-kv-cache-1";
+
+static const struct plan_cache *cache_at(const npurt_session *s, int32_t i)
+{
+    return &s->entry->caches[i];
+}
+
+int rt_cache_of_input(const npurt_session *s, int input)
+{
+    for (int32_t c = 0; c < s->entry->n_caches; c++)
+        if (s->plan->tensors.data[s->entry->inputs[input]].name == cache_at(s, c)->input)
+            return c;
+    return -1;
+}
+
+/* Products of the dims before and after the padded axis. */
+static bool row_shape(const npurt_session *s, const struct plan_tensor *t, int64_t *outer, int64_t *inner)
+{
+    *outer = 1;
+    *inner = dtype_size((enum dtype)t->dtype);
+    for (int32_t i = 0; i < t->rank; i++) {
+        int64_t d;
+        int64_t *of = i < t->axis ? outer : inner;
+        if (i != t->axis && (!rt_value(s, t->dims[i], &d) || !size_mul(*of, d, of)))
+            return false;
+    }
+    return *inner > 0;
+}
+
+/* Grows a cache's storage; the rows keep their meaning only when their shape stays. */
+static enum npuc_status place(npurt_session *s, int32_t i, int64_t *address)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[cache_at(s, i)->tensor];
+    struct rt_tensor *r = &s->tensors[cache_at(s, i)->tensor];
+    struct rt_cache *c = &s->caches[i];
+    int64_t outer, inner;
+    if (!r->known || !row_shape(s, &s->plan->tensors.data[cache_at(s, i)->in_tensor], &outer, &inner))
+        return rt_fail(s, D_INPUT_BINDING, "the size of cache '%s' is not known from the inputs given", rt_name(s, t->name));
+    if (c->size && (outer != c->outer || inner != c->inner) && s->cache_length > 0)
+        return rt_fail(s, D_INPUT_BINDING, "the cache of '%s' holds %lld sequences, now there are %lld; truncate it first",
+                       rt_name(s, cache_at(s, i)->input), (long long)c->outer, (long long)outer);
+    if (s->mode & NPURT_DATA && (!c->data || r->size > c->size)) {
+        uint8_t *fresh = aligned_alloc(512, (size_t)size_align(r->size + 1, 512));
+        if (!fresh)
+            return rt_fail(s, D_HOST_MEMORY, "out of host memory: %lld bytes for a cache", (long long)r->size);
+        memset(fresh, 0, (size_t)r->size);
+        if (c->data)
+            memcpy(fresh, c->data, (size_t)c->size);
+        free(c->data);
+        c->data = fresh;
+    }
+    *c = (struct rt_cache){c->data, r->size > c->size ? r->size : c->size, *address, outer, inner};
+    r->data = c->data;
+    r->address = *address;
+    *address += size_align(c->size, 512);
+    return NPUC_OK;
+}
+
+enum npuc_status rt_cache_place(npurt_session *s)
+{
+    int64_t address = s->weights_address_end;
+    enum npuc_status st = NPUC_OK;
+    for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_caches; i++)
+        st = place(s, i, &address);
+    return st;
+}
+
+/* A past value that the user gives replaces what the cache holds; the rest of a cache is zero, as a padded tensor's would be. */
+enum npuc_status rt_cache_load(npurt_session *s)
+{
+    for (int32_t i = 0; i < s->entry->n_inputs; i++) {
+        const int c = rt_cache_of_input(s, i);
+        if (c < 0 || !s->inputs[i].set || !s->inputs[i].data)
+            continue;
+        const uint8_t *given = s->inputs[i].data;
+        uint8_t *source;
+        memcpy(&source, &given, sizeof source); /* only read */
+        const int32_t view = cache_at(s, c)->in_tensor;
+        enum npuc_status st = NPUC_OK;
+        if (rt_is_dense(s, view) && s->tensors[view].data)
+            memcpy(s->tensors[view].data, given, (size_t)s->tensors[view].size);
+        else
+            st = rt_dense(s, view, source, false);
+        if (st != NPUC_OK)
+            return st;
+    }
+    return NPUC_OK;
+}
+
+/* ---- public ---- */
+
+int64_t npurt_cache_length(const npurt_session *s)
+{
+    return s->cache_length;
+}
+
+int64_t npurt_cache_capacity(const npurt_session *s)
+{
+    int64_t n = 0;
+    if (s->entry->n_caches && !expr_is_const(&s->plan->exprs, s->plan->tensors.data[cache_at(s, 0)->tensor].capacity, &n))
+        n = s->caches[0].inner > 0 && s->caches[0].outer > 0 ? s->caches[0].size / s->caches[0].inner / s->caches[0].outer : 0;
+    return n;
+}
+
+enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)
+{
+    if (length < 0 || length > s->cache_length)
+        return rt_fail(s, D_USAGE, "cannot truncate a cache of %lld rows to %lld", (long long)s->cache_length, (long long)length);
+    s->cache_length = length;
+    return NPUC_OK;
+}
+
+/* Saved: the header, then each cache's valid rows, run by run. */
+struct header {
+    char magic[16];
+    int64_t n_caches, length;
+};
+struct cache_header {
+    int64_t outer, inner, rows;
+};
+
+static void keep_first(void *user, const char *line)
+{
+    npurt_session *s = user;
+    strncpy(s->error, line, sizeof s->error - 1);
+}
+
+static int64_t capacity_of(const struct rt_cache *c)
+{
+    return c->outer > 0 && c->inner > 0 ? c->size / c->outer / c->inner : 0;
+}
+
+enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
+{
+    struct diag d;
+    diag_init(&d, keep_first, s);
+    struct header h = {.n_caches = s->entry->n_caches, .length = s->cache_length};
+    memcpy(h.magic, magic, sizeof magic);
+    struct file_writer *w = malloc(sizeof *w);
+    if (!w)
+        return rt_fail(s, D_HOST_MEMORY, "out of host memory");
+    enum npuc_status st = file_writer_open(w, path, &d);
+    if (st != NPUC_OK) {
+        free(w);
+        return st;
+    }
+    file_writer_put(w, &h, (int64_t)sizeof h);
+    for (int32_t i = 0; i < s->entry->n_caches; i++) {
+        const struct rt_cache *c = &s->caches[i];
+        const int64_t rows = cache_at(s, i)->grows ? s->cache_length : capacity_of(c);
+        const struct cache_header ch = {c->outer, c->inner, c->data ? rows : 0};
+        file_writer_put(w, &ch, (int64_t)sizeof ch);
+        for (int64_t o = 0; c->data && o < c->outer; o++)
+            file_writer_put(w, c->data + o * capacity_of(c) * c->inner, rows * c->inner);
+    }
+    st = file_writer_commit(w, &d);
+    if (st != NPUC_OK)
+        file_writer_abort(w);
+    free(w);
+    return st;
+}
+
+static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct file_map *m, int64_t *at)
+{
+    struct rt_cache *c = &s->caches[i];
+    struct cache_header ch;
+    int64_t bytes, row;
+    if (!size_in(*at, (int64_t)sizeof ch, m->size))
+        return rt_fail(s, D_INPUT_FILE, "the saved cache ends early");
+    memcpy(&ch, m->data + *at, sizeof ch);
+    *at += (int64_t)sizeof ch;
+    if (ch.rows < 0 || !size_mul(ch.rows, ch.inner, &row) || !size_mul(row, ch.outer, &bytes) || !size_in(*at, bytes, m->size))
+        return rt_fail(s, D_INPUT_FILE, "the saved cache ends early");
+    if (bytes == 0)
+        return NPUC_OK;
+    if (!c->data && ch.outer > 0 && ch.inner > 0) { /* before the first run: sized as saved, grown when bound */
+        const int64_t rows = npurt_cache_capacity(s);
+        if (rows < ch.rows || !size_mul(ch.outer * ch.inner, rows, &c->size) || c->size > (int64_t)1 << 48)
+            return rt_fail(s, D_INPUT_FILE, "the saved cache has %lld rows, this plan's %lld", (long long)ch.rows, (long long)rows);
+        c->data = aligned_alloc(512, (size_t)size_align(c->size + 1, 512));
+        if (!c->data)
+            return rt_fail(s, D_HOST_MEMORY, "out of host memory");
+        memset(c->data, 0, (size_t)c->size);
+        c->outer = ch.outer;
+        c->inner = ch.inner;
+        s->bound = false;
+    }
+    if (ch.outer != c->outer || ch.inner != c->inner || ch.rows > capacity_of(c))
+        return rt_fail(s, D_INPUT_FILE, "the saved cache has another shape");
+    for (int64_t o = 0; o < ch.outer; o++)
+        memcpy(c->data + o * capacity_of(c) * c->inner, m->data + *at + o * row, (size_t)row);
+    *at += bytes;
+    return NPUC_OK;
+}
+
+enum npuc_status npurt_cache_restore(npurt_session *s, const char *path)
+{
+    struct diag d;
+    struct file_map m;
+    struct header h;
+    diag_init(&d, keep_first, s);
+    enum npuc_status st = file_map_open(&m, path, &d);
+    if (st != NPUC_OK)
+        return st;
+    int64_t at = (int64_t)sizeof h;
+    if (m.size >= at)
+        memcpy(&h, m.data, sizeof h);
+    if (m.size < at || memcmp(h.magic, magic, sizeof magic) != 0 || h.n_caches != s->entry->n_caches || h.length < 0)
+        st = rt_fail(s, D_INPUT_FILE, "this is no cache saved from a session of this plan");
+    for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_caches; i++)
+        st = restore_one(s, i, &m, &at);
+    file_map_close(&m);
+    if (st == NPUC_OK)
+        s->cache_length = h.length;
+    return st;
+}

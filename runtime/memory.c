@@ -1,0 +1,237 @@
+/* Bytes of tensors. Emulated GM holds, from address 0: weights, caches, then the pool of inputs, outputs and temporaries, placed
+ * by lifetime. The pool is placed anew only when a tensor outgrows its reservation; from the second placement on reservations have
+ * room to grow, so that a decode step whose attention scores get longer by one does not place again. */
+#include "runtime/rt.h"
+
+#include "base/size.h"
+#include "plan/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define GM_ALIGN 512
+
+static bool in_pool(const struct plan_tensor *t)
+{
+    return t->kind == PT_TEMP || t->kind == PT_OUTPUT || t->kind == PT_INPUT;
+}
+
+/* At most 1/8 more: sizes with three significant bits. */
+static int64_t roomy(int64_t size)
+{
+    int64_t unit = GM_ALIGN;
+    while (unit < INT64_MAX / 32 && unit * 16 < size)
+        unit *= 2;
+    return size > INT64_MAX - unit ? size : size_align(size, unit);
+}
+
+static enum npuc_status measure(npurt_session *s)
+{
+    for (int64_t i = 0; i < s->plan->tensors.len; i++) {
+        const struct plan_tensor *t = &s->plan->tensors.data[i];
+        struct rt_tensor *r = &s->tensors[i];
+        r->known = rt_value(s, t->size, &r->size);
+        if (r->known && (r->size < 0 || r->size > (int64_t)1 << 48))
+            return rt_fail(s, D_LIMIT, "tensor '%s' would have %lld bytes", rt_name(s, t->name), (long long)r->size);
+    }
+    return NPUC_OK;
+}
+
+static bool fits(const npurt_session *s)
+{
+    for (int64_t i = 0; s->placed && i < s->plan->tensors.len; i++)
+        if (in_pool(&s->plan->tensors.data[i]) && s->tensors[i].known && s->tensors[i].size > s->placed_size[i])
+            return false;
+    return s->placed;
+}
+
+static bool reserve_pool(npurt_session *s)
+{
+    if (!(s->mode & NPURT_DATA) || s->pool_size <= s->pool_room)
+        return true;
+    free(s->pool_data);
+    s->pool_room = 0;
+    s->pool_data = aligned_alloc(GM_ALIGN, (size_t)size_align(s->pool_size, GM_ALIGN));
+    if (!s->pool_data)
+        return false;
+    s->pool_room = s->pool_size;
+    return true;
+}
+
+static struct mem_item lifetime(const npurt_session *s, int64_t i)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[i];
+    const int32_t first = s->entry->first_step, last = first + s->entry->n_steps;
+    struct mem_item m = {.size = s->placed ? roomy(s->tensors[i].size) : s->tensors[i].size, .first = first, .last = last};
+    if (t->kind == PT_TEMP && t->first >= first && t->last >= t->first && t->last <= last) {
+        m.first = t->first;
+        m.last = t->last;
+    }
+    return m;
+}
+
+static enum npuc_status place_pool(npurt_session *s)
+{
+    const struct arena_mark mark = arena_mark(&s->scratch);
+    const int64_t n = s->plan->tensors.len;
+    struct mem_item *items = ARENA_ARRAY(&s->scratch, struct mem_item, n + 1);
+    int64_t n_items = 0;
+    for (int64_t i = 0; items && i < n; i++) {
+        s->placed_size[i] = -1;
+        if (in_pool(&s->plan->tensors.data[i]) && s->tensors[i].known) {
+            items[n_items] = lifetime(s, i);
+            s->placed_size[i] = items[n_items++].size;
+        }
+    }
+    const struct mem_result m = items ? mem_place(items, n_items, GM_ALIGN, &s->scratch) : (struct mem_result){-1, 0};
+    for (int64_t i = 0, k = 0; m.peak >= 0 && i < n; i++)
+        if (s->placed_size[i] >= 0)
+            s->pool_offset[i] = items[k++].offset;
+    arena_release(&s->scratch, mark);
+    s->pool_size = m.peak;
+    s->pool_lower_bound = m.lower_bound;
+    s->placed = true;
+    if (m.peak < 0 || !reserve_pool(s)) {
+        s->placed = false;
+        return rt_fail(s, D_HOST_MEMORY, "out of host memory: %lld bytes for activations", (long long)m.peak);
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status check_capacity(npurt_session *s)
+{
+    const double gm = s->has_target ? target_num(&s->target, TK_GM_SIZE) : 0;
+    int64_t caches = 0;
+    for (int32_t i = 0; i < s->entry->n_caches; i++)
+        caches += s->caches[i].size;
+    const int64_t need = s->weights_size + caches + s->pool_size;
+    if (gm > 0 && (double)need > gm)
+        return rt_fail(s, D_MEMORY_FULL, "%lld bytes are needed (weights %lld, caches %lld, activations %lld) and %s has %.0f", (long long)need,
+                       (long long)s->weights_size, (long long)caches, (long long)s->pool_size, s->target.name, gm);
+    return NPUC_OK;
+}
+
+/* Roots first: aliases follow when all of them have bytes. */
+static void point_roots(npurt_session *s, int64_t pool_address)
+{
+    for (int64_t i = 0; i < s->plan->tensors.len; i++) {
+        const struct plan_tensor *t = &s->plan->tensors.data[i];
+        struct rt_tensor *r = &s->tensors[i];
+        if (!in_pool(t))
+            continue;
+        if (s->placed_size[i] >= 0 && r->known) {
+            r->data = s->pool_data && s->mode & NPURT_DATA ? s->pool_data + s->pool_offset[i] : NULL;
+            r->address = pool_address + s->pool_offset[i];
+            r->read_only = false;
+        } else {
+            r->data = NULL; /* its size is told by a host step */
+            r->known = false;
+        }
+    }
+}
+
+/* Inputs are used where the user has them, unless they are not even aligned for their type. */
+static void point_inputs(npurt_session *s)
+{
+    for (int32_t i = 0; i < s->entry->n_inputs; i++) {
+        const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
+        struct rt_tensor *r = &s->tensors[s->entry->inputs[i]];
+        const uint8_t *given = s->inputs[i].set ? s->inputs[i].data : NULL;
+        if (!given && t->data_size > 0 && s->plan->weights)
+            given = s->plan->weights + t->data_offset;
+        if (t->kind != PT_INPUT || !(s->mode & NPURT_DATA) || !r->known || !given)
+            continue;
+        if ((uintptr_t)given % 16 != 0 && r->data) {
+            memcpy(r->data, given, (size_t)r->size);
+            continue;
+        }
+        memcpy(&r->data, &given, sizeof given); /* never written: read_only */
+        r->read_only = true;
+    }
+}
+
+static enum npuc_status point_aliases(npurt_session *s)
+{
+    for (int64_t i = 0; i < s->plan->tensors.len; i++) {
+        const struct plan_tensor *t = &s->plan->tensors.data[i];
+        struct rt_tensor *r = &s->tensors[i];
+        const struct rt_tensor *root = &s->tensors[r->root];
+        int64_t offset = 0;
+        if (t->kind != PT_ALIAS)
+            continue;
+        for (const struct plan_tensor *a = t; a->kind == PT_ALIAS; a = &s->plan->tensors.data[a->base]) {
+            int64_t step;
+            if (!rt_value(s, a->base_offset, &step) || !size_add(offset, step, &offset))
+                offset = -1;
+        }
+        if (offset < 0 || !root->known || !r->known) {
+            r->known = false;
+            continue;
+        }
+        if (!size_in(offset, r->size, root->size))
+            return rt_fail(s, D_RUN_FAULT, "view '%s' of %lld bytes at %lld lies outside of its tensor of %lld bytes", rt_name(s, t->name),
+                           (long long)r->size, (long long)offset, (long long)root->size);
+        r->data = root->data ? root->data + offset : NULL;
+        r->address = root->address + offset;
+        r->read_only = root->read_only;
+    }
+    return NPUC_OK;
+}
+
+enum npuc_status rt_place(npurt_session *s)
+{
+    enum npuc_status st = NPUC_OK;
+    if (!s->bound) {
+        st = measure(s);
+        if (st == NPUC_OK)
+            st = rt_cache_place(s);
+        if (st == NPUC_OK && !fits(s))
+            st = place_pool(s);
+        if (st == NPUC_OK)
+            st = check_capacity(s);
+        s->bound = st == NPUC_OK;
+    }
+    if (st != NPUC_OK)
+        return st;
+    int64_t address = s->weights_address_end;
+    for (int32_t i = 0; i < s->entry->n_caches; i++)
+        address += size_align(s->caches[i].size, GM_ALIGN);
+    point_roots(s, address);
+    point_inputs(s);
+    return point_aliases(s);
+}
+
+enum npuc_status rt_place_late(npurt_session *s, int32_t tensor)
+{
+    struct rt_tensor *root = &s->tensors[s->tensors[tensor].root];
+    const struct plan_tensor *t = &s->plan->tensors.data[s->tensors[tensor].root];
+    if (root->known && (root->data || !(s->mode & NPURT_DATA)))
+        return NPUC_OK;
+    root->known = rt_value(s, t->size, &root->size);
+    if (!root->known || root->size < 0 || root->size > (int64_t)1 << 48)
+        return rt_fail(s, D_RUN_FAULT, "the size of tensor '%s' is not known when it is needed", rt_name(s, t->name));
+    if (s->mode & NPURT_DATA && (!root->own || root->own_size < root->size)) {
+        free(root->own);
+        root->own_size = roomy(root->size + 1);
+        root->own = aligned_alloc(GM_ALIGN, (size_t)size_align(root->own_size, GM_ALIGN));
+        if (!root->own)
+            return rt_fail(s, D_HOST_MEMORY, "out of host memory: %lld bytes", (long long)root->size);
+    }
+    root->data = s->mode & NPURT_DATA ? root->own : NULL;
+    root->address = s->weights_address_end + s->pool_size; /* beyond everything placed: late tensors share a place */
+    root->read_only = false;
+    for (int64_t i = 0; i < s->plan->tensors.len; i++)
+        if (s->plan->tensors.data[i].kind == PT_ALIAS)
+            s->tensors[i].known = rt_value(s, s->plan->tensors.data[i].size, &s->tensors[i].size);
+    return point_aliases(s);
+}
+
+void rt_memory_free(npurt_session *s)
+{
+    for (int64_t i = 0; s->tensors && i < s->plan->tensors.len; i++)
+        free(s->tensors[i].own);
+    for (int32_t i = 0; s->caches && i < s->entry->n_caches; i++)
+        free(s->caches[i].data);
+    free(s->pool_data);
+    free(s->out.data);
+}

@@ -1,0 +1,113 @@
+/* Times of launches. Launches that are the same in everything the clock looks at are timed once per session. Which operands are in
+ * L2 at launch is computed from the schedule: bytes touched earlier with less than the cache's size of other traffic since. */
+#include "runtime/rt.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct npurt_step *last_step(npurt_session *s)
+{
+    return &s->report_steps.data[s->report_steps.len - 1];
+}
+
+static void mark_warm(npurt_session *s, const struct plan_step *step, struct emu_launch *l, struct emu_tensor *t)
+{
+    const double l2 = target_num(&s->target, TK_L2_SIZE);
+    memcpy(t, l->tensors, (size_t)step->n_in * sizeof *t);
+    for (int32_t i = 0; i < step->n_in; i++) {
+        if (step->tensors[i] < 0)
+            continue;
+        const struct rt_tensor *root = &s->tensors[s->tensors[step->tensors[i]].root];
+        t[i].warm = root->touched >= 0 && s->traffic - root->touched + (double)t[i].size < l2;
+    }
+    l->tensors = t;
+}
+
+static void touch(npurt_session *s, const struct plan_step *step, double bytes)
+{
+    s->traffic += bytes;
+    for (int32_t i = 0; i < step->n_in + step->n_out; i++)
+        if (step->tensors[i] >= 0)
+            s->tensors[s->tensors[step->tensors[i]].root].touched = s->traffic;
+}
+
+/* What determines the time of a launch. */
+static uint64_t launch_hash(npurt_session *s, const struct plan_step *step, const struct emu_launch *l)
+{
+    const int64_t line = (int64_t)target_num(&s->target, TK_L2_LINE);
+    const int64_t n = 2 + step->n_params + 2 * (int64_t)step->n_in;
+    int64_t *key = ARENA_ARRAY(&s->scratch, int64_t, n);
+    if (!key)
+        return 0;
+    key[0] = step->kernel;
+    key[1] = l->blocks;
+    for (int32_t i = 0; i < step->n_params; i++)
+        key[2 + i] = l->params[i];
+    for (int32_t i = 0; i < step->n_in; i++) {
+        key[2 + step->n_params + 2 * i] = l->tensors[i].size;
+        key[3 + step->n_params + 2 * i] = l->tensors[i].address % (line > 0 ? line : 1) * 2 + l->tensors[i].warm;
+    }
+    return map_hash_bytes(key, n * (int64_t)sizeof *key);
+}
+
+static void add_timing(npurt_session *s, const struct emu_timing *t)
+{
+    const double hz = target_num(&s->target, TK_CLOCK);
+    struct npurt_step *r = last_step(s);
+    r->cycles = t->cycles + t->launch_cyc;
+    r->us = r->cycles / hz * 1e6;
+    r->launch_us = t->launch_cyc / hz * 1e6;
+    r->bound_by = t->bound_by;
+    r->gm_read = t->gm_read;
+    r->gm_written = t->gm_written;
+    r->l2_hit = t->l2_hit;
+    r->l2_miss = t->l2_miss;
+    for (int c = 0; c < TCORE_COUNT; c++) {
+        r->cores[c] = t->cores[c];
+        for (int u = 0; u < TU_COUNT; u++)
+            r->busy[c][u] = t->unit[c][u].busy_cyc;
+    }
+    for (int a = 0; a < TS_COUNT; a++) {
+        r->peak[a] = t->peak[a];
+        for (int b = 0; b < TS_COUNT; b++)
+            r->bytes[a][b] = t->bytes[a][b];
+    }
+}
+
+enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, struct emu_launch *l)
+{
+    struct emu_tensor *tensors = ARENA_ARRAY(&s->scratch, struct emu_tensor, step->n_in + 1);
+    if (!tensors)
+        return rt_fail(s, D_HOST_MEMORY, "out of host memory");
+    mark_warm(s, step, l, tensors);
+    const uint64_t hash = launch_hash(s, step, l);
+    const uint64_t *known = map_find(&s->timings, hash);
+    struct emu_timing *t = known ? (struct emu_timing *)(uintptr_t)*known : ARENA_NEW(&s->arena, struct emu_timing);
+    if (!t)
+        return rt_fail(s, D_HOST_MEMORY, "out of host memory");
+    if (!known) {
+        for (int32_t i = 0; i < step->n_in; i++)
+            tensors[i].data = NULL; /* times must not depend on data */
+        const enum npuc_status st = l->blocks > 0 ? emu_run_clock(l, t) : NPUC_OK;
+        if (st != NPUC_OK)
+            return rt_fail(s, D_RUN_FAULT, "%s", l->error);
+        map_put(&s->timings, hash, (uint64_t)(uintptr_t)t);
+    }
+    add_timing(s, t);
+    touch(s, step, (double)t->gm_read + (double)t->gm_written);
+    return NPUC_OK;
+}
+
+void rt_time_host(npurt_session *s, const struct plan_step *step)
+{
+    double bytes = 0;
+    for (int32_t i = 0; i < step->n_in + step->n_out; i++)
+        if (step->tensors[i] >= 0 && s->tensors[step->tensors[i]].known)
+            bytes += (double)s->tensors[step->tensors[i]].size;
+    struct npurt_step *r = last_step(s);
+    r->us = (target_num(&s->target, TK_HOST_CALL) + bytes / target_num(&s->target, TK_HOST_BANDWIDTH)) * 1e6;
+    r->cycles = r->us * 1e-6 * target_num(&s->target, TK_CLOCK);
+    r->bound_by = "host";
+    touch(s, step, bytes);
+}
