@@ -136,6 +136,8 @@ static enum npuc_status step_import(struct compilation *c, const char *model, co
                                        (double)info->n_params / 1e6, (double)info->param_size / 1048576.0));
     s = compilation_bind(c);
     c->n_imported = count_nodes(c->module);
+    if (c->on_import)
+        c->on_import(c->on_import_user, c->module->funcs.data[0]);
     return s != NPUC_OK ? s : ir_verify(c->module, "import");
 }
 
@@ -166,6 +168,9 @@ static enum npuc_status step_emit(struct compilation *c, const char *model, cons
     c->has_plan = true;
     struct backend_options o = {.tiling = c->options.has_tiling ? &c->options.tiling : NULL};
     s = backend_emit(&c->cx, c->module, &c->machine, &o, &c->plan, &c->weights);
+    for (int64_t i = 0; i < c->plan.tensors.len && c->options.without_weights; i++)
+        if (c->plan.tensors.data[i].kind == PT_WEIGHT)
+            c->plan.tensors.data[i].data_size = -1;
     if (s == NPUC_OK)
         stage_done(c, "kernels", arena_printf(&c->arena, "%lld kernels, %lld steps", (long long)c->plan.kernels.len, (long long)c->plan.steps.len));
     return s;

@@ -13,6 +13,7 @@ struct compile_options {
     enum dtype precision;            /* DT_NONE: the model's types */
     int64_t cache_capacity;          /* rows; 0: caches keep the model's form */
     bool allow_missing_data;         /* weights may be absent (estimate, check) */
+    bool without_weights;            /* the plan declares weights without bytes: for times alone */
     bool verify_each;
     const char *dump_dir, *stop_after;
     int64_t max_rewrites;            /* < 0: no limit */
@@ -28,6 +29,8 @@ struct compilation {
     struct compile_options options;
     npuc_progress_fn *progress;
     void *progress_user;
+    void (*on_import)(void *user, const struct graph *g); /* sees the main graph before passes; may be NULL */
+    void *on_import_user;
     struct ir_ctx cx;
     struct target target;
     struct machine machine;

@@ -8,6 +8,7 @@
 #include "kernels/tensor.h"
 #include "tools/npy.h"
 #include "tools/report.h"
+#include "tools/roles.h"
 #include "tools/session.h"
 #include "tools/term.h"
 
@@ -21,17 +22,6 @@ static const struct arg_option options[] = {
     {NULL, NULL, NULL},
 };
 
-/* What the inputs of a language model are for, told by their names and kinds. */
-enum role { ROLE_TOKENS, ROLE_MASK, ROLE_POSITIONS, ROLE_FIRST_ROW, ROLE_VALID_ROWS, ROLE_CACHE, ROLE_UNKNOWN };
-static const struct {
-    const char *part;
-    enum role role;
-} names[] = {
-    {"input_ids", ROLE_TOKENS},   {"tokens", ROLE_TOKENS},          {"mask", ROLE_MASK},
-    {"position", ROLE_POSITIONS}, {"write_ind", ROLE_FIRST_ROW},    {"nonpad", ROLE_VALID_ROWS},
-    {"seqlen", ROLE_VALID_ROWS},
-};
-
 struct generation {
     struct session s;
     struct arena *arena;
@@ -42,16 +32,6 @@ struct generation {
     int64_t n_decodes, decode_bytes;
     json_t *prefill, *decode; /* reports of the prefill and of the last decode step */
 };
-
-static enum role role_of(const struct npurt_value *v)
-{
-    if (v->cache)
-        return ROLE_CACHE;
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(names); i++)
-        if (strstr(v->name, names[i].part))
-            return names[i].role;
-    return ROLE_UNKNOWN;
-}
 
 static int fail(const struct generation *g, const char *fmt, const char *what)
 {

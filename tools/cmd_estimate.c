@@ -1,0 +1,176 @@
+/* npuc estimate: times of a model or plan on a target, without computing it; weights may be absent. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/estimate.h"
+#include "tools/model_args.h"
+#include "tools/report.h"
+#include "tools/roles.h"
+#include "tools/term.h"
+
+static const struct arg_option options[] = {
+    MODEL_OPTIONS,
+    {"context", "N", "language models: times of a prefill of N tokens and of one decode step after it; default 2048"},
+    {"batch", "N", "language models: sequences at once; default 1"},
+    {"compare", "T2,T3", "the same for other targets, a line each (models only)"},
+    {"profile", NULL, "tables of kernels"},
+    {"json", NULL, "as JSON on stdout"},
+    {NULL, NULL, NULL},
+};
+
+struct request {
+    const struct args *a;
+    const char *path;
+    int64_t context, batch;
+    bool json, profile;
+};
+struct result {
+    double prefill_us, decode_us, single_us;
+    bool is_llm;
+};
+
+static int run_once(struct session *s, const struct request *q, const char *title, double *us, json_t *into, const char *key)
+{
+    enum npuc_status st = npurt_run(s->run);
+    if (st != NPUC_OK)
+        return session_fail(s, st);
+    const struct npurt_report *r = npurt_report(s->run);
+    *us = r->us;
+    if (q->json)
+        json_object_set_new(into, key, report_json(r));
+    else if (q->profile)
+        report_print(stdout, r, title);
+    else
+        printf("%s: ", title), report_summary(stdout, r);
+    return 0;
+}
+
+/* Prefill of `context` tokens into an empty cache, then one token after them. */
+static int language_model(struct session *s, const struct request *q, struct result *out, json_t *j)
+{
+    char title[96];
+    enum npuc_status st = role_shapes(s->plan, s->run, q->batch, 0, q->context);
+    if (st != NPUC_OK)
+        return session_fail(s, st);
+    snprintf(title, sizeof title, "prefill, batch %lld, %lld tokens", (long long)q->batch, (long long)q->context);
+    int code = run_once(s, q, title, &out->prefill_us, j, "prefill");
+    if (code != 0)
+        return code;
+    st = role_shapes(s->plan, s->run, q->batch, q->context, 1);
+    if (st != NPUC_OK)
+        return session_fail(s, st);
+    snprintf(title, sizeof title, "decode, batch %lld, %lld tokens before", (long long)q->batch, (long long)q->context);
+    code = run_once(s, q, title, &out->decode_us, j, "decode");
+    out->is_llm = true;
+    return code;
+}
+
+static bool has_dims(const struct args *a)
+{
+    return args_value(a, "D") != NULL || args_value(a, "shape") != NULL;
+}
+
+static int measure(struct session *s, const struct request *q, struct result *out, json_t *j)
+{
+    int code = 0;
+    if (plan_is_language_model(s->plan) && !has_dims(q->a))
+        return language_model(s, q, out, j);
+    if (file_is_plan(q->path) && !session_dims(s, q->a, &code))
+        return code;
+    return run_once(s, q, "one call", &out->single_us, j, "run");
+}
+
+static void print_line(const char *target, const struct request *q, const struct result *r)
+{
+    if (r->is_llm)
+        printf("%-16s prefill %10.2f ms (%.0f tokens/s)   decode %9.3f ms per step (%.1f tokens/s)\n", target, r->prefill_us / 1e3,
+               1e6 * (double)(q->context * q->batch) / r->prefill_us, r->decode_us / 1e3, 1e6 * (double)q->batch / r->decode_us);
+    else
+        printf("%-16s %10.3f ms\n", target, r->single_us / 1e3);
+}
+
+static int one_target(const struct request *q, const char *target, json_t *all)
+{
+    struct session s = {0};
+    struct result r = {0};
+    struct compilation *c = arena_zalloc((struct arena *)(uintptr_t)&q->a->arena, (int64_t)sizeof *c);
+    int code = 0;
+    json_t *j = json_object();
+    bool plan = file_is_plan(q->path), ok;
+    compilation_init(c);
+    ok = plan ? estimate_plan(q->path, q->a, &s, &code) : model_args(q->a, c, &code);
+    if (ok && !plan) {
+        if (target)
+            c->options.target = target;
+        if (c->options.cache_capacity > 0 && c->options.cache_capacity < q->context + 1)
+            c->options.cache_capacity = q->context + 1;
+        ok = estimate_model(c, q->path, &s, &code);
+    }
+    if (ok)
+        code = measure(&s, q, &r, j);
+    if (ok && code == 0 && !q->json)
+        print_line(npurt_plan_target(s.plan), q, &r);
+    if (ok && code == 0 && q->json)
+        json_object_set_new(all, npurt_plan_target(s.plan), json_incref(j));
+    json_decref(j);
+    session_close(&s);
+    compilation_free(c);
+    return code;
+}
+
+static bool number(const struct args *a, const char *name, int64_t otherwise, int64_t *out, int *code)
+{
+    const char *v = args_value(a, name);
+    char *end = NULL;
+    *out = v ? strtoll(v, &end, 10) : otherwise;
+    if (v && (end == v || *end || *out < 1 || *out > 1 << 24)) {
+        term_error("npuc estimate: --%s takes a positive number, not %s", name, v);
+        *code = 2;
+        return false;
+    }
+    return true;
+}
+
+static int all_targets(struct request *q)
+{
+    json_t *all = json_object();
+    int code = one_target(q, NULL, all);
+    const char *more = args_value(q->a, "compare");
+    while (more && *more && code == 0) {
+        const char *comma = strchr(more, ',');
+        int64_t len = comma ? comma - more : (int64_t)strlen(more);
+        code = one_target(q, arena_strndup((struct arena *)(uintptr_t)&q->a->arena, more, len), all);
+        more = comma ? comma + 1 : NULL;
+    }
+    if (q->json && code == 0)
+        print_json(json_incref(all));
+    json_decref(all);
+    return code;
+}
+
+static int run(const struct command *cmd, int argc, char **argv)
+{
+    struct args a;
+    int code = 0;
+    if (!args_parse(cmd, argc, argv, &a, &code))
+        return code;
+    struct request q = {.a = &a, .json = args_flag(&a, "json"), .profile = args_flag(&a, "profile")};
+    if (args_words(cmd, &a, 1, &code) && number(&a, "context", 2048, &q.context, &code) && number(&a, "batch", 1, &q.batch, &code)) {
+        q.path = a.words.data[0];
+        code = all_targets(&q);
+    }
+    args_free(&a);
+    return code;
+}
+
+const struct command command_estimate = {
+    .name = "estimate",
+    .what = "times on a target, without computing and without weights",
+    .usage = "MODEL|PLAN [options]",
+    .examples = "  npuc estimate examples/bard/model.onnx --target ascend-910b1 --context 128\n"
+                "  npuc estimate examples/bard/model.onnx --context 128 --compare ascend-910b3,ascend-310p3\n"
+                "  npuc estimate examples/bard/model.onnx --context 128 --set l2.size=32MiB --profile\n",
+    .options = options,
+    .run = run,
+};
