@@ -7,6 +7,8 @@
 #include <math.h>
 
 #define FRACTAL 16
+#define STEP_CYCLES 8   /* flags and issue per step of K: decides between extents that the units' times do not tell apart */
+#define BLOCK_CYCLES 16 /* the same per block in L1; both are ranks, not measurements */
 
 static const int64_t extents_m[] = {16, 32, 48, 64, 96, 128, 160, 192, 256};
 static const int64_t extents_n[] = {16, 32, 48, 64, 96, 128, 160, 192, 256, 384, 512};
@@ -79,14 +81,15 @@ static double tile_cycles(const struct machine *m, const struct mm *p, const str
     const double m16 = ceil(im / FRACTAL) * FRACTAL, n16 = ceil(in / FRACTAL) * FRACTAL;
     const double mac = m16 * n16 * ceil(s->k / r.mac_k0) * r.mac_k0 / r.mac + r.mac_head;
     const double fix = im * in / r.fix;
-    const double work = fmax(mte2, fmax(mte1, mac));
+    const double work = fmax(mte2, fmax(mte1, mac)) + STEP_CYCLES * steps + BLOCK_CYCLES * blocks;
     const double tile = t->acc_slots > 1 ? fmax(work, fix) : work + fix + r.turnround;
     return rounds * tile + mte2 / blocks + fix; /* fill and drain */
 }
 
-static bool allowed(int64_t extent, int64_t wish)
+/* No larger than the product needs, unless asked for. */
+static bool allowed(int64_t extent, int64_t wish, double size)
 {
-    return wish <= 0 || extent == wish;
+    return wish > 0 ? extent == wish : extent == FRACTAL || (double)(extent - FRACTAL) < size;
 }
 
 static void override_k(const struct tiling *w, int64_t unit, struct mm_tile *t)
@@ -108,7 +111,7 @@ struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)
         for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++) {
             struct mm_tile t = {.m = extents_m[i], .n = extents_n[j]};
-            if (!allowed(t.m, want_m) || !allowed(t.n, want_n) || !fit_k(m, p, s->k, &t))
+            if (!allowed(t.m, want_m, s->m) || !allowed(t.n, want_n, s->n) || !fit_k(m, p, s->k, &t))
                 continue;
             const double cycles = tile_cycles(m, p, s, &t);
             if (cycles < best_cycles) {
