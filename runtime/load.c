@@ -94,6 +94,7 @@ enum npuc_status npurt_plan_open(const char *path, npurt_plan **plan)
     p->path = arena_strndup(&p->arena, path, (int64_t)strlen(path));
     struct diag d;
     diag_init(&d, keep_line, p);
+    plan_init(&p->plan);
     enum npuc_status s = plan_read(&p->plan, path, &d);
     p->opened = s == NPUC_OK;
     if (s == NPUC_OK)

@@ -145,7 +145,7 @@ static int generate(struct generation *g, const struct args *a)
     double begin = now();
     int64_t past = 0, rows = g->n_prompt;
     for (int64_t i = 0; i < g->n_new; i++) {
-        int64_t token;
+        int64_t token = 0;
         int code = step(g, past, rows);
         if (code == 0)
             code = pick(g, &token);
