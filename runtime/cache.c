@@ -22,14 +22,15 @@ int rt_cache_of_input(const npurt_session *s, int input)
 }
 
 /* Products of the dims before and after the padded axis. */
-static bool row_shape(const npurt_session *s, const struct plan_tensor *t, int64_t *outer, int64_t *inner)
+static bool row_shape(const npurt_session *s, const struct plan_cache *c, int64_t *outer, int64_t *inner)
 {
+    const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
     *outer = 1;
     *inner = dtype_size((enum dtype)t->dtype);
     for (int32_t i = 0; i < t->rank; i++) {
         int64_t d;
-        int64_t *of = i < t->axis ? outer : inner;
-        if (i != t->axis && (!rt_value(s, t->dims[i], &d) || !size_mul(*of, d, of)))
+        int64_t *of = i < c->axis ? outer : inner;
+        if (i != c->axis && (!rt_value(s, t->dims[i], &d) || !size_mul(*of, d, of)))
             return false;
     }
     return *inner > 0;
@@ -42,7 +43,7 @@ static enum npuc_status place(npurt_session *s, int32_t i, int64_t *address)
     struct rt_tensor *r = &s->tensors[cache_at(s, i)->tensor];
     struct rt_cache *c = &s->caches[i];
     int64_t outer, inner;
-    if (!r->known || !row_shape(s, &s->plan->tensors.data[cache_at(s, i)->in_tensor], &outer, &inner))
+    if (!r->known || !row_shape(s, cache_at(s, i), &outer, &inner))
         return rt_fail(s, D_INPUT_BINDING, "the size of cache '%s' is not known from the inputs given", rt_name(s, t->name));
     if (c->size && (outer != c->outer || inner != c->inner) && s->cache_length > 0)
         return rt_fail(s, D_INPUT_BINDING, "the cache of '%s' holds %lld sequences, now there are %lld; truncate it first",
@@ -104,10 +105,10 @@ int64_t npurt_cache_length(const npurt_session *s)
 
 int64_t npurt_cache_capacity(const npurt_session *s)
 {
+    const struct plan_cache *c = s->entry->n_caches ? cache_at(s, 0) : NULL;
+    const struct plan_tensor *t = c ? &s->plan->tensors.data[c->tensor] : NULL;
     int64_t n = 0;
-    if (s->entry->n_caches && !expr_is_const(&s->plan->exprs, s->plan->tensors.data[cache_at(s, 0)->tensor].capacity, &n))
-        n = s->caches[0].inner > 0 && s->caches[0].outer > 0 ? s->caches[0].size / s->caches[0].inner / s->caches[0].outer : 0;
-    return n;
+    return t && c->axis < t->rank && expr_is_const(&s->plan->exprs, t->dims[c->axis], &n) ? n : 0;
 }
 
 enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)

@@ -95,8 +95,8 @@ enum npuc_status npurt_plan_open(const char *path, npurt_plan **plan)
     struct diag d;
     diag_init(&d, keep_line, p);
     plan_init(&p->plan);
+    plan_init(&p->plan);
     enum npuc_status s = plan_read(&p->plan, path, &d);
-    p->opened = s == NPUC_OK;
     if (s == NPUC_OK)
         s = read_target(p, &d);
     if (s == NPUC_OK && p->plan.entries.len == 0) {
@@ -110,8 +110,7 @@ void npurt_plan_close(npurt_plan *p)
 {
     if (!p)
         return;
-    if (p->opened)
-        plan_free(&p->plan);
+    plan_free(&p->plan);
     if (p->has_target)
         target_free(&p->target);
     arena_free(&p->arena);

@@ -16,7 +16,7 @@ struct npurt_plan {
     struct plan plan;
     struct target target;
     const char *path;
-    bool opened, has_target;
+    bool has_target;
     struct npurt_value *inputs, *outputs;
     struct npurt_dim *symbols;
     struct arena arena;
