@@ -12,8 +12,10 @@
 #include "targets/target.h"
 
 /* The machine's numbers that generators need, read once from the target. Sizes in bytes. */
+struct family;
 struct machine {
     const struct target *target;
+    const struct family *family;
     int32_t n_cube, n_vector, vector_per_cube;
     int64_t size[TS_COUNT];        /* L1, L0A, L0B, L0C, BT, UB */
     int64_t align[TS_COUNT];       /* start alignment of a buffer */
@@ -29,6 +31,14 @@ struct gen {
     /* Can this generator do the node? If not, *reason is the constraint in plain words (may be NULL for "not my kind"). */
     bool (*match)(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);
     enum npuc_status (*emit)(struct emit *e, struct node *n);
+};
+
+/* A family of machines: a row of backend/families.def, defined in backend/<name>/. */
+struct family {
+    const char *name;              /* as target files say it */
+    const struct gen *gens;        /* in the order of trial, ended by a row without name */
+    /* What passes should know beyond `supports`: weight layout, row length, types of the matrix unit. */
+    void (*target_info)(const struct machine *m, struct target_info *out);
 };
 
 /* State of one compilation. */

@@ -5,8 +5,6 @@
  * place; one that is an input, a constant or a second name of another result is copied. */
 #include "backend/emit_priv.h"
 
-#include "backend/ascend/gens.h"
-
 /* ---- nodes ------------------------------------------------------------------------------------------------ */
 
 static bool is_view(const struct node *n)
@@ -35,35 +33,12 @@ static enum npuc_status emit_view(struct emitter *em, struct node *n)
     return NPUC_OK;
 }
 
-static bool has_known_elems(const struct emitter *em, const struct node *n)
-{
-    const struct value *y = n->n_out == 1 ? node_out(n, 0) : NULL;
-    if (!y || !y->elems || y->n_elems <= 0 || y->type->kind != TYPE_TENSOR || !dtype_is_integer(y->type->dtype))
-        return false;
-    for (int64_t i = 0; i < y->n_elems; i++)
-        if (!expr_is_bound(em, y->elems[i]))
-            return false;
-    return true;
-}
-
 static bool outputs_are_bound(const struct emitter *em, const struct node *n)
 {
     for (int i = 0; i < n->n_out; i++)
         if (node_out(n, i) && !type_is_bound(em, node_out(n, i)->type))
             return false;
     return true;
-}
-
-static const struct gen *find_gen(struct emit *e, const struct node *n, const char **reason)
-{
-    for (const struct gen *g = backend_gens(e->m); g->name; g++) {
-        const char *why = NULL;
-        if (g->match(e->m, e->cx, n, &why))
-            return g;
-        if (why)
-            *reason = why;
-    }
-    return NULL;
 }
 
 static enum npuc_status emit_region(struct emitter *em, struct node *n);
@@ -73,7 +48,7 @@ static enum npuc_status emit_work(struct emitter *em, struct node *n)
     struct emit *e = &em->e;
     const char *reason = "no kernel for this operator";
     if (n->place != PLACE_HOST && outputs_are_bound(em, n)) {
-        const struct gen *g = find_gen(e, n, &reason);
+        const struct gen *g = find_gen(e->m, e->cx, n, &reason);
         if (g)
             return g->emit(e, n);
     }
@@ -97,8 +72,11 @@ static enum npuc_status emit_node(struct emitter *em, struct node *n)
     em->e.node = n;
     if (view_of_input(em, n))
         return emit_view(em, n);
-    if (has_known_elems(em, n))
-        return emit_sizes(&em->e, n);
+    if (has_known_elems(em, n)) { /* mostly shapes that nobody reads: computed when a step asks for the tensor */
+        if (em->e.tensor_of[node_out(n, 0)->id] >= 0)
+            emit_sizes(&em->e, n);
+        return NPUC_OK;
+    }
     if (n->op == OP_CacheAppend && node_out(n, 0)->type->layout.kind == LAYOUT_CACHE) {
         const enum npuc_status st = cache_append(em, n);
         if (st != NPUC_OK)
@@ -226,11 +204,10 @@ static void emit_target(struct emit *e)
     const struct target *t = e->m->target;
     p->target_name = str_internz(&p->strings, t->id);
     p->model_name = emit_sym(e, e->module->name);
-    for (int k = 0; k < TK_COUNT; k++) {
-        if (!t->value[k].set)
-            continue;
-        const struct plan_pair pair = {str_internz(&p->strings, target_keys[k].name),
-                                       str_internz(&p->strings, target_value_text(t, (enum target_key)k, &e->cx->scratch))};
+    const char *const *keys, *const *values;
+    const int64_t n = target_to_pairs(t, &e->cx->scratch, &keys, &values);
+    for (int64_t i = 0; i < n; i++) {
+        const struct plan_pair pair = {str_internz(&p->strings, keys[i]), str_internz(&p->strings, values[i])};
         vec_push(&p->arena, &p->target, pair);
     }
 }

@@ -139,21 +139,34 @@ enum npuc_status emit_host(struct emit *e, struct node *n)
     return NPUC_OK;
 }
 
-enum npuc_status emit_sizes(struct emit *e, struct node *n)
+bool has_known_elems(const struct emitter *em, const struct node *n)
 {
-    struct value *out = node_out(n, 0);
+    const struct value *y = n->n_out == 1 ? node_out(n, 0) : NULL;
+    if (!y || !y->elems || y->n_elems <= 0 || y->type->kind != TYPE_TENSOR || !dtype_is_integer(y->type->dtype))
+        return false;
+    for (int64_t i = 0; i < y->n_elems; i++)
+        if (!expr_is_bound(em, y->elems[i]))
+            return false;
+    return true;
+}
+
+void emit_sizes(struct emit *e, struct node *n)
+{
+    const struct value *out = node_out(n, 0);
     int32_t *t = ARENA_NEW(&e->plan->arena, int32_t);
     expr *params = ARENA_ARRAY(&e->plan->arena, expr, out->n_elems);
-    *t = emit_tensor(e, out);
+    *t = e->tensor_of[out->id];
     for (int64_t i = 0; i < out->n_elems; i++)
         params[i] = emit_expr(e, out->elems[i]);
+    const expr guard = e->guard;
+    e->guard = EXPR_INVALID; /* others may read it as well */
     struct plan_step *step = step_new(e, PS_SIZES, n);
+    e->guard = guard;
     step->op = str_internz(&e->plan->strings, op_table[n->op]->name);
     step->tensors = t;
     step->n_out = 1;
     step->params = params;
     step->n_params = (int32_t)out->n_elems;
-    return NPUC_OK;
 }
 
 enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const char *reason)

@@ -33,7 +33,8 @@ struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struc
 
 /* emit_host.c */
 enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const char *reason); /* host Identity */
-enum npuc_status emit_sizes(struct emit *e, struct node *n);
+bool has_known_elems(const struct emitter *em, const struct node *n); /* an integer tensor of bound expressions */
+void emit_sizes(struct emit *e, struct node *n);             /* its tensor exists */
 
 /* emit_cache.c */
 enum npuc_status cache_input(struct emitter *em, struct value *v);
@@ -41,6 +42,9 @@ enum npuc_status cache_append(struct emitter *em, struct node *n);
 
 /* weights.c */
 enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w);
+
+/* family.c: the first generator that takes the node; else *reason is the last constraint that was named */
+const struct gen *find_gen(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);
 
 /* lifetime.c: first and last step of every PT_TEMP */
 void plan_lifetimes(struct plan *p);

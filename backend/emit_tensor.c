@@ -191,11 +191,12 @@ int32_t emit_tensor(struct emit *e, struct value *v)
     if (*slot >= 0)
         return *slot;
     if (value_const(v))
-        *slot = emit_weight(e, v, WF_COPY, v->type->dtype, false);
-    else if (weight_is_cast(v))
-        *slot = emit_weight(e, node_in(v->def, 0), WF_CAST, v->type->dtype, false);
-    else
-        *slot = tensor_new(e, PT_TEMP, v->type, emit_sym(e, v->name));
+        return *slot = emit_weight(e, v, WF_COPY, v->type->dtype, false);
+    if (weight_is_cast(v))
+        return *slot = emit_weight(e, node_in(v->def, 0), WF_CAST, v->type->dtype, false);
+    *slot = tensor_new(e, PT_TEMP, v->type, emit_sym(e, v->name));
+    if (v->def && has_known_elems(emitter_of(e), v->def))
+        emit_sizes(e, v->def);
     return *slot;
 }
 

@@ -7,10 +7,3 @@ const struct gen ascend_gens[] = {
 #undef GEN
     {NULL, NULL, NULL},
 };
-const int64_t n_ascend_gens = NPUC_ARRAY_LEN(ascend_gens) - 1;
-
-const struct gen *backend_gens(const struct machine *m)
-{
-    (void)m; /* one family so far; machine_init refuses the others */
-    return ascend_gens;
-}

@@ -1,4 +1,4 @@
-/* Prototypes of the generators in gens.def and the table of them. */
+/* Prototypes of the generators in gens.def and their table. */
 #ifndef BACKEND_ASCEND_GENS_H
 #define BACKEND_ASCEND_GENS_H
 
@@ -10,9 +10,6 @@
 #include "backend/ascend/gens.def"
 #undef GEN
 
-extern const struct gen ascend_gens[];
-extern const int64_t n_ascend_gens;
-/* The table of the machine's family, ended by a row without name. */
-const struct gen *backend_gens(const struct machine *m);
+extern const struct gen ascend_gens[]; /* ended by a row without name */
 
 #endif
