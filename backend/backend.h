@@ -1,8 +1,9 @@
 /* From a placed graph to a plan: kernel generators, scheduling, packing of weights, plan assembly.
  *
- * A generator turns one node (or Fused node) into one or more launches. Generators are rows of backend/<family>/gens.def: the first
- * row whose `match` accepts the node emits it; a node that none accepts runs on the host with the last reason. The same
- * `match` answers `supports` for placement and `npuc check`, so what is reported is what is enforced. */
+ * A generator turns one node (or Fused node) into one or more launches. Generators are rows of
+ * backend/<family>/gens.def: the first row whose `match` accepts the node emits it; a node that none accepts runs on
+ * the host with the last reason. The same `match` answers `supports` for placement and `npuc check`, so what is
+ * reported is what is enforced. */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 
@@ -17,26 +18,27 @@ struct machine {
     const struct target *target;
     const struct family *family;
     int32_t n_cube, n_vector, vector_per_cube;
-    int64_t size[TS_COUNT];        /* L1, L0A, L0B, L0C, BT, UB */
-    int64_t align[TS_COUNT];       /* start alignment of a buffer */
-    int64_t c0_bytes;              /* 32 */
+    int64_t size[TS_COUNT];  /* L1, L0A, L0B, L0C, BT, UB */
+    int64_t align[TS_COUNT]; /* start alignment of a buffer */
+    int64_t c0_bytes;        /* 32 */
     int64_t gm_bytes;
-    bool mixed;                    /* cube and vector cores can run one kernel together (2201) */
-    bool unified;                  /* one core has both (310P) */
+    bool mixed;   /* cube and vector cores can run one kernel together (2201) */
+    bool unified; /* one core has both (310P) */
 };
 
 struct emit;
 struct gen {
     const char *name;
-    /* Can this generator do the node? If not, *reason is the constraint in plain words (may be NULL for "not my kind"). */
+    /* Can this generator do the node? If not, *reason is the constraint in plain words (may be NULL for "not my kind").
+     */
     bool (*match)(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);
     enum npuc_status (*emit)(struct emit *e, struct node *n);
 };
 
 /* A family of machines: a row of backend/families.def, defined in backend/<name>/. */
 struct family {
-    const char *name;              /* as target files say it */
-    const struct gen *gens;        /* in the order of trial, ended by a row without name */
+    const char *name;       /* as target files say it */
+    const struct gen *gens; /* in the order of trial, ended by a row without name */
     /* What passes should know beyond `supports`: weight layout, row length, types of the matrix unit. */
     void (*target_info)(const struct machine *m, struct target_info *out);
 };
@@ -47,54 +49,57 @@ struct emit {
     struct module *module;
     const struct machine *m;
     struct plan *plan;
-    struct arena *arena;           /* lives until the plan is written */
-    int32_t *tensor_of;            /* value id -> plan tensor, -1 */
-    struct map kernels;            /* content hash -> kernel number */
-    struct node *node;             /* being emitted */
-    expr guard;                    /* ir expression: condition (0 or 1) of the launches being appended; EXPR_INVALID: always */
+    struct arena *arena; /* lives until the plan is written */
+    int32_t *tensor_of;  /* value id -> plan tensor, -1 */
+    struct map kernels;  /* content hash -> kernel number */
+    struct node *node;   /* being emitted */
+    expr guard;          /* ir expression: condition (0 or 1) of the launches being appended; EXPR_INVALID: always */
     VEC(struct emit_weight) weights; /* per PT_WEIGHT tensor: how to produce its bytes */
-    const struct tiling *tiling;   /* NULL: chosen by the tiler; set by --tile for equality tests */
+    const struct tiling *tiling;     /* NULL: chosen by the tiler; set by --tile for equality tests */
 };
 /* Bytes of a weight: the blob, converted on the way out. */
 enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST };
 struct emit_weight {
     int32_t tensor;
     const struct blob *blob;
-    const struct type *type;       /* of the blob: dims and dtype as in the model */
-    uint8_t form, dtype;           /* enum weight_form; dtype to store */
-    bool transpose;                /* blob is [rows, cols] and the transpose is stored */
+    const struct type *type; /* of the blob: dims and dtype as in the model */
+    uint8_t form, dtype;     /* enum weight_form; dtype to store */
+    bool transpose;          /* blob is [rows, cols] and the transpose is stored */
 };
 struct tiling { /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
     int64_t m, n, k, rows, cols;
 };
 
 /* ---- services for generators (backend/emit.c) ---- */
-int32_t emit_tensor(struct emit *e, struct value *v);      /* plan tensor of a value; constants become ND weights on first use */
+int32_t emit_tensor(struct emit *e,
+                    struct value *v); /* plan tensor of a value; constants become ND weights on first use */
 /* A constant in another storage form (deduplicated by value and form). */
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose);
 /* Is v a Cast of a constant that is done when the weight is stored? Such nodes take no step. */
 bool weight_is_cast(const struct value *v);
 int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims); /* workspace */
-/* Finishes a kernel (on-chip placement, flags: backend/schedule.c), deduplicates it by content and appends the launch. tensors in
- * the order of the kernel's tensors; params in the order of its parameters, over the plan's symbols. work: MACs or EXPR_INVALID. */
-enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_t *tensors, const expr *params, expr work, const char *label);
+/* Finishes a kernel (on-chip placement, flags: backend/schedule.c), deduplicates it by content and appends the launch.
+ * tensors in the order of the kernel's tensors; params in the order of its parameters, over the plan's symbols. work:
+ * MACs or EXPR_INVALID. */
+enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_t *tensors, const expr *params,
+                             expr work, const char *label);
 enum npuc_status emit_host(struct emit *e, struct node *n);
-expr emit_expr(struct emit *e, expr ir);                   /* ir expression -> the plan's pool */
+expr emit_expr(struct emit *e, expr ir); /* ir expression -> the plan's pool */
 /* Parameter helper: a dimension either folds into the kernel as constant or becomes parameter `name` bound to `ir`. */
 struct kparams {
     struct emit *e;
     struct tile_kernel *k;
-    expr bound[64];      /* plan expression of each parameter */
+    expr bound[64]; /* plan expression of each parameter */
     int32_t n;
 };
 expr kparam(struct kparams *p, const char *name, expr ir); /* kernel expression */
 
-/* Element strides of a value's storage per dimension of its type, as ir expressions: ND row-major, or with the capacity of a cache.
- * false for blocked layouts. */
+/* Element strides of a value's storage per dimension of its type, as ir expressions: ND row-major, or with the capacity
+ * of a cache. false for blocked layouts. */
 bool value_strides(struct ir_ctx *cx, const struct value *v, expr strides[IR_MAX_RANK]);
 
-/* Inserts SET/WAIT flags and ring preambles, places buffers; fails with an internal error when a program does not fit its space.
- * See backend/schedule.c for the rules a generator must keep. */
+/* Inserts SET/WAIT flags and ring preambles, places buffers; fails with an internal error when a program does not fit
+ * its space. See backend/schedule.c for the rules a generator must keep. */
 NPUC_MUST_CHECK enum npuc_status schedule_kernel(struct ir_ctx *cx, const struct machine *m, struct tile_kernel *k);
 
 /* ---- entry points ---- */
@@ -103,7 +108,8 @@ struct backend_options {
 };
 NPUC_MUST_CHECK enum npuc_status machine_init(struct machine *m, const struct target *t, struct diag *d);
 void backend_target_info(const struct machine *m, struct target_info *out);
-NPUC_MUST_CHECK enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struct machine *m, const struct backend_options *o,
-                                              struct plan *out, struct plan_weight_source *weights);
+NPUC_MUST_CHECK enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struct machine *m,
+                                              const struct backend_options *o, struct plan *out,
+                                              struct plan_weight_source *weights);
 
 #endif

@@ -1,8 +1,9 @@
 /* Plan emission: the module's main function, node by node in order, becomes tensors and steps.
  *
- * Views cost nothing: their result is an alias. Integer tensors whose elements are known expressions become sizes. Other nodes go to
- * the first generator that takes them, or to the host with the reason. A graph result that is computed by a node is written in
- * place; one that is an input, a constant or a second name of another result is copied. */
+ * Views cost nothing: their result is an alias. Integer tensors whose elements are known expressions become sizes.
+ * Other nodes go to the first generator that takes them, or to the host with the reason. A graph result that is
+ * computed by a node is written in place; one that is an input, a constant or a second name of another result is
+ * copied. */
 #include "backend/emit_priv.h"
 
 /* ---- nodes ------------------------------------------------------------------------------------------------ */
@@ -27,7 +28,8 @@ static enum npuc_status emit_view(struct emitter *em, struct node *n)
     const int32_t x = emit_tensor(e, node_in(n, 0));
     if (e->tensor_of[y->id] < 0)
         e->tensor_of[y->id] = tensor_alias(e, x, y->type, emit_sym(e, y->name));
-    else if (e->plan->tensors.data[e->tensor_of[y->id]].kind == PT_OUTPUT && e->plan->tensors.data[x].base != e->tensor_of[y->id])
+    else if (e->plan->tensors.data[e->tensor_of[y->id]].kind == PT_OUTPUT &&
+             e->plan->tensors.data[x].base != e->tensor_of[y->id])
         return emit_copy(e, tensor_alias(e, x, y->type, emit_sym(e, y->name)), e->tensor_of[y->id],
                          "the result is another view of an input or result");
     return NPUC_OK;
@@ -55,9 +57,11 @@ static enum npuc_status emit_work(struct emitter *em, struct node *n)
     if (n->op == OP_Fused)
         return emit_region(em, n);
     if (op_table[n->op]->cls == CLS_CONTROL)
-        return node_error(e->cx, n, D_UNSUPPORTED_OP, "control flow that depends on data (%s) is not supported", op_table[n->op]->name);
+        return node_error(e->cx, n, D_UNSUPPORTED_OP, "control flow that depends on data (%s) is not supported",
+                          op_table[n->op]->name);
     if (!n->reason)
-        n->reason = str_internz(&e->cx->strings, outputs_are_bound(em, n) ? reason : "the result's size depends on data");
+        n->reason =
+            str_internz(&e->cx->strings, outputs_are_bound(em, n) ? reason : "the result's size depends on data");
     return emit_host(e, n);
 }
 
@@ -99,15 +103,17 @@ static enum npuc_status emit_region(struct emitter *em, struct node *n)
         if (outer && inner->def && inner->graph == g && e->tensor_of[inner->id] < 0)
             e->tensor_of[inner->id] = emit_tensor(e, outer);
     }
-    for_each_node(x, g) {
+    for_each_node (x, g) {
         const enum npuc_status st = emit_node(em, x);
         if (st != NPUC_OK)
             return st;
     }
     e->node = n;
     for (int i = 0; i < yield->n_in; i++) { /* results that are operands, or given twice */
-        const int32_t from = emit_tensor(e, node_in(yield, i)), to = node_out(n, i) ? emit_tensor(e, node_out(n, i)) : -1;
-        const enum npuc_status st = to >= 0 && to != from ? emit_copy(e, from, to, "result of a fused region given twice") : NPUC_OK;
+        const int32_t from = emit_tensor(e, node_in(yield, i)),
+                      to = node_out(n, i) ? emit_tensor(e, node_out(n, i)) : -1;
+        const enum npuc_status st =
+            to >= 0 && to != from ? emit_copy(e, from, to, "result of a fused region given twice") : NPUC_OK;
         if (st != NPUC_OK)
             return st;
     }
@@ -125,7 +131,8 @@ static enum npuc_status emit_inputs(struct emitter *em)
     for (int32_t i = 0; i < g->n_inputs; i++) {
         struct value *v = g->inputs[i];
         if (v->type->kind != TYPE_TENSOR || v->type->rank < 0)
-            return node_error(e->cx, NULL, D_UNSUPPORTED, "input '%s' is no tensor of known rank; give its shape with --shape",
+            return node_error(e->cx, NULL, D_UNSUPPORTED,
+                              "input '%s' is no tensor of known rank; give its shape with --shape",
                               str_text(&e->cx->strings, v->name));
         bind_type_symbols(em, v->type);
         if (v->type->layout.kind == LAYOUT_CACHE) {
@@ -148,7 +155,9 @@ static struct value *computed_value(struct value *v)
 {
     while (v->def && is_view(v->def) && node_in(v->def, 0))
         v = node_in(v->def, 0);
-    return v->def && v->def->op != OP_Constant && v->type->kind == TYPE_TENSOR && v->type->layout.kind == LAYOUT_ND ? v : NULL;
+    return v->def && v->def->op != OP_Constant && v->type->kind == TYPE_TENSOR && v->type->layout.kind == LAYOUT_ND
+               ? v
+               : NULL;
 }
 
 static void claim_output(struct emitter *em, struct value *v)
@@ -163,7 +172,8 @@ static void claim_output(struct emitter *em, struct value *v)
         e->tensor_of[w->id] = tensor_alias(e, out, w->type, emit_sym(e, w->name));
 }
 
-/* The tensor that the entry returns for result v: its own, a cache view, or a copy of something that has another name. */
+/* The tensor that the entry returns for result v: its own, a cache view, or a copy of something that has another name.
+ */
 static enum npuc_status finish_output(struct emitter *em, struct value *v)
 {
     struct emit *e = &em->e;
@@ -185,7 +195,7 @@ static enum npuc_status emit_graph(struct emitter *em)
     for (int i = 0; i < yield->n_in && st == NPUC_OK; i++)
         if (node_in(yield, i)->def && node_in(yield, i)->def->op != OP_Constant)
             claim_output(em, node_in(yield, i));
-    for_each_node(n, em->graph) {
+    for_each_node (n, em->graph) {
         if (st != NPUC_OK)
             return st;
         st = emit_node(em, n);
@@ -228,8 +238,8 @@ static struct emitter *emitter_new(struct ir_ctx *cx, struct module *mod, const 
     return em;
 }
 
-enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struct machine *m, const struct backend_options *o,
-                              struct plan *out, struct plan_weight_source *weights)
+enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struct machine *m,
+                              const struct backend_options *o, struct plan *out, struct plan_weight_source *weights)
 {
     struct emitter *em = emitter_new(cx, mod, m, out);
     struct plan_entry entry = {.name = str_internz(&out->strings, "main")};

@@ -1,5 +1,5 @@
-/* KV caches: an input with cache layout is a view of a persistent buffer; CacheAppend writes its new rows behind the valid
- * ones, and its result is another view of the same bytes. */
+/* KV caches: an input with cache layout is a view of a persistent buffer; CacheAppend writes its new rows behind the
+ * valid ones, and its result is another view of the same bytes. */
 #include "backend/emit_priv.h"
 
 /* The buffer itself: dims with the capacity on the padded axis, so that every view lies within it. */
@@ -19,8 +19,12 @@ enum npuc_status cache_input(struct emitter *em, struct value *v)
     struct emit *e = &em->e;
     const int32_t store = cache_tensor(em, v);
     const int32_t view = tensor_alias(e, store, v->type, emit_sym(e, v->name));
-    const struct plan_cache c = {.tensor = store, .input = emit_sym(e, v->name), .in_tensor = view, .out_tensor = view,
-                                 .axis = (int8_t)v->type->layout.axis, .grows = true,
+    const struct plan_cache c = {.tensor = store,
+                                 .input = emit_sym(e, v->name),
+                                 .in_tensor = view,
+                                 .out_tensor = view,
+                                 .axis = (int8_t)v->type->layout.axis,
+                                 .grows = true,
                                  .past = emit_expr(e, v->type->dims[v->type->layout.axis])};
     e->tensor_of[v->id] = view;
     map_put(&em->cache_of, v->id, (uint64_t)em->caches.len);

@@ -36,13 +36,15 @@ static bool copy_attr(struct emit *e, const char *name, const struct attr *a, st
     case ATTR_FLOATS: out->v.floats = arena_copy(mem, a->v.floats, a->len * (int64_t)sizeof(float)); return true;
     case ATTR_STRINGS: out->v.strings = copy_syms(e, a->v.strings, a->len); return true;
     case ATTR_TENSOR: out->v.tensor = tensor_attr(e, a); return true;
-    case ATTR_NONE: case ATTR_GRAPH: case ATTR_TYPE: break;
+    case ATTR_NONE:
+    case ATTR_GRAPH:
+    case ATTR_TYPE: break;
     }
     return false;
 }
 
 static const uint8_t attr_kind_of[] = {
-    [ATTR_INT] = 0,  [ATTR_FLOAT] = 1,  [ATTR_STRING] = 2, [ATTR_INTS] = 3,
+    [ATTR_INT] = 0,    [ATTR_FLOAT] = 1,   [ATTR_STRING] = 2, [ATTR_INTS] = 3,
     [ATTR_FLOATS] = 4, [ATTR_STRINGS] = 5, [ATTR_TENSOR] = 6, /* as enum k_attr_kind: plan_attr mirrors it */
 };
 
@@ -85,15 +87,17 @@ static enum npuc_status bind_output(struct emitter *em, const struct node *n, in
     struct emit *e = &em->e;
     const struct type *t = node_out(n, output)->type;
     if (t->kind != TYPE_TENSOR || t->rank < 0)
-        return node_error(e->cx, n, D_UNSUPPORTED, "output %d has no tensor type of known rank; a plan needs one", output);
+        return node_error(e->cx, n, D_UNSUPPORTED, "output %d has no tensor type of known rank; a plan needs one",
+                          output);
     for (int i = 0; i < t->rank; i++) {
         if (expr_is_bound(em, t->dims[i]))
             continue;
         const expr dim = emit_expr(e, t->dims[i]);
         const struct expr_node *x = &e->plan->exprs.nodes.data[dim];
         if (x->op != EXPR_SYM)
-            return node_error(e->cx, n, D_UNSUPPORTED, "size %d of output %d, %s, cannot be known before it is computed", i,
-                              output, expr_text(&e->plan->exprs, dim, &e->cx->scratch));
+            return node_error(e->cx, n, D_UNSUPPORTED,
+                              "size %d of output %d, %s, cannot be known before it is computed", i, output,
+                              expr_text(&e->plan->exprs, dim, &e->cx->scratch));
         vec_push(e->arena, &b->v, output);
         vec_push(e->arena, &b->v, i);
         vec_push(e->arena, &b->v, (int32_t)x->value);
@@ -118,7 +122,8 @@ enum npuc_status emit_host(struct emit *e, struct node *n)
     struct emitter *em = emitter_of(e);
     const struct op_def *d = op_table[n->op];
     if (d->kernel && d->kernel[0] == 0)
-        return node_error(e->cx, n, D_UNSUPPORTED_OP, "operator %s can run neither on the NPU nor on the host", d->name);
+        return node_error(e->cx, n, D_UNSUPPORTED_OP, "operator %s can run neither on the NPU nor on the host",
+                          d->name);
     struct binds binds = {0};
     const enum npuc_status st = bind_outputs(em, n, &binds);
     if (st != NPUC_OK)

@@ -21,8 +21,8 @@ static int32_t source_of(struct emit *e, const struct node *n)
     for (int32_t i = 0; i < n->loc->n; i++)
         nodes[i] = emit_sym(e, n->loc->names[i]);
     const char *fused = vendor_name(e, n);
-    const struct plan_source s = {.label = nodes[0], .n = n->loc->n, .nodes = nodes,
-                                  .fused_as = fused ? str_internz(&p->strings, fused) : 0};
+    const struct plan_source s = {
+        .label = nodes[0], .n = n->loc->n, .nodes = nodes, .fused_as = fused ? str_internz(&p->strings, fused) : 0};
     vec_push(&p->arena, &p->sources, s);
     map_put(&em->sources, key, (uint64_t)(p->sources.len - 1));
     return (int32_t)p->sources.len - 1;
@@ -30,8 +30,8 @@ static int32_t source_of(struct emit *e, const struct node *n)
 
 struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struct node *n)
 {
-    const struct plan_step s = {.kind = (uint8_t)kind, .kernel = -1, .source = source_of(e, n),
-                                .guard = emit_expr(e, e->guard)};
+    const struct plan_step s = {
+        .kind = (uint8_t)kind, .kernel = -1, .source = source_of(e, n), .guard = emit_expr(e, e->guard)};
     vec_push(&e->plan->arena, &e->plan->steps, s);
     return &e->plan->steps.data[e->plan->steps.len - 1];
 }
@@ -48,8 +48,8 @@ static int32_t kernel_number(struct emit *e, struct tile_kernel *k)
     return (int32_t)e->plan->kernels.len - 1;
 }
 
-enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_t *tensors, const expr *params, expr work,
-                             const char *label)
+enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_t *tensors, const expr *params,
+                             expr work, const char *label)
 {
     const enum npuc_status st = schedule_kernel(e->cx, e->m, k);
     if (st != NPUC_OK) {

@@ -12,7 +12,7 @@ struct emitter {
     struct map cache_of;       /* value id of a cache state -> its PT_CACHE tensor */
     VEC(bool) bound;           /* ir symbol number -> its value is known when the next step runs */
     struct plan_entry *entry;
-    VEC(int32_t) outputs;      /* tensors of the entry's outputs */
+    VEC(int32_t) outputs; /* tensors of the entry's outputs */
     VEC(struct plan_cache) caches;
 };
 static inline struct emitter *emitter_of(struct emit *e)
@@ -21,7 +21,7 @@ static inline struct emitter *emitter_of(struct emit *e)
 }
 
 /* emit_tensor.c */
-sym emit_sym(struct emit *e, sym ir);                        /* interned in the plan's strings */
+sym emit_sym(struct emit *e, sym ir); /* interned in the plan's strings */
 int32_t tensor_new(struct emit *e, enum plan_tensor_kind kind, const struct type *t, sym name);
 int32_t tensor_alias(struct emit *e, int32_t of, const struct type *t, sym name); /* same bytes, type t */
 void bind_type_symbols(struct emitter *em, const struct type *t);
@@ -34,7 +34,7 @@ struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struc
 /* emit_host.c */
 enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const char *reason); /* host Identity */
 bool has_known_elems(const struct emitter *em, const struct node *n); /* an integer tensor of bound expressions */
-void emit_sizes(struct emit *e, struct node *n);             /* its tensor exists */
+void emit_sizes(struct emit *e, struct node *n);                      /* its tensor exists */
 
 /* emit_cache.c */
 enum npuc_status cache_input(struct emitter *em, struct value *v);
@@ -48,6 +48,5 @@ const struct gen *find_gen(const struct machine *m, struct ir_ctx *cx, const str
 
 /* lifetime.c: first and last step of every PT_TEMP */
 void plan_lifetimes(struct plan *p);
-
 
 #endif

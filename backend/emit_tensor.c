@@ -2,9 +2,12 @@
 #include "backend/emit_priv.h"
 
 static const uint8_t plan_layout_of[LAYOUT_COUNT] = {
-    [LAYOUT_ND] = PL_ND,           [LAYOUT_NZ] = PL_NZ,
-    [LAYOUT_NZ_T] = PL_NZ_T,       [LAYOUT_NC1HWC0] = PL_NC1HWC0,
-    [LAYOUT_FRACTAL_Z] = PL_FRACTAL_Z, [LAYOUT_NHWC] = PL_NHWC,
+    [LAYOUT_ND] = PL_ND,
+    [LAYOUT_NZ] = PL_NZ,
+    [LAYOUT_NZ_T] = PL_NZ_T,
+    [LAYOUT_NC1HWC0] = PL_NC1HWC0,
+    [LAYOUT_FRACTAL_Z] = PL_FRACTAL_Z,
+    [LAYOUT_NHWC] = PL_NHWC,
     [LAYOUT_CACHE] = PL_CACHE,
 };
 
@@ -58,9 +61,14 @@ static expr copy_expr(struct emit *e, struct expr_node x)
     case EXPR_MOD: return expr_mod(p, a[0], a[1]);
     case EXPR_MIN: return expr_min(p, a[0], a[1]);
     case EXPR_MAX: return expr_max(p, a[0], a[1]);
-    case EXPR_EQ: case EXPR_LT: case EXPR_LE: return expr_cmp(p, (enum expr_op)x.op, a[0], a[1]);
+    case EXPR_EQ:
+    case EXPR_LT:
+    case EXPR_LE: return expr_cmp(p, (enum expr_op)x.op, a[0], a[1]);
     case EXPR_SELECT: return expr_select(p, a[0], a[1], a[2]);
-    case EXPR_CONST: case EXPR_SYM: case EXPR_SUM: case EXPR_PROD: break;
+    case EXPR_CONST:
+    case EXPR_SYM:
+    case EXPR_SUM:
+    case EXPR_PROD: break;
     }
     return EXPR_INVALID;
 }
@@ -163,9 +171,14 @@ static int32_t tensor_push(struct emit *e, struct plan_tensor *t, const expr *di
 int32_t tensor_new(struct emit *e, enum plan_tensor_kind kind, const struct type *t, sym name)
 {
     expr dims[IR_MAX_RANK];
-    struct plan_tensor out = {.name = name, .kind = (uint8_t)kind, .dtype = (uint8_t)t->dtype, .base = -1,
-                              .layout = plan_layout_of[t->layout.kind], .axis = (int8_t)t->layout.axis,
-                              .c0 = t->layout.c0, .rank = t->rank < 0 ? 0 : t->rank};
+    struct plan_tensor out = {.name = name,
+                              .kind = (uint8_t)kind,
+                              .dtype = (uint8_t)t->dtype,
+                              .base = -1,
+                              .layout = plan_layout_of[t->layout.kind],
+                              .axis = (int8_t)t->layout.axis,
+                              .c0 = t->layout.c0,
+                              .rank = t->rank < 0 ? 0 : t->rank};
     for (int i = 0; i < out.rank; i++)
         dims[i] = emit_expr(e, t->dims[i]);
     if (t->layout.kind == LAYOUT_CACHE)
@@ -203,8 +216,12 @@ int32_t emit_tensor(struct emit *e, struct value *v)
 int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims)
 {
     expr copy[IR_MAX_RANK];
-    struct plan_tensor out = {.name = str_internz(&e->plan->strings, name), .kind = PT_TEMP, .dtype = (uint8_t)t,
-                              .layout = PL_ND, .rank = rank, .base = -1};
+    struct plan_tensor out = {.name = str_internz(&e->plan->strings, name),
+                              .kind = PT_TEMP,
+                              .dtype = (uint8_t)t,
+                              .layout = PL_ND,
+                              .rank = rank,
+                              .base = -1};
     for (int i = 0; i < rank; i++)
         copy[i] = emit_expr(e, dims[i]);
     return tensor_push(e, &out, copy);

@@ -1,4 +1,5 @@
-/* The families, and what is common to all: finding the family of a target, reading its memories, asking its generators. */
+/* The families, and what is common to all: finding the family of a target, reading its memories, asking its generators.
+ */
 #include "backend/emit_priv.h"
 
 #include <string.h>
@@ -49,7 +50,8 @@ enum npuc_status machine_init(struct machine *m, const struct target *t, struct 
             m->family = families[i];
     const struct diag_loc where = {.node = t->id, .index = -1};
     if (!m->family)
-        return diag_error(d, &where, D_UNSUPPORTED, "this family of targets has no kernel generators; `npuc targets` lists the others");
+        return diag_error(d, &where, D_UNSUPPORTED,
+                          "this family of targets has no kernel generators; `npuc targets` lists the others");
     read_numbers(m);
     return NPUC_OK;
 }

@@ -1,5 +1,5 @@
-/* First and last step of every temporary: the steps that touch it or one of its aliases. A tensor that no step touches gets an
- * empty place at step 0. */
+/* First and last step of every temporary: the steps that touch it or one of its aliases. A tensor that no step touches
+ * gets an empty place at step 0. */
 #include "backend/emit_priv.h"
 
 static void touch(struct plan *p, int32_t tensor, int32_t step)

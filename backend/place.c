@@ -1,11 +1,12 @@
-/* On-chip placement: buffers of a section in their order of declaration, one after the other in their space. All of them live
- * for the whole kernel, so there is nothing to share. */
+/* On-chip placement: buffers of a section in their order of declaration, one after the other in their space. All of
+ * them live for the whole kernel, so there is nothing to share. */
 #include "backend/schedule_priv.h"
 #include "base/size.h"
 
 static const char *const space_name[TS_COUNT] = {"GM", "L1", "L0A", "L0B", "L0C", "BT", "UB"};
 
-static enum npuc_status overfull(struct ir_ctx *cx, const struct machine *m, const struct tile_kernel *k, int space, int64_t need)
+static enum npuc_status overfull(struct ir_ctx *cx, const struct machine *m, const struct tile_kernel *k, int space,
+                                 int64_t need)
 {
     const char *text = arena_printf(&cx->scratch, "kernel '%s' needs %lld bytes of %s, the target has %lld",
                                     str_text(k->exprs.strings, k->name), (long long)need, space_name[space],

@@ -1,19 +1,20 @@
 /* Scheduling of one kernel: flags between units from dependencies, ring rotation, placement of buffers.
  *
  * What a generator must keep: it emits moves and computation in an order that is right when executed serially, declares
- * buffers with the number of ring slots it would like, and writes no SET, WAIT or NEXT. Data carried from one iteration to the
- * next lives in a buffer that is also touched outside that loop, or that has one slot. Order between cores (XSET, XWAIT,
- * BARRIER) and through GM is the generator's: XSET stands behind, XWAIT before the work of its unit in that unit's queue.
+ * buffers with the number of ring slots it would like, and writes no SET, WAIT or NEXT. Data carried from one iteration
+ * to the next lives in a buffer that is also touched outside that loop, or that has one slot. Order between cores
+ * (XSET, XWAIT, BARRIER) and through GM is the generator's: XSET stands behind, XWAIT before the work of its unit in
+ * that unit's queue.
  *
- * When a pair of units has too few events, edges are merged more freely, then rings are shortened, then buffers are ordered as if
- * they were one, which needs fewer events and overlaps less. Alternative refused:
- * one barrier between all units per tile, which is simple and serialises loads with computation. */
+ * When a pair of units has too few events, edges are merged more freely, then rings are shortened, then buffers are
+ * ordered as if they were one, which needs fewer events and overlaps less. Alternative refused: one barrier between all
+ * units per tile, which is simple and serialises loads with computation. */
 #include "backend/schedule_priv.h"
 
 static enum npuc_status broken(struct sched *s, const char *what, const char *detail)
 {
-    const char *text = arena_printf(s->arena, "kernel '%s': %s%s", str_text(s->kernel->exprs.strings, s->kernel->name),
-                                    what, detail);
+    const char *text =
+        arena_printf(s->arena, "kernel '%s': %s%s", str_text(s->kernel->exprs.strings, s->kernel->name), what, detail);
     return diag_error_text(s->cx->diag, NULL, D_VERIFY, text);
 }
 

@@ -1,14 +1,14 @@
 /* Which orderings between units a section needs.
  *
- * The home body of a buffer is the innermost LOOP (or the section) that holds all its accesses. In it, the accesses form a
- * sequence of items: an instruction, or a nested LOOP or IF. Where the unit changes from U to V between neighbours, V must
- * wait for U (an edge). In a loop the first unit of the next iteration must also wait for the last of this one, one ring
- * slot later for every slot of the buffer: the back edge.
+ * The home body of a buffer is the innermost LOOP (or the section) that holds all its accesses. In it, the accesses
+ * form a sequence of items: an instruction, or a nested LOOP or IF. Where the unit changes from U to V between
+ * neighbours, V must wait for U (an edge). In a loop the first unit of the next iteration must also wait for the last
+ * of this one, one ring slot later for every slot of the buffer: the back edge.
  *
- * A nested LOOP or IF whose accesses come from several units is closed: inside it the same sequence gets edges, and one more
- * leads from the last unit back to the first at the end of the body. So all its work is ordered before and after its
- * first unit, whether it runs zero, one or many times, and outside it counts as an access by that unit. Flags of a closed
- * body are set and waited for in one iteration, hence balanced. */
+ * A nested LOOP or IF whose accesses come from several units is closed: inside it the same sequence gets edges, and one
+ * more leads from the last unit back to the first at the end of the body. So all its work is ordered before and after
+ * its first unit, whether it runs zero, one or many times, and outside it counts as an access by that unit. Flags of a
+ * closed body are set and waited for in one iteration, hence balanced. */
 #include "backend/schedule_priv.h"
 
 struct span_list {
@@ -67,8 +67,12 @@ static void add_edge(struct sched *s, struct edge e, int32_t buf)
 
 static struct edge forward_edge(int32_t body, const struct span *from, const struct span *to, int32_t slots)
 {
-    return (struct edge){.body = body, .set_at = from->last + 1, .wait_at = to->first, .slots = slots,
-                         .src = (uint8_t)from->unit, .dst = (uint8_t)to->unit};
+    return (struct edge){.body = body,
+                         .set_at = from->last + 1,
+                         .wait_at = to->first,
+                         .slots = slots,
+                         .src = (uint8_t)from->unit,
+                         .dst = (uint8_t)to->unit};
 }
 
 static void collect(struct sched *s, int32_t buf, int32_t body, struct span_list *out);

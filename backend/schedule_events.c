@@ -1,10 +1,9 @@
 /* Events for edges, and the instructions themselves.
  *
- * Merging: two edges of one body between the same units with equal rings become one, with SET after the later producer and
- * WAIT before the earlier consumer. That loses nothing where either end coincides; pairs short of events merge wherever SET
- * still stands before WAIT.
- * Sharing: edges of one buffer between the same units use one event, because the buffer's own order makes sure that each is
- * consumed before the next is set. */
+ * Merging: two edges of one body between the same units with equal rings become one, with SET after the later producer
+ * and WAIT before the earlier consumer. That loses nothing where either end coincides; pairs short of events merge
+ * wherever SET still stands before WAIT. Sharing: edges of one buffer between the same units use one event, because the
+ * buffer's own order makes sure that each is consumed before the next is set. */
 #include "backend/schedule_priv.h"
 
 #include <stdlib.h>

@@ -12,17 +12,17 @@ struct buf_set {
 
 /* One ordering from unit src to unit dst inside one body: SET stands before instruction set_at, WAIT before wait_at. */
 struct edge {
-    int32_t body;             /* index of the enclosing LOOP or IF, -1: the section */
+    int32_t body; /* index of the enclosing LOOP or IF, -1: the section */
     int32_t set_at, wait_at;
-    int32_t slots;            /* events it needs: ring slots, 1 when the ring does not matter */
-    int32_t buf;              /* whose ring numbers the events; -1 when slots is 1 */
+    int32_t slots; /* events it needs: ring slots, 1 when the ring does not matter */
+    int32_t buf;   /* whose ring numbers the events; -1 when slots is 1 */
     int32_t event;
-    uint8_t src, dst;         /* enum tile_unit */
-    bool back;                /* to the next iteration: flags are set before the program and drained after it */
-    struct buf_set bufs;      /* buffers ordered by it */
+    uint8_t src, dst;    /* enum tile_unit */
+    bool back;           /* to the next iteration: flags are set before the program and drained after it */
+    struct buf_set bufs; /* buffers ordered by it */
 };
 
-struct span {                 /* accesses by one unit, [first, last] in the code of one body */
+struct span { /* accesses by one unit, [first, last] in the code of one body */
     int32_t first, last;
     enum tile_unit unit;
 };
@@ -38,20 +38,21 @@ struct sched {
     struct tile_kernel *kernel;
     struct tile_section *section;
     struct arena *arena;
-    int32_t *end;             /* LOOP, IF: index of the matching end; else -1 */
-    int32_t *parent;          /* index of the enclosing LOOP or IF, -1 */
-    int32_t *loop;            /* index of the innermost enclosing LOOP, -1 */
+    int32_t *end;    /* LOOP, IF: index of the matching end; else -1 */
+    int32_t *parent; /* index of the enclosing LOOP or IF, -1 */
+    int32_t *loop;   /* index of the innermost enclosing LOOP, -1 */
     struct tile_access *access;
-    int32_t *group;           /* per buffer: the buffer with which it is ordered as if they were one, mostly itself */
-    int32_t *home;            /* per buffer: LOOP of its home body, -1 section, -2 unused */
+    int32_t *group; /* per buffer: the buffer with which it is ordered as if they were one, mostly itself */
+    int32_t *home;  /* per buffer: LOOP of its home body, -1 section, -2 unused */
     VEC(struct edge) edges;
     VEC(struct insertion) inserts;
     bool merge_all[TU_COUNT][TU_COUNT]; /* pairs short of events: merge wherever it is correct */
 };
 
-void sched_edges(struct sched *s);                       /* schedule_edges.c */
+void sched_edges(struct sched *s);                              /* schedule_edges.c */
 bool sched_events(struct sched *s, uint8_t *src, uint8_t *dst); /* schedule_events.c: false: this pair has too few */
-void sched_insert(struct sched *s);                      /* schedule_events.c */
-NPUC_MUST_CHECK enum npuc_status place_buffers(struct ir_ctx *cx, const struct machine *m, struct tile_kernel *k); /* place.c */
+void sched_insert(struct sched *s);                             /* schedule_events.c */
+NPUC_MUST_CHECK enum npuc_status place_buffers(struct ir_ctx *cx, const struct machine *m,
+                                               struct tile_kernel *k); /* place.c */
 
 #endif

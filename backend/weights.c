@@ -1,8 +1,9 @@
 /* Constants in the form a kernel reads them, streamed into the plan in chunks of at most a few MiB.
  *
- * NZ stores a matrix of rows x cols as stripes of c0 columns: [ceil(cols/c0)][rows16][c0], both rounded up with zeros. A stripe is
- * written whole before the next one begins, so a group of stripes is collected per pass over the rows: each pass reads
- * 32 bytes or more of every source row, and of a transposed source c0 complete rows. Element types change on the way out. */
+ * NZ stores a matrix of rows x cols as stripes of c0 columns: [ceil(cols/c0)][rows16][c0], both rounded up with zeros.
+ * A stripe is written whole before the next one begins, so a group of stripes is collected per pass over the rows: each
+ * pass reads 32 bytes or more of every source row, and of a transposed source c0 complete rows. Element types change on
+ * the way out. */
 #include "backend/emit_priv.h"
 #include "base/half.h"
 #include "base/size.h"
@@ -24,7 +25,8 @@ static void to_f32(float *y, enum dtype from, const uint8_t *x, int64_t n)
 }
 
 /* Writes n elements of type `from` as type `to`; `room` holds CHUNK_SIZE bytes or more. */
-static void put_elements(struct file_writer *w, enum dtype to, enum dtype from, const uint8_t *x, int64_t n, float *room)
+static void put_elements(struct file_writer *w, enum dtype to, enum dtype from, const uint8_t *x, int64_t n,
+                         float *room)
 {
     if (to == from) {
         file_writer_put(w, x, n * dtype_size(to));
@@ -54,10 +56,10 @@ static bool can_store(enum dtype from, enum dtype to)
 
 struct matrix {
     const uint8_t *data;
-    int64_t rows, cols;          /* of the matrix that is stored */
-    int64_t row_step, col_step;  /* source elements between neighbours; one of them is 1 */
+    int64_t rows, cols;         /* of the matrix that is stored */
+    int64_t row_step, col_step; /* source elements between neighbours; one of them is 1 */
     int64_t rows_pad, c0;
-    int64_t elem;                /* bytes of a source element */
+    int64_t elem; /* bytes of a source element */
 };
 
 #define DEFINE_TRANSPOSE(bits)                                                                                         \
@@ -100,7 +102,8 @@ struct weight_buffers {
     float *room;    /* CHUNK_SIZE */
 };
 
-static void put_nz(struct file_writer *w, const struct matrix *m, enum dtype to, enum dtype from, const struct weight_buffers *b)
+static void put_nz(struct file_writer *w, const struct matrix *m, enum dtype to, enum dtype from,
+                   const struct weight_buffers *b)
 {
     const int64_t stripes = size_ceil_div(m->cols, m->c0);
     const int64_t row_size = m->c0 * m->elem;
@@ -126,7 +129,8 @@ static bool stores_transpose(const struct emit_weight *x)
     return (x->form == WF_NZ_T) != x->transpose;
 }
 
-static struct matrix matrix_of(const struct emit_weight *x, const struct type *t, const struct expr_pool *p, int64_t *batch)
+static struct matrix matrix_of(const struct emit_weight *x, const struct type *t, const struct expr_pool *p,
+                               int64_t *batch)
 {
     int64_t d[IR_MAX_RANK] = {0};
     *batch = 1;
@@ -135,8 +139,13 @@ static struct matrix matrix_of(const struct emit_weight *x, const struct type *t
         *batch *= i < t->rank - 2 ? d[i] : 1;
     }
     const int64_t rows = t->rank > 1 ? d[t->rank - 2] : 1, cols = d[t->rank - 1];
-    struct matrix m = {.data = x->blob->data, .elem = dtype_size(t->dtype), .c0 = 32 / dtype_size((enum dtype)x->dtype),
-                       .rows = rows, .cols = cols, .row_step = cols, .col_step = 1};
+    struct matrix m = {.data = x->blob->data,
+                       .elem = dtype_size(t->dtype),
+                       .c0 = 32 / dtype_size((enum dtype)x->dtype),
+                       .rows = rows,
+                       .cols = cols,
+                       .row_step = cols,
+                       .col_step = 1};
     if (stores_transpose(x)) {
         m.rows = cols;
         m.cols = rows;
@@ -147,7 +156,8 @@ static struct matrix matrix_of(const struct emit_weight *x, const struct type *t
     return m;
 }
 
-static void put_matrices(const struct emit *e, const struct emit_weight *x, struct file_writer *w, const struct weight_buffers *b)
+static void put_matrices(const struct emit *e, const struct emit_weight *x, struct file_writer *w,
+                         const struct weight_buffers *b)
 {
     const enum dtype from = x->type->dtype, to = (enum dtype)x->dtype;
     int64_t batch = 0;
@@ -172,7 +182,8 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w)
         return NPUC_E_INTERNAL;
     const struct emit_weight *x = &e->weights.data[i];
     const struct arena_mark mark = arena_mark(&e->cx->scratch);
-    const struct weight_buffers b = {arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64), arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64)};
+    const struct weight_buffers b = {arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64),
+                                     arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64)};
     const enum dtype from = x->type->dtype, to = (enum dtype)x->dtype;
     const bool nd = x->form == WF_COPY || x->form == WF_CAST;
     if (nd && !x->transpose && from == to)
@@ -206,17 +217,20 @@ static const struct type *stored_type(struct emit *e, const struct emit_weight *
 bool weight_is_cast(const struct value *v)
 {
     const struct node *n = v->def;
-    return n && n->op == OP_Cast && value_const(node_in(n, 0)) && can_store(n->in[0].value->type->dtype, v->type->dtype);
+    return n && n->op == OP_Cast && value_const(node_in(n, 0)) &&
+           can_store(n->in[0].value->type->dtype, v->type->dtype);
 }
 
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose)
 {
     const struct blob *blob = value_const(v);
     NPUC_ASSERT(blob && can_store(v->type->dtype, dtype));
-    struct emit_weight x = {.blob = blob, .type = v->type, .form = (uint8_t)form, .dtype = (uint8_t)dtype, .transpose = transpose};
+    struct emit_weight x = {
+        .blob = blob, .type = v->type, .form = (uint8_t)form, .dtype = (uint8_t)dtype, .transpose = transpose};
     for (int64_t i = 0; i < e->weights.len; i++) {
         const struct emit_weight *o = &e->weights.data[i];
-        if (o->blob == blob && o->type == x.type && o->form == x.form && o->dtype == x.dtype && o->transpose == transpose)
+        if (o->blob == blob && o->type == x.type && o->form == x.form && o->dtype == x.dtype &&
+            o->transpose == transpose)
             return o->tensor;
     }
     x.tensor = tensor_new(e, PT_WEIGHT, stored_type(e, &x), emit_sym(e, blob->origin ? blob->origin : v->name));

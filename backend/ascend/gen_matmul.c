@@ -1,15 +1,16 @@
 /* MatMul, Gemm and FusedMatMul on the matrix unit, alone or in a Fused node with a bias row, Relu and a final Cast.
  *
- * Batch dimensions are merged where strides allow and folded into m where b does not change along them; so a projection is
- * one product whatever the rank of its input, and the query heads that share a key-value head are rows of one product. */
+ * Batch dimensions are merged where strides allow and folded into m where b does not change along them; so a projection
+ * is one product whatever the rank of its input, and the query heads that share a key-value head are rows of one
+ * product. */
 #include "backend/ascend/matmul.h"
 #include "backend/ascend/gens.h"
 
 /* The nodes of a product with its epilogue. */
 struct pattern {
-    const struct node *outer;   /* the Fused node, or the product itself */
+    const struct node *outer; /* the Fused node, or the product itself */
     const struct node *product;
-    struct value *bias;         /* as a value outside of the region */
+    struct value *bias; /* as a value outside of the region */
     struct value *result;
     bool relu;
 };
@@ -34,13 +35,14 @@ static struct value *outside(const struct pattern *p, struct value *v)
 
 /* ---- recognising the pattern ------------------------------------------------------------------------------ */
 
-/* The constant behind a value; *trans toggles with every Transpose of the last two axes. TransData keeps the content; a Cast
- * between float types is done when the weight is stored. */
+/* The constant behind a value; *trans toggles with every Transpose of the last two axes. TransData keeps the content; a
+ * Cast between float types is done when the weight is stored. */
 static struct value *constant_of(struct value *v, bool *trans)
 {
     while (v && v->def && (v->def->op == OP_TransData || weight_is_cast(v)))
         v = node_in(v->def, 0);
-    if (v && v->def && v->def->op == OP_Transpose && v->type->rank == 2 && node_in(v->def, 0) && value_const(node_in(v->def, 0))) {
+    if (v && v->def && v->def->op == OP_Transpose && v->type->rank == 2 && node_in(v->def, 0) &&
+        value_const(node_in(v->def, 0))) {
         *trans = !*trans;
         v = node_in(v->def, 0);
     }
@@ -75,7 +77,7 @@ static bool match_chain(struct pattern *p, const struct graph *g)
 {
     struct value *last = NULL;
     bool cast = false;
-    for_each_node(n, g) {
+    for_each_node (n, g) {
         if (n->op == OP_Constant)
             continue;
         if (n->op == OP_Yield)
@@ -111,7 +113,7 @@ static bool match_pattern(const struct node *n, struct pattern *p)
 /* A matrix operand: rows x cols as stored, its batch sizes and strides right-aligned to the result's batch. */
 struct operand {
     const struct type *type;
-    int rank;                       /* at least 2: a vector has a dimension of 1 added */
+    int rank; /* at least 2: a vector has a dimension of 1 added */
     expr dims[IR_MAX_RANK], strides[IR_MAX_RANK];
 };
 
@@ -139,8 +141,8 @@ static bool is_one(const struct ir_ctx *cx, expr e)
     return expr_is_const(&cx->exprs, e, &v) && v == 1;
 }
 
-/* Stride of an operand along a batch dimension of the result, `from_right` dims before the matrix; false when it is not known
- * whether the operand is broadcast. */
+/* Stride of an operand along a batch dimension of the result, `from_right` dims before the matrix; false when it is not
+ * known whether the operand is broadcast. */
 static bool batch_stride(struct ir_ctx *cx, const struct operand *o, int from_right, expr size, expr *stride)
 {
     const int axis = o->rank - 3 - from_right;
@@ -185,7 +187,8 @@ static bool continues(struct expr_pool *x, const expr *stride, const expr *size,
 static void merge_batch(struct expr_pool *x, struct mm *p)
 {
     for (int i = p->n_batch - 2; i >= 0; i--)
-        if (continues(x, p->a_batch, p->batch, i) && continues(x, p->b_batch, p->batch, i) && continues(x, p->c_batch, p->batch, i)) {
+        if (continues(x, p->a_batch, p->batch, i) && continues(x, p->b_batch, p->batch, i) &&
+            continues(x, p->c_batch, p->batch, i)) {
             p->batch[i + 1] = expr_mul(x, p->batch[i], p->batch[i + 1]);
             drop_batch(p, i);
         }
@@ -251,10 +254,12 @@ static bool has_mac(const struct machine *m, enum dtype t)
     return (t == DT_F32 || t == DT_F16 || t == DT_BF16) && target_num(m->target, key) > 0;
 }
 
-static bool check_types(const struct machine *m, const struct pattern *p, const struct value *a, const struct value *b, const char **reason)
+static bool check_types(const struct machine *m, const struct pattern *p, const struct value *a, const struct value *b,
+                        const char **reason)
 {
     const struct value *y = p->result;
-    if (!a || !b || !y || a->type->kind != TYPE_TENSOR || b->type->kind != TYPE_TENSOR || a->type->rank < 1 || b->type->rank < 1)
+    if (!a || !b || !y || a->type->kind != TYPE_TENSOR || b->type->kind != TYPE_TENSOR || a->type->rank < 1 ||
+        b->type->rank < 1)
         return refuse(reason, "operands without a known rank");
     if (!has_mac(m, a->type->dtype) || b->type->dtype != a->type->dtype)
         return refuse(reason, "the matrix unit takes two operands of one type: f32, f16 or bf16");
@@ -342,14 +347,16 @@ enum npuc_status gen_matmul_emit(struct emit *e, struct node *n)
     struct mm p;
     const char *why = NULL;
     if (!mm_match(e->m, e->cx, n, &p, &why))
-        return node_error(e->cx, n, D_VERIFY, "a product was placed on the matrix unit that it cannot do: %s", why ? why : "");
+        return node_error(e->cx, n, D_VERIFY, "a product was placed on the matrix unit that it cannot do: %s",
+                          why ? why : "");
     struct mm_tensors t = {.a = emit_tensor(e, p.a), .c = emit_tensor(e, p.c), .bias = -1};
     if (p.weight)
         t.b = emit_weight(e, p.b, p.weight_trans ? WF_NZ_T : WF_NZ, p.in, false);
     else
         t.b = p.b->type->dtype == p.in ? emit_tensor(e, p.b) : emit_weight(e, p.b, WF_CAST, p.in, false);
     if (p.bias)
-        t.bias = value_const(p.bias) ? emit_weight(e, p.bias, p.bias->type->dtype == DT_F32 ? WF_COPY : WF_CAST, DT_F32, false)
-                                     : emit_tensor(e, p.bias);
+        t.bias = value_const(p.bias)
+                     ? emit_weight(e, p.bias, p.bias->type->dtype == DT_F32 ? WF_COPY : WF_CAST, DT_F32, false)
+                     : emit_tensor(e, p.bias);
     return mm_emit(e, &p, &t, n->op == OP_Fused ? "FusedMatMul" : op_table[n->op]->name);
 }

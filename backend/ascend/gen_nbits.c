@@ -1,7 +1,7 @@
 /* MatMulNBits: y = a x dequantised(w) + bias, w of N x K in blocks along K.
  *
- * Two launches: the vector cores dequantise the weight into a workspace in NZ, rows n (the form constant weights are stored in),
- * then the cube cores multiply as usual. The workspace lives for these two steps only. */
+ * Two launches: the vector cores dequantise the weight into a workspace in NZ, rows n (the form constant weights are
+ * stored in), then the cube cores multiply as usual. The workspace lives for these two steps only. */
 #include "backend/ascend/matmul.h"
 #include "backend/ascend/gens.h"
 #include "base/size.h"
@@ -33,21 +33,28 @@ static bool read_zeros(struct ir_ctx *cx, const struct node *n, struct nbits *q,
     q->zero_row = packed ? size_ceil_div(q->blocks * q->bits, 8) : q->blocks;
     if (type_const_count(cx, z->type) != q->n * q->zero_row)
         return refuse(reason, "zero points that are not packed like the codes");
-    return packed || z->type->dtype == q->scale_type ? true : refuse(reason, "zero points of another type than the scales");
+    return packed || z->type->dtype == q->scale_type ? true
+                                                     : refuse(reason, "zero points of another type than the scales");
 }
 
-static bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct nbits *q, const char **reason)
+static bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct nbits *q,
+                        const char **reason)
 {
     if (n->op != OP_MatMulNBits)
         return false;
     const struct value *a = node_in(n, IN_A), *s = node_in(n, IN_SCALES), *bias = node_in(n, IN_BIAS);
-    *q = (struct nbits){.to = a->type->dtype, .scale_type = s->type->dtype, .n = node_attr_int(n, "N", 0), .k = node_attr_int(n, "K", 0),
-                        .bits = node_attr_int(n, "bits", 4), .block = node_attr_int(n, "block_size", 0)};
+    *q = (struct nbits){.to = a->type->dtype,
+                        .scale_type = s->type->dtype,
+                        .n = node_attr_int(n, "N", 0),
+                        .k = node_attr_int(n, "K", 0),
+                        .bits = node_attr_int(n, "bits", 4),
+                        .block = node_attr_int(n, "block_size", 0)};
     q->blocks = size_ceil_div(q->k, q->block);
     q->code_row = q->blocks * (q->block * q->bits / 8);
     if (node_in(n, IN_GROUP))
         return refuse(reason, "weights with a group index (g_idx)");
-    if ((q->to != DT_F32 && q->to != DT_F16 && q->to != DT_BF16) || a->type->rank < 1 || a->type->layout.kind != LAYOUT_ND)
+    if ((q->to != DT_F32 && q->to != DT_F16 && q->to != DT_BF16) || a->type->rank < 1 ||
+        a->type->layout.kind != LAYOUT_ND)
         return refuse(reason, "block-quantised products take f32, f16 or bf16 of known rank");
     if (bias && bias->type->dtype != DT_F32 && !value_const(bias))
         return refuse(reason, "a computed bias must be f32");
@@ -67,9 +74,9 @@ struct dequant {
     struct tile_kernel *k;
     struct expr_pool *x;
     struct tile_builder b;
-    int64_t rows, cols, c0;            /* of a tile */
+    int64_t rows, cols, c0;                      /* of a tile */
     int64_t code_pitch, scale_pitch, zero_pitch; /* in UB: bytes, elements, bytes or elements */
-    int32_t codes, scales, zeros, out; /* buffers */
+    int32_t codes, scales, zeros, out;           /* buffers */
     expr n0, k0, in, ik;
 };
 
@@ -104,7 +111,8 @@ static void buffers(struct dequant *d)
     d->scales = tile_buf(&d->b, "scales", TS_UB, q->scale_type, 2, d->rows * d->scale_pitch * ss);
     d->zeros = -1;
     if (q->zero_kind)
-        d->zeros = tile_buf(&d->b, "zeros", TS_UB, q->zero_kind == 1 ? DT_U8 : q->scale_type, 2, d->rows * d->zero_pitch * (q->zero_kind == 1 ? 1 : ss));
+        d->zeros = tile_buf(&d->b, "zeros", TS_UB, q->zero_kind == 1 ? DT_U8 : q->scale_type, 2,
+                            d->rows * d->zero_pitch * (q->zero_kind == 1 ? 1 : ss));
     d->out = tile_buf(&d->b, "w", TS_UB, q->to, 2, d->rows * d->cols * dtype_size(q->to));
 }
 
@@ -124,7 +132,8 @@ static void open_tiles(struct dequant *d, const struct machine *m)
 }
 
 /* rows of `len` elements from a row-major tensor with `row` elements per row, starting at column `first` */
-static void load_rows(struct dequant *d, int32_t buf, int32_t tensor, enum dtype t, const expr at[3], const int64_t pitch[2])
+static void load_rows(struct dequant *d, int32_t buf, int32_t tensor, enum dtype t, const expr at[3],
+                      const int64_t pitch[2])
 {
     struct expr_pool *x = d->x;
     const expr z = num(d, 0), one = num(d, 1), row = num(d, pitch[0]);
@@ -137,16 +146,19 @@ static void load_tile(struct dequant *d)
     const struct nbits *q = d->q;
     struct expr_pool *x = d->x;
     const expr block0 = expr_floordiv(x, d->k0, num(d, q->block)), blocks = expr_ceildiv(x, d->ik, num(d, q->block));
-    const expr code0 = expr_mul_const(x, block0, q->block * q->bits / 8), codes = expr_ceildiv(x, expr_mul_const(x, d->ik, q->bits), num(d, 8));
+    const expr code0 = expr_mul_const(x, block0, q->block * q->bits / 8),
+               codes = expr_ceildiv(x, expr_mul_const(x, d->ik, q->bits), num(d, 8));
     tile_note(&d->b, "codes, scales and zero points of the tile");
     load_rows(d, d->codes, 0, DT_U8, (const expr[3]){code0, codes}, (const int64_t[2]){q->code_row, d->code_pitch});
-    load_rows(d, d->scales, 1, q->scale_type, (const expr[3]){block0, blocks}, (const int64_t[2]){q->blocks, d->scale_pitch});
+    load_rows(d, d->scales, 1, q->scale_type, (const expr[3]){block0, blocks},
+              (const int64_t[2]){q->blocks, d->scale_pitch});
     if (q->zero_kind == 1) {
         const expr first = expr_floordiv(x, expr_mul_const(x, block0, q->bits), num(d, 8));
         const expr len = expr_ceildiv(x, expr_mul_const(x, blocks, q->bits), num(d, 8));
         load_rows(d, d->zeros, 2, DT_U8, (const expr[3]){first, len}, (const int64_t[2]){q->zero_row, d->zero_pitch});
     } else if (q->zero_kind == 2) {
-        load_rows(d, d->zeros, 2, q->scale_type, (const expr[3]){block0, blocks}, (const int64_t[2]){q->zero_row, d->zero_pitch});
+        load_rows(d, d->zeros, 2, q->scale_type, (const expr[3]){block0, blocks},
+                  (const int64_t[2]){q->zero_row, d->zero_pitch});
     }
 }
 
@@ -157,15 +169,17 @@ static void dequant_tile(struct dequant *d, int32_t out_tensor)
     const expr z = num(d, 0), one = num(d, 1), cols = num(d, d->cols);
     const int64_t n_pad = size_align(q->n, 16), zero_bytes = q->zero_kind == 2 ? dtype_size(q->scale_type) : 1;
     tile_note(&d->b, "dequantise; store stripes of c0 columns: NZ");
-    TILE(&d->b, DEQUANT, q->to, (int32_t)q->bits, d->in, d->ik, z, (int32_t)q->block, d->out, z, cols, d->codes, z, num(d, d->code_pitch),
-         d->scales, z, num(d, d->scale_pitch), q->scale_type, d->zeros, z, num(d, d->zero_pitch * zero_bytes), q->zero_kind);
+    TILE(&d->b, DEQUANT, q->to, (int32_t)q->bits, d->in, d->ik, z, (int32_t)q->block, d->out, z, cols, d->codes, z,
+         num(d, d->code_pitch), d->scales, z, num(d, d->scale_pitch), q->scale_type, d->zeros, z,
+         num(d, d->zero_pitch * zero_bytes), q->zero_kind);
     const expr off = expr_add(x, expr_mul_const(x, d->k0, n_pad), expr_mul_const(x, d->n0, d->c0));
-    const expr c0 = num(d, d->c0), stripe = num(d, n_pad * d->c0), full = expr_floordiv(x, d->ik, c0), rest = expr_mod(x, d->ik, c0);
+    const expr c0 = num(d, d->c0), stripe = num(d, n_pad * d->c0), full = expr_floordiv(x, d->ik, c0),
+               rest = expr_mod(x, d->ik, c0);
     TILE(&d->b, STORE, out_tensor, off, d->out, z, q->to, one, full, d->in, c0, z, c0, cols, one, z, stripe, c0, one);
     if (q->k % d->c0 != 0) {
         const expr done = expr_mul(x, full, c0);
-        TILE(&d->b, STORE, out_tensor, expr_add(x, off, expr_mul(x, full, stripe)), d->out, done, q->to, one, one, d->in, rest,
-             z, z, cols, one, z, z, c0, one);
+        TILE(&d->b, STORE, out_tensor, expr_add(x, off, expr_mul(x, full, stripe)), d->out, done, q->to, one, one,
+             d->in, rest, z, z, cols, one, z, z, c0, one);
     }
 }
 
@@ -202,7 +216,12 @@ static enum npuc_status emit_dequant(struct emit *e, const struct nbits *q, stru
 static struct mm product(struct emit *e, const struct nbits *q, struct node *n)
 {
     struct expr_pool *x = &e->cx->exprs;
-    struct mm p = {.in = q->to, .out = q->to, .a = node_in(n, IN_A), .c = node_out(n, 0), .bias = node_in(n, IN_BIAS), .weight = true};
+    struct mm p = {.in = q->to,
+                   .out = q->to,
+                   .a = node_in(n, IN_A),
+                   .c = node_out(n, 0),
+                   .bias = node_in(n, IN_BIAS),
+                   .weight = true};
     p.m = expr_const(x, 1);
     for (int i = 0; i < p.a->type->rank - 1; i++)
         p.m = expr_mul(x, p.m, p.a->type->dims[i]);
@@ -216,7 +235,8 @@ enum npuc_status gen_nbits_emit(struct emit *e, struct node *n)
     struct nbits q;
     const char *why = NULL;
     if (!nbits_match(e->m, e->cx, n, &q, &why))
-        return node_error(e->cx, n, D_VERIFY, "a block-quantised product was placed on the NPU that it cannot do: %s", why ? why : "");
+        return node_error(e->cx, n, D_VERIFY, "a block-quantised product was placed on the NPU that it cannot do: %s",
+                          why ? why : "");
     struct expr_pool *x = &e->cx->exprs;
     const int64_t c0 = e->m->c0_bytes / dtype_size(q.to);
     const expr dims[3] = {expr_const(x, size_ceil_div(q.k, c0)), expr_const(x, size_align(q.n, 16)), expr_const(x, c0)};
@@ -227,7 +247,8 @@ enum npuc_status gen_nbits_emit(struct emit *e, struct node *n)
     const struct mm p = product(e, &q, n);
     struct mm_tensors t = {.a = emit_tensor(e, p.a), .b = workspace, .c = emit_tensor(e, p.c), .bias = -1};
     if (p.bias)
-        t.bias = value_const(p.bias) ? emit_weight(e, p.bias, p.bias->type->dtype == DT_F32 ? WF_COPY : WF_CAST, DT_F32, false)
-                                     : emit_tensor(e, p.bias);
+        t.bias = value_const(p.bias)
+                     ? emit_weight(e, p.bias, p.bias->type->dtype == DT_F32 ? WF_COPY : WF_CAST, DT_F32, false)
+                     : emit_tensor(e, p.bias);
     return mm_emit(e, &p, &t, "MatMulNBits");
 }

@@ -4,8 +4,8 @@
 
 #include "backend/backend.h"
 
-#define GEN(nm)                                                                                                     \
-    bool gen_##nm##_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);   \
+#define GEN(nm)                                                                                                        \
+    bool gen_##nm##_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);      \
     enum npuc_status gen_##nm##_emit(struct emit *e, struct node *n);
 #include "backend/ascend/gens.def"
 #undef GEN

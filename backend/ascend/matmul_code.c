@@ -6,8 +6,8 @@
  *                                                 accumulate in L0C                    cube
  *     store the tile, narrowed                                                         fixpipe
  *
- * L1 holds both operands as [k/c0][rows][c0] when K runs along the rows of storage, else [rows/c0][k][c0], which the copy to L0
- * transposes. Weights come in NZ with rows n, i.e. in the order of L0B. */
+ * L1 holds both operands as [k/c0][rows][c0] when K runs along the rows of storage, else [rows/c0][k][c0], which the
+ * copy to L0 transposes. Weights come in NZ with rows n, i.e. in the order of L0B. */
 #include "backend/ascend/matmul.h"
 #include "base/size.h"
 
@@ -23,13 +23,13 @@ struct code {
     struct tile_builder b;
     struct kparams params;
     int64_t c0;
-    expr m, n, kk, n_pad;                     /* sizes */
+    expr m, n, kk, n_pad; /* sizes */
     expr a_row, b_row, c_row;
     expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK];
-    int32_t ta, tb, tc, tbias;                /* tensors of the kernel */
+    int32_t ta, tb, tc, tbias;                   /* tensors of the kernel */
     int32_t l1a, l1b, l1bias, l0a, l0b, acc, bt; /* buffers */
-    expr m0, n0, im, in, off_a, off_b, off_c; /* of the tile */
-    expr k0, ik;                              /* of the block in L1 */
+    expr m0, n0, im, in, off_a, off_b, off_c;    /* of the tile */
+    expr k0, ik;                                 /* of the block in L1 */
 };
 
 static expr num(struct code *c, int64_t v)
@@ -48,9 +48,15 @@ static void declare(struct code *c)
     c->b_row = kparam(&c->params, "b_row", p->b_row);
     c->c_row = kparam(&c->params, "c_row", p->c_row);
     for (int i = 0; i < p->n_batch; i++) {
-        const struct { const char *stem; expr ir; expr *to; } all[] = {
-            {"batch", p->batch[i], &c->batch[i]}, {"a_batch", p->a_batch[i], &c->a_batch[i]},
-            {"b_batch", p->b_batch[i], &c->b_batch[i]}, {"c_batch", p->c_batch[i], &c->c_batch[i]},
+        const struct {
+            const char *stem;
+            expr ir;
+            expr *to;
+        } all[] = {
+            {"batch", p->batch[i], &c->batch[i]},
+            {"a_batch", p->a_batch[i], &c->a_batch[i]},
+            {"b_batch", p->b_batch[i], &c->b_batch[i]},
+            {"c_batch", p->c_batch[i], &c->c_batch[i]},
         };
         for (int j = 0; j < 4; j++) {
             snprintf(name, sizeof name, "%s%d", all[j].stem, i);
@@ -154,7 +160,8 @@ static void load_weight(struct code *c)
     off = expr_add(x, off, c->off_b);
     tile_note(&c->b, "weights: stored in NZ, a plain copy");
     TILE(&c->b, LOAD, c->l1b, z, c->tb, off, c->p->in, one, expr_ceildiv(x, c->ik, num(c, c->c0)), one,
-         expr_mul_const(x, rows, c->c0), z, expr_mul_const(x, c->n_pad, c->c0), z, one, z, num(c, c->t.n * c->c0), z, one);
+         expr_mul_const(x, rows, c->c0), z, expr_mul_const(x, c->n_pad, c->c0), z, one, z, num(c, c->t.n * c->c0), z,
+         one);
 }
 
 static void load_block(struct code *c)
@@ -178,8 +185,10 @@ static void step(struct code *c, expr l, expr first)
     const bool ta = c->p->a_trans, tb = !c->p->weight && !c->p->b_trans;
     const expr block = expr_mul_const(x, kl, c->c0), kb = num(c, c->t.kb);
     tile_note(&c->b, "one step of K: fractals to L0, accumulate");
-    TILE(&c->b, COPY_L0A, c->l0a, c->l1a, ta ? block : expr_mul_const(x, kl, c->t.m), ta ? kb : num(c, c->t.m), c->p->in, c->im, il, ta);
-    TILE(&c->b, COPY_L0B, c->l0b, c->l1b, tb ? block : expr_mul_const(x, kl, c->t.n), tb ? kb : num(c, c->t.n), c->p->in, c->in, il, tb);
+    TILE(&c->b, COPY_L0A, c->l0a, c->l1a, ta ? block : expr_mul_const(x, kl, c->t.m), ta ? kb : num(c, c->t.m),
+         c->p->in, c->im, il, ta);
+    TILE(&c->b, COPY_L0B, c->l0b, c->l1b, tb ? block : expr_mul_const(x, kl, c->t.n), tb ? kb : num(c, c->t.n),
+         c->p->in, c->in, il, tb);
     const expr init = c->p->bias ? expr_mul_const(x, first, 2) : first;
     TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, c->bt, c->p->in, c->im, c->in, il, init);
 }
@@ -204,7 +213,8 @@ static void body(struct code *c)
     tile_end(&c->b);
     tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
     const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->c_row), c->n0));
-    TILE(&c->b, FIXP, c->tc, off, c->c_row, c->acc, expr_align(x, c->im, 16), DT_F32, c->p->out, c->im, c->in, c->p->relu, -1, num(c, 0));
+    TILE(&c->b, FIXP, c->tc, off, c->c_row, c->acc, expr_align(x, c->im, 16), DT_F32, c->p->out, c->im, c->in,
+         c->p->relu, -1, num(c, 0));
     tile_end(&c->b);
 }
 
@@ -217,12 +227,12 @@ static expr total_macs(struct emit *e, const struct mm *p)
     return emit_expr(e, macs);
 }
 
-static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t, const struct mm_tile *tile,
-                               const char *label)
+static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t,
+                               const struct mm_tile *tile, const char *label)
 {
     char name[48];
-    snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name, (long long)tile->m,
-             (long long)tile->n, (long long)tile->k0);
+    snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
+             (long long)tile->m, (long long)tile->n, (long long)tile->k0);
     struct code c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
     c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
     c.x = &c.k->exprs;
@@ -245,7 +255,10 @@ static double typical(const struct ir_ctx *cx, expr e, double most)
 
 static struct mm_sizes sizes_of(struct emit *e, const struct mm *p, double most_m)
 {
-    struct mm_sizes s = {.batch = 1, .m = typical(e->cx, p->m, most_m), .n = typical(e->cx, p->n, 1024), .k = typical(e->cx, p->k, 1024)};
+    struct mm_sizes s = {.batch = 1,
+                         .m = typical(e->cx, p->m, most_m),
+                         .n = typical(e->cx, p->n, 1024),
+                         .k = typical(e->cx, p->k, 1024)};
     for (int i = 0; i < p->n_batch; i++)
         s.batch *= typical(e->cx, p->batch[i], 8);
     return s;

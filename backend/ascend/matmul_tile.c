@@ -1,13 +1,14 @@
-/* Choice of tile extents for a product: every candidate that fits is timed with the closed form of the clock (per tile the
- * slowest of loads, L0 copies and MACs; stores hidden when the accumulators are doubled) and multiplied by the rounds of the
- * busiest core. Extents change no bits: K is walked in ascending order in one chain of accumulation. */
+/* Choice of tile extents for a product: every candidate that fits is timed with the closed form of the clock (per tile
+ * the slowest of loads, L0 copies and MACs; stores hidden when the accumulators are doubled) and multiplied by the
+ * rounds of the busiest core. Extents change no bits: K is walked in ascending order in one chain of accumulation. */
 #include "backend/ascend/matmul.h"
 #include "base/size.h"
 
 #include <math.h>
 
 #define FRACTAL 16
-#define STEP_CYCLES 8   /* flags and issue per step of K: decides between extents that the units' times do not tell apart */
+#define STEP_CYCLES                                                                                                    \
+    8 /* flags and issue per step of K: decides between extents that the units' times do not tell apart */
 #define BLOCK_CYCLES 16 /* the same per block in L1; both are ranks, not measurements */
 
 static const int64_t extents_m[] = {16, 32, 48, 64, 96, 128, 160, 192, 256};
@@ -22,11 +23,19 @@ static struct rates rates_of(const struct machine *m, enum dtype t)
     const struct target *g = m->target;
     const bool wide = t == DT_F32;
     return (struct rates){
-        .l2 = target_num(g, TK_MTE2_CUBE_RATE), .nd2nz = target_num(g, TK_MTE2_ND2NZ), .floor = target_num(g, TK_MTE2_FLOOR),
-        .row = target_num(g, TK_MTE2_ROW), .l0a = target_num(g, TK_MTE1_L0A_RATE), .l0b = target_num(g, TK_MTE1_L0B_RATE),
-        .mte1_latency = target_num(g, TK_MTE1_LATENCY), .mac = target_num(g, wide ? TK_MAC_F32 : TK_MAC_F16),
-        .mac_k0 = target_num(g, wide ? TK_MAC_F32_K0 : TK_MAC_F16_K0), .mac_head = target_num(g, TK_MAC_HEAD),
-        .fix = target_num(g, TK_FIX_ELEMENTS), .turnround = target_num(g, TK_FIX_TURNROUND), .clock = target_num(g, TK_CLOCK),
+        .l2 = target_num(g, TK_MTE2_CUBE_RATE),
+        .nd2nz = target_num(g, TK_MTE2_ND2NZ),
+        .floor = target_num(g, TK_MTE2_FLOOR),
+        .row = target_num(g, TK_MTE2_ROW),
+        .l0a = target_num(g, TK_MTE1_L0A_RATE),
+        .l0b = target_num(g, TK_MTE1_L0B_RATE),
+        .mte1_latency = target_num(g, TK_MTE1_LATENCY),
+        .mac = target_num(g, wide ? TK_MAC_F32 : TK_MAC_F16),
+        .mac_k0 = target_num(g, wide ? TK_MAC_F32_K0 : TK_MAC_F16_K0),
+        .mac_head = target_num(g, TK_MAC_HEAD),
+        .fix = target_num(g, TK_FIX_ELEMENTS),
+        .turnround = target_num(g, TK_FIX_TURNROUND),
+        .clock = target_num(g, TK_CLOCK),
         .hbm = target_num(g, TK_HBM_BANDWIDTH),
     };
 }
@@ -63,7 +72,8 @@ static double load_cycles(const struct rates *r, double rows, double bytes_per_r
     return fmax(r->floor, rows * fmax(row, least));
 }
 
-static double tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t)
+static double tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
+                          const struct mm_tile *t)
 {
     const struct rates r = rates_of(m, p->in);
     const double es = dtype_size(p->in);
@@ -76,7 +86,8 @@ static double tile_cycles(const struct machine *m, const struct mm *p, const str
     const double per_byte = share / slow + (1 - share) / r.l2;
     const double blocks = ceil(s->k / (double)t->kb), steps = ceil(s->k / (double)t->k0);
     const double width = fmin((double)t->kb, s->k) * es;
-    const double mte2 = blocks * (load_cycles(&r, im, width, per_byte, false) + load_cycles(&r, in, width, per_byte, p->weight));
+    const double mte2 =
+        blocks * (load_cycles(&r, im, width, per_byte, false) + load_cycles(&r, in, width, per_byte, p->weight));
     const double mte1 = (im / r.l0a + in / r.l0b) * s->k * es + 2 * r.mte1_latency * steps;
     const double m16 = ceil(im / FRACTAL) * FRACTAL, n16 = ceil(in / FRACTAL) * FRACTAL;
     const double mac = m16 * n16 * ceil(s->k / r.mac_k0) * r.mac_k0 / r.mac + r.mac_head;
@@ -103,11 +114,13 @@ static void override_k(const struct tiling *w, int64_t unit, struct mm_tile *t)
         t->kb = k / t->k0 * t->k0;
 }
 
-struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const struct tiling *w)
+struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
+                              const struct tiling *w)
 {
     struct mm_tile best = {0};
     double best_cycles = INFINITY;
-    const int64_t want_m = w && w->m > 0 ? size_align(w->m, FRACTAL) : 0, want_n = w && w->n > 0 ? size_align(w->n, FRACTAL) : 0;
+    const int64_t want_m = w && w->m > 0 ? size_align(w->m, FRACTAL) : 0,
+                  want_n = w && w->n > 0 ? size_align(w->n, FRACTAL) : 0;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)
         for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++) {
             struct mm_tile t = {.m = extents_m[i], .n = extents_n[j]};

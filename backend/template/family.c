@@ -1,8 +1,8 @@
-/* The smallest complete family: machines whose vector cores add, subtract and multiply f32 tensors of equal shape, and whose host
- * does everything else. Copy the folder to start a new family.
+/* The smallest complete family: machines whose vector cores add, subtract and multiply f32 tensors of equal shape, and
+ * whose host does everything else. Copy the folder to start a new family.
  *
- * What it shows: a family row, a generator with `match` and `emit`, a tile program with symbolic size, parameters, buffers that
- * the scheduler overlaps. What it leaves: see backend/ascend. */
+ * What it shows: a family row, a generator with `match` and `emit`, a tile program with symbolic size, parameters,
+ * buffers that the scheduler overlaps. What it leaves: see backend/ascend. */
 #include "backend/backend.h"
 #include "kernels/vec.h"
 
@@ -36,7 +36,8 @@ static void add_tile(struct tile_builder *b, const int32_t buf[3], expr t, expr 
     tile_note(b, "one tile: load, compute, store");
     for (int32_t i = 0; i < 2; i++)
         TILE(b, LOAD, buf[i], zero, i, off, DT_F32, one, one, one, len, zero, zero, zero, one, zero, zero, zero, one);
-    TILE(b, VEC, fn, DT_F32, one, len, buf[2], zero, zero, buf[0], zero, zero, 1, buf[1], zero, zero, 1, -1, zero, zero, 0, 0, 0, 0);
+    TILE(b, VEC, fn, DT_F32, one, len, buf[2], zero, zero, buf[0], zero, zero, 1, buf[1], zero, zero, 1, -1, zero, zero,
+         0, 0, 0, 0);
     TILE(b, STORE, 2, off, buf[2], zero, DT_F32, one, one, one, len, zero, zero, zero, one, zero, zero, zero, one);
 }
 
@@ -48,7 +49,8 @@ static enum npuc_status add_emit(struct emit *e, struct node *n)
     struct kparams params = {.e = e, .k = k};
     struct expr_pool *p = &k->exprs;
     const expr len = kparam(&params, "len", type_count(e->cx, n->out[0].type));
-    int32_t buf[3], tensors[3] = {emit_tensor(e, node_in(n, 0)), emit_tensor(e, node_in(n, 1)), emit_tensor(e, &n->out[0])};
+    int32_t buf[3],
+        tensors[3] = {emit_tensor(e, node_in(n, 0)), emit_tensor(e, node_in(n, 1)), emit_tensor(e, &n->out[0])};
     tile_params_done(k);
     for (int i = 0; i < 3; i++)
         tile_tensor(k, e->arena, names[i], DT_F32, i < 2, i == 2);

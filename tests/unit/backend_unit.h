@@ -1,5 +1,5 @@
-/* A compiled plan without the runtime: the graph of infer_unit.h is emitted for ascend-910b1, and its launches run on the emulated
- * cores with hazard checks. */
+/* A compiled plan without the runtime: the graph of infer_unit.h is emitted for ascend-910b1, and its launches run on
+ * the emulated cores with hazard checks. */
 #ifndef TESTS_UNIT_BACKEND_UNIT_H
 #define TESTS_UNIT_BACKEND_UNIT_H
 
@@ -17,8 +17,8 @@ struct backend_unit {
     struct plan plan;
     struct plan_weight_source weights;
     struct tiling tiling;
-    int64_t symbols[16];        /* values of the plan's symbols */
-    uint8_t *bytes[256];        /* per tensor */
+    int64_t symbols[16]; /* values of the plan's symbols */
+    uint8_t *bytes[256]; /* per tensor */
     int64_t size[256];
     struct emu_machine *cores;
     int n_launched;
@@ -102,14 +102,19 @@ static inline void backend_launch(struct backend_unit *u, const struct plan_step
 {
     int64_t params[64];
     struct emu_tensor tensors[32];
-    struct emu_launch l = {.kernel = u->plan.kernels.data[s->kernel], .params = params, 
-                           .tensors = tensors, .machine = u->cores, .target = &u->target};
+    struct emu_launch l = {.kernel = u->plan.kernels.data[s->kernel],
+                           .params = params,
+                           .tensors = tensors,
+                           .machine = u->cores,
+                           .target = &u->target};
     for (int32_t i = 0; i < s->n_params; i++)
         params[i] = backend_value(u, s->params[i]);
     for (int32_t i = 0; i < s->n_in; i++) {
         const struct plan_tensor *t = &u->plan.tensors.data[s->tensors[i]];
         const int32_t base = t->kind == PT_ALIAS ? t->base : s->tensors[i];
-        tensors[i] = (struct emu_tensor){.data = u->bytes[base], .size = u->size[base], .address = (int64_t)base << 32,
+        tensors[i] = (struct emu_tensor){.data = u->bytes[base],
+                                         .size = u->size[base],
+                                         .address = (int64_t)base << 32,
                                          .dtype = (enum dtype)t->dtype};
     }
     assert_true(expr_eval(&l.kernel->exprs, l.kernel->blocks, params, &l.blocks));

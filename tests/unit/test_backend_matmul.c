@@ -33,9 +33,11 @@ static void narrow(uint8_t *p, enum dtype t, const float *x, int64_t n, bool rel
     }
 }
 
-static const struct type *matrix_type(struct infer_unit *f, const struct product *p, bool with_batch, const char *r, int64_t rows, int64_t cols)
+static const struct type *matrix_type(struct infer_unit *f, const struct product *p, bool with_batch, const char *r,
+                                      int64_t rows, int64_t cols)
 {
-    expr d[3] = {expr_const(&f->cx.exprs, p->batch), r ? dim(f, r) : expr_const(&f->cx.exprs, rows), expr_const(&f->cx.exprs, cols)};
+    expr d[3] = {expr_const(&f->cx.exprs, p->batch), r ? dim(f, r) : expr_const(&f->cx.exprs, rows),
+                 expr_const(&f->cx.exprs, cols)};
     return type_tensor(&f->cx, p->dtype, with_batch ? 3 : 2, with_batch ? d : d + 1);
 }
 
@@ -44,12 +46,15 @@ static void build(struct infer_unit *f, const struct product *p, const uint8_t *
 {
     const bool batched = p->batch > 0;
     const int64_t rows = p->trans_b ? p->n : p->k, cols = p->trans_b ? p->k : p->n, es = dtype_size(p->dtype);
-    struct value *a = ir_input_new(f->g, matrix_type(f, p, batched, p->symbolic ? "m" : NULL, p->m, p->k), str_internz(&f->cx.strings, "a"));
+    struct value *a = ir_input_new(f->g, matrix_type(f, p, batched, p->symbolic ? "m" : NULL, p->m, p->k),
+                                   str_internz(&f->cx.strings, "a"));
     const int64_t bd[2] = {rows, cols};
     struct value *b = p->constant ? ir_const(&f->b, p->dtype, 2, bd, b_data, rows * cols * es)
-                                  : ir_input_new(f->g, matrix_type(f, p, batched && !p->trans_b, NULL, rows, cols), str_internz(&f->cx.strings, "b"));
+                                  : ir_input_new(f->g, matrix_type(f, p, batched && !p->trans_b, NULL, rows, cols),
+                                                 str_internz(&f->cx.strings, "b"));
     struct value *c = p->bias ? ir_const(&f->b, DT_F32, 1, &p->n, bias, p->n * 4) : NULL;
-    struct node *n = ir_new(&f->b, p->trans_b ? OP_Gemm : OP_MatMul, p->trans_b ? 3 : 2, (struct value *[]){a, b, c}, 1);
+    struct node *n =
+        ir_new(&f->b, p->trans_b ? OP_Gemm : OP_MatMul, p->trans_b ? 3 : 2, (struct value *[]){a, b, c}, 1);
     if (p->trans_b)
         ir_set_int(n, "transB", 1);
     assert_int_equal(ir_infer(n), NPUC_OK);
@@ -79,10 +84,19 @@ static void reference(const struct product *p, const uint8_t *a, const uint8_t *
     const int64_t es = dtype_size(p->dtype), n_batch = p->batch > 0 ? p->batch : 1;
     for (int64_t i = 0; i < n_batch; i++) {
         const bool shared = p->constant || p->trans_b || p->batch == 0;
-        const struct k_matmul_args g = {.dtype = p->dtype, .m = p->m, .n = p->n, .k = p->k, .a = a + i * p->m * p->k * es,
-                                        .b = b + (shared ? 0 : i * p->k * p->n * es), .a_row = p->k, .a_col = 1,
-                                        .b_row = p->trans_b ? 1 : p->n, .b_col = p->trans_b ? p->k : 1,
-                                        .c = c + i * p->m * p->n, .c_row = p->n, .bias = bias};
+        const struct k_matmul_args g = {.dtype = p->dtype,
+                                        .m = p->m,
+                                        .n = p->n,
+                                        .k = p->k,
+                                        .a = a + i * p->m * p->k * es,
+                                        .b = b + (shared ? 0 : i * p->k * p->n * es),
+                                        .a_row = p->k,
+                                        .a_col = 1,
+                                        .b_row = p->trans_b ? 1 : p->n,
+                                        .b_col = p->trans_b ? p->k : 1,
+                                        .c = c + i * p->m * p->n,
+                                        .c_row = p->n,
+                                        .bias = bias};
         k_matmul(&g, NULL);
     }
 }
@@ -95,7 +109,8 @@ static void check(const struct product *p, uint64_t seed)
     struct backend_unit u;
     const int64_t es = dtype_size(p->dtype), n_batch = p->batch > 0 ? p->batch : 1, count = n_batch * p->m * p->n;
     const int64_t b_count = p->k * p->n * (p->constant || p->trans_b ? 1 : n_batch);
-    uint8_t *a = calloc((size_t)(n_batch * p->m * p->k + 1), (size_t)es), *b = calloc((size_t)(b_count + 1), (size_t)es);
+    uint8_t *a = calloc((size_t)(n_batch * p->m * p->k + 1), (size_t)es),
+            *b = calloc((size_t)(b_count + 1), (size_t)es);
     float *bias = calloc((size_t)p->n + 1, 4), *c = calloc((size_t)count + 1, 4);
     uint8_t *want = calloc((size_t)count + 1, 4);
     fill(a, p->dtype, n_batch * p->m * p->k, &seed);
@@ -135,33 +150,51 @@ static void test_batch(void **state)
 {
     (void)state;
     check(&(struct product){.dtype = DT_F32, .out = DT_F32, .batch = 3, .m = 20, .n = 24, .k = 40}, 1);
-    check(&(struct product){.dtype = DT_F16, .out = DT_F16, .batch = 3, .m = 20, .n = 24, .k = 40, .constant = true}, 2);
-    check(&(struct product){.dtype = DT_F16, .out = DT_F16, .batch = 2, .m = 70, .n = 40, .k = 17, .symbolic = true}, 3);
+    check(&(struct product){.dtype = DT_F16, .out = DT_F16, .batch = 3, .m = 20, .n = 24, .k = 40, .constant = true},
+          2);
+    check(&(struct product){.dtype = DT_F16, .out = DT_F16, .batch = 2, .m = 70, .n = 40, .k = 17, .symbolic = true},
+          3);
 }
 
 static void test_rows_known_at_run_time(void **state)
 {
     (void)state;
     for (int64_t m = 1; m <= 70; m += 23)
-        check(&(struct product){.dtype = DT_F32, .out = DT_F32, .m = m, .n = 100, .k = 300, .constant = true, .symbolic = true}, (uint64_t)m);
+        check(
+            &(struct product){
+                .dtype = DT_F32, .out = DT_F32, .m = m, .n = 100, .k = 300, .constant = true, .symbolic = true},
+            (uint64_t)m);
 }
 
 static void test_epilogue(void **state)
 {
     (void)state;
-    check(&(struct product){.dtype = DT_F32, .out = DT_F32, .m = 37, .n = 70, .k = 50, .constant = true, .bias = true}, 1);
-    check(&(struct product){.dtype = DT_F32, .out = DT_F32, .m = 37, .n = 700, .k = 50, .constant = true, .bias = true, .relu = true}, 2);
-    check(&(struct product){.dtype = DT_F32, .out = DT_F16, .m = 5, .n = 70, .k = 50, .constant = true, .relu = true}, 3);
-    check(&(struct product){.dtype = DT_F32, .out = DT_F32, .m = 21, .n = 19, .k = 50, .trans_b = true, .bias = true}, 4);
-    check(&(struct product){.dtype = DT_F32, .out = DT_F32, .m = 21, .n = 19, .k = 50, .trans_b = true, .constant = true, .bias = true}, 5);
+    check(&(struct product){.dtype = DT_F32, .out = DT_F32, .m = 37, .n = 70, .k = 50, .constant = true, .bias = true},
+          1);
+    check(
+        &(struct product){
+            .dtype = DT_F32, .out = DT_F32, .m = 37, .n = 700, .k = 50, .constant = true, .bias = true, .relu = true},
+        2);
+    check(&(struct product){.dtype = DT_F32, .out = DT_F16, .m = 5, .n = 70, .k = 50, .constant = true, .relu = true},
+          3);
+    check(&(struct product){.dtype = DT_F32, .out = DT_F32, .m = 21, .n = 19, .k = 50, .trans_b = true, .bias = true},
+          4);
+    check(
+        &(struct product){
+            .dtype = DT_F32, .out = DT_F32, .m = 21, .n = 19, .k = 50, .trans_b = true, .constant = true, .bias = true},
+        5);
 }
 
 static void test_tiles_change_no_bits(void **state)
 {
     (void)state;
-    static const struct tiling tilings[] = {{.m = 16, .n = 16, .k = 16}, {.m = 32, .n = 64, .k = 48}, {.m = 128, .n = 128}};
+    static const struct tiling tilings[] = {
+        {.m = 16, .n = 16, .k = 16}, {.m = 32, .n = 64, .k = 48}, {.m = 128, .n = 128}};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(tilings); i++) {
-        check(&(struct product){.dtype = DT_F32, .out = DT_F32, .m = 150, .n = 140, .k = 130, .constant = true, .tiling = tilings[i]}, 7);
+        check(
+            &(struct product){
+                .dtype = DT_F32, .out = DT_F32, .m = 150, .n = 140, .k = 130, .constant = true, .tiling = tilings[i]},
+            7);
         check(&(struct product){.dtype = DT_F16, .out = DT_F16, .m = 150, .n = 140, .k = 130, .tiling = tilings[i]}, 8);
     }
 }
@@ -173,9 +206,14 @@ static void test_random_shapes(void **state)
     static const enum dtype types[] = {DT_F32, DT_F16, DT_BF16};
     for (int i = 0; i < 24; i++) {
         const enum dtype t = types[unit_random(&seed) % 3];
-        const struct product p = {.dtype = t, .out = t, .m = 1 + (int64_t)(unit_random(&seed) % 90), .n = 1 + (int64_t)(unit_random(&seed) % 200),
-                                  .k = 1 + (int64_t)(unit_random(&seed) % 300), .batch = (int64_t)(unit_random(&seed) % 3),
-                                  .constant = unit_random(&seed) % 2, .symbolic = unit_random(&seed) % 2};
+        const struct product p = {.dtype = t,
+                                  .out = t,
+                                  .m = 1 + (int64_t)(unit_random(&seed) % 90),
+                                  .n = 1 + (int64_t)(unit_random(&seed) % 200),
+                                  .k = 1 + (int64_t)(unit_random(&seed) % 300),
+                                  .batch = (int64_t)(unit_random(&seed) % 3),
+                                  .constant = unit_random(&seed) % 2,
+                                  .symbolic = unit_random(&seed) % 2};
         check(&p, seed);
     }
 }
@@ -195,7 +233,8 @@ static struct value *nbits_const(struct infer_unit *f, enum dtype t, const void 
 }
 
 /* The weight as [n, k] in the operand type, from codes (low bits first), scales and zero points. */
-static void nbits_weight(const struct nbits_case *p, const uint8_t *codes, const uint8_t *scales, const uint8_t *zeros, uint8_t *w)
+static void nbits_weight(const struct nbits_case *p, const uint8_t *codes, const uint8_t *scales, const uint8_t *zeros,
+                         uint8_t *w)
 {
     const int64_t blocks = (p->k + p->block - 1) / p->block, row = blocks * p->block * p->bits / 8;
     const int64_t zero_row = p->zero_kind == 1 ? (blocks * p->bits + 7) / 8 : blocks, mask = (1 << p->bits) - 1;
@@ -226,9 +265,11 @@ static void check_nbits(const struct nbits_case *p, uint64_t seed)
     assert_int_equal(infer_unit_setup(&state), 0);
     struct infer_unit *f = state;
     struct backend_unit u;
-    const int64_t es = dtype_size(p->dtype), blocks = (p->k + p->block - 1) / p->block, n_codes = p->n * blocks * p->block * p->bits / 8;
+    const int64_t es = dtype_size(p->dtype), blocks = (p->k + p->block - 1) / p->block,
+                  n_codes = p->n * blocks * p->block * p->bits / 8;
     const int64_t n_zeros = p->zero_kind == 1 ? p->n * ((blocks * p->bits + 7) / 8) : p->n * blocks;
-    uint8_t *codes = calloc((size_t)n_codes, 1), *scales = calloc((size_t)(p->n * blocks), 4), *zeros = calloc((size_t)n_zeros, 4);
+    uint8_t *codes = calloc((size_t)n_codes, 1), *scales = calloc((size_t)(p->n * blocks), 4),
+            *zeros = calloc((size_t)n_zeros, 4);
     uint8_t *w = calloc((size_t)(p->n * p->k), (size_t)es), *a = calloc((size_t)(p->m * p->k), (size_t)es);
     float *c = calloc((size_t)(p->m * p->n), 4);
     for (int64_t i = 0; i < n_codes; i++)
@@ -241,8 +282,11 @@ static void check_nbits(const struct nbits_case *p, uint64_t seed)
     fill(a, p->dtype, p->m * p->k, &seed);
     backend_setup(&u, f);
     const expr rows = p->symbolic ? dim(f, "m") : expr_const(&f->cx.exprs, p->m);
-    struct value *x = ir_input_new(f->g, type_tensor(&f->cx, p->dtype, 2, (expr[]){rows, expr_const(&f->cx.exprs, p->k)}), str_internz(&f->cx.strings, "a"));
-    struct value *in[4] = {x, nbits_const(f, DT_U8, codes, n_codes), nbits_const(f, p->dtype, scales, p->n * blocks), NULL};
+    struct value *x =
+        ir_input_new(f->g, type_tensor(&f->cx, p->dtype, 2, (expr[]){rows, expr_const(&f->cx.exprs, p->k)}),
+                     str_internz(&f->cx.strings, "a"));
+    struct value *in[4] = {x, nbits_const(f, DT_U8, codes, n_codes), nbits_const(f, p->dtype, scales, p->n * blocks),
+                           NULL};
     if (p->zero_kind)
         in[3] = nbits_const(f, p->zero_kind == 1 ? DT_U8 : p->dtype, zeros, n_zeros);
     struct node *n = ir_new(&f->b, OP_MatMulNBits, p->zero_kind ? 4 : 3, in, 1);
@@ -260,8 +304,18 @@ static void check_nbits(const struct nbits_case *p, uint64_t seed)
     memcpy(backend_bytes(&u, "a"), a, (size_t)(p->m * p->k * es));
     backend_run(&u);
     nbits_weight(p, codes, scales, zeros, w);
-    const struct k_matmul_args g = {.dtype = p->dtype, .m = p->m, .n = p->n, .k = p->k, .a = a, .b = w, .a_row = p->k, .a_col = 1,
-                                    .b_row = 1, .b_col = p->k, .c = c, .c_row = p->n};
+    const struct k_matmul_args g = {.dtype = p->dtype,
+                                    .m = p->m,
+                                    .n = p->n,
+                                    .k = p->k,
+                                    .a = a,
+                                    .b = w,
+                                    .a_row = p->k,
+                                    .a_col = 1,
+                                    .b_row = 1,
+                                    .b_col = p->k,
+                                    .c = c,
+                                    .c_row = p->n};
     k_matmul(&g, NULL);
     uint8_t *want = calloc((size_t)(p->m * p->n), 4);
     narrow(want, p->dtype, c, p->m * p->n, false);
@@ -284,8 +338,13 @@ static void test_block_quantised(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain), cmocka_unit_test(test_batch), cmocka_unit_test(test_rows_known_at_run_time),
-        cmocka_unit_test(test_epilogue), cmocka_unit_test(test_tiles_change_no_bits), cmocka_unit_test(test_random_shapes), cmocka_unit_test(test_block_quantised),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_rows_known_at_run_time),
+        cmocka_unit_test(test_epilogue),
+        cmocka_unit_test(test_tiles_change_no_bits),
+        cmocka_unit_test(test_random_shapes),
+        cmocka_unit_test(test_block_quantised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

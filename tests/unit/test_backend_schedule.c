@@ -64,8 +64,9 @@ static void copy(struct unit_kernel *k, int32_t dst, int32_t src, int64_t len)
 
 static bool run(struct unit_kernel *k, char *error)
 {
-    const struct emu_tensor t[2] = {{.data = (uint8_t *)k->in, .size = sizeof k->in, .dtype = DT_F32},
-                                    {.data = (uint8_t *)k->out, .size = sizeof k->out, .address = 1 << 20, .dtype = DT_F32}};
+    const struct emu_tensor t[2] = {
+        {.data = (uint8_t *)k->in, .size = sizeof k->in, .dtype = DT_F32},
+        {.data = (uint8_t *)k->out, .size = sizeof k->out, .address = 1 << 20, .dtype = DT_F32}};
     struct emu_machine *cores = emu_machine_new(&k->u.target);
     struct emu_launch l = {.kernel = k->b.k, .tensors = t, .blocks = 1, .target = &k->u.target, .machine = cores};
     const bool ok = emu_run_data(&l, NULL, true) == NPUC_OK;

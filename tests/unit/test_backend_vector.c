@@ -1,5 +1,5 @@
-/* Vector regions, moves and gathers on the emulated vector cores: equal to the reference interpreter bit for bit, resident and
- * chunked, whatever the tile; no hazard. Each case is a graph as text. */
+/* Vector regions, moves and gathers on the emulated vector cores: equal to the reference interpreter bit for bit,
+ * resident and chunked, whatever the tile; no hazard. Each case is a graph as text. */
 #include "backend_unit.h"
 
 #include "ir/eval.h"
@@ -14,43 +14,100 @@ struct graph_case {
 #define TAIL "\n  }\n}\n"
 
 static const struct graph_case cases[] = {
-    {"relu", HEAD "%x: f32[b,s,64]) -> (%y: f32[b,s,64]) {\n    %y = Relu %x : f32[b,s,64]\n    Yield %y" TAIL, 2, 5, 0},
-    {"add_row", HEAD "%x: f32[b,s,64], %w: f32[64]) -> (%y: f32[b,s,64]) {\n    %y = Add %x, %w : f32[b,s,64]\n    Yield %y" TAIL, 2, 33, 0},
-    {"mul_column", HEAD "%x: f32[b,s,40], %c: f32[b,s,1]) -> (%y: f32[b,s,40]) {\n    %y = Mul %x, %c : f32[b,s,40]\n    Yield %y" TAIL, 3, 7, 0},
-    {"outer", HEAD "%x: f32[b,1,s,1], %c: f32[1,4,1,t]) -> (%y: f32[b,4,s,t]) {\n    %y = Sub %x, %c : f32[b,4,s,t]\n    Yield %y" TAIL, 2, 3, 70},
-    {"exp_f16", HEAD "%x: f16[b,s,24]) -> (%y: f16[b,s,24]) {\n    %y = Exp %x : f16[b,s,24]\n    Yield %y" TAIL, 1, 9, 0},
-    {"cast_i64", HEAD "%x: i64[b,s]) -> (%y: f32[b,s]) {\n    %y = Cast %x {to=1} : f32[b,s]\n    Yield %y" TAIL, 2, 77, 0},
-    {"less", HEAD "%x: i64[s,1], %z: i64[t]) -> (%y: bool[s,t]) {\n    %y = LessOrEqual %x, %z : bool[s,t]\n    Yield %y" TAIL, 1, 5, 130},
-    {"where", HEAD "%c: bool[b,1,s,t], %x: f32[b,4,s,t], %z: f32[]) -> (%y: f32[b,4,s,t]) {\n"
-              "    %y = Where %c, %x, %z : f32[b,4,s,t]\n    Yield %y" TAIL, 2, 4, 33},
-    {"softmax", HEAD "%x: f32[b,s,t]) -> (%y: f32[b,s,t]) {\n    %y = Softmax %x : f32[b,s,t]\n    Yield %y" TAIL, 2, 3, 1000},
-    {"softmax_long", HEAD "%x: f32[b,s,t]) -> (%y: f32[b,s,t]) {\n    %y = Softmax %x : f32[b,s,t]\n    Yield %y" TAIL, 1, 2, 40000},
-    {"softmax_axis", HEAD "%x: f32[b,s,12]) -> (%y: f32[b,s,12]) {\n    %y = Softmax %x {axis=1} : f32[b,s,12]\n    Yield %y" TAIL, 2, 19, 0},
-    {"log_softmax", HEAD "%x: f32[s,50]) -> (%y: f32[s,50]) {\n    %y = LogSoftmax %x : f32[s,50]\n    Yield %y" TAIL, 1, 5, 0},
-    {"rms_norm", HEAD "%x: f32[b,s,96], %w: f32[96]) -> (%y: f32[b,s,96]) {\n"
-                 "    %y = RMSNormalization %x, %w : f32[b,s,96]\n    Yield %y" TAIL, 2, 41, 0},
-    {"rms_norm_f16", HEAD "%x: f16[b,s,96], %w: f16[96]) -> (%y: f16[b,s,96]) {\n"
-                     "    %y = RMSNormalization %x, %w : f16[b,s,96]\n    Yield %y" TAIL, 2, 5, 0},
-    {"layer_norm", HEAD "%x: f32[b,s,96], %w: f32[96], %z: f32[96]) -> (%y: f32[b,s,96]) {\n"
-                   "    %y = LayerNormalization %x, %w, %z : f32[b,s,96]\n    Yield %y" TAIL, 2, 6, 0},
-    {"reduce_mean", HEAD "%x: f32[b,s,96]) -> (%y: f32[b,s,1]) {\n    %a = Constant {value=i64[1] [-1]} : i64[1]\n"
-                    "    %y = ReduceMean %x, %a : f32[b,s,1]\n    Yield %y" TAIL, 2, 6, 0},
-    {"reduce_sum_drop", HEAD "%x: i64[b,t]) -> (%y: i64[b]) {\n    %a = Constant {value=i64[1] [1]} : i64[1]\n"
-                        "    %y = ReduceSum %x, %a {keepdims=0} : i64[b]\n    Yield %y" TAIL, 3, 0, 70},
-    {"reduce_first", HEAD "%x: f32[s,24]) -> (%y: f32[1,24]) {\n    %a = Constant {value=i64[1] [0]} : i64[1]\n"
-                     "    %y = ReduceMax %x, %a : f32[1,24]\n    Yield %y" TAIL, 1, 30, 0},
-    {"transpose", HEAD "%x: f32[b,s,4,16]) -> (%y: f32[b,4,s,16]) {\n    %y = Transpose %x {perm=[0, 2, 1, 3]} : f32[b,4,s,16]\n    Yield %y" TAIL, 2, 9, 0},
-    {"transpose_last", HEAD "%x: f32[b,s,24]) -> (%y: f32[b,24,s]) {\n    %y = Transpose %x {perm=[0, 2, 1]} : f32[b,24,s]\n    Yield %y" TAIL, 2, 70, 0},
-    {"concat", HEAD "%x: f32[b,s,16], %z: f32[b,t,16]) -> (%y: f32[b,s + t,16]) {\n    %y = Concat %x, %z {axis=1} : f32[b,s + t,16]\n    Yield %y" TAIL, 2, 3, 5},
-    {"empty", HEAD "%x: f32[b,s,16], %z: f32[b,t,16]) -> (%y: f32[b,s + t,16]) {\n    %y = Concat %x, %z {axis=1} : f32[b,s + t,16]\n    Yield %y" TAIL, 2, 3, 0},
-    {"gather", HEAD "%x: f32[50,24], %i: i64[b,s]) -> (%y: f32[b,s,24]) {\n    %y = Gather %x, %i : f32[b,s,24]\n    Yield %y" TAIL, 2, 40, 0},
-    {"gather_middle", HEAD "%x: f32[3,50,24], %i: i64[s]) -> (%y: f32[3,s,24]) {\n    %y = Gather %x, %i {axis=1} : f32[3,s,24]\n    Yield %y" TAIL, 1, 7, 0},
-    {"rotary", HEAD "%x: f32[b,4,s,16], %c: f32[64,8], %d: f32[64,8], %i: i64[b,s]) -> (%y: f32[b,4,s,16]) {\n"
-               "    %y = RotaryEmbedding %x, %c, %d, %i : f32[b,4,s,16]\n    Yield %y" TAIL, 2, 5, 0},
-    {"rotary_part", HEAD "%x: f32[b,s,64], %c: f32[b,s,4], %d: f32[b,s,4]) -> (%y: f32[b,s,64]) {\n"
-                    "    %y = RotaryEmbedding %x, %c, %d {interleaved=1, num_heads=4, rotary_embedding_dim=8} : f32[b,s,64]\n    Yield %y" TAIL, 2, 5, 0},
-    {"cache_append", HEAD "%x: f32[b,2,t,8], %z: f32[b,2,s,8], %p: i64[b], %n: i64[]) -> (%y: f32[b,2,t + s,8]) {\n"
-                     "    %y = CacheAppend %x, %z {axis=2} : f32[b,2,s + t,8]\n    Yield %y" TAIL, 2, 3, 9},
+    {"relu", HEAD "%x: f32[b,s,64]) -> (%y: f32[b,s,64]) {\n    %y = Relu %x : f32[b,s,64]\n    Yield %y" TAIL, 2, 5,
+     0},
+    {"add_row",
+     HEAD "%x: f32[b,s,64], %w: f32[64]) -> (%y: f32[b,s,64]) {\n    %y = Add %x, %w : f32[b,s,64]\n    Yield %y" TAIL,
+     2, 33, 0},
+    {"mul_column",
+     HEAD
+     "%x: f32[b,s,40], %c: f32[b,s,1]) -> (%y: f32[b,s,40]) {\n    %y = Mul %x, %c : f32[b,s,40]\n    Yield %y" TAIL,
+     3, 7, 0},
+    {"outer",
+     HEAD "%x: f32[b,1,s,1], %c: f32[1,4,1,t]) -> (%y: f32[b,4,s,t]) {\n    %y = Sub %x, %c : f32[b,4,s,t]\n    Yield "
+          "%y" TAIL,
+     2, 3, 70},
+    {"exp_f16", HEAD "%x: f16[b,s,24]) -> (%y: f16[b,s,24]) {\n    %y = Exp %x : f16[b,s,24]\n    Yield %y" TAIL, 1, 9,
+     0},
+    {"cast_i64", HEAD "%x: i64[b,s]) -> (%y: f32[b,s]) {\n    %y = Cast %x {to=1} : f32[b,s]\n    Yield %y" TAIL, 2, 77,
+     0},
+    {"less",
+     HEAD "%x: i64[s,1], %z: i64[t]) -> (%y: bool[s,t]) {\n    %y = LessOrEqual %x, %z : bool[s,t]\n    Yield %y" TAIL,
+     1, 5, 130},
+    {"where",
+     HEAD "%c: bool[b,1,s,t], %x: f32[b,4,s,t], %z: f32[]) -> (%y: f32[b,4,s,t]) {\n"
+          "    %y = Where %c, %x, %z : f32[b,4,s,t]\n    Yield %y" TAIL,
+     2, 4, 33},
+    {"softmax", HEAD "%x: f32[b,s,t]) -> (%y: f32[b,s,t]) {\n    %y = Softmax %x : f32[b,s,t]\n    Yield %y" TAIL, 2, 3,
+     1000},
+    {"softmax_long", HEAD "%x: f32[b,s,t]) -> (%y: f32[b,s,t]) {\n    %y = Softmax %x : f32[b,s,t]\n    Yield %y" TAIL,
+     1, 2, 40000},
+    {"softmax_axis",
+     HEAD "%x: f32[b,s,12]) -> (%y: f32[b,s,12]) {\n    %y = Softmax %x {axis=1} : f32[b,s,12]\n    Yield %y" TAIL, 2,
+     19, 0},
+    {"log_softmax", HEAD "%x: f32[s,50]) -> (%y: f32[s,50]) {\n    %y = LogSoftmax %x : f32[s,50]\n    Yield %y" TAIL,
+     1, 5, 0},
+    {"rms_norm",
+     HEAD "%x: f32[b,s,96], %w: f32[96]) -> (%y: f32[b,s,96]) {\n"
+          "    %y = RMSNormalization %x, %w : f32[b,s,96]\n    Yield %y" TAIL,
+     2, 41, 0},
+    {"rms_norm_f16",
+     HEAD "%x: f16[b,s,96], %w: f16[96]) -> (%y: f16[b,s,96]) {\n"
+          "    %y = RMSNormalization %x, %w : f16[b,s,96]\n    Yield %y" TAIL,
+     2, 5, 0},
+    {"layer_norm",
+     HEAD "%x: f32[b,s,96], %w: f32[96], %z: f32[96]) -> (%y: f32[b,s,96]) {\n"
+          "    %y = LayerNormalization %x, %w, %z : f32[b,s,96]\n    Yield %y" TAIL,
+     2, 6, 0},
+    {"reduce_mean",
+     HEAD "%x: f32[b,s,96]) -> (%y: f32[b,s,1]) {\n    %a = Constant {value=i64[1] [-1]} : i64[1]\n"
+          "    %y = ReduceMean %x, %a : f32[b,s,1]\n    Yield %y" TAIL,
+     2, 6, 0},
+    {"reduce_sum_drop",
+     HEAD "%x: i64[b,t]) -> (%y: i64[b]) {\n    %a = Constant {value=i64[1] [1]} : i64[1]\n"
+          "    %y = ReduceSum %x, %a {keepdims=0} : i64[b]\n    Yield %y" TAIL,
+     3, 0, 70},
+    {"reduce_first",
+     HEAD "%x: f32[s,24]) -> (%y: f32[1,24]) {\n    %a = Constant {value=i64[1] [0]} : i64[1]\n"
+          "    %y = ReduceMax %x, %a : f32[1,24]\n    Yield %y" TAIL,
+     1, 30, 0},
+    {"transpose",
+     HEAD "%x: f32[b,s,4,16]) -> (%y: f32[b,4,s,16]) {\n    %y = Transpose %x {perm=[0, 2, 1, 3]} : f32[b,4,s,16]\n    "
+          "Yield %y" TAIL,
+     2, 9, 0},
+    {"transpose_last",
+     HEAD
+     "%x: f32[b,s,24]) -> (%y: f32[b,24,s]) {\n    %y = Transpose %x {perm=[0, 2, 1]} : f32[b,24,s]\n    Yield %y" TAIL,
+     2, 70, 0},
+    {"concat",
+     HEAD "%x: f32[b,s,16], %z: f32[b,t,16]) -> (%y: f32[b,s + t,16]) {\n    %y = Concat %x, %z {axis=1} : f32[b,s + "
+          "t,16]\n    Yield %y" TAIL,
+     2, 3, 5},
+    {"empty",
+     HEAD "%x: f32[b,s,16], %z: f32[b,t,16]) -> (%y: f32[b,s + t,16]) {\n    %y = Concat %x, %z {axis=1} : f32[b,s + "
+          "t,16]\n    Yield %y" TAIL,
+     2, 3, 0},
+    {"gather",
+     HEAD
+     "%x: f32[50,24], %i: i64[b,s]) -> (%y: f32[b,s,24]) {\n    %y = Gather %x, %i : f32[b,s,24]\n    Yield %y" TAIL,
+     2, 40, 0},
+    {"gather_middle",
+     HEAD "%x: f32[3,50,24], %i: i64[s]) -> (%y: f32[3,s,24]) {\n    %y = Gather %x, %i {axis=1} : f32[3,s,24]\n    "
+          "Yield %y" TAIL,
+     1, 7, 0},
+    {"rotary",
+     HEAD "%x: f32[b,4,s,16], %c: f32[64,8], %d: f32[64,8], %i: i64[b,s]) -> (%y: f32[b,4,s,16]) {\n"
+          "    %y = RotaryEmbedding %x, %c, %d, %i : f32[b,4,s,16]\n    Yield %y" TAIL,
+     2, 5, 0},
+    {"rotary_part",
+     HEAD "%x: f32[b,s,64], %c: f32[b,s,4], %d: f32[b,s,4]) -> (%y: f32[b,s,64]) {\n"
+          "    %y = RotaryEmbedding %x, %c, %d {interleaved=1, num_heads=4, rotary_embedding_dim=8} : f32[b,s,64]\n    "
+          "Yield %y" TAIL,
+     2, 5, 0},
+    {"cache_append",
+     HEAD "%x: f32[b,2,t,8], %z: f32[b,2,s,8], %p: i64[b], %n: i64[]) -> (%y: f32[b,2,t + s,8]) {\n"
+          "    %y = CacheAppend %x, %z {axis=2} : f32[b,2,s + t,8]\n    Yield %y" TAIL,
+     2, 3, 9},
 };
 
 static void fill(struct k_tensor *t, uint64_t *seed)
@@ -65,7 +122,8 @@ static void fill(struct k_tensor *t, uint64_t *seed)
     }
 }
 
-static struct k_tensor make_input(struct infer_unit *f, struct arena *a, const struct value *v, const int64_t *symbols, uint64_t *seed)
+static struct k_tensor make_input(struct infer_unit *f, struct arena *a, const struct value *v, const int64_t *symbols,
+                                  uint64_t *seed)
 {
     struct k_tensor t = {.dtype = v->type->dtype, .rank = v->type->rank};
     int64_t n = 1;
@@ -97,7 +155,10 @@ static void run_case(const struct graph_case *c, struct tiling tiling)
     unit_arena(&a);
     const struct graph *g = m->funcs.data[0];
     int64_t symbols[64] = {0};
-    const struct { const char *name; int64_t v; } bound[] = {{"b", c->b}, {"s", c->s}, {"t", c->t}};
+    const struct {
+        const char *name;
+        int64_t v;
+    } bound[] = {{"b", c->b}, {"s", c->s}, {"t", c->t}};
     for (int i = 0; i < 3; i++) {
         int32_t s = expr_symbol_find(&f->cx.exprs, str_internz(&f->cx.strings, bound[i].name));
         symbols[s] = bound[i].v;
@@ -120,8 +181,8 @@ static void run_case(const struct graph_case *c, struct tiling tiling)
         int64_t i = 0;
         while (((const uint8_t *)out[0].data)[i] == got[i])
             i++;
-        fail_msg("%s (rows %lld, cols %lld): byte %lld of %lld differs", c->name, (long long)tiling.rows, (long long)tiling.cols,
-                 (long long)i, (long long)out[0].size);
+        fail_msg("%s (rows %lld, cols %lld): byte %lld of %lld differs", c->name, (long long)tiling.rows,
+                 (long long)tiling.cols, (long long)i, (long long)out[0].size);
     }
     backend_teardown(&u);
     arena_free(&a);
