@@ -95,7 +95,6 @@ enum npuc_status npurt_plan_open(const char *path, npurt_plan **plan)
     struct diag d;
     diag_init(&d, keep_line, p);
     plan_init(&p->plan);
-    plan_init(&p->plan);
     enum npuc_status s = plan_read(&p->plan, path, &d);
     if (s == NPUC_OK)
         s = read_target(p, &d);
