@@ -24,7 +24,7 @@ enum npuc_status cache_input(struct emitter *em, struct value *v)
                                  .in_tensor = view,
                                  .out_tensor = view,
                                  .axis = (int8_t)v->type->layout.axis,
-                                 .grows = true,
+                                 .grows = v->type->dims[v->type->layout.axis] != v->type->layout.capacity,
                                  .past = emit_expr(e, v->type->dims[v->type->layout.axis])};
     e->tensor_of[v->id] = view;
     map_put(&em->cache_of, v->id, (uint64_t)em->caches.len);

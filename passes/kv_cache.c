@@ -5,6 +5,7 @@
  * becomes
  *   func @main(%past: f32[b,2,p,16] cache, ...) { %present = CacheAppend %past, %new {axis=2 capacity=C}; ... }
  *
+ * A cache of fixed size that TensorScatter writes at given rows becomes one likewise; its capacity is its size.
  * Input and output keep their names: the runtime copies a given past into the buffer and a wanted present out of it.
  * Requirements: (1) the cache input is used once, by the append, so no one sees the old content after the write; (2) the
  * result leaves the model, else nothing persists; (3) both follow from the graph alone, no names are looked at.
@@ -33,6 +34,7 @@ static int axis_of(const struct node *n)
     return (int)(axis < 0 ? axis + n->out[0].type->rank : axis);
 }
 
+/* capacity 0: that of the operand's layout. */
 static struct node *as_append(struct node *n, int64_t capacity)
 {
     struct builder b = ir_at(n);
@@ -40,7 +42,7 @@ static struct node *as_append(struct node *n, int64_t capacity)
     int n_in = 2;
     if (n->op != OP_Concat && node_in(n, 2)) {
         in[2] = node_in(n, 2);
-        in[3] = n->op == OP_CacheAppend ? node_in(n, 3) : NULL;
+        in[3] = n->op == OP_CacheAppend ? node_in(n, 3) : ir_sizes(&b, &n->out[0].type->dims[axis_of(n)], 1, true);
         n_in = in[3] ? 4 : 3;
     }
     struct node *made = ir_new(&b, OP_CacheAppend, n_in, in, 1);
@@ -70,13 +72,42 @@ static enum npuc_status convert(struct pass_ctx *px, struct node *n, struct valu
     return NPUC_OK;
 }
 
+/* A fixed buffer written at given rows is a cache whose capacity is its size. */
+static bool fixed_cache(const struct pass_ctx *px, const struct node *n)
+{
+    return n->op == OP_TensorScatter && node_in(n, 2) &&
+           node_attr_str(n, "mode", 0) == str_internz(&px->cx->strings, "linear");
+}
+
+static enum npuc_status convert_fixed(struct pass_ctx *px, struct node *n, struct value *past)
+{
+    int axis = axis_of(n);
+    const struct type *plain = past->type;
+    past->type = type_with_layout(px->cx, plain, (struct layout){.kind = LAYOUT_CACHE, .axis = axis, .capacity = plain->dims[axis]});
+    struct node *made = as_append(n, 0);
+    enum npuc_status s = ir_infer(made);
+    if (s != NPUC_OK)
+        return s;
+    ir_replace_all(&n->out[0], &made->out[0]);
+    ir_erase(n);
+    pass_count(px, STAT_kv_cache_fixed, 1);
+    return NPUC_OK;
+}
+
 enum npuc_status kv_cache(struct pass_ctx *px, struct graph *g)
 {
     if (px->options.cache_capacity <= 0 || g->owner)
         return NPUC_OK;
     for_each_node_safe(n, g) {
-        struct value *past = grows_from(n) ? cache_input(g, n) : NULL;
+        bool is_fixed = fixed_cache(px, n);
+        struct value *past = is_fixed || grows_from(n) ? cache_input(g, n) : NULL;
         int64_t fixed;
+        if (past && is_fixed && ir_may_rewrite(px->cx)) {
+            enum npuc_status s = convert_fixed(px, n, past);
+            if (s != NPUC_OK)
+                return s;
+            continue;
+        }
         if (!past || past->type->rank < 2 || expr_is_const(&px->cx->exprs, past->type->dims[axis_of(n)], &fixed) || !ir_may_rewrite(px->cx))
             continue;
         enum npuc_status s = convert(px, n, past);

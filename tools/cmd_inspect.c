@@ -7,7 +7,7 @@
 #include "tools/term.h"
 
 static const struct arg_option options[] = {
-    {"what", "PART", "plan: summary, tensors, steps, kernels, symbols, target, all; model: summary, ir, optimised"},
+    {"what", "PART", "plan: summary, entries, tensors, steps, kernels, symbols, target, all; model: summary, ir, optimised"},
     {"verify", NULL, "only check; exit code 0 when the file is sound"},
     MODEL_OPTIONS,
     {NULL, NULL, NULL},
@@ -15,7 +15,7 @@ static const struct arg_option options[] = {
 
 static int inspect_plan(const char *path, const char *what, bool verify)
 {
-    static const char *const parts[] = {"summary", "tensors", "steps", "kernels", "symbols", "target", "all"};
+    static const char *const parts[] = {"summary", "entries", "tensors", "steps", "kernels", "symbols", "target", "all"};
     struct plan p;
     struct diag d;
     bool known = false;
