@@ -50,8 +50,7 @@ static bool to_k_attr(struct ir_ctx *cx, const struct attr *a, const char *name,
     }
     case ATTR_NONE:
     case ATTR_GRAPH:
-    case ATTR_TYPE:
-        return false;
+    case ATTR_TYPE: return false;
     }
     return false;
 }
@@ -78,8 +77,14 @@ static enum npuc_status eval_kernel(struct frame *f, const struct node *n, const
     for (int i = 0; i < d->n_attrs; i++)
         if (to_k_attr(cx, &n->attrs[i], d->attrs[i].name, &attrs[n_attrs]))
             n_attrs++;
-    struct k_call call = {.op = d->name, .in = in, .n_in = n->n_in, .out = out, .n_out = n->n_out,
-                          .attrs = attrs, .n_attrs = n_attrs, .arena = f->a};
+    struct k_call call = {.op = d->name,
+                          .in = in,
+                          .n_in = n->n_in,
+                          .out = out,
+                          .n_out = n->n_out,
+                          .attrs = attrs,
+                          .n_attrs = n_attrs,
+                          .arena = f->a};
     enum npuc_status s = op->fn(&call);
     if (s != NPUC_OK)
         s = node_error(cx, n, s == NPUC_E_UNSUPPORTED ? D_UNSUPPORTED : D_RUN_FAULT, "%s", call.error);
@@ -119,23 +124,20 @@ static enum npuc_status eval_size_of(struct frame *f, const struct node *n, stru
     return NPUC_OK;
 }
 
-static enum npuc_status eval_one(struct frame *f, const struct node *n, const struct k_tensor *const *in, struct k_tensor *out)
+static enum npuc_status eval_one(struct frame *f, const struct node *n, const struct k_tensor *const *in,
+                                 struct k_tensor *out)
 {
     switch (n->op) {
-    case OP_Constant:
-        return eval_constant(f, n, out);
-    case OP_SizeOf:
-        return eval_size_of(f, n, out);
-    case OP_Fused:
-        return frame_body(f, node_region(n, 0), in, out);
-    case OP_If:
-        return eval_if(f, n, in, out);
-    case OP_Loop:
-        return eval_loop(f, n, in, out);
-    case OP_Scan:
-        return eval_scan(f, n, in, out);
-    default:
-        return eval_kernel(f, n, in, out);
+    case OP_Constant: return eval_constant(f, n, out);
+    case OP_SizeOf: return eval_size_of(f, n, out);
+    case OP_Fused: return frame_body(f, node_region(n, 0), in, out);
+    case OP_TransData: /* the interpreter stores everything densely: the layout is the type's alone */
+        out[0] = *in[0];
+        return NPUC_OK;
+    case OP_If: return eval_if(f, n, in, out);
+    case OP_Loop: return eval_loop(f, n, in, out);
+    case OP_Scan: return eval_scan(f, n, in, out);
+    default: return eval_kernel(f, n, in, out);
     }
 }
 
@@ -151,8 +153,9 @@ static enum npuc_status bind(struct frame *f, const struct node *n, const struct
     const struct diag_loc where = {.file = f->cx->file, .node = name, .index = -1};
     if (t->rank != type->rank || (type->dtype != DT_NONE && t->dtype != type->dtype))
         return diag_error_text(f->cx->diag, &where, D_INPUT_BINDING,
-                               arena_printf(&f->cx->scratch, "expected %s, found %s of rank %d%s", type_text(f->cx, type),
-                                            dtype_table[t->dtype].name, t->rank, n ? " (computed)" : ""));
+                               arena_printf(&f->cx->scratch, "expected %s, found %s of rank %d%s",
+                                            type_text(f->cx, type), dtype_table[t->dtype].name, t->rank,
+                                            n ? " (computed)" : ""));
     for (int i = 0; i < type->rank; i++) {
         const struct expr_node *e = &f->cx->exprs.nodes.data[type->dims[i]];
         if (e->op == EXPR_SYM && e->value < f->n_symbols && f->symbols[e->value] == INT64_MIN)
@@ -213,7 +216,8 @@ enum npuc_status frame_graph(struct frame *f, const struct graph *g, struct k_te
     return NPUC_OK;
 }
 
-enum npuc_status frame_body(struct frame *f, const struct graph *g, const struct k_tensor *const *in, struct k_tensor *out)
+enum npuc_status frame_body(struct frame *f, const struct graph *g, const struct k_tensor *const *in,
+                            struct k_tensor *out)
 {
     int64_t *kept = f->symbols;
     if (kept) {
@@ -257,8 +261,8 @@ enum npuc_status ir_eval_node(struct ir_ctx *cx, const struct node *n, const str
     return eval_one(&f, n, in, out);
 }
 
-enum npuc_status ir_eval(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs, struct k_tensor *outputs,
-                         struct arena *a)
+enum npuc_status ir_eval(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs,
+                         struct k_tensor *outputs, struct arena *a)
 {
     struct frame f = frame_new(cx, g->module, a);
     f.symbols = ARENA_ARRAY(a, int64_t, f.n_symbols + 1);

@@ -1,5 +1,6 @@
-/* Attention in one form: what the attention operators of all dialects are brought to before they become matrix products and a
- * masked softmax. Shared by lower_attention.c (reading operators) and attention_expand.c (writing the products). */
+/* Attention in one form: what the attention operators of all dialects are brought to before they become matrix products
+ * and a masked softmax. Shared by lower_attention.c (reading operators) and attention_expand.c (writing the products).
+ */
 #ifndef PASSES_ATTENTION_H
 #define PASSES_ATTENTION_H
 
@@ -7,19 +8,21 @@
 
 struct attention {
     struct builder *b;
-    struct value *q, *k, *v;     /* [batch, heads, rows, size]; k and v with their own number of heads, cache included */
-    struct value *bias;          /* float, added to the scores; broadcast to [batch, heads, rows, total]; may be NULL */
-    struct value *keep;          /* bool, false: masked; broadcast likewise; may be NULL */
-    struct value *sink;          /* one more score per head, [1, heads, 1, 1] or scalar, that takes probability but has no value; or NULL */
-    float scale, softcap;        /* softcap 0: none */
+    struct value *q, *k, *v; /* [batch, heads, rows, size]; k and v with their own number of heads, cache included */
+    struct value *bias;      /* float, added to the scores; broadcast to [batch, heads, rows, total]; may be NULL */
+    struct value *keep;      /* bool, false: masked; broadcast likewise; may be NULL */
+    struct value *sink; /* one more score per head, [1, heads, 1, 1] or scalar, that takes probability but has no value;
+                           or NULL */
+    float scale, softcap; /* softcap 0: none */
 };
 /* [batch, heads, rows, size of v]; NULL after a reported error. */
 struct value *attention_expand(const struct attention *a);
 
 /* Helpers of both files */
-struct value *heads_split(struct builder *b, struct value *x, expr heads);   /* [B,S,N*H] -> [B,N,S,H] */
-struct value *heads_join(struct builder *b, struct value *x);                /* [B,N,S,H] -> [B,S,N*H] */
-struct value *value_dims(struct builder *b, struct value *x, int rank, const expr *dims); /* Reshape, or x when it fits */
+struct value *heads_split(struct builder *b, struct value *x, expr heads); /* [B,S,N*H] -> [B,N,S,H] */
+struct value *heads_join(struct builder *b, struct value *x);              /* [B,N,S,H] -> [B,S,N*H] */
+struct value *value_dims(struct builder *b, struct value *x, int rank,
+                         const expr *dims); /* Reshape, or x when it fits */
 /* int64 [rows] of first + 0, 1, ..: `first` a scalar value or NULL for 0. */
 struct value *positions(struct builder *b, expr rows);
 

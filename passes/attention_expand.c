@@ -4,8 +4,9 @@
  *   p = exp(scores - max) / sum, with rows that are masked out entirely giving zero
  *   y = p v
  *
- * Query heads that share a key head are rows of one product: q is seen as [batch, kv heads, group * rows, size], which costs no
- * data movement and no repeated keys. The steps and their order are those of the Attention kernel in kernels/, so both give the same bits. */
+ * Query heads that share a key head are rows of one product: q is seen as [batch, kv heads, group * rows, size], which
+ * costs no data movement and no repeated keys. The steps and their order are those of the Attention kernel in kernels/,
+ * so both give the same bits. */
 #include <math.h>
 
 #include "passes/attention.h"

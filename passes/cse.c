@@ -5,8 +5,8 @@
  *   Yield %a, %b          becomes  Yield %a, %a
  *
  * Exporters repeat mask and rotary subgraphs per layer; here they become one.
- * Requirements: (1) nodes with side effects, bodies or random results stay; (2) operands are compared by identity, so one walk in
- * order finds chains; (3) constants are equal when type and bytes are (small ones) or the blob is. */
+ * Requirements: (1) nodes with side effects, bodies or random results stay; (2) operands are compared by identity, so
+ * one walk in order finds chains; (3) constants are equal when type and bytes are (small ones) or the blob is. */
 #include <string.h>
 
 #include "passes/pass.h"
@@ -15,7 +15,8 @@
 
 static bool mergeable(const struct node *n)
 {
-    return !op_has((enum op)n->op, T_SIDE_EFFECT | T_REGION | T_NONDETERMINISTIC | T_DATA_SHAPE | T_TERMINATOR) && n->n_out > 0;
+    return !op_has((enum op)n->op, T_SIDE_EFFECT | T_REGION | T_NONDETERMINISTIC | T_DATA_SHAPE | T_TERMINATOR) &&
+           n->n_out > 0;
 }
 
 static uint64_t mix(uint64_t h, uint64_t v)
@@ -40,7 +41,8 @@ static bool same_blob(const struct blob *a, const struct blob *b)
 {
     if (a == b)
         return true;
-    return a->data && b->data && a->size == b->size && (a->data == b->data || (a->size <= SMALL_CONSTANT && memcmp(a->data, b->data, (size_t)a->size) == 0));
+    return a->data && b->data && a->size == b->size &&
+           (a->data == b->data || (a->size <= SMALL_CONSTANT && memcmp(a->data, b->data, (size_t)a->size) == 0));
 }
 
 static bool same_attr(const struct attr *a, const struct attr *b)
@@ -56,7 +58,9 @@ static bool same_attr(const struct attr *a, const struct attr *b)
     case ATTR_TYPE: return a->v.type == b->v.type;
     case ATTR_TENSOR: return a->v.t.type == b->v.t.type && same_blob(a->v.t.blob, b->v.t.blob);
     case ATTR_GRAPH: return false;
-    case ATTR_INTS: case ATTR_FLOATS: case ATTR_STRINGS: break;
+    case ATTR_INTS:
+    case ATTR_FLOATS:
+    case ATTR_STRINGS: break;
     }
     const void *pa = payload(a, &sa), *pb = payload(b, &sb);
     return sa == 0 || memcmp(pa, pb, (size_t)sa) == 0;
@@ -67,6 +71,12 @@ static uint64_t hash_node(const struct node *n)
     uint64_t h = mix(n->op, (uint64_t)n->n_in * 64 + n->n_out);
     for (int i = 0; i < n->n_in; i++)
         h = mix(h, n->in[i].value ? n->in[i].value->id + 1u : 0u);
+    for (int i = 0; i < n->n_out; i++) {
+        const struct type *t = n->out[i].type;
+        h = mix(h, (uint64_t)t->dtype * 64 + (uint64_t)(t->rank + 1));
+        for (int k = 0; k < t->rank; k++)
+            h = mix(h, (uint64_t)t->dims[k]);
+    }
     for (int i = 0; i < op_table[n->op]->n_attrs; i++) {
         const struct attr *a = &n->attrs[i];
         int64_t size;
@@ -94,19 +104,28 @@ static bool same_node(const struct node *a, const struct node *b)
     return true;
 }
 
+/* The first node equal to n, or NULL after n has been noted. Different nodes of one hash stand under successive hashes.
+ */
+static struct node *first_equal(struct map *seen, struct node *n)
+{
+    uint64_t h = hash_node(n);
+    for (uint64_t *known; (known = map_find(seen, h)) != NULL; h = mix(h, 1)) {
+        struct node *first = (struct node *)(uintptr_t)*known;
+        if (same_node(first, n))
+            return first;
+    }
+    map_put(seen, h, (uint64_t)(uintptr_t)n);
+    return NULL;
+}
+
 enum npuc_status cse(struct pass_ctx *px, struct graph *g)
 {
     struct map seen;
     map_init(&seen, &px->arena);
-    for_each_node_safe(n, g) {
-        if (!mergeable(n))
-            continue;
-        uint64_t h = hash_node(n);
-        uint64_t *known = map_find(&seen, h);
-        struct node *first = known ? (struct node *)(uintptr_t)*known : NULL;
-        if (!first) {
-            map_put(&seen, h, (uint64_t)(uintptr_t)n);
-        } else if (same_node(first, n) && ir_may_rewrite(px->cx)) {
+    for_each_node_safe(n, g)
+    {
+        struct node *first = mergeable(n) ? first_equal(&seen, n) : NULL;
+        if (first && ir_may_rewrite(px->cx)) {
             for (int i = 0; i < n->n_out; i++)
                 ir_replace_all(&n->out[i], &first->out[i]);
             ir_erase(n);

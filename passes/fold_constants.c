@@ -1,5 +1,5 @@
-/* Replaces what is known at compile time: nodes equal to one of their operands, tensors whose elements are known as numbers
- * or as expressions of sizes, and nodes whose operands are all constant.
+/* Replaces what is known at compile time: nodes equal to one of their operands, tensors whose elements are known as
+ * numbers or as expressions of sizes, and nodes whose operands are all constant.
  *
  *   %s = Shape %x : i64[2]                                  %s = SizeOf {exprs=["batch", "seq"]} : i64[2]
  *   %n = Gather %s, %one : i64[]                   ->       %n = SizeOf {exprs=["seq"], scalar=1} : i64[]
@@ -11,15 +11,15 @@
  * exists before it, or by a Constant or SizeOf, and those are never replaced: the pass ends; (4) numbers come from
  * the operators' kernels, the same that the runtime calls; (5) a kernel that refuses leaves the node in place.
  * Deliberately left: results larger than fold_max_size, or much larger than the operands (they would swell the plan);
- * operands larger than FOLD_MAX_OPERANDS (weights stay mapped; views of them are free and are folded); operators without a
- * kernel, with side effects, or whose result is random. */
+ * operands larger than FOLD_MAX_OPERANDS (weights stay mapped; views of them are free and are folded); operators
+ * without a kernel, with side effects, or whose result is random. */
 #include <string.h>
 
 #include "ir/eval.h"
 #include "passes/pass.h"
 
-/* More is copied and computed at compile time only if the weights' own pages are read: chosen so that position tables and
- * masks of exporters fold and weight matrices do not. */
+/* More is copied and computed at compile time only if the weights' own pages are read: chosen so that position tables
+ * and masks of exporters fold and weight matrices do not. */
 enum { FOLD_MAX_OPERANDS = 16 << 20, FOLD_FREE_SIZE = 64 << 10, FOLD_GROWTH = 4 };
 
 struct folder {
@@ -30,7 +30,7 @@ struct folder {
 
 static void mark_users(struct folder *f, const struct value *v)
 {
-    for_each_use(u, v)
+    for_each_use (u, v)
         if (u->user->id < f->n)
             f->stale[u->user->id] = true;
 }
@@ -204,7 +204,8 @@ static bool fold_compute(struct folder *f, struct node *n)
     if (compute(px, n, out))
         for (int i = 0; i < n->n_out; i++)
             if (n->out[i].uses && out[i].dtype != DT_NONE)
-                done += replace(f, &n->out[i], ir_const(&b, out[i].dtype, out[i].rank, out[i].dims, out[i].data, out[i].size));
+                done += replace(f, &n->out[i],
+                                ir_const(&b, out[i].dtype, out[i].rank, out[i].dims, out[i].data, out[i].size));
     arena_release(&px->arena, mark);
     pass_count(px, STAT_fold_constants_computed, done > 0);
     return done > 0;
@@ -238,8 +239,10 @@ static enum npuc_status refresh(struct folder *f, struct node *n)
 
 static enum npuc_status fold_graph(struct folder *f, struct graph *g)
 {
-    for_each_node_safe(n, g) {
-        for_each_region(r, n) {
+    for_each_node_safe(n, g)
+    {
+        for_each_region(r, n)
+        {
             const enum npuc_status s = fold_graph(f, r);
             if (s != NPUC_OK)
                 return s;
@@ -249,7 +252,8 @@ static enum npuc_status fold_graph(struct folder *f, struct graph *g)
             return s;
         if (n->op == OP_Constant || !is_used(n))
             continue;
-        const bool done = fold_equal(f, n) || fold_elems(f, n) || fold_view(f, n) || (is_foldable(n) && fold_compute(f, n));
+        const bool done =
+            fold_equal(f, n) || fold_elems(f, n) || fold_view(f, n) || (is_foldable(n) && fold_compute(f, n));
         if (done && !is_used(n))
             ir_erase(n);
     }

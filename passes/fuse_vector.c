@@ -1,25 +1,25 @@
-/* Fuses elementwise operators, row reductions and normalisations into Fused "vector" regions: one kernel that reads each operand
- * once and keeps rows on chip.
+/* Fuses elementwise operators, row reductions and normalisations into Fused "vector" regions: one kernel that reads
+ * each operand once and keeps rows on chip.
  *
  *   %s = Add %x, %r : f32[b,s,64]
  *   %n = RMSNormalization %s, %w : f32[b,s,64]
  * becomes
  *   %s, %n = Fused %x, %r, %w {kind="vector" body=(...) { Add; RMSNormalization; Yield }} : f32[b,s,64], f32[b,s,64]
  *
- * A group has one iteration shape; its members have that shape, or it with a last axis of one (values per row). Groups grow along
- * producer-consumer edges in graph order.
- * Requirements: (1) a group stays convex: merging is refused when a path between members leaves the group; (2) members are nodes
- * that the target's vector generator takes one by one; (3) at most MAX_MEMBERS members and MAX_TENSORS operands and results;
- * (4) runs after placement; Fused nodes are not fused again, so it terminates.
- * Left alone: producers of another shape (masks broadcast over heads), moves, matrix products. */
+ * A group has one iteration shape; its members have that shape, or it with a last axis of one (values per row). Groups
+ * grow along producer-consumer edges in graph order. Requirements: (1) a group stays convex: merging is refused when a
+ * path between members leaves the group; (2) members are nodes that the target's vector generator takes one by one; (3)
+ * at most MAX_MEMBERS members and MAX_TENSORS operands and results; (4) runs after placement; Fused nodes are not fused
+ * again, so it terminates. Left alone: producers of another shape (masks broadcast over heads), moves, matrix products.
+ */
 #include "passes/pass.h"
 
 #define MAX_MEMBERS 24
 #define MAX_TENSORS 14
 
 struct group {
-    int32_t parent;              /* union-find */
-    int32_t next;                /* ring of the members */
+    int32_t parent; /* union-find */
+    int32_t next;   /* ring of the members */
     int32_t n;
     int rank;
     const expr *shape;
@@ -28,11 +28,11 @@ struct group {
 struct fuser {
     struct pass_ctx *px;
     struct graph *g;
-    struct node **nodes;         /* in order */
+    struct node **nodes; /* in order */
     int32_t n_nodes;
-    struct map index;            /* node id -> position */
-    struct group *groups;        /* by position; n == 0: not fusable */
-    uint32_t *seen;              /* marks of the reachability walk */
+    struct map index;     /* node id -> position */
+    struct group *groups; /* by position; n == 0: not fusable */
+    uint32_t *seen;       /* marks of the reachability walk */
     uint32_t mark;
     int32_t *stack;
 };
@@ -149,7 +149,8 @@ static bool reads_from(struct fuser *f, int32_t at, int32_t a, int32_t b)
     return false;
 }
 
-/* Does a path leave the two groups and come back? Walks from their outside producers upwards, every other group as one node. */
+/* Does a path leave the two groups and come back? Walks from their outside producers upwards, every other group as one
+ * node. */
 static bool leaves_and_returns(struct fuser *f, int32_t a, int32_t b)
 {
     int32_t n = 0;
@@ -177,7 +178,7 @@ static bool is_member(struct fuser *f, int32_t p, int32_t a, int32_t b)
 
 static bool used_outside(struct fuser *f, const struct value *v, int32_t a, int32_t b)
 {
-    for_each_use(u, v) {
+    for_each_use (u, v) {
         uint64_t *p = u->user->graph == f->g ? map_find(&f->index, u->user->id) : NULL;
         if (!p || !is_member(f, (int32_t)*p, a, b))
             return true;
@@ -241,14 +242,14 @@ static void collect(struct fuser *f)
 {
     struct arena *a = &f->px->arena;
     map_init(&f->index, a);
-    for_each_node(n, f->g)
+    for_each_node (n, f->g)
         f->n_nodes++;
     f->nodes = ARENA_ARRAY(a, struct node *, f->n_nodes);
     f->groups = ARENA_ARRAY(a, struct group, f->n_nodes);
     f->seen = ARENA_ARRAY(a, uint32_t, f->n_nodes);
     f->stack = ARENA_ARRAY(a, int32_t, f->n_nodes);
     int32_t i = 0;
-    for_each_node(n, f->g) {
+    for_each_node (n, f->g) {
         f->nodes[i] = n;
         map_put(&f->index, n->id, (uint64_t)i);
         if (!node_shape(f, n, &f->groups[i]))

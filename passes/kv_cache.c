@@ -1,5 +1,5 @@
-/* KV caches in place: a cache that enters the model, grows by the new rows and leaves it becomes one persistent buffer with room
- * for `capacity` rows.
+/* KV caches in place: a cache that enters the model, grows by the new rows and leaves it becomes one persistent buffer
+ * with room for `capacity` rows.
  *
  *   func @main(%past: f32[b,2,p,16], ...) { %present = Concat %past, %new {axis=2}; ... Yield %present }
  * becomes
@@ -7,14 +7,14 @@
  *
  * A cache of fixed size that TensorScatter writes at given rows becomes one likewise; its capacity is its size.
  * Input and output keep their names: the runtime copies a given past into the buffer and a wanted present out of it.
- * Requirements: (1) the cache input is used once, by the append, so no one sees the old content after the write; (2) the
- * result leaves the model, else nothing persists; (3) both follow from the graph alone, no names are looked at.
+ * Requirements: (1) the cache input is used once, by the append, so no one sees the old content after the write; (2)
+ * the result leaves the model, else nothing persists; (3) both follow from the graph alone, no names are looked at.
  * Left alone: caches that are transformed before they are appended to, and all of them when the capacity is 0. */
 #include "passes/pass.h"
 
 static bool leaves_graph(const struct value *v)
 {
-    for_each_use(u, v)
+    for_each_use (u, v)
         if (u->user->op == OP_Yield)
             return true;
     return false;
@@ -60,7 +60,8 @@ static enum npuc_status convert(struct pass_ctx *px, struct node *n, struct valu
 {
     struct ir_ctx *cx = px->cx;
     int axis = axis_of(n);
-    struct layout l = {.kind = LAYOUT_CACHE, .axis = axis, .capacity = expr_const(&cx->exprs, px->options.cache_capacity)};
+    struct layout l = {
+        .kind = LAYOUT_CACHE, .axis = axis, .capacity = expr_const(&cx->exprs, px->options.cache_capacity)};
     struct node *made = as_append(n, px->options.cache_capacity);
     past->type = type_with_layout(cx, past->type, l);
     enum npuc_status s = ir_infer(made);
@@ -83,7 +84,8 @@ static enum npuc_status convert_fixed(struct pass_ctx *px, struct node *n, struc
 {
     int axis = axis_of(n);
     const struct type *plain = past->type;
-    past->type = type_with_layout(px->cx, plain, (struct layout){.kind = LAYOUT_CACHE, .axis = axis, .capacity = plain->dims[axis]});
+    past->type = type_with_layout(px->cx, plain,
+                                  (struct layout){.kind = LAYOUT_CACHE, .axis = axis, .capacity = plain->dims[axis]});
     struct node *made = as_append(n, 0);
     enum npuc_status s = ir_infer(made);
     if (s != NPUC_OK)
@@ -98,7 +100,8 @@ enum npuc_status kv_cache(struct pass_ctx *px, struct graph *g)
 {
     if (px->options.cache_capacity <= 0 || g->owner)
         return NPUC_OK;
-    for_each_node_safe(n, g) {
+    for_each_node_safe(n, g)
+    {
         bool is_fixed = fixed_cache(px, n);
         struct value *past = is_fixed || grows_from(n) ? cache_input(g, n) : NULL;
         int64_t fixed;
@@ -108,7 +111,8 @@ enum npuc_status kv_cache(struct pass_ctx *px, struct graph *g)
                 return s;
             continue;
         }
-        if (!past || past->type->rank < 2 || expr_is_const(&px->cx->exprs, past->type->dims[axis_of(n)], &fixed) || !ir_may_rewrite(px->cx))
+        if (!past || past->type->rank < 2 || expr_is_const(&px->cx->exprs, past->type->dims[axis_of(n)], &fixed) ||
+            !ir_may_rewrite(px->cx))
             continue;
         enum npuc_status s = convert(px, n, past);
         if (s != NPUC_OK)

@@ -5,10 +5,10 @@
  * becomes
  *   %d = TransData %p {layout="ND"} : f32[b,2,t,16];  %r = Reshape %d, %dims
  *
- * Consumers on the NPU were asked with the layout their operands have (place), so they take it. Weights of matrix products are stored
- * in FRACTAL_NZ by the backend at compile time and need no node.
- * Requirements: (1) runs after place; nodes that get a dense operand are placed again; (2) one TransData per value serves all its
- * consumers; (3) TransData of a TransData is the first operand where layouts cancel. */
+ * Consumers on the NPU were asked with the layout their operands have (place), so they take it. Weights of matrix
+ * products are stored in FRACTAL_NZ by the backend at compile time and need no node. Requirements: (1) runs after
+ * place; nodes that get a dense operand are placed again; (2) one TransData per value serves all its consumers; (3)
+ * TransData of a TransData is the first operand where layouts cancel. */
 #include "passes/pass.h"
 
 static bool takes_any_layout(const struct node *n)
@@ -58,12 +58,14 @@ enum npuc_status layout(struct pass_ctx *px, struct graph *g)
 {
     struct map made;
     map_init(&made, &px->arena);
-    for_each_node_safe(n, g) {
+    for_each_node_safe(n, g)
+    {
         if (n->op == OP_TransData)
             cancel_pair(px, n);
         bool blocked = false;
         for (int i = 0; i < n->n_in; i++)
-            blocked = blocked || (n->in[i].value && n->in[i].value->type->kind == TYPE_TENSOR && n->in[i].value->type->layout.kind != LAYOUT_ND);
+            blocked = blocked || (n->in[i].value && n->in[i].value->type->kind == TYPE_TENSOR &&
+                                  n->in[i].value->type->layout.kind != LAYOUT_ND);
         if (!blocked || takes_any_layout(n))
             continue;
         enum npuc_status s = make_dense(px, n, &made);

@@ -6,9 +6,8 @@
  *   %s  = FusedMatMul %q, %pk {transB=1};  ... softmax ...;  %y = MatMul %p, %pv
  *
  * One reader per operator (table at the end) brings it to struct attention; attention_expand writes the products.
- * Requirements: (1) a reader that meets a form it does not know leaves the node, which then runs on the host; (2) no reader makes
- * an operator of the table, so it terminates.
- * Left alone: qk_matmul_output, quantised caches. */
+ * Requirements: (1) a reader that meets a form it does not know leaves the node, which then runs on the host; (2) no
+ * reader makes an operator of the table, so it terminates. Left alone: qk_matmul_output, quantised caches. */
 #include <math.h>
 
 #include "passes/attention.h"
@@ -16,7 +15,7 @@
 /* What a reader gives besides the attention itself. */
 struct reading {
     struct attention a;
-    bool rank3;                        /* output is [B,S,N*H] */
+    bool rank3; /* output is [B,S,N*H] */
     struct value *present_k, *present_v;
 };
 typedef bool reader(struct node *n, struct builder *b, struct reading *r);
@@ -58,9 +57,10 @@ static float scale_of(const struct node *n, const struct builder *b, const struc
     return 1.0f / sqrtf((float)size);
 }
 
-/* keep[row, key] = key <= row + offset, and key > row + offset - window where there is a window. `offset`: int64, broadcast to
- * [batch, 1, 1, 1]. */
-static struct value *causal_mask(struct builder *b, expr rows, expr total, struct value *offset, int64_t left, int64_t right)
+/* keep[row, key] = key <= row + offset, and key > row + offset - window where there is a window. `offset`: int64,
+ * broadcast to [batch, 1, 1, 1]. */
+static struct value *causal_mask(struct builder *b, expr rows, expr total, struct value *offset, int64_t left,
+                                 int64_t right)
 {
     const int64_t to_column[] = {1};
     struct value *row = unsqueeze(b, positions(b, rows), to_column, 1), *key = positions(b, total);
@@ -171,7 +171,8 @@ static struct value *rms_norm(struct builder *b, struct value *x, struct value *
 
 static struct value *rotate(struct builder *b, const struct node *n, struct value *x, struct value *pos)
 {
-    struct value *in[4] = {x, ir_cast(b, node_in(n, 7), x->type->dtype), ir_cast(b, node_in(n, 8), x->type->dtype), pos};
+    struct value *in[4] = {x, ir_cast(b, node_in(n, 7), x->type->dtype), ir_cast(b, node_in(n, 8), x->type->dtype),
+                           pos};
     struct node *r = ir_new(b, OP_RotaryEmbedding, 4, in, 1);
     int64_t half;
     const struct type *t = node_in(n, 7)->type;
@@ -207,8 +208,9 @@ static bool gqa_operands(struct node *n, struct builder *b, struct attention *a,
         a->k = rms_norm(b, a->k, node_in(n, 15), eps);
     if (node_attr_int(n, "do_rotary", 0) != 0) {
         const int64_t column[] = {1};
-        struct value *pos = has(n, 9) ? node_in(n, 9)
-                                      : ir_op2(b, OP_Add, unsqueeze(b, first, column, 1), positions(b, a->q->type->dims[2]));
+        struct value *pos = has(n, 9)
+                                ? node_in(n, 9)
+                                : ir_op2(b, OP_Add, unsqueeze(b, first, column, 1), positions(b, a->q->type->dims[2]));
         if (!has(n, 7) || !has(n, 8))
             return false;
         a->q = rotate(b, n, a->q, pos);
@@ -242,7 +244,8 @@ static bool read_gqa(struct node *n, struct builder *b, struct reading *r)
     const expr flat[1] = {node_in(n, 0)->type->dims[0]};
     last = value_dims(b, last, 1, flat);
     const int64_t zero = 0, expand[] = {1, 2, 3};
-    struct value *first = ir_op2(b, OP_Max, ir_op2(b, OP_Sub, last, ir_sizes(b, &less_one, 1, false)), ir_const_i64(b, &zero, 1));
+    struct value *first =
+        ir_op2(b, OP_Max, ir_op2(b, OP_Sub, last, ir_sizes(b, &less_one, 1, false)), ir_const_i64(b, &zero, 1));
     if (!gqa_operands(n, b, a, first))
         return false;
     gqa_caches(n, b, r, first);
@@ -251,7 +254,8 @@ static bool read_gqa(struct node *n, struct builder *b, struct reading *r)
     a->scale = scale_of(n, b, a->q);
     a->softcap = node_attr_float(n, "softcap", 0.0f);
     int64_t window = node_attr_int(n, "local_window_size", -1);
-    a->keep = causal_mask(b, rows, a->k->type->dims[2], unsqueeze(b, first, expand, 3), window > 0 ? window - 1 : -1, 0);
+    a->keep =
+        causal_mask(b, rows, a->k->type->dims[2], unsqueeze(b, first, expand, 3), window > 0 ? window - 1 : -1, 0);
     a->bias = node_in(n, 10);
     if (has(n, 11)) {
         const int64_t axes[] = {0, 2, 3};
@@ -271,7 +275,8 @@ static struct value *add_bias(struct node *n, struct builder *b, struct value *x
     if (!has(n, 3) || !expr_is_const(pool(b), x->type->dims[2], &width))
         return x;
     const int64_t start = from, end = from + width, axis = 0;
-    struct value *in[4] = {node_in(n, 3), ir_const_i64(b, &start, 1), ir_const_i64(b, &end, 1), ir_const_i64(b, &axis, 1)};
+    struct value *in[4] = {node_in(n, 3), ir_const_i64(b, &start, 1), ir_const_i64(b, &end, 1),
+                           ir_const_i64(b, &axis, 1)};
     struct node *slice = ir_new(b, OP_Slice, 4, in, 1);
     return ir_infer(slice) == NPUC_OK ? ir_op2(b, OP_Add, x, &slice->out[0]) : NULL;
 }
@@ -320,7 +325,8 @@ static bool read_mha(struct node *n, struct builder *b, struct reading *r)
         const int64_t axes[] = {1, 2};
         const int32_t zero = 0;
         struct value *off = ir_op2(b, OP_Equal, node_in(n, 4), ir_const(b, DT_I32, 0, NULL, &zero, sizeof zero));
-        struct value *add = ir_op3(b, OP_Where, unsqueeze(b, off, axes, 2), ir_scalar_f32(b, filler), ir_scalar_f32(b, 0.0f));
+        struct value *add =
+            ir_op3(b, OP_Where, unsqueeze(b, off, axes, 2), ir_scalar_f32(b, filler), ir_scalar_f32(b, 0.0f));
         a->bias = a->bias ? ir_op2(b, OP_Add, ir_cast(b, a->bias, DT_F32), add) : add;
     }
     if (node_attr_int(n, "unidirectional", 0) != 0)
@@ -361,7 +367,8 @@ static void replace(struct node *n, int i, struct value *with)
 
 enum npuc_status lower_attention(struct pass_ctx *px, struct graph *g)
 {
-    for_each_node_safe(n, g) {
+    for_each_node_safe(n, g)
+    {
         reader *read = find_reader(n);
         if (!read || !known_ranks(n) || !ir_may_rewrite(px->cx))
             continue;

@@ -44,8 +44,9 @@ int pass_find(const char *name, int64_t len)
 
 enum npuc_status pass_each_graph(struct pass_ctx *px, struct graph *g, pass_fn *fn)
 {
-    for_each_node(n, g)
-        for_each_region(r, n) {
+    for_each_node (n, g)
+        for_each_region(r, n)
+        {
             const enum npuc_status s = pass_each_graph(px, r, fn);
             if (s != NPUC_OK)
                 return s;

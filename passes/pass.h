@@ -18,9 +18,9 @@ enum pass_stat {
 };
 
 struct pass_options {
-    int64_t cache_capacity;   /* rows of a KV cache; 0: the model's own form is kept */
-    enum dtype precision;     /* element type for floats; DT_NONE: the model's */
-    int64_t fold_max_size;    /* bytes of the largest constant that folding makes */
+    int64_t cache_capacity; /* rows of a KV cache; 0: the model's own form is kept */
+    enum dtype precision;   /* element type for floats; DT_NONE: the model's */
+    int64_t fold_max_size;  /* bytes of the largest constant that folding makes */
 };
 
 struct pass_ctx {
@@ -28,9 +28,9 @@ struct pass_ctx {
     struct module *m;
     const struct target_info *target; /* NULL: no target chosen */
     struct pass_options options;
-    struct arena arena;       /* scratch of the running pass; emptied after it */
+    struct arena arena; /* scratch of the running pass; emptied after it */
     int64_t stats[STAT_COUNT];
-    bool changed;             /* set by the passes */
+    bool changed; /* set by the passes */
 };
 void pass_ctx_init(struct pass_ctx *px, struct module *m, const struct target_info *target);
 void pass_ctx_free(struct pass_ctx *px);
@@ -58,15 +58,15 @@ enum npuc_status pass_each_graph(struct pass_ctx *px, struct graph *g, pass_fn *
 
 struct pass_step {
     enum pass_id id;
-    const char *why;          /* why here */
+    const char *why; /* why here */
 };
 const struct pass_step *pass_pipeline(int64_t *n); /* the default order */
 
 /* How a list of passes runs. */
 struct pass_run {
-    bool verify_each;         /* ir_verify after every pass, and before the first */
-    const char *stop_after;   /* pass name, or NULL */
-    const char *dump_dir;     /* write NN-<pass>.ir there; NULL: do not */
+    bool verify_each;       /* ir_verify after every pass, and before the first */
+    const char *stop_after; /* pass name, or NULL */
+    const char *dump_dir;   /* write NN-<pass>.ir there; NULL: do not */
     /* Called after each pass, NULL: not. `ns` is the time it took. */
     void (*after)(void *user, const struct pass_ctx *px, const struct pass *p, int64_t ns);
     void *user;

@@ -2,7 +2,8 @@
 #include "passes/pass.h"
 
 static const struct pass_step pipeline[] = {
-    {PASS_fold_constants, "shape arithmetic becomes size expressions, so that every later pass sees sizes and not nodes"},
+    {PASS_fold_constants,
+     "shape arithmetic becomes size expressions, so that every later pass sees sizes and not nodes"},
     {PASS_dce, "the shape subgraphs that nobody reads any more go before patterns count uses"},
     {PASS_recover_rope, "needs the exporter's Slice, Neg, Concat as they are; slices of angles are then shared by cse"},
     {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},

@@ -3,9 +3,10 @@
  *   %s = MatMul %x, %w : f32[4,4]
  *   %n = NonZero %s : i64[2,n0]            becomes the same nodes, the second with host("the output size ...")
  *
- * The target's own `supports` decides, the same function that picks kernel generators; its reason is kept on the node for
- * reports and `npuc check`. Views and constants are free where storage is dense: the backend makes aliases of them.
- * Requirements: (1) runs again after every pass that makes nodes, before the backend; (2) changes no node but place and reason. */
+ * The target's own `supports` decides, the same function that picks kernel generators; its reason is kept on the node
+ * for reports and `npuc check`. Views and constants are free where storage is dense: the backend makes aliases of them.
+ * Requirements: (1) runs again after every pass that makes nodes, before the backend; (2) changes no node but place and
+ * reason. */
 #include "passes/pass.h"
 
 static bool is_free(const struct node *n)
@@ -41,7 +42,7 @@ enum npuc_status place(struct pass_ctx *px, struct graph *g)
 {
     if (!px->target)
         return NPUC_OK;
-    for_each_node(n, g)
+    for_each_node (n, g)
         place_node(px, n);
     return NPUC_OK;
 }

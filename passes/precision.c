@@ -4,12 +4,12 @@
  * becomes, for fp16,
  *   %y = Cast (MatMul (Cast %x : f16), (Cast %w : f16) : f16) : f32
  *
- * Sums are kept in f32 by the matrix unit whatever the operands' type; norms, softmax and the residual stream keep the model's
- * type, which is what holds accuracy. Casts of activations end up in the vector region before, casts of constants in the plan's
- * weights at compile time.
- * Requirements: (1) the interface keeps its types; (2) only float types of the model that differ from the wanted one are touched;
- * (3) a product made here has operands of the wanted type, so it terminates.
- * Left alone: products of activations (attention), whose operands live in the caches of the interface. */
+ * Sums are kept in f32 by the matrix unit whatever the operands' type; norms, softmax and the residual stream keep the
+ * model's type, which is what holds accuracy. Casts of activations end up in the vector region before, casts of
+ * constants in the plan's weights at compile time. Requirements: (1) the interface keeps its types; (2) only float
+ * types of the model that differ from the wanted one are touched; (3) a product made here has operands of the wanted
+ * type, so it terminates. Left alone: products of activations (attention), whose operands live in the caches of the
+ * interface. */
 #include "passes/pass.h"
 
 static bool wants(const struct pass_ctx *px, const struct value *v)
@@ -36,9 +36,11 @@ enum npuc_status precision(struct pass_ctx *px, struct graph *g)
 {
     if (px->options.precision == DT_NONE)
         return NPUC_OK;
-    for_each_node_safe(n, g) {
+    for_each_node_safe(n, g)
+    {
         int weight, activation;
-        if (!has_weight(n, &weight, &activation) || !is_embedding(n) || !wants(px, node_in(n, weight)) || !ir_may_rewrite(px->cx))
+        if (!has_weight(n, &weight, &activation) || !is_embedding(n) || !wants(px, node_in(n, weight)) ||
+            !ir_may_rewrite(px->cx))
             continue;
         struct builder b = ir_at(n);
         enum dtype model = n->out[0].type->dtype;

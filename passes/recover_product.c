@@ -1,5 +1,5 @@
-/* Matrix products read their operands where they lie: transposes of the right operand become transB, and key or value heads that
- * an exporter repeats for their groups of query heads are no longer repeated.
+/* Matrix products read their operands where they lie: transposes of the right operand become transB, and key or value
+ * heads that an exporter repeats for their groups of query heads are no longer repeated.
  *
  *   %kt = Transpose %k {perm=[0,1,3,2]};  %s = MatMul %q, %kt          becomes  %s = FusedMatMul %q, %k {transB=1}
  *
@@ -10,18 +10,18 @@
  * A scalar factor on the right operand (torch scales q and k by sqrt(scale) each) moves behind the product:
  *   %ks = Mul %kt, 0.5;  %s = MatMul %q, %ks                            becomes  %s = Mul (MatMul %q, %kt), 0.5
  *
- * The first two forms multiply the same numbers in the same order, so results keep their bits; the third rounds once more or
- * less, and is done only where it lets a cache be read in place.
- * Requirements: (1) shapes decide, not names; all sizes involved must be known to agree as expressions; (2) each rewrite removes a
- * Transpose or a repeat from the operand's chain, so it terminates; (3) what becomes unused is left to dce.
- * Left alone: repeats of the left operand, transposes that move batch axes. */
+ * The first two forms multiply the same numbers in the same order, so results keep their bits; the third rounds once
+ * more or less, and is done only where it lets a cache be read in place. Requirements: (1) shapes decide, not names;
+ * all sizes involved must be known to agree as expressions; (2) each rewrite removes a Transpose or a repeat from the
+ * operand's chain, so it terminates; (3) what becomes unused is left to dce. Left alone: repeats of the left operand,
+ * transposes that move batch axes. */
 #include "passes/pass.h"
 
 struct operand {
     struct value *v;
-    bool trans;        /* the last two axes are swapped in v */
-    int64_t group;     /* every matrix of v serves this many of the product's, one after another; 1: none */
-    double scale;      /* factor taken out of v; 1: none */
+    bool trans;    /* the last two axes are swapped in v */
+    int64_t group; /* every matrix of v serves this many of the product's, one after another; 1: none */
+    double scale;  /* factor taken out of v; 1: none */
 };
 
 static struct expr_pool *pool(const struct pass_ctx *px)
@@ -197,9 +197,11 @@ static bool groups_fit(struct pass_ctx *px, const struct node *n, const struct o
 
 enum npuc_status recover_product(struct pass_ctx *px, struct graph *g)
 {
-    for_each_node_safe(n, g) {
-        bool fused = n->op == OP_FusedMatMul && node_attr_float(n, "alpha", 1.0f) == 1.0f && node_attr_int(n, "transA", 0) == 0 &&
-                     node_attr_int(n, "transBatchA", 0) == 0 && node_attr_int(n, "transBatchB", 0) == 0;
+    for_each_node_safe(n, g)
+    {
+        bool fused = n->op == OP_FusedMatMul && node_attr_float(n, "alpha", 1.0f) == 1.0f &&
+                     node_attr_int(n, "transA", 0) == 0 && node_attr_int(n, "transBatchA", 0) == 0 &&
+                     node_attr_int(n, "transBatchB", 0) == 0;
         if ((n->op != OP_MatMul && !fused) || n->in[0].value->type->rank < 2 || n->in[1].value->type->rank < 2)
             continue;
         struct operand o = {n->in[1].value, fused && node_attr_int(n, "transB", 0) != 0, 1, 1.0};

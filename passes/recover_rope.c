@@ -4,11 +4,11 @@
  * becomes
  *   %c = Slice %cos, 0:h;  %s = Slice %sin, 0:h;  %y = RotaryEmbedding %x, %c, %s
  *
- * with the halves of cos and sin known to be equal: both are elementwise results of a Concat of one value with itself. The slices
- * of the angles are shared by all layers (cse). x1*cos + (-x2)*sin and cos*x1 - sin*x2 are the same bits.
- * Requirements: (1) x is [batch, heads, rows, 2h], cos and sin [batch or 1, 1, rows, 2h]; (2) the equality of halves is proven,
- * never assumed; (3) every rewrite removes an Add whose operands are Mul and Mul, so it terminates.
- * Left alone: interleaved pairs, partial rotations. */
+ * with the halves of cos and sin known to be equal: both are elementwise results of a Concat of one value with itself.
+ * The slices of the angles are shared by all layers (cse). x1*cos + (-x2)*sin and cos*x1 - sin*x2 are the same bits.
+ * Requirements: (1) x is [batch, heads, rows, 2h], cos and sin [batch or 1, 1, rows, 2h]; (2) the equality of halves is
+ * proven, never assumed; (3) every rewrite removes an Add whose operands are Mul and Mul, so it terminates. Left alone:
+ * interleaved pairs, partial rotations. */
 #include "passes/pass.h"
 
 struct rope {
@@ -29,7 +29,8 @@ static bool is_slice(struct ir_ctx *cx, const struct value *v, const struct valu
     struct expr_pool *p = &cx->exprs;
     if (!n || n->in[0].value != x || value_n_elems(cx, node_in(n, 1)) != 1)
         return false;
-    if (!expr_is_const(p, value_elem(cx, node_in(n, 1), 0), &start) || !expr_is_const(p, value_elem(cx, node_in(n, 2), 0), &end))
+    if (!expr_is_const(p, value_elem(cx, node_in(n, 1), 0), &start) ||
+        !expr_is_const(p, value_elem(cx, node_in(n, 2), 0), &end))
         return false;
     if (node_in(n, 3) && !expr_is_const(p, value_elem(cx, node_in(n, 3), 0), &axis))
         return false;
@@ -57,7 +58,8 @@ static bool is_rotated(struct ir_ctx *cx, const struct value *v, const struct va
     if (!neg || (axis != -1 && axis != v->type->rank - 1))
         return false;
     const struct value *hi = neg->in[0].value, *lo = cat->in[1].value;
-    return (is_slice(cx, lo, x, 0, half) && is_slice(cx, hi, x, half, 2 * half)) || (is_split_half(lo, x, 0) && is_split_half(hi, x, 1));
+    return (is_slice(cx, lo, x, 0, half) && is_slice(cx, hi, x, half, 2 * half)) ||
+           (is_split_half(lo, x, 0) && is_split_half(hi, x, 1));
 }
 
 static bool is_scalar(const struct value *v)
@@ -75,7 +77,8 @@ static const struct value *upwards(struct ir_ctx *cx, const struct value *v)
     if (n->op == OP_Cast || (op_table[n->op]->fn && n->n_in == 1))
         return n->in[0].value;
     if (n->op == OP_Mul || n->op == OP_Add) {
-        bool right = is_scalar(n->in[1].value) || (type_const_count(cx, n->in[1].value->type) == 1 && value_const(n->in[1].value));
+        bool right = is_scalar(n->in[1].value) ||
+                     (type_const_count(cx, n->in[1].value->type) == 1 && value_const(n->in[1].value));
         bool left = is_scalar(n->in[0].value);
         return right ? n->in[0].value : left ? n->in[1].value : NULL;
     }
@@ -112,7 +115,8 @@ static bool is_product(struct ir_ctx *cx, const struct node *mul, struct rope *r
 {
     for (int i = 0; i < 2; i++) {
         struct value *x = mul->in[i].value, *angle = mul->in[1 - i].value;
-        bool fits = rotated ? is_rotated(cx, x, r->x, r->half) && is_angle(cx, angle, r->x) : is_angle(cx, angle, x) && x->type->rank == 4;
+        bool fits = rotated ? is_rotated(cx, x, r->x, r->half) && is_angle(cx, angle, r->x)
+                            : is_angle(cx, angle, x) && x->type->rank == 4;
         if (!fits)
             continue;
         if (!rotated)
@@ -162,7 +166,8 @@ static bool batch_fits(struct ir_ctx *cx, const struct rope *r)
 
 enum npuc_status recover_rope(struct pass_ctx *px, struct graph *g)
 {
-    for_each_node_safe(n, g) {
+    for_each_node_safe(n, g)
+    {
         struct rope r = {0};
         if (!match(px->cx, n, &r) || !batch_fits(px->cx, &r) || !ir_may_rewrite(px->cx))
             continue;

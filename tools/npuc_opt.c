@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/file.h"
 #include "frontend/onnx.h"
 #include "ir/eval.h"
@@ -24,6 +25,8 @@ static const char usage_text[] =
     "      --stop-after PASS   end after that pass\n"
     "      --max-rewrites N    stop changing the graph after N rewrites (bisection)\n"
     "      --cache-capacity N  rows of KV caches\n"
+    "      --target T          place for that target; without it passes that need one do nothing\n"
+    "      --precision P       fp32, fp16 or bf16 for the pass `precision`\n"
     "      --dump-dir DIR      write NN-<pass>.ir after each pass\n"
     "      --stats             counters on standard error\n"
     "      --time-passes       time of each pass on standard error\n"
@@ -31,12 +34,14 @@ static const char usage_text[] =
     "      --input NAME=FILE   .npy input for --eval, repeated\n"
     "      --output-dir DIR    one .npy per result of --eval; without it they are printed\n"
     "      --list              known passes\n"
-    "example: npuc-opt -p fold_constants,dce --stats model.ir\n";
+    "example: npuc-opt -p fold_constants,dce --stats model.ir\n"
+    "         npuc-opt -p place,fuse_vector --target ascend-910b1 model.ir\n";
 
 enum { MAX_INPUTS = 256, MAX_STEPS = 256, MAX_PRINTED = 64 };
 
 struct opt {
-    const char *file, *out, *passes, *blobs, *write_blobs, *output_dir;
+    const char *file, *out, *passes, *blobs, *write_blobs, *output_dir, *target;
+    enum dtype precision;
     const char *inputs[MAX_INPUTS];
     int n_inputs;
     bool no_output, stats, time_passes, eval, round_trip;
@@ -47,12 +52,16 @@ struct opt {
 struct work {
     struct ir_ctx cx;
     struct diag diag;
-    struct arena arena;   /* text and evaluation */
+    struct arena arena; /* text and evaluation */
     struct file_map text, blobs;
     struct onnx_model *onnx;
     struct module *m;
     const struct opt *opt;
     enum npuc_status round_trip; /* first failure */
+    struct target target;
+    struct machine machine;
+    struct target_info info;
+    bool has_target;
 };
 
 static void print_line(void *user, const char *line)
@@ -84,6 +93,20 @@ static enum npuc_status parse_count(struct work *w, const char *text, int64_t *o
     return usage_error(w, arena_printf(&w->arena, "'%s' is not a count", text));
 }
 
+static enum npuc_status parse_precision(struct work *w, const char *text, enum dtype *out)
+{
+    static const struct {
+        const char *name;
+        enum dtype type;
+    } names[] = {{"fp32", DT_F32}, {"fp16", DT_F16}, {"bf16", DT_BF16}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i].name, text) == 0) {
+            *out = names[i].type;
+            return NPUC_OK;
+        }
+    return usage_error(w, arena_printf(&w->arena, "'%s' is not fp32, fp16 or bf16", text));
+}
+
 static enum npuc_status add_input(struct work *w, struct opt *o, const char *text)
 {
     if (!strchr(text, '=') || o->n_inputs == MAX_INPUTS)
@@ -98,68 +121,74 @@ static void list_passes(void)
         printf("%-20s %s\n", pass_table[i].name, pass_table[i].what);
 }
 
-enum { O_HELP = 'h', O_PASSES = 'p', O_OUT = 'o', O_NO_OUTPUT = 256, O_NO_VERIFY, O_ROUND_TRIP, O_BLOBS, O_WRITE_BLOBS, O_STOP_AFTER,
-       O_MAX_REWRITES, O_CACHE, O_DUMP_DIR, O_STATS, O_TIME, O_EVAL, O_INPUT, O_OUTPUT_DIR, O_LIST };
+enum {
+    O_HELP = 'h',
+    O_PASSES = 'p',
+    O_OUT = 'o',
+    O_NO_OUTPUT = 256,
+    O_NO_VERIFY,
+    O_ROUND_TRIP,
+    O_BLOBS,
+    O_WRITE_BLOBS,
+    O_STOP_AFTER,
+    O_MAX_REWRITES,
+    O_CACHE,
+    O_DUMP_DIR,
+    O_STATS,
+    O_TIME,
+    O_EVAL,
+    O_INPUT,
+    O_OUTPUT_DIR,
+    O_LIST,
+    O_TARGET,
+    O_PRECISION
+};
 
 static const struct option long_options[] = {
-    {"help", 0, NULL, O_HELP},           {"passes", 1, NULL, O_PASSES},         {"no-output", 0, NULL, O_NO_OUTPUT},
-    {"no-verify", 0, NULL, O_NO_VERIFY}, {"round-trip", 0, NULL, O_ROUND_TRIP}, {"blobs", 1, NULL, O_BLOBS},           {"write-blobs", 1, NULL, O_WRITE_BLOBS},
-    {"stop-after", 1, NULL, O_STOP_AFTER}, {"max-rewrites", 1, NULL, O_MAX_REWRITES},
-    {"cache-capacity", 1, NULL, O_CACHE}, {"dump-dir", 1, NULL, O_DUMP_DIR},    {"stats", 0, NULL, O_STATS},
-    {"time-passes", 0, NULL, O_TIME},    {"eval", 0, NULL, O_EVAL},             {"input", 1, NULL, O_INPUT},
-    {"output-dir", 1, NULL, O_OUTPUT_DIR}, {"list", 0, NULL, O_LIST},           {NULL, 0, NULL, 0},
+    {"help", 0, NULL, O_HELP},
+    {"passes", 1, NULL, O_PASSES},
+    {"no-output", 0, NULL, O_NO_OUTPUT},
+    {"no-verify", 0, NULL, O_NO_VERIFY},
+    {"round-trip", 0, NULL, O_ROUND_TRIP},
+    {"blobs", 1, NULL, O_BLOBS},
+    {"write-blobs", 1, NULL, O_WRITE_BLOBS},
+    {"stop-after", 1, NULL, O_STOP_AFTER},
+    {"max-rewrites", 1, NULL, O_MAX_REWRITES},
+    {"cache-capacity", 1, NULL, O_CACHE},
+    {"dump-dir", 1, NULL, O_DUMP_DIR},
+    {"stats", 0, NULL, O_STATS},
+    {"time-passes", 0, NULL, O_TIME},
+    {"eval", 0, NULL, O_EVAL},
+    {"input", 1, NULL, O_INPUT},
+    {"output-dir", 1, NULL, O_OUTPUT_DIR},
+    {"list", 0, NULL, O_LIST},
+    {"target", 1, NULL, O_TARGET},
+    {"precision", 1, NULL, O_PRECISION},
+    {NULL, 0, NULL, 0},
 };
 
 static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
 {
     switch (c) {
-    case O_PASSES:
-        o->passes = optarg;
-        return NPUC_OK;
-    case O_OUT:
-        o->out = optarg;
-        return NPUC_OK;
-    case O_NO_OUTPUT:
-        o->no_output = true;
-        return NPUC_OK;
-    case O_NO_VERIFY:
-        o->run.verify_each = false;
-        return NPUC_OK;
-    case O_ROUND_TRIP:
-        o->round_trip = true;
-        return NPUC_OK;
-    case O_BLOBS:
-        o->blobs = optarg;
-        return NPUC_OK;
-    case O_WRITE_BLOBS:
-        o->write_blobs = optarg;
-        return NPUC_OK;
-    case O_STOP_AFTER:
-        o->run.stop_after = optarg;
-        return NPUC_OK;
-    case O_MAX_REWRITES:
-        return parse_count(w, optarg, &o->max_rewrites);
-    case O_CACHE:
-        return parse_count(w, optarg, &o->cache_capacity);
-    case O_DUMP_DIR:
-        o->run.dump_dir = optarg;
-        return NPUC_OK;
-    case O_STATS:
-        o->stats = true;
-        return NPUC_OK;
-    case O_TIME:
-        o->time_passes = true;
-        return NPUC_OK;
-    case O_EVAL:
-        o->eval = true;
-        return NPUC_OK;
-    case O_INPUT:
-        return add_input(w, o, optarg);
-    case O_OUTPUT_DIR:
-        o->output_dir = optarg;
-        return NPUC_OK;
-    default:
-        return usage_error(w, "unknown option; npuc-opt --help lists them");
+    case O_PASSES: o->passes = optarg; return NPUC_OK;
+    case O_OUT: o->out = optarg; return NPUC_OK;
+    case O_NO_OUTPUT: o->no_output = true; return NPUC_OK;
+    case O_NO_VERIFY: o->run.verify_each = false; return NPUC_OK;
+    case O_ROUND_TRIP: o->round_trip = true; return NPUC_OK;
+    case O_BLOBS: o->blobs = optarg; return NPUC_OK;
+    case O_WRITE_BLOBS: o->write_blobs = optarg; return NPUC_OK;
+    case O_STOP_AFTER: o->run.stop_after = optarg; return NPUC_OK;
+    case O_MAX_REWRITES: return parse_count(w, optarg, &o->max_rewrites);
+    case O_CACHE: return parse_count(w, optarg, &o->cache_capacity);
+    case O_TARGET: o->target = optarg; return NPUC_OK;
+    case O_PRECISION: return parse_precision(w, optarg, &o->precision);
+    case O_DUMP_DIR: o->run.dump_dir = optarg; return NPUC_OK;
+    case O_STATS: o->stats = true; return NPUC_OK;
+    case O_TIME: o->time_passes = true; return NPUC_OK;
+    case O_EVAL: o->eval = true; return NPUC_OK;
+    case O_INPUT: return add_input(w, o, optarg);
+    case O_OUTPUT_DIR: o->output_dir = optarg; return NPUC_OK;
+    default: return usage_error(w, "unknown option; npuc-opt --help lists them");
     }
 }
 
@@ -283,7 +312,8 @@ static enum npuc_status add_steps(struct work *w, const char *list, struct pass_
         } else if (id >= 0 && *n < MAX_STEPS) {
             steps[(*n)++] = (struct pass_step){(enum pass_id)id, NULL};
         } else {
-            return usage_error(w, arena_printf(&w->arena, "unknown pass '%.*s'; npuc-opt --list names them", (int)len, list));
+            return usage_error(
+                w, arena_printf(&w->arena, "unknown pass '%.*s'; npuc-opt --list names them", (int)len, list));
         }
         list += len;
         list += *list == ',';
@@ -291,16 +321,31 @@ static enum npuc_status add_steps(struct work *w, const char *list, struct pass_
     return NPUC_OK;
 }
 
+static enum npuc_status load_target(struct work *w, const char *id)
+{
+    enum npuc_status s = target_load(&w->target, id, &w->diag);
+    if (s != NPUC_OK)
+        return s;
+    w->has_target = true;
+    s = machine_init(&w->machine, &w->target, &w->diag);
+    if (s == NPUC_OK)
+        backend_target_info(&w->machine, &w->info);
+    return s;
+}
+
 static enum npuc_status run_passes(struct work *w, struct opt *o)
 {
     struct pass_step steps[MAX_STEPS];
     int64_t n = 0;
     enum npuc_status s = add_steps(w, o->passes ? o->passes : "", steps, &n);
+    if (s == NPUC_OK && o->target)
+        s = load_target(w, o->target);
     if (s != NPUC_OK)
         return s;
     struct pass_ctx px;
-    pass_ctx_init(&px, w->m, NULL);
+    pass_ctx_init(&px, w->m, w->has_target ? &w->info : NULL);
     px.options.cache_capacity = o->cache_capacity;
+    px.options.precision = o->precision;
     w->cx.max_rewrites = o->max_rewrites;
     o->run.after = after_pass;
     o->run.user = w;
@@ -376,7 +421,8 @@ static void print_result(const char *name, const struct k_tensor *t)
     printf("%s]\n", count > MAX_PRINTED ? ", ..." : "");
 }
 
-static enum npuc_status write_result(struct work *w, const struct opt *o, const struct value *v, const struct k_tensor *t)
+static enum npuc_status write_result(struct work *w, const struct opt *o, const struct value *v,
+                                     const struct k_tensor *t)
 {
     const char *name = str_text(&w->cx.strings, v->name);
     if (!o->output_dir) {
@@ -432,6 +478,8 @@ int main(int argc, char **argv)
         s = run(&w, &o);
     ir_module_free(w.m);
     onnx_close(w.onnx);
+    if (w.has_target)
+        target_free(&w.target);
     ir_ctx_free(&w.cx);
     arena_free(&w.arena);
     file_map_close(&w.text);

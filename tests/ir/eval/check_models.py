@@ -2,11 +2,13 @@
 """Differential test: the reference interpreter on model folders, as imported and after passes, against recorded outputs.
 
     check_models.py --opt npuc-opt [--passes NONE|LIST ...] DIR...
+    check_models.py --passes "default --target ascend-910b1" DIR...     options of npuc-opt follow the list
 
 A folder has model.onnx, meta.json (tolerance, file names) and cases/<k>/{inputs,outputs}/<name>.npy."""
 import argparse
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,7 @@ def run_case(opt, folder, case, meta, passes, out):
     names = meta.get("files", {})
     command = [opt, "--eval", "--round-trip", str(folder / "model.onnx"), "--output-dir", out]
     if passes != "NONE":
-        command += ["-p", passes]
+        command += ["-p", *shlex.split(passes)]
     for f in sorted((case / "inputs").glob("*.npy")):
         command += ["--input", f"{names.get(f.name, f.stem)}={f}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
