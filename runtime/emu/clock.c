@@ -1,0 +1,418 @@
+/* Timing of one launch without data, in two walks over the cores' programs.
+ *
+ * The first walks all cores in turns and counts: which bytes are read and written, which of them L2 has (clock_l2.c), and a hash per
+ * block of everything that decides its times. The second walks one block of each hash through its timeline (clock_core.c); the
+ * blocks meet only in the bandwidth of memory, where one stands for all that are like it (clock_fluid.c). The slowest core ends
+ * the kernel. Alternative refused: timing every core, which takes as many times longer as there are cores and, since most
+ * launches have two or three kinds of blocks, says the same. */
+#include "runtime/emu/clock_priv.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Blocks take turns of this many bytes while traffic is counted: a few tiles, far less than L2 over the number of cores. */
+#define TURN ((int64_t)1 << 18)
+
+static const struct emu_program *program_of(const struct clock *k, int i)
+{
+    const bool mixed = k->prog[TCORE_CUBE] && k->prog[TCORE_VECTOR];
+    if (i == 0)
+        return k->prog[TCORE_CUBE];
+    return i == 1 || mixed ? k->prog[TCORE_VECTOR] : NULL;
+}
+
+static void free_block(struct clock_block *b)
+{
+    for (int i = 0; b && i < EMU_BLOCK_CORES; i++)
+        emu_core_free(&b->core[i].core);
+    for (int e = 0; b && e < TILE_MAX_XEVENTS; e++)
+        for (int s = 0; s < EMU_SUBS; s++) {
+            free(b->to_vector[s][e].at);
+            free(b->to_cube[s][e].at);
+        }
+    free(b);
+}
+
+static struct clock_block *new_block(struct clock *k, int64_t number)
+{
+    struct clock_block *b = calloc(1, sizeof *b);
+    bool ok = b != NULL;
+    for (int i = 0; ok && i < EMU_BLOCK_CORES; i++) {
+        const struct emu_program *p = program_of(k, i);
+        struct clock_core *c = &b->core[i];
+        c->clock = k;
+        c->block = b;
+        c->index = i;
+        c->used = p != NULL;
+        c->cx = (struct clock_cx){.launch = k->launch, .rates = &k->rates, .section = p ? p->section : NULL};
+        ok = !p || emu_core_bind(&c->core, p, k->launch);
+    }
+    if (!ok) {
+        free_block(b);
+        return NULL;
+    }
+    b->number = number;
+    b->weight = 1;
+    return b;
+}
+
+static void start_block(struct clock_block *b)
+{
+    memset(&b->sync, 0, sizeof b->sync);
+    for (int i = 0; i < EMU_BLOCK_CORES; i++) {
+        struct clock_core *c = &b->core[i];
+        const struct emu_core_id id = {i == 0 ? TCORE_CUBE : TCORE_VECTOR, (int32_t)b->number, i == 2};
+        if (!c->used)
+            continue;
+        emu_core_start(&c->core, id, &b->sync);
+        clock_core_reset(c);
+        c->stop = EMU_DONE;
+        c->hash = (uint64_t)i;
+    }
+}
+
+typedef bool clock_observer(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op);
+
+static bool stopped(struct clock *k, struct clock_core *c)
+{
+    if (!k->launch->error[0] && !k->cancelled && !k->no_memory)
+        snprintf(k->launch->error, sizeof k->launch->error, "kernel '%.80s', instruction %d: %s",
+                 str_text(k->launch->kernel->exprs.strings, k->launch->kernel->name), c->core.pc, c->core.fault ? c->core.fault : "stopped");
+    return false;
+}
+
+/* Runs the block's cores until each has ended, stands at a read or waits. false: a fault. */
+static bool run_block(struct clock *k, struct clock_block *b, clock_observer *observer)
+{
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int i = 0; i < EMU_BLOCK_CORES; i++) {
+            struct clock_core *c = &b->core[i];
+            if (!c->used || c->core.done || c->suspended)
+                continue;
+            const int32_t pc = c->core.pc;
+            const int64_t steps = c->core.steps;
+            const struct emu_observer o = {c, observer};
+            c->stop = emu_core_run(&c->core, &o);
+            if (c->stop == EMU_FAULT && !c->suspended)
+                return stopped(k, c);
+            moved |= c->core.done || c->suspended || c->core.pc != pc || c->core.steps != steps;
+        }
+    }
+    return true;
+}
+
+static bool fail_wait(struct clock *k, const struct clock_core *c)
+{
+    const struct emu_launch *l = k->launch;
+    snprintf(k->launch->error, sizeof k->launch->error, "kernel '%.80s', %s core %d.%d waits forever at instruction %d",
+             str_text(l->kernel->exprs.strings, l->kernel->name), c->core.id.kind == TCORE_CUBE ? "cube" : "vector", c->core.id.block,
+             c->core.id.sub, c->core.pc);
+    return false;
+}
+
+/* No core can run: all have ended (*over), or all stand at a barrier and pass it. */
+static bool meet(struct clock *k, bool *over)
+{
+    double at = 0;
+    int64_t ended = 0, all = 0;
+    const struct clock_core *waits = NULL;
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            const struct clock_core *c = &k->blocks[i]->core[j];
+            if (!c->used)
+                continue;
+            const double end = clock_core_end(c);
+            at = end > at ? end : at;
+            all++;
+            ended += c->core.done;
+            if (!c->core.done && c->stop != EMU_BARRIER)
+                waits = c;
+            else if (!c->core.done && !waits)
+                waits = c;
+        }
+    *over = ended == all;
+    if (*over)
+        return true;
+    if (ended || (waits && waits->stop != EMU_BARRIER))
+        return fail_wait(k, waits);
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            k->blocks[i]->core[j].core.released = true;
+            clock_core_barrier(&k->blocks[i]->core[j], at + k->rates.barrier);
+        }
+    return true;
+}
+
+/* ---- first walk ---- */
+static bool next_turn(struct clock *k)
+{
+    bool any = false;
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            struct clock_core *c = &k->blocks[i]->core[j];
+            any |= c->suspended;
+            c->suspended = false;
+            c->asked = 0;
+        }
+    return any;
+}
+
+static bool count_traffic(struct clock *k)
+{
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        start_block(k->blocks[i]);
+    for (bool over = false; !over;) {
+        for (int64_t i = 0; i < k->n_blocks; i++)
+            if (!run_block(k, k->blocks[i], clock_count_op))
+                return false;
+        if (!next_turn(k) && !meet(k, &over))
+            return false;
+    }
+    return true;
+}
+
+/* Shares of misses per tensor, and what write-backs leave of the memory's rate: lines written beyond the share of L2 that may stay
+ * dirty go to memory while the kernel runs, and take from reads in proportion to the bytes. */
+static double settle_traffic(struct clock *k, struct emu_timing *out)
+{
+    double missed = 0;
+    for (int32_t t = 0; t < (int32_t)k->launch->kernel->tensors.len; t++) {
+        const struct clock_traffic *x = clock_l2_traffic(k->l2, t);
+        const int64_t miss = x->missed < x->read ? x->missed : x->read;
+        k->miss[t] = x->read ? (double)miss / (double)x->read : 0;
+        missed += (double)miss;
+        out->gm_read += x->read;
+        out->gm_written += x->written;
+        out->l2_miss += miss;
+        out->l2_hit += x->read - miss;
+    }
+    const double dirtied = (double)clock_l2_dirtied(k->l2), all = missed + dirtied;
+    const double keeps = target_num(k->launch->target, TK_L2_DIRTY_SHARE) * target_num(k->launch->target, TK_L2_SIZE);
+    const double back = all > keeps ? (all - keeps) * dirtied / all : 0;
+    k->memory_rate = missed > 0 ? k->rates.hbm * missed / (missed + back) : k->rates.hbm;
+    return (missed + back) / k->rates.hbm;
+}
+
+static uint64_t hash_of(const struct clock_block *b)
+{
+    return b->core[0].hash * 3 + b->core[1].hash * 5 + b->core[2].hash * 7;
+}
+
+struct kind {
+    uint64_t hash;
+    int64_t block;
+};
+
+static int by_hash(const void *a, const void *b)
+{
+    const struct kind *x = a, *y = b;
+    if (x->hash != y->hash)
+        return x->hash < y->hash ? -1 : 1;
+    return x->block < y->block ? -1 : x->block > y->block;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const struct clock_block *x = *(struct clock_block *const *)a, *y = *(struct clock_block *const *)b;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* Keeps the first block of each hash. */
+static bool keep_kinds(struct clock *k)
+{
+    struct kind *kinds = calloc((size_t)k->n_blocks + 1, sizeof *kinds);
+    if (!kinds)
+        return false;
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        kinds[i] = (struct kind){hash_of(k->blocks[i]), i};
+    qsort(kinds, (size_t)k->n_blocks, sizeof *kinds, by_hash);
+    struct clock_block *first = NULL;
+    for (int64_t i = 0; i < k->n_blocks; i++) {
+        struct clock_block **b = &k->blocks[kinds[i].block];
+        if (i > 0 && kinds[i].hash == kinds[i - 1].hash) {
+            first->weight++;
+            free_block(*b);
+            *b = NULL;
+        } else {
+            first = *b;
+        }
+    }
+    int64_t n = 0;
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        if (k->blocks[i])
+            k->blocks[n++] = k->blocks[i];
+    for (int64_t i = n; i < k->n_blocks; i++)
+        k->blocks[i] = NULL;
+    k->n_blocks = n;
+    qsort(k->blocks, (size_t)n, sizeof(struct clock_block *), by_number);
+    free(kinds);
+    return true;
+}
+
+/* ---- second walk ---- */
+static bool wake(struct clock *k)
+{
+    bool any = false;
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            struct clock_core *c = &k->blocks[i]->core[j];
+            if (c->move != CLOCK_MOVE_LANDED)
+                continue;
+            c->suspended = false;
+            any = true;
+        }
+    return any;
+}
+
+static bool walk_times(struct clock *k)
+{
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        start_block(k->blocks[i]);
+    for (bool over = false; !over;) {
+        for (int64_t i = 0; i < k->n_blocks; i++)
+            if (!run_block(k, k->blocks[i], clock_time_op))
+                return false;
+        bool reading = false;
+        while (!wake(k) && clock_fluid_step(k))
+            reading = true;
+        if (!reading && !wake(k) && !meet(k, &over))
+            return false;
+    }
+    return true;
+}
+
+/* ---- report ---- */
+static void add_core(const struct clock_core *c, double weight, struct emu_timing *out)
+{
+    const enum tile_core kind = c->core.id.kind;
+    const int64_t n = (int64_t)weight;
+    for (int u = 0; u < TU_COUNT; u++) {
+        out->unit[kind][u].busy_cyc += weight * c->unit[u].busy_cyc;
+        out->unit[kind][u].n_insns += n * c->unit[u].n_insns;
+    }
+    for (int i = 0; i < TS_COUNT; i++)
+        for (int j = 0; j < TS_COUNT; j++)
+            out->bytes[i][j] += n * c->bytes[i][j];
+    out->macs += n * c->macs;
+    out->cores[kind] += (int32_t)n;
+    const double end = clock_core_end(c);
+    out->core_cycles[kind] = end > out->core_cycles[kind] ? end : out->core_cycles[kind];
+}
+
+static void peaks(const struct tile_kernel *k, int64_t peak[TS_COUNT])
+{
+    for (int c = 0; c < TCORE_COUNT; c++)
+        for (int64_t i = 0; k->has[c] && i < k->section[c].bufs.len; i++) {
+            const struct tile_buf *b = &k->section[c].bufs.data[i];
+            const int64_t end = b->base + b->slots * b->slot_size;
+            peak[b->space] = end > peak[b->space] ? end : peak[b->space];
+        }
+}
+
+/* The busiest unit of the core that ends the kernel, unless launching takes longer. */
+static const char *reason(const struct clock *k, const struct emu_timing *t)
+{
+    static const char *const names[TU_COUNT] = {"scalar", "mte2", "mte3", "mte1", "mac", "fixpipe", "vec"};
+    const struct clock_core *slowest = NULL;
+    double busiest = -1;
+    int unit = TU_S;
+    if (t->launch_cyc >= t->cycles)
+        return "launch";
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            const struct clock_core *c = &k->blocks[i]->core[j];
+            if (c->used && (!slowest || clock_core_end(c) > clock_core_end(slowest)))
+                slowest = c;
+        }
+    for (int u = 0; slowest && u < TU_COUNT; u++)
+        if (slowest->unit[u].busy_cyc > busiest) {
+            busiest = slowest->unit[u].busy_cyc;
+            unit = u;
+        }
+    return names[unit];
+}
+
+static void report(const struct clock *k, double memory_cyc, struct emu_timing *out)
+{
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++)
+            if (k->blocks[i]->core[j].used)
+                add_core(&k->blocks[i]->core[j], k->blocks[i]->weight, out);
+    for (int c = 0; c < TCORE_COUNT; c++)
+        out->cycles = out->core_cycles[c] > out->cycles ? out->core_cycles[c] : out->cycles;
+    const bool memory_bound = memory_cyc > out->cycles;
+    if (memory_bound)
+        out->cycles = memory_cyc;
+    out->launch_cyc = target_num(k->launch->target, TK_LAUNCH) * target_num(k->launch->target, TK_CLOCK);
+    out->bound_by = memory_bound && out->launch_cyc < out->cycles ? out->gm_written > out->gm_read ? "mte3" : "mte2" : reason(k, out);
+    peaks(k->launch->kernel, out->peak);
+}
+
+/* ---- the launch ---- */
+static bool prepare(struct clock *k)
+{
+    const int64_t n = k->launch->blocks;
+    clock_rates_of(k->launch->target, &k->rates);
+    k->quantum = TURN;
+    k->l2 = clock_l2_new(k->launch);
+    k->miss = calloc((size_t)k->launch->kernel->tensors.len + 1, sizeof *k->miss);
+    k->blocks = calloc((size_t)n + 1, sizeof(struct clock_block *));
+    if (!k->l2 || !k->miss || !k->blocks)
+        return false;
+    for (; k->n_blocks < n; k->n_blocks++) {
+        k->blocks[k->n_blocks] = new_block(k, k->n_blocks);
+        if (!k->blocks[k->n_blocks])
+            return false;
+    }
+    return true;
+}
+
+static void release(struct clock *k)
+{
+    for (int64_t i = 0; k->blocks && i < k->n_blocks; i++)
+        free_block(k->blocks[i]);
+    free(k->blocks);
+    free(k->miss);
+    clock_l2_free(k->l2);
+}
+
+static enum npuc_status status_of(const struct clock *k)
+{
+    return k->cancelled ? NPUC_E_CANCELLED : k->no_memory ? NPUC_E_NOMEM : NPUC_E_INVALID;
+}
+
+enum npuc_status clock_run(struct emu_launch *l, struct emu_timing *out, uint32_t flags)
+{
+    struct clock k = {.launch = l, .prog = emu_machine_programs(l->machine, l)};
+    *out = (struct emu_timing){.bound_by = "launch"};
+    if (!k.prog)
+        return NPUC_E_INVALID;
+    if (l->blocks < 0 || l->blocks > EMU_MAX_BLOCKS || !prepare(&k)) {
+        release(&k);
+        snprintf(l->error, sizeof l->error, "out of host memory for the clock of %lld cores", (long long)l->blocks);
+        return NPUC_E_NOMEM;
+    }
+    enum npuc_status s = NPUC_OK;
+    double memory_cyc = 0;
+    if (!count_traffic(&k)) {
+        s = status_of(&k);
+    } else {
+        memory_cyc = settle_traffic(&k, out);
+        if (!(flags & CLOCK_EVERY_BLOCK) && !keep_kinds(&k))
+            s = NPUC_E_NOMEM;
+    }
+    if (s == NPUC_OK && !walk_times(&k))
+        s = status_of(&k);
+    if (s == NPUC_OK)
+        report(&k, memory_cyc, out);
+    release(&k);
+    return s;
+}
+
+enum npuc_status emu_run_clock(struct emu_launch *l, struct emu_timing *out)
+{
+    return clock_run(l, out, 0);
+}

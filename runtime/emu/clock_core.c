@@ -1,0 +1,304 @@
+/* The timeline of one core: a recurrence over its instructions in program order, which is a correct order, with every WAIT behind its
+ * SET. An instruction is issued when the scalar unit comes to it and its unit's queue has room, and starts when its unit is free;
+ * WAIT keeps its unit until the flag is set.
+ *
+ * Reads of GM stop the walk: how long they take depends on the other cores (clock_fluid.c). */
+#include "runtime/emu/clock_priv.h"
+
+#include "kernels/vec.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void later(double *t, double than)
+{
+    if (*t < than)
+        *t = than;
+}
+
+void clock_core_reset(struct clock_core *c)
+{
+    c->issue = 0;
+    c->asked = 0;
+    c->macs = 0;
+    c->move = CLOCK_MOVE_NONE;
+    c->cx.gathered = 0;
+    for (int u = 0; u < TU_COUNT; u++) {
+        c->free[u] = c->done[u] = 0;
+        c->idle[u] = true;
+        c->n_queued[u] = 0;
+        c->unit[u] = (struct emu_unit_time){0, 0};
+    }
+    memset(c->bytes, 0, sizeof c->bytes);
+    memset(c->flag, 0, sizeof c->flag);
+}
+
+double clock_core_end(const struct clock_core *c)
+{
+    double end = c->issue;
+    for (int u = 0; u < TU_COUNT; u++)
+        later(&end, c->free[u]);
+    return end;
+}
+
+void clock_core_barrier(struct clock_core *c, double at)
+{
+    c->issue = at;
+    for (int u = 0; u < TU_COUNT; u++) {
+        c->free[u] = c->done[u] = at;
+        c->idle[u] = true;
+    }
+}
+
+/* ---- counting: traffic and what decides the times ---- */
+static void mix(uint64_t *h, uint64_t v)
+{
+    *h = (*h ^ v) * 0x9e3779b97f4a7c15u;
+    *h ^= *h >> 29;
+}
+
+static void mix_cost(uint64_t *h, const struct clock_cost *c)
+{
+    const double times[] = {c->busy, c->after, c->hit_cyc, c->miss_cyc, c->bus, c->cap};
+    uint64_t bits[NPUC_ARRAY_LEN(times)];
+    memcpy(bits, times, sizeof bits);
+    for (int i = 0; i < NPUC_ARRAY_LEN(times); i++)
+        mix(h, bits[i]);
+    mix(h, (uint64_t)c->span.tensor + 1);
+    mix(h, (uint64_t)c->bytes);
+}
+
+static bool leaves_tensor(struct clock_core *c, struct emu_launch *l, const struct emu_op *op, int32_t tensor)
+{
+    const struct strtab *strings = l->kernel->exprs.strings;
+    snprintf(l->error, sizeof l->error, "kernel '%.80s', %s core %d.%d: %s leaves the tensor '%.80s' of %lld bytes",
+             str_text(strings, l->kernel->name), c->core.id.kind == TCORE_CUBE ? "cube" : "vector", c->core.id.block, c->core.id.sub,
+             tile_insn_table[op->insn->op].name, str_text(strings, l->kernel->tensors.data[tensor].name),
+             (long long)l->tensors[tensor].size);
+    return false;
+}
+
+#define OPS_BETWEEN_CHECKS 65536
+
+static bool go_on(struct clock_core *c, const struct emu_launch *l)
+{
+    if (++c->clock->ops % OPS_BETWEEN_CHECKS == 0 && l->cancelled && l->cancelled(l->cancel_user))
+        c->clock->cancelled = true;
+    return !c->clock->cancelled;
+}
+
+bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op)
+{
+    struct clock_core *c = user;
+    (void)id;
+    if (!go_on(c, l))
+        return false;
+    if (op->insn->op >= TILE_LOAD && op->insn->op <= TILE_STOREX && c->asked >= c->clock->quantum) {
+        c->suspended = true;
+        return false;
+    }
+    mix(&c->hash, (uint64_t)(op->insn - c->cx.section->code.data));
+    if (op->insn->op < TILE_LOAD)
+        return true;
+    struct clock_cost cost;
+    clock_cost_of(&c->cx, op, &cost);
+    mix_cost(&c->hash, &cost);
+    if (cost.span.tensor < 0)
+        return true;
+    const bool write = cost.to == TS_GM;
+    c->asked += write ? 0 : cost.bytes;
+    return clock_l2_move(c->clock->l2, &cost.span, cost.bytes, write) || leaves_tensor(c, l, op, cost.span.tensor);
+}
+
+/* ---- timing ---- */
+/* The scalar unit hands an instruction to a unit, when that one's queue has room. */
+static void issue(struct clock_core *c, int unit)
+{
+    const struct clock_rates *r = &c->clock->rates;
+    c->issue += r->issue;
+    c->unit[TU_S].busy_cyc += r->issue;
+    c->unit[TU_S].n_insns++;
+    if (unit != TU_S && c->n_queued[unit] >= r->queue)
+        later(&c->issue, c->start[unit][c->n_queued[unit] % r->queue]);
+}
+
+static void enter(struct clock_core *c, int unit, double start)
+{
+    if (unit != TU_S)
+        c->start[unit][c->n_queued[unit]++ % c->clock->rates.queue] = start;
+}
+
+static double start_of(struct clock_core *c, int unit)
+{
+    if (c->issue > c->free[unit]) {
+        c->free[unit] = c->issue;
+        c->idle[unit] = true;
+    }
+    return c->free[unit];
+}
+
+static void finish(struct clock_core *c, const struct clock_cost *cost, double start, double busy)
+{
+    const int u = cost->unit;
+    const double length = busy + (c->idle[u] ? cost->head : 0);
+    enter(c, u, start);
+    c->free[u] = start + length;
+    later(&c->done[u], c->free[u] + cost->after);
+    c->idle[u] = false;
+    c->unit[u].busy_cyc += length;
+    c->unit[u].n_insns++;
+    c->macs += cost->macs;
+    if (cost->bytes)
+        c->bytes[cost->from][cost->to] += cost->bytes;
+}
+
+static bool ask(struct clock_core *c, double start, double miss)
+{
+    const struct clock_cost *cost = &c->cost;
+    c->move = CLOCK_MOVE_ASKED;
+    c->move_start = start;
+    c->move_left = miss * cost->bus;
+    c->move_cap = cost->cap;
+    c->suspended = true;
+    return false;
+}
+
+/* The read has come from memory; what hits and the unit's own occupancy come on top. */
+static bool land(struct clock_core *c, double miss)
+{
+    const struct clock_cost *cost = &c->cost;
+    double busy = c->move_end - c->move_start + (1 - miss) * cost->hit_cyc + miss * cost->miss_cyc;
+    later(&busy, cost->busy);
+    c->move = CLOCK_MOVE_NONE;
+    finish(c, cost, c->move_start, busy);
+    return true;
+}
+
+static bool work(struct clock_core *c, struct emu_op *op)
+{
+    if (c->move == CLOCK_MOVE_LANDED)
+        return land(c, c->clock->miss[c->cost.span.tensor]);
+    struct clock_cost *cost = &c->cost;
+    clock_cost_of(&c->cx, op, cost);
+    issue(c, cost->unit);
+    const double start = start_of(c, cost->unit);
+    const double miss = cost->from == TS_GM && cost->span.tensor >= 0 ? c->clock->miss[cost->span.tensor] : 0;
+    if (miss > 0)
+        return ask(c, start, miss);
+    finish(c, cost, start, cost->hit_cyc > cost->busy ? cost->hit_cyc : cost->busy);
+    return true;
+}
+
+/* When everything of the unit up to here is there. */
+static double complete(struct clock_core *c, int unit)
+{
+    if (unit == TU_S)
+        return c->issue;
+    double at = start_of(c, unit);
+    enter(c, unit, at);
+    c->free[unit] += c->clock->rates.flag;
+    later(&at, c->done[unit]);
+    return at;
+}
+
+static void hold(struct clock_core *c, int unit, double until)
+{
+    if (unit == TU_S) {
+        later(&c->issue, until);
+        return;
+    }
+    enter(c, unit, start_of(c, unit));
+    if (until > c->free[unit]) {
+        c->free[unit] = until;
+        c->idle[unit] = true;
+    }
+    c->free[unit] += c->clock->rates.flag;
+}
+
+static void flag(struct clock_core *c, const struct emu_op *op)
+{
+    const struct emu_SET *a = EMU_ARGS(SET, op);
+    const int64_t event = a->event + (a->buf >= 0 ? op->slot[EMU_FIELD(SET, buf)] : 0);
+    const bool set = op->insn->op == TILE_SET;
+    issue(c, (int)(set ? a->src : a->dst));
+    if (event < 0 || event >= TILE_MAX_EVENTS)
+        return;
+    double *at = &c->flag[a->src][a->dst][event];
+    if (set)
+        *at = complete(c, (int)a->src) + c->clock->rates.flag;
+    else
+        hold(c, (int)a->dst, *at);
+}
+
+static bool put(struct clock_core *c, struct clock_times *t, double at)
+{
+    if (t->len == t->cap) {
+        const int32_t cap = t->cap ? 2 * t->cap : 16;
+        double *p = malloc((size_t)cap * sizeof *p);
+        if (!p) {
+            c->clock->no_memory = true;
+            return false;
+        }
+        for (int32_t i = 0; i < t->len; i++)
+            p[i] = t->at[(t->head + i) % t->cap];
+        free(t->at);
+        *t = (struct clock_times){p, 0, t->len, cap};
+    }
+    t->at[(t->head + t->len++) % t->cap] = at;
+    return true;
+}
+
+static double take(struct clock_times *t)
+{
+    if (t->len == 0)
+        return 0;
+    const double at = t->at[t->head];
+    t->head = (t->head + 1) % t->cap;
+    t->len--;
+    return at;
+}
+
+/* The interpreter has checked the event's number and that the wait may pass. */
+static bool cross(struct clock_core *c, const struct emu_op *op)
+{
+    const struct emu_XSET *a = EMU_ARGS(XSET, op);
+    struct clock_block *b = c->block;
+    const int unit = (int)a->unit, sub = c->core.id.sub;
+    const bool cube = c->core.id.kind == TCORE_CUBE;
+    issue(c, unit);
+    if (op->insn->op == TILE_XSET) {
+        const double at = complete(c, unit) + c->clock->rates.cross;
+        return cube ? put(c, &b->to_vector[0][a->event], at) && put(c, &b->to_vector[1][a->event], at) : put(c, &b->to_cube[sub][a->event], at);
+    }
+    double at = take(cube ? &b->to_cube[0][a->event] : &b->to_vector[sub][a->event]);
+    if (cube)
+        later(&at, take(&b->to_cube[1][a->event]));
+    hold(c, unit, at);
+    return true;
+}
+
+bool clock_time_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op)
+{
+    struct clock_core *c = user;
+    (void)id;
+    if (!go_on(c, l))
+        return false;
+    switch (op->insn->op) {
+    case TILE_SET: case TILE_WAIT:
+        flag(c, op);
+        return true;
+    case TILE_XSET: case TILE_XWAIT:
+        return cross(c, op);
+    case TILE_SLOAD:
+        issue(c, TU_S);
+        c->issue += c->clock->rates.sload;
+        c->unit[TU_S].busy_cyc += c->clock->rates.sload;
+        return true;
+    case TILE_NEXT: case TILE_BARRIER:
+        issue(c, TU_S);
+        return true;
+    default:
+        return work(c, op);
+    }
+}

@@ -1,0 +1,157 @@
+/* What one instruction costs, from the target's constants and the instruction's evaluated extents. Here: constants, matrix unit,
+ * L1 to L0; moves to and from GM are in clock_move.c, vector instructions in clock_vector.c.
+ *
+ * The equations are in docs/clock.md. Extents below one cost nothing but the issue. */
+#include "runtime/emu/clock_priv.h"
+
+#include <math.h>
+
+static const struct {
+    enum dtype dtype;
+    enum target_key rate, k0;
+} mac_types[] = {
+    {DT_F32, TK_MAC_F32, TK_MAC_F32_K0}, {DT_F16, TK_MAC_F16, TK_MAC_F16_K0}, {DT_BF16, TK_MAC_BF16, TK_MAC_F16_K0},
+    {DT_I8, TK_MAC_I8, TK_MAC_I8_K0},    {DT_U8, TK_MAC_I8, TK_MAC_I8_K0},    {DT_I4, TK_MAC_I4, TK_MAC_I4_K0},
+    {DT_U4, TK_MAC_I4, TK_MAC_I4_K0},    {DT_F8E4M3FN, TK_MAC_F8, TK_MAC_I8_K0}, {DT_F8E5M2, TK_MAC_F8, TK_MAC_I8_K0},
+    {DT_F4E2M1, TK_MAC_F4, TK_MAC_I4_K0},
+};
+
+/* The number, 0 for an absent one. */
+static double num(const struct target *t, enum target_key k)
+{
+    const double v = target_num(t, k);
+    return isnan(v) ? 0 : v;
+}
+
+static int64_t whole(const struct target *t, enum target_key k, int64_t least)
+{
+    const double v = num(t, k);
+    return v < (double)least ? least : v > 1e15 ? (int64_t)1e15 : (int64_t)v;
+}
+
+static void matrix_rates(const struct target *t, struct clock_rates *r)
+{
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(mac_types); i++) {
+        r->mac[mac_types[i].dtype] = num(t, mac_types[i].rate);
+        r->k0[mac_types[i].dtype] = whole(t, mac_types[i].k0, 1);
+    }
+    r->fractal_rows = whole(t, TK_FRACTAL_ROWS, 1);
+    r->fractal_c0 = whole(t, TK_FRACTAL_C0, 1);
+    r->mac_head = num(t, TK_MAC_HEAD);
+    r->l0a = num(t, TK_MTE1_L0A_RATE);
+    r->l0b = num(t, TK_MTE1_L0B_RATE);
+    r->mte1_latency = num(t, TK_MTE1_LATENCY);
+    r->bt = num(t, TK_MTE1_BT_RATE);
+    r->bt_latency = num(t, TK_MTE1_BT_LATENCY);
+    r->fix_bytes = num(t, TK_FIX_RATE);
+    r->fix_elements = num(t, TK_FIX_ELEMENTS);
+    r->fix_latency = num(t, TK_FIX_LATENCY);
+    r->turnround = num(t, TK_FIX_TURNROUND);
+}
+
+void clock_rates_of(const struct target *t, struct clock_rates *r)
+{
+    *r = (struct clock_rates){0};
+    matrix_rates(t, r);
+    for (int k = TK_VEC_FIXED; k <= TK_VEC_DEQUANT; k++)
+        r->vec[k] = num(t, (enum target_key)k);
+    r->vec_bytes = whole(t, TK_VEC_BYTES, 1);
+    r->ub_block = whole(t, TK_UB_BLOCK, 1);
+    r->bank_groups = whole(t, TK_UB_BANK_GROUPS, 0);
+    r->l2_cube = num(t, TK_MTE2_CUBE_RATE);
+    r->l2_vector = num(t, TK_MTE2_VECTOR_RATE);
+    r->cold_vector = num(t, TK_MTE2_COLD_RATE);
+    r->nd2nz = num(t, TK_MTE2_ND2NZ);
+    r->floor = num(t, TK_MTE2_FLOOR);
+    r->row = num(t, TK_MTE2_ROW);
+    r->latency = num(t, TK_MTE2_LATENCY);
+    r->line = whole(t, TK_MTE2_LINE, 1);
+    r->mte3 = num(t, TK_MTE3_RATE);
+    r->mte3_floor = num(t, TK_MTE3_FLOOR);
+    r->sload = num(t, TK_L2_READ_LATENCY);
+    r->issue = num(t, TK_SCALAR_ISSUE);
+    r->flag = num(t, TK_FLAG);
+    r->cross = num(t, TK_CROSS_FLAG);
+    r->barrier = num(t, TK_BARRIER);
+    r->hbm = num(t, TK_HBM_BANDWIDTH) / num(t, TK_CLOCK);
+    const int64_t depth = whole(t, TK_QUEUE_DEPTH, 1);
+    r->queue = (int32_t)(depth < CLOCK_MAX_QUEUE ? depth : CLOCK_MAX_QUEUE);
+}
+
+int64_t clock_bytes(int64_t dtype, int64_t n)
+{
+    int64_t bytes;
+    return n > 0 && dtype_bytes((enum dtype)dtype, n, &bytes) ? bytes : 0;
+}
+
+#define MOST ((int64_t)1 << 20) /* no block on chip has a longer side: keeps products of broken plans in range */
+
+static int64_t round_up(int64_t n, int64_t to)
+{
+    return n <= 0 ? 0 : ((n < MOST ? n : MOST) - 1 + to) / to * to;
+}
+
+/* A block of fractals from L1: rows and k rounded up to whole fractals. */
+static void copy_l0(const struct clock_cx *cx, struct clock_cost *c, const int64_t extent[3], double rate)
+{
+    const struct clock_rates *r = cx->rates;
+    const int64_t k_bytes = round_up(clock_bytes(extent[0], extent[2]), r->fractal_c0), rows = round_up(extent[1], r->fractal_rows);
+    c->unit = TU_MTE1;
+    c->from = TS_L1;
+    if (rows == 0 || k_bytes == 0)
+        return;
+    c->bytes = rows * k_bytes;
+    c->busy = (double)c->bytes / rate + r->mte1_latency;
+}
+
+static void copy_l0a(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_COPY_L0A *a = EMU_ARGS(COPY_L0A, op);
+    c->to = TS_L0A;
+    copy_l0(cx, c, (const int64_t[3]){a->dtype, a->m, a->k}, cx->rates->l0a);
+}
+
+static void copy_l0b(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_COPY_L0B *a = EMU_ARGS(COPY_L0B, op);
+    c->to = TS_L0B;
+    copy_l0(cx, c, (const int64_t[3]){a->dtype, a->n, a->k}, cx->rates->l0b);
+}
+
+static void copy_bt(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_COPY_BT *a = EMU_ARGS(COPY_BT, op);
+    c->unit = TU_MTE1;
+    c->from = TS_L1;
+    c->to = TS_BT;
+    c->bytes = clock_bytes(a->dtype, a->n);
+    c->busy = c->bytes ? (double)c->bytes / cx->rates->bt + cx->rates->bt_latency : 0;
+}
+
+static void mac(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_MAC *a = EMU_ARGS(MAC, op);
+    const struct clock_rates *r = cx->rates;
+    c->unit = TU_M;
+    if (a->m <= 0 || a->n <= 0 || a->k <= 0 || r->k0[a->dtype] == 0)
+        return;
+    c->macs = round_up(a->m, r->fractal_rows) * round_up(a->n, r->fractal_rows) * round_up(a->k, r->k0[a->dtype]);
+    c->busy = r->mac[a->dtype] > 0 ? (double)c->macs / r->mac[a->dtype] : 0;
+    c->head = r->mac_head;
+}
+
+static clock_cost_fn *const costs[TILE_OP_END] = {
+    [TILE_LOAD] = clock_load, [TILE_STORE] = clock_store, [TILE_LOAD_NZ] = clock_load_nz, [TILE_LOADX] = clock_loadx,
+    [TILE_STOREX] = clock_storex, [TILE_COPY_L0A] = copy_l0a, [TILE_COPY_L0B] = copy_l0b, [TILE_COPY_BT] = copy_bt,
+    [TILE_FIXP] = clock_fixp, [TILE_MAC] = mac, [TILE_VEC] = clock_vec, [TILE_CAST] = clock_cast, [TILE_RED_ADD] = clock_red_add,
+    [TILE_RED_END] = clock_red_end, [TILE_FILL] = clock_fill, [TILE_IOTA] = clock_iota, [TILE_DEQUANT] = clock_dequant,
+    [TILE_TRANSP] = clock_transp, [TILE_COPY_UB] = clock_copy_ub,
+};
+
+void clock_cost_of(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    *c = (struct clock_cost){.unit = TU_S, .from = TS_COUNT, .to = TS_COUNT, .span.tensor = -1};
+    clock_cost_fn *const fn = costs[op->insn->op];
+    if (fn)
+        fn(cx, op, c);
+}

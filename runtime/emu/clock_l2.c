@@ -1,0 +1,255 @@
+/* Which bytes of GM are in L2: lines in chunks of 64, the least recently used chunk is evicted when the lines held exceed the
+ * cache. Cores are walked in turns of some bytes each, which is about the order in which they run, so that operands that several
+ * cores read are found where one of them has left them, and streams larger than the cache are not.
+ *
+ * Addresses decide: tensors that share bytes share lines. Only shares of bytes are taken from here, not the fate of single
+ * reads: cores that ask for the same line at the same time all wait for it. */
+#include "runtime/emu/clock_priv.h"
+
+#include "base/size.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define LINES 64
+
+struct chunk {
+    uint64_t held, dirty; /* bit per line */
+    int32_t newer, older; /* chunks by time of use */
+    bool seen;
+};
+struct region {           /* GM between two addresses that tensors of the launch cover */
+    int64_t lo, hi;
+    int32_t first;        /* its first chunk */
+    bool warm;
+};
+struct clock_l2 {
+    const struct emu_launch *launch;
+    int64_t line, capacity, used, dirtied;
+    struct clock_traffic *traffic; /* per tensor */
+    struct region *regions;
+    int32_t *region_of;   /* per tensor */
+    int32_t n_regions, n_chunks;
+    struct chunk *chunks; /* [n_chunks] is the head of the list: newer: oldest, older: newest */
+};
+
+void clock_l2_free(struct clock_l2 *c)
+{
+    if (!c)
+        return;
+    free(c->traffic);
+    free(c->regions);
+    free(c->region_of);
+    free(c->chunks);
+    free(c);
+}
+
+/* Regions of all tensors, those that overlap made one. */
+static void merge_regions(struct clock_l2 *c, int64_t n)
+{
+    for (int64_t t = 0; t < n; t++) {
+        const struct emu_tensor *x = &c->launch->tensors[t];
+        struct region r = {x->address, x->address + (x->size > 0 ? x->size : 1), 0, x->warm};
+        for (int32_t i = 0; i < c->n_regions;) {
+            struct region *o = &c->regions[i];
+            if (o->hi <= r.lo || r.hi <= o->lo) {
+                i++;
+                continue;
+            }
+            r = (struct region){o->lo < r.lo ? o->lo : r.lo, o->hi > r.hi ? o->hi : r.hi, 0, r.warm || o->warm};
+            *o = c->regions[--c->n_regions];
+            i = 0;
+        }
+        c->regions[c->n_regions++] = r;
+    }
+}
+
+static bool number_chunks(struct clock_l2 *c, int64_t n)
+{
+    int64_t chunks = 0;
+    const int64_t chunk = c->line * LINES;
+    for (int32_t i = 0; i < c->n_regions; i++) {
+        struct region *r = &c->regions[i];
+        r->lo -= r->lo % c->line;
+        r->first = (int32_t)chunks;
+        chunks += size_ceil_div(r->hi - r->lo, chunk);
+        if (chunks >= INT32_MAX)
+            return false;
+    }
+    for (int64_t t = 0; t < n; t++)
+        for (int32_t i = 0; i < c->n_regions; i++)
+            if (c->launch->tensors[t].address >= c->regions[i].lo && c->launch->tensors[t].address < c->regions[i].hi)
+                c->region_of[t] = i;
+    c->n_chunks = (int32_t)chunks;
+    c->chunks = calloc((size_t)chunks + 1, sizeof *c->chunks);
+    if (!c->chunks)
+        return false;
+    c->chunks[chunks].newer = c->chunks[chunks].older = c->n_chunks;
+    return true;
+}
+
+struct clock_l2 *clock_l2_new(const struct emu_launch *l)
+{
+    struct clock_l2 *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    const int64_t n = l->kernel->tensors.len;
+    c->launch = l;
+    c->line = (int64_t)target_num(l->target, TK_L2_LINE);
+    c->capacity = (int64_t)target_num(l->target, TK_L2_SIZE);
+    c->traffic = calloc((size_t)n + 1, sizeof *c->traffic);
+    c->regions = calloc((size_t)n + 1, sizeof *c->regions);
+    c->region_of = calloc((size_t)n + 1, sizeof *c->region_of);
+    if (c->line > 0 && c->traffic && c->regions && c->region_of) {
+        merge_regions(c, n);
+        if (number_chunks(c, n))
+            return c;
+    }
+    clock_l2_free(c);
+    return NULL;
+}
+
+static void unlink_chunk(struct clock_l2 *c, struct chunk *x)
+{
+    c->chunks[x->newer].older = x->older;
+    c->chunks[x->older].newer = x->newer;
+}
+
+static void make_newest(struct clock_l2 *c, int32_t i)
+{
+    struct chunk *x = &c->chunks[i], *head = &c->chunks[c->n_chunks];
+    if (head->older == i)
+        return;
+    if (x->held)
+        unlink_chunk(c, x);
+    x->newer = c->n_chunks;
+    x->older = head->older;
+    c->chunks[head->older].newer = i;
+    head->older = i;
+}
+
+static int count_bits(uint64_t v)
+{
+    int n = 0;
+    for (; v; v &= v - 1)
+        n++;
+    return n;
+}
+
+static void evict(struct clock_l2 *c, int32_t keep)
+{
+    while (c->used > c->capacity) {
+        const int32_t oldest = c->chunks[c->n_chunks].newer;
+        struct chunk *x = &c->chunks[oldest];
+        if (oldest == keep || oldest == c->n_chunks)
+            return;
+        c->used -= count_bits(x->held) * c->line;
+        unlink_chunk(c, x);
+        x->held = x->dirty = 0;
+    }
+}
+
+/* Lines [from, to) of chunk i; returns the lines that were not there. */
+static int touch_chunk(struct clock_l2 *c, int32_t i, uint64_t lines, bool warm)
+{
+    struct chunk *x = &c->chunks[i];
+    const bool fill = warm && !x->seen;
+    const uint64_t now = fill ? ~(uint64_t)0 : lines, new = now & ~x->held;
+    make_newest(c, i);
+    x->seen = true;
+    if (!new)
+        return 0;
+    x->held |= now;
+    const int n = count_bits(new);
+    c->used += n * c->line;
+    evict(c, i);
+    return fill ? 0 : n;
+}
+
+static uint64_t bits(int64_t from, int64_t to)
+{
+    const uint64_t below = to >= LINES ? ~(uint64_t)0 : ((uint64_t)1 << to) - 1;
+    return below & ~(((uint64_t)1 << from) - 1);
+}
+
+/* Bytes of the lines of [at, at + bytes) that were not there. */
+static int64_t touch(struct clock_l2 *c, const struct region *r, int64_t at, int64_t bytes, bool write)
+{
+    const int64_t end = (at + bytes - 1 - r->lo) / c->line + 1;
+    int64_t missed = 0;
+    for (int64_t line = (at - r->lo) / c->line; line < end;) {
+        const int64_t chunk = line / LINES, stop = (chunk + 1) * LINES < end ? (chunk + 1) * LINES : end;
+        const uint64_t lines = bits(line % LINES, stop - chunk * LINES);
+        const int32_t i = r->first + (int32_t)chunk;
+        missed += touch_chunk(c, i, lines, r->warm);
+        if (write) {
+            c->dirtied += count_bits(lines & ~c->chunks[i].dirty) * c->line;
+            c->chunks[i].dirty |= lines;
+        }
+        line = stop;
+    }
+    return missed * c->line;
+}
+
+/* Steps of ascending, positive strides; dimensions that do not move are left out. false: beyond `size`. */
+static bool normalise(struct clock_span *s, int64_t size)
+{
+    int64_t last = s->off;
+    for (int i = 0; i < 4; i++) {
+        if (s->gm[i] == 0)
+            s->n[i] = 1;
+        int64_t far = 0;
+        const int64_t step = s->gm[i] < 0 ? -s->gm[i] : s->gm[i];
+        if (!size_mul(s->n[i] - 1, step, &far) || far > size)
+            return false;
+        s->off -= s->gm[i] < 0 ? far : 0;
+        last += s->gm[i] < 0 ? 0 : far;
+        s->gm[i] = step;
+    }
+    return s->off >= 0 && s->off <= size && last <= size - s->size;
+}
+
+/* Bytes that one step of the innermost dimensions covers without a gap of a line. */
+static int64_t run_of(struct clock_span *s)
+{
+    int64_t run = s->size;
+    for (int i = 3; i >= 0 && (s->n[i] == 1 || s->gm[i] <= run); i--) {
+        run += (s->n[i] - 1) * s->gm[i];
+        s->n[i] = 1;
+    }
+    return run;
+}
+
+bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t bytes, bool write)
+{
+    struct clock_span s = *span;
+    const struct emu_tensor *t = &c->launch->tensors[s.tensor];
+    if (!normalise(&s, t->size))
+        return false;
+    const int64_t run = run_of(&s), *n = s.n, *step = s.gm;
+    int64_t missed = 0;
+    const struct region *r = &c->regions[c->region_of[s.tensor]];
+    for (int64_t i = 0; i < n[0]; i++)
+        for (int64_t j = 0; j < n[1]; j++)
+            for (int64_t k = 0; k < n[2]; k++)
+                for (int64_t l = 0; l < n[3]; l++)
+                    missed += touch(c, r, t->address + s.off + i * step[0] + j * step[1] + k * step[2] + l * step[3], run, write);
+    struct clock_traffic *sum = &c->traffic[s.tensor];
+    if (write) {
+        sum->written += bytes;
+        return true;
+    }
+    sum->read += bytes;
+    sum->missed += missed;
+    return true;
+}
+
+const struct clock_traffic *clock_l2_traffic(const struct clock_l2 *c, int32_t tensor)
+{
+    return &c->traffic[tensor];
+}
+
+int64_t clock_l2_dirtied(const struct clock_l2 *c)
+{
+    return c->dirtied;
+}

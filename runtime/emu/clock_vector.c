@@ -1,0 +1,192 @@
+/* Vector instructions: a fixed part per instruction of the machine and a time per repeat of vec.bytes.
+ *
+ * A dense block is one run of repeats. A block with gaps between its rows is as many machine instructions as it has rows or repeats
+ * per row, whichever is less, since an instruction steps along one of the two. Conflicts are those of two reads in one bank group;
+ * the hardware delays its writes by one repeat, so that a result over its operand is free. */
+#include "runtime/emu/clock_priv.h"
+
+#include "kernels/vec.h"
+
+static const struct {
+    enum k_fn fn;
+    enum target_key key;
+} one_step[] = {
+    {K_FN_Exp, TK_VEC_EXP},         {K_FN_Log, TK_VEC_LOG}, {K_FN_Div, TK_VEC_DIV},
+    {K_FN_Reciprocal, TK_VEC_DIV},  {K_FN_Sqrt, TK_VEC_SQRT},
+};
+
+struct block {
+    int64_t rows, cols;
+    double width;   /* bytes of an element as it is computed */
+    bool dense;
+};
+
+static double repeats_of(const struct clock_rates *r, double bytes)
+{
+    const double n = bytes / (double)r->vec_bytes;
+    const double down = (double)(int64_t)n;
+    return down < n ? down + 1 : down;
+}
+
+/* Time of a block at `cycles` per repeat. */
+static double block_time(const struct clock_rates *r, const struct block *b, double cycles)
+{
+    if (b->rows <= 0 || b->cols <= 0)
+        return 0;
+    const double fixed = r->vec[TK_VEC_FIXED], rows = (double)b->rows, row = (double)b->cols * b->width;
+    if (b->dense || b->rows == 1)
+        return fixed + repeats_of(r, rows * row) * cycles;
+    const double per_row = repeats_of(r, row);
+    return fixed * (rows < per_row ? rows : per_row) + rows * per_row * cycles;
+}
+
+static double width_of(int64_t dtype)
+{
+    return dtype_table[dtype].bits / 8.0;
+}
+
+/* Types without arithmetic of their own are widened to f32 and narrowed again. */
+static bool is_widened(int64_t dtype)
+{
+    return dtype_is_float((enum dtype)dtype) && dtype_table[dtype].bits <= 16 && dtype != DT_F16;
+}
+
+static double alu_cycles(const struct clock_rates *r, int64_t fn)
+{
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(one_step); i++)
+        if (one_step[i].fn == fn)
+            return r->vec[one_step[i].key];
+    const struct k_fn_info *info = k_fn_info((enum k_fn)fn);
+    return info ? info->alu * r->vec[TK_VEC_OP] : 0;
+}
+
+/* Byte address of operand `field` in UB. */
+static int64_t address_of(const struct clock_cx *cx, const struct emu_op *op, int field, double width)
+{
+    const struct tile_buf *b = &cx->section->bufs.data[op->arg[field]];
+    return b->base + op->slot[field] * b->slot_size + (int64_t)((double)op->arg[field + 1] * width);
+}
+
+static bool reads_conflict(const struct clock_cx *cx, const struct emu_op *op, const struct block *b)
+{
+    const struct clock_rates *r = cx->rates;
+    const int fa = EMU_FIELD(VEC, a), fb = EMU_FIELD(VEC, b);
+    const int64_t period = r->bank_groups * r->ub_block;
+    if (period == 0 || op->arg[fa] < 0 || op->arg[fb] < 0 || !op->arg[fa + 3] || !op->arg[fb + 3])
+        return false;
+    const int64_t from_a = address_of(cx, op, fa, b->width), from_b = address_of(cx, op, fb, b->width);
+    int64_t apart = from_a > from_b ? from_a - from_b : from_b - from_a;
+    if (apart == 0)
+        return false;
+    apart %= period;
+    const double row = (double)b->cols * b->width;
+    const double read = !b->dense && row < (double)r->vec_bytes ? row : (double)r->vec_bytes;
+    return (double)apart < read || (double)(period - apart) < read;
+}
+
+void clock_vec(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_VEC *a = EMU_ARGS(VEC, op);
+    const struct clock_rates *r = cx->rates;
+    const struct k_fn_info *info = k_fn_info((enum k_fn)a->fn);
+    struct block b = {a->rows, a->cols, width_of(a->dtype), a->dst_row == a->cols};
+    c->unit = TU_V;
+    if (!info || a->rows <= 0 || a->cols <= 0)
+        return;
+    int n_spread = 0;
+    for (int i = 0; i < info->arity; i++) {
+        const int64_t *arg = op->arg + EMU_FIELD(VEC, a) + 4 * i;
+        const bool spread = arg[0] >= 0 && arg[3] == 0; /* one value per row, spread over a block first */
+        n_spread += spread && a->rows > 1;
+        b.dense &= arg[0] < 0 || (!spread && arg[2] == a->cols);
+    }
+    double cycles = alu_cycles(r, a->fn);
+    if (info->arity >= 2 && a->rows > 0 && reads_conflict(cx, op, &b))
+        cycles += r->vec[TK_VEC_CONFLICT] - r->vec[TK_VEC_OP];
+    if (is_widened(a->dtype)) {
+        b.width = 4;
+        cycles += (info->arity + 1) * r->vec[TK_VEC_CAST];
+    }
+    const struct block spread = {a->rows, 1, (double)r->ub_block, true};
+    c->busy = block_time(r, &b, cycles) + n_spread * block_time(r, &spread, r->vec[TK_VEC_OP]);
+}
+
+void clock_cast(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_CAST *a = EMU_ARGS(CAST, op);
+    const double to = width_of(a->to), from = width_of(a->from);
+    const struct block b = {a->rows, a->cols, to > from ? to : from, a->dst_row == a->cols && a->src_row == a->cols && a->src_col};
+    c->unit = TU_V;
+    c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_CAST]);
+}
+
+void clock_red_add(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_RED_ADD *a = EMU_ARGS(RED_ADD, op);
+    const struct clock_rates *r = cx->rates;
+    const double own = width_of(a->dtype), width = own < 4 ? 4 : own;
+    const struct block b = {a->rows, a->cols, width, false};
+    double cycles = r->vec[TK_VEC_OP];
+    if (a->op == K_RED_SUMSQ || a->op == K_RED_ABSSUM)
+        cycles += r->vec[TK_VEC_OP];
+    if (own < 4)
+        cycles += r->vec[TK_VEC_CAST];
+    c->unit = TU_V;
+    c->busy = block_time(r, &b, cycles);
+}
+
+void clock_red_end(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_RED_END *a = EMU_ARGS(RED_END, op);
+    const struct clock_rates *r = cx->rates;
+    c->unit = TU_V;
+    if (a->rows > 0)
+        c->busy = r->vec[TK_VEC_FIXED] + (double)a->rows * r->vec[TK_VEC_REDUCE];
+}
+
+void clock_fill(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_FILL *a = EMU_ARGS(FILL, op);
+    const struct block b = {a->rows, a->cols, width_of(a->dtype), a->dst_row == a->cols};
+    c->unit = TU_V;
+    c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_OP]);
+}
+
+void clock_iota(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_IOTA *a = EMU_ARGS(IOTA, op);
+    const struct block b = {a->rows, a->cols, width_of(a->dtype), a->dst_row == a->cols};
+    c->unit = TU_V;
+    c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_OP]);
+}
+
+void clock_dequant(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_DEQUANT *a = EMU_ARGS(DEQUANT, op);
+    const struct block b = {a->rows, a->cols, width_of(a->to), a->dst_row == a->cols};
+    c->unit = TU_V;
+    c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_DEQUANT]);
+}
+
+/* Blocks of fractal.rows x fractal.rows elements. */
+void clock_transp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_TRANSP *a = EMU_ARGS(TRANSP, op);
+    const struct clock_rates *r = cx->rates;
+    const double side = (double)r->fractal_rows;
+    const double rows = ((double)a->rows + side - 1) / side, cols = ((double)a->cols + side - 1) / side;
+    c->unit = TU_V;
+    if (a->rows > 0 && a->cols > 0)
+        c->busy = r->vec[TK_VEC_FIXED] + (double)(int64_t)rows * (double)(int64_t)cols *
+                                             repeats_of(r, side * side * width_of(a->dtype)) * r->vec[TK_VEC_TRANSPOSE];
+}
+
+void clock_copy_ub(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_COPY_UB *a = EMU_ARGS(COPY_UB, op);
+    const struct block b = {a->rows, a->cols, width_of(a->dtype), a->dst_row == a->cols && a->src_row == a->cols && a->src_col};
+    c->unit = TU_V;
+    c->from = c->to = TS_UB;
+    c->bytes = clock_bytes(a->dtype, a->rows > 0 && a->cols > 0 && a->cols < INT64_MAX / a->rows ? a->rows * a->cols : 0);
+    c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_OP]);
+}
