@@ -103,17 +103,44 @@ static int32_t position(struct fuser *f, const struct value *v)
     return (int32_t)*map_find(&f->index, v->def->id);
 }
 
-/* Pushes the producers of a node that have not been seen; none before `lowest` can depend on a member. */
-static void push_inputs(struct fuser *f, int32_t at, int32_t lowest, int32_t *n)
+/* Calls fn for the position of every producer of a node; bodies of If, Loop and Scan read values of this graph too. Recursion is
+ * bounded by the nesting that readers allow. True when some call was. */
+typedef bool producer_fn(struct fuser *f, int32_t position, void *arg);
+static bool each_producer(struct fuser *f, const struct node *node, producer_fn *fn, void *arg)
 {
-    const struct node *node = f->nodes[at];
     for (int i = 0; i < node->n_in; i++) {
         int32_t p = position(f, node->in[i].value);
-        if (p < lowest || f->seen[p] == f->mark)
-            continue;
-        f->seen[p] = f->mark;
-        f->stack[(*n)++] = p;
+        if (p >= 0 && fn(f, p, arg))
+            return true;
     }
+    if (op_table[node->op]->cls != CLS_CONTROL)
+        return false;
+    for_each_region(body, node) {
+        for_each_node(n, body)
+            if (each_producer(f, n, fn, arg))
+                return true;
+    }
+    return false;
+}
+
+/* Pushes producers that have not been seen; none before `lowest` can depend on a member. */
+struct walk {
+    int32_t lowest, *n;
+};
+static bool push_one(struct fuser *f, int32_t p, void *arg)
+{
+    struct walk *w = arg;
+    if (p >= w->lowest && f->seen[p] != f->mark) {
+        f->seen[p] = f->mark;
+        f->stack[(*w->n)++] = p;
+    }
+    return false;
+}
+
+static void push_inputs(struct fuser *f, int32_t at, int32_t lowest, int32_t *n)
+{
+    struct walk w = {lowest, n};
+    each_producer(f, f->nodes[at], push_one, &w);
 }
 
 /* Marks the members of a group and returns the position of the first. */
@@ -137,16 +164,17 @@ static void push_members(struct fuser *f, int32_t root, int32_t lowest, int32_t 
     } while (i != root);
 }
 
+static bool is_one_of(struct fuser *f, int32_t p, void *arg)
+{
+    const int32_t *groups = arg;
+    int32_t q = f->groups[p].n ? find(f, p) : -1;
+    return q >= 0 && (q == groups[0] || q == groups[1]);
+}
+
 static bool reads_from(struct fuser *f, int32_t at, int32_t a, int32_t b)
 {
-    const struct node *node = f->nodes[at];
-    for (int i = 0; i < node->n_in; i++) {
-        int32_t p = position(f, node->in[i].value);
-        int32_t q = p >= 0 && f->groups[p].n ? find(f, p) : -1;
-        if (q >= 0 && (q == a || q == b))
-            return true;
-    }
-    return false;
+    int32_t groups[2] = {a, b};
+    return each_producer(f, f->nodes[at], is_one_of, groups);
 }
 
 /* Does a path leave the two groups and come back? Walks from their outside producers upwards, every other group as one

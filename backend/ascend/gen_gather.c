@@ -26,9 +26,10 @@ static void choose_tiles(struct gather_kernel *g, const struct machine *m)
     expr lines = expr_max(x, one, expr_mul(x, g->outer, g->n_index));
     expr fit = expr_min(x, expr_const(x, MAX_INDEX), expr_floordiv(x, cap, g->pitch));
     g->tile_rows = expr_max(x, one, expr_min(x, fit, expr_ceildiv(x, lines, cores)));
-    g->n_row_tiles = expr_ceildiv(x, g->n_index, g->tile_rows);
-    g->n_col_tiles = expr_ceildiv(x, g->row_len, g->tile_cols);
-    g->n_tiles = expr_mul(x, g->outer, expr_mul(x, g->n_row_tiles, g->n_col_tiles));
+    expr row_tiles = expr_ceildiv(x, g->n_index, g->tile_rows), col_tiles = expr_ceildiv(x, g->row_len, g->tile_cols);
+    g->n_tiles = expr_mul(x, g->outer, expr_mul(x, row_tiles, col_tiles));
+    g->n_row_tiles = expr_max(x, one, row_tiles); /* divisors, also when there is nothing to gather */
+    g->n_col_tiles = expr_max(x, one, col_tiles);
     g->k->blocks = expr_max(x, one, expr_min(x, cores, g->n_tiles));
 }
 

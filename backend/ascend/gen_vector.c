@@ -394,6 +394,13 @@ static int lower_layer_norm(struct lower *l, struct node *n)
     return node_in(n, 2) ? vr_vec2(&l->r, K_FN_Add, y, arg(l, n, 2)) : y;
 }
 
+static bool check_sum(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    (void)cx;
+    *reason = "a sum of more than 16 operands does not fit into UB at once";
+    return n->n_in <= 16;
+}
+
 static int lower_sum(struct lower *l, struct node *n)
 {
     int v = arg(l, n, 0);
@@ -405,8 +412,8 @@ static int lower_sum(struct lower *l, struct node *n)
 static const struct lowering lowerings[] = {
     {OP_Cast, NULL, lower_cast},
     {OP_CastLike, NULL, lower_cast},
-    {OP_Sum, NULL, lower_sum},
-    {OP_Mean, NULL, lower_sum},
+    {OP_Sum, check_sum, lower_sum},
+    {OP_Mean, check_sum, lower_sum},
     {OP_Softmax, check_float, lower_softmax},
     {OP_LogSoftmax, check_float, lower_log_softmax},
     {OP_RMSNormalization, check_norm, lower_rms_norm},

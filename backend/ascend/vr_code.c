@@ -442,8 +442,9 @@ static void locate_tile(struct vr_form *f, expr t)
     expr rt = expr_mod(x, rest, f->n_row_tiles);
     rest = expr_floordiv(x, rest, f->n_row_tiles);
     for (int d = f->r->rank - 3; d >= 0; d--) {
-        f->outer[d] = d == 0 ? rest : expr_mod(x, rest, f->dims[d]);
-        rest = d == 0 ? rest : expr_floordiv(x, rest, f->dims[d]);
+        expr size = expr_max(x, ex(f, 1), f->dims[d]); /* a divisor, also when there is nothing to do */
+        f->outer[d] = d == 0 ? rest : expr_mod(x, rest, size);
+        rest = d == 0 ? rest : expr_floordiv(x, rest, size);
     }
     f->row0 = expr_mul(x, rt, f->tile_rows);
     f->n_rows = expr_min(x, f->tile_rows, expr_sub(x, f->rows, f->row0));

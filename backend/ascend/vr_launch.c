@@ -97,9 +97,11 @@ static void choose_tiles(struct vr_form *f)
         expr fit = expr_min(x, expr_const(x, f->max_rows), expr_floordiv(x, cap, f->pitch));
         f->tile_rows = expr_max(x, one, expr_min(x, fit, expr_ceildiv(x, lines, cores)));
     }
-    f->n_row_tiles = expr_ceildiv(x, f->rows, f->tile_rows);
-    f->n_col_tiles = r->has_red ? one : expr_ceildiv(x, f->cols, f->tile_cols);
-    f->n_tiles = expr_mul(x, outer, expr_mul(x, f->n_row_tiles, f->n_col_tiles));
+    expr row_tiles = expr_ceildiv(x, f->rows, f->tile_rows);
+    expr col_tiles = r->has_red ? one : expr_ceildiv(x, f->cols, f->tile_cols);
+    f->n_tiles = expr_mul(x, outer, expr_mul(x, row_tiles, col_tiles));
+    f->n_row_tiles = expr_max(x, one, row_tiles); /* divisors: a region without elements has no tile, but divides too */
+    f->n_col_tiles = expr_max(x, one, col_tiles);
     f->k->blocks = expr_max(x, one, expr_min(x, cores, f->n_tiles));
 }
 
