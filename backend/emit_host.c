@@ -121,7 +121,7 @@ enum npuc_status emit_host(struct emit *e, struct node *n)
 {
     struct emitter *em = emitter_of(e);
     const struct op_def *d = op_table[n->op];
-    if (d->kernel && d->kernel[0] == 0)
+    if (!op_runs_on_host((enum op)n->op))
         return node_error(e->cx, n, D_UNSUPPORTED_OP, "operator %s can run neither on the NPU nor on the host",
                           d->name);
     struct binds binds = {0};

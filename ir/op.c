@@ -1,6 +1,8 @@
 /* The operator table: rows of kernels/formula.def and ir/ops/all.def under their enum. */
 #include "ir/op.h"
 
+#include "kernels/tensor.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +21,12 @@ const struct op_def *const op_table[OP_count] = {
 };
 
 _Static_assert(OP_count <= UINT16_MAX, "node.op is 16 bits");
+
+bool op_runs_on_host(enum op op)
+{
+    const struct op_def *d = op_table[op];
+    return k_op_find(d->kernel ? d->kernel : d->name) != NULL;
+}
 
 enum op op_by_name(const char *name)
 {

@@ -68,6 +68,7 @@ struct op_def {
 };
 
 extern const struct op_def *const op_table[OP_count];
+bool op_runs_on_host(enum op op); /* is there a kernel, or is the operator a view? */
 enum op op_find(const char *domain, const char *name); /* OP_none when unknown; "ai.onnx" is "" */
 enum op op_by_name(const char *name);                  /* in any domain, as IR text spells it */
 /* Of the first min_in inputs Loop may lack its count and condition, and the attention operators of com.microsoft keys

@@ -30,6 +30,7 @@ struct coverage {
     VEC(struct op_row) rows;
     VEC(sym) nodes, types;    /* of the file, in order */
     int64_t total[3];
+    int64_t n_unsupported;    /* nodes of the optimised graph that can run nowhere */
 };
 
 static struct strtab *strings(const struct coverage *v)
@@ -136,6 +137,12 @@ static void note_graph(struct coverage *v, const struct graph *g)
 {
     for_each_node(n, g) {
         note_node(v, n);
+        bool free = n->place != PLACE_HOST || n->op == OP_SizeOf || n->op == OP_Fused;
+        if (!free && !op_runs_on_host((enum op)n->op)) {
+            node_error(v->c->module->cx, n, D_UNSUPPORTED_OP, "%s can run neither on the NPU nor on the host: %s", op_table[n->op]->name,
+                       n->reason ? str_text(strings(v), n->reason) : "no kernel");
+            v->n_unsupported++;
+        }
         if (n->op == OP_Fused)
             note_graph(v, node_region(n, 0));
     }
@@ -164,6 +171,7 @@ static int check_target(const struct args *a, const char *path, const char *targ
         if (s == NPUC_OK) {
             note_graph(v, c->module->funcs.data[0]);
             tally(v);
+            code = v->n_unsupported > 0 ? diag_exit_code(NPUC_E_UNSUPPORTED) : 0;
             if (args_flag(a, "json"))
                 print_as_json(v, path);
             else
