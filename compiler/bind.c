@@ -116,10 +116,29 @@ static enum npuc_status bind_shape(struct compilation *c, const char *text)
     return NPUC_OK;
 }
 
+/* A symbol that can have one value only is that value. */
+static void substitute_fixed(struct compilation *c, bool *changed)
+{
+    int32_t n = (int32_t)c->cx.exprs.symbols.len;
+    expr *by = ARENA_ARRAY(&c->arena, expr, n);
+    bool any = false;
+    for (int32_t i = 0; i < n; i++) {
+        struct expr_range r = c->cx.exprs.symbols.data[i].range;
+        if (r.min == r.max) {
+            by[i] = expr_const(&c->cx.exprs, r.min);
+            any = true;
+        }
+    }
+    if (any)
+        substitute(c, by, n);
+    *changed = *changed || any;
+}
+
 enum npuc_status compilation_bind(struct compilation *c)
 {
     bool changed = c->options.shapes.len > 0;
     enum npuc_status s = bind_dims(c, &changed);
+    substitute_fixed(c, &changed);
     for (int64_t i = 0; i < c->options.shapes.len && s == NPUC_OK; i++)
         s = bind_shape(c, c->options.shapes.data[i]);
     if (s != NPUC_OK || !changed)
