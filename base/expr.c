@@ -76,6 +76,7 @@ expr expr_intern(struct expr_pool *p, const struct expr_node *n)
             return EXPR_INVALID;
     }
     NPUC_ASSERT(p->nodes.len < INT32_MAX);
+    copy.range = expr_node_range(p, n);
     copy.arg = n->n ? arena_copy(p->arena, n->arg, n->n * (int64_t)sizeof *n->arg) : NULL;
     copy.coef = n->coef ? arena_copy(p->arena, n->coef, n->n * (int64_t)sizeof *n->coef) : NULL;
     const expr e = (expr)p->nodes.len;

@@ -52,4 +52,7 @@ int64_t expr_gcd(int64_t a, int64_t b);       /* of magnitudes; gcd(0, x) == |x|
 int64_t expr_floor_div(int64_t a, int64_t b); /* b != 0, no overflow */
 int64_t expr_floor_mod(int64_t a, int64_t b);
 
+/* Range of a node whose operands are in the pool (and have theirs). */
+struct expr_range expr_node_range(const struct expr_pool *p, const struct expr_node *n);
+
 #endif

@@ -129,7 +129,10 @@ static struct expr_range range_extremum(struct expr_range a, struct expr_range b
     return (struct expr_range){low ? a.min : b.min, high ? a.max : b.max, expr_gcd(a.multiple, b.multiple)};
 }
 
-static struct expr_range range_inner(const struct expr_pool *p, expr e);
+static struct expr_range range_inner(const struct expr_pool *p, expr e)
+{
+    return expr_at(p, e)->range;
+}
 
 static struct expr_range range_sum(const struct expr_pool *p, const struct expr_node *n)
 {
@@ -169,9 +172,8 @@ static struct expr_range range_binary(enum expr_op op, struct expr_range a, stru
     }
 }
 
-static struct expr_range range_inner(const struct expr_pool *p, expr e)
+struct expr_range expr_node_range(const struct expr_pool *p, const struct expr_node *n)
 {
-    const struct expr_node *n = expr_at(p, e);
     switch ((enum expr_op)n->op) {
     case EXPR_CONST: return range_const(n->value);
     case EXPR_SYM: return p->symbols.data[n->value].range;
@@ -180,6 +182,14 @@ static struct expr_range range_inner(const struct expr_pool *p, expr e)
     case EXPR_SELECT: return range_union(range_inner(p, n->arg[1]), range_inner(p, n->arg[2]));
     default: return range_binary((enum expr_op)n->op, range_inner(p, n->arg[0]), range_inner(p, n->arg[1]));
     }
+}
+
+/* Operands stand before the nodes that use them, so one walk in order suffices. Node 0 is the invalid one. */
+void expr_symbol_narrow(struct expr_pool *p, int32_t symbol, struct expr_range r)
+{
+    p->symbols.data[symbol].range = r;
+    for (int64_t e = 1; e < p->nodes.len; e++)
+        p->nodes.data[e].range = expr_node_range(p, &p->nodes.data[e]);
 }
 
 struct expr_range expr_range_of(const struct expr_pool *p, expr e)

@@ -68,7 +68,7 @@ static enum npuc_status bind_dims(struct compilation *c, bool *changed)
         int32_t symbol = expr_symbol_find(&c->cx.exprs, name);
         if (symbol < 0)
             return usage(c, "the model has no dimension of this name (npuc inspect lists them)", text);
-        c->cx.exprs.symbols.data[symbol].range = (struct expr_range){lo, hi, lo == hi && lo > 0 ? lo : 1};
+        expr_symbol_narrow(&c->cx.exprs, symbol, (struct expr_range){lo, hi, lo == hi && lo > 0 ? lo : 1});
         if (lo == hi)
             by[symbol] = expr_const(&c->cx.exprs, lo);
         *changed = true;

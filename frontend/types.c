@@ -122,9 +122,9 @@ void type_fix_symbol(struct import *im, expr e, int64_t value)
 {
     struct expr_pool *p = &im->cx->exprs;
     for (int64_t i = 0; i < p->symbols.len; i++) {
-        struct expr_range *r = &p->symbols.data[i].range;
-        if (expr_sym(p, (int32_t)i) == e && r->min <= value && value <= r->max)
-            *r = (struct expr_range){value, value, value > 0 ? value : 1};
+        const struct expr_range r = p->symbols.data[i].range;
+        if (expr_sym(p, (int32_t)i) == e && r.min <= value && value <= r.max)
+            expr_symbol_narrow(p, (int32_t)i, (struct expr_range){value, value, value > 0 ? value : 1});
     }
 }
 
