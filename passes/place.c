@@ -17,12 +17,38 @@ static bool is_free(const struct node *n)
            n->in[0].value->type->layout.kind == LAYOUT_ND && n->in[0].value->type->kind == TYPE_TENSOR;
 }
 
+/* Operands that generators walk with strides, so that a Transpose before them needs no data moved. */
+static const struct {
+    enum op op;
+    int operand;
+} strided_operands[] = {{OP_RotaryEmbedding, 0}, {OP_CacheAppend, 1}};
+
+static bool takes_strides(struct pass_ctx *px, const struct use *u)
+{
+    const char *reason;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(strided_operands); i++)
+        if ((enum op)u->user->op == strided_operands[i].op && u == &u->user->in[strided_operands[i].operand])
+            return px->target->supports(px->target, px->cx, u->user, &reason);
+    return false;
+}
+
+/* A Transpose of a dense value all of whose users walk strides. */
+static bool is_transposed_view(struct pass_ctx *px, const struct node *n)
+{
+    if (n->op != OP_Transpose || n->in[0].value->type->layout.kind != LAYOUT_ND || value_const(n->in[0].value) || !n->out[0].uses)
+        return false;
+    for_each_use(u, &n->out[0])
+        if (!takes_strides(px, u))
+            return false;
+    return true;
+}
+
 static void place_node(struct pass_ctx *px, struct node *n)
 {
     struct ir_ctx *cx = px->cx;
     const char *reason = NULL;
     n->reason = 0;
-    if (is_free(n)) {
+    if (is_free(n) || is_transposed_view(px, n)) {
         n->place = PLACE_FREE;
         return;
     }

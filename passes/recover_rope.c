@@ -5,7 +5,8 @@
  *   %c = Slice %cos, 0:h;  %s = Slice %sin, 0:h;  %y = RotaryEmbedding %x, %c, %s
  *
  * with the halves of cos and sin known to be equal: both are elementwise results of a Concat of one value with itself.
- * The slices of the angles are shared by all layers (cse). x1*cos + (-x2)*sin and cos*x1 - sin*x2 are the same bits.
+ * The slices of the angles are shared by all layers (cse). x1*cos + (-x2)*sin and cos*x1 - sin*x2 are the same bits in
+ * f32; narrower types round once instead of after each operator.
  * Requirements: (1) x is [batch, heads, rows, 2h], cos and sin [batch or 1, 1, rows, 2h]; (2) the equality of halves is
  * proven, never assumed; (3) every rewrite removes an Add whose operands are Mul and Mul, so it terminates. Left alone:
  * interleaved pairs, partial rotations. */

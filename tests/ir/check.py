@@ -7,6 +7,9 @@
     ; CHECK-NEXT: text                 on the next line
     ; CHECK-NOT: text                  nowhere between the matches around it
     ; CHECK-EMPTY:                     the command prints nothing
+    ; EVAL: n=3 ints=5                 on random inputs (sizes of symbols given, integers below 5) the function's results
+                                       have the same bits before and after the passes
+    ; EVAL-CLOSE: n=3 rtol=1e-5        the results are close
     ; ----                             the next case of the file (the RUN line of the first holds unless it has its own)
 
 Standard error follows standard output. Runs of blanks count as one. A case that starts with "; ROUNDTRIP" needs no CHECK:
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 
-DIRECTIVE = re.compile(r";\s*(RUN|ROUNDTRIP|CHECK(?:-NEXT|-NOT|-LABEL|-EMPTY)?)(?::\s?(.*?))?\s*$")
+DIRECTIVE = re.compile(r";\s*(RUN|ROUNDTRIP|EVAL(?:-CLOSE)?|CHECK(?:-NEXT|-NOT|-LABEL|-EMPTY)?)(?::\s?(.*?))?\s*$")
 PART = re.compile(r"\[\[(\w+):(.*?)\]\]|\[\[(\w+)\]\]|\{\{(.*?)\}\}")
 
 
@@ -91,6 +94,56 @@ def match(checks, output):
         forbidden, at = [], found + 1
 
 
+def random_inputs(text, settings, folder):
+    """One .npy per input of the first function; --input options that name them."""
+    import numpy as np
+    types = {"f32": np.float32, "f16": np.float16, "f64": np.float64, "i64": np.int64, "i32": np.int32, "bool": np.bool_,
+             "u8": np.uint8, "i8": np.int8}
+    random, arguments = np.random.default_rng(7), []
+    head = re.search(r"func @\S+?\((.*?)\) ->", text, flags=re.S).group(1)
+    for name, kind, dims in re.findall(r"%([^ :,]+): (\w+)\[([^\]]*)\]", head):
+        shape = [int(eval(d, {"__builtins__": {}}, settings)) for d in dims.split(",") if d.strip()]
+        dtype = types[kind]
+        if np.issubdtype(dtype, np.floating):
+            value = random.standard_normal(shape).astype(dtype)
+        else:
+            value = random.integers(0, 2 if kind == "bool" else int(settings.get("ints", 4)), shape).astype(dtype)
+        path = os.path.join(folder, f"in{len(arguments)}.npy")
+        np.save(path, value)
+        arguments += ["--input", f"{name}={path}"]
+    return arguments
+
+
+def evaluate(command, folder):
+    import numpy as np
+    os.mkdir(folder)
+    done = subprocess.run(command + ["--eval", "--output-dir", folder], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise Mismatch(f"evaluation: exit status {done.returncode}\n{done.stderr}")
+    return {name: np.load(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
+
+
+def same_results(opt, words, path, text, check):
+    """The results of the function before and after the passes agree, bit for bit or closely."""
+    import numpy as np
+    kind, settings = check[0], {k: float(v) for k, v in (w.split("=") for w in check[1].split())}
+    folder = os.path.dirname(path)
+    inputs = random_inputs(text, settings, folder)
+    before = evaluate([opt, path] + inputs, os.path.join(folder, "before"))
+    after = evaluate(words + inputs, os.path.join(folder, "after"))
+    if list(before) != list(after):
+        raise Mismatch(f"{kind}: results {list(before)} became {list(after)}")
+    for name, x in before.items():
+        y = after[name]
+        if kind == "EVAL":
+            same = x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+        else:
+            rtol = settings.get("rtol", 1e-5)
+            same = x.dtype == y.dtype and x.shape == y.shape and np.allclose(x, y, rtol=rtol, atol=rtol, equal_nan=True)
+        if not same:
+            raise Mismatch(f"{kind}: result {name} differs\n      before: {x.ravel()[:8]}\n      after:  {y.ravel()[:8]}")
+
+
 def run_case(options, run, text, checks, roundtrip):
     must_fail = run.startswith("not ")
     words = shlex.split(run[4:] if must_fail else run)
@@ -100,6 +153,9 @@ def run_case(options, run, text, checks, roundtrip):
             f.write(text)
         words = [options.opt if w == "npuc-opt" else w.replace("%s", path).replace("%t", folder) for w in words]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        for check in [c for c in checks if c[0].startswith("EVAL")]:
+            same_results(options.opt, words, path, text, check)
+    checks = [c for c in checks if not c[0].startswith("EVAL")]
     output = done.stdout + done.stderr
     if must_fail != (done.returncode != 0) or done.returncode < 0:
         raise Mismatch(f"exit status {done.returncode}\n" + output)
