@@ -8,9 +8,10 @@
 
 /* ---- nodes ------------------------------------------------------------------------------------------------ */
 
+/* A Transpose placed as free is a view that consumers walk with its strides (place). */
 static bool is_view(const struct node *n)
 {
-    return op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity;
+    return op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity || (n->op == OP_Transpose && n->place == PLACE_FREE);
 }
 
 /* Can the node's result be the bytes of its input? */

@@ -227,9 +227,24 @@ int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, cons
     return tensor_push(e, &out, copy);
 }
 
+/* A Transpose that takes no step: its consumers walk the operand. */
+static bool is_transposed_view(const struct value *v)
+{
+    return v->def && v->def->op == OP_Transpose && v->def->place == PLACE_FREE;
+}
+
 bool value_strides(struct ir_ctx *cx, const struct value *v, expr strides[IR_MAX_RANK])
 {
     const struct type *t = v->type;
+    if (is_transposed_view(v)) {
+        expr inner[IR_MAX_RANK];
+        const struct attr *perm = node_attr(v->def, "perm");
+        if (!value_strides(cx, node_in(v->def, 0), inner))
+            return false;
+        for (int i = 0; i < t->rank; i++)
+            strides[i] = inner[perm ? perm->v.ints[i] : t->rank - 1 - i];
+        return true;
+    }
     if (t->kind != TYPE_TENSOR || t->rank < 0 || (t->layout.kind != LAYOUT_ND && t->layout.kind != LAYOUT_CACHE))
         return false;
     expr stride = expr_const(&cx->exprs, 1);

@@ -1,6 +1,7 @@
 /* -D and --shape: dimensions of the model's inputs fixed or given ranges, after import.
  *
- * A range narrows the symbol; a fixed size replaces the symbol in the types of all inputs, and types are inferred anew. */
+ * A range narrows the symbol; a fixed size replaces the symbol in the types of all inputs, and types are inferred anew.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +9,8 @@
 
 static enum npuc_status usage(struct compilation *c, const char *fmt, const char *what)
 {
-    return diag_error(&c->diag, &(struct diag_loc){.file = c->cx.file, .index = -1}, D_USAGE, arena_printf(&c->arena, "%s: %s", what, fmt));
+    return diag_error(&c->diag, &(struct diag_loc){.file = c->cx.file, .index = -1}, D_USAGE,
+                      arena_printf(&c->arena, "%s: %s", what, fmt));
 }
 
 static bool number(const char **s, int64_t *out)
@@ -143,7 +145,7 @@ enum npuc_status compilation_bind(struct compilation *c)
         s = bind_shape(c, c->options.shapes.data[i]);
     if (s != NPUC_OK || !changed)
         return s;
-    for_each_node(n, c->module->funcs.data[0]) {
+    for_each_node (n, c->module->funcs.data[0]) {
         s = ir_infer(n);
         if (s != NPUC_OK)
             return s;

@@ -1,5 +1,5 @@
-/* The compile entry points. The only setjmp of the compiler is here: arenas that run out of memory come back to guarded(), where
- * everything the compilation holds is known and released by compilation_free. */
+/* The compile entry points. The only setjmp of the compiler is here: arenas that run out of memory come back to
+ * guarded(), where everything the compilation holds is known and released by compilation_free. */
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,8 +61,12 @@ static void out_of_memory(void *user)
 
 static void set_oom(struct compilation *c, jmp_buf *at)
 {
-    struct arena *arenas[] = {&c->arena, &c->cx.arena, &c->cx.scratch, c->module ? &c->module->arena : NULL,
-                              c->has_px ? &c->px.arena : NULL, c->has_plan ? &c->plan.arena : NULL};
+    struct arena *arenas[] = {&c->arena,
+                              &c->cx.arena,
+                              &c->cx.scratch,
+                              c->module ? &c->module->arena : NULL,
+                              c->has_px ? &c->px.arena : NULL,
+                              c->has_plan ? &c->plan.arena : NULL};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(arenas); i++) {
         if (!arenas[i])
             continue;
@@ -96,7 +100,7 @@ static enum npuc_status guarded(struct compilation *c, step_fn *step, const char
 static int64_t count_nodes(const struct module *m)
 {
     int64_t n = 0;
-    for_each_node(k, m->funcs.data[0])
+    for_each_node (k, m->funcs.data[0])
         n += k->op != OP_Constant && k->op != OP_Yield;
     return n;
 }
@@ -132,8 +136,9 @@ static enum npuc_status step_import(struct compilation *c, const char *model, co
     if (s != NPUC_OK)
         return s;
     const struct onnx_info *info = onnx_info(c->model);
-    stage_done(c, "read", arena_printf(&c->arena, "%lld nodes, %.1f M parameters (%.1f MiB)", (long long)info->n_nodes,
-                                       (double)info->n_params / 1e6, (double)info->param_size / 1048576.0));
+    stage_done(c, "read",
+               arena_printf(&c->arena, "%lld nodes, %.1f M parameters (%.1f MiB)", (long long)info->n_nodes,
+                            (double)info->n_params / 1e6, (double)info->param_size / 1048576.0));
     s = compilation_bind(c);
     c->n_imported = count_nodes(c->module);
     if (c->on_import)
@@ -152,10 +157,13 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
     c->has_px = true;
     c->px.options.cache_capacity = c->options.cache_capacity;
     c->px.options.precision = c->options.precision;
-    struct pass_run run = {.verify_each = c->options.verify_each, .stop_after = c->options.stop_after, .dump_dir = c->options.dump_dir};
+    struct pass_run run = {
+        .verify_each = c->options.verify_each, .stop_after = c->options.stop_after, .dump_dir = c->options.dump_dir};
     s = pass_run_all(&c->px, steps, n, &run);
     if (s == NPUC_OK)
-        stage_done(c, "passes", arena_printf(&c->arena, "%lld -> %lld nodes", (long long)c->n_imported, (long long)count_nodes(c->module)));
+        stage_done(
+            c, "passes",
+            arena_printf(&c->arena, "%lld -> %lld nodes", (long long)c->n_imported, (long long)count_nodes(c->module)));
     return s;
 }
 
@@ -172,7 +180,9 @@ static enum npuc_status step_emit(struct compilation *c, const char *model, cons
         if (c->plan.tensors.data[i].kind == PT_WEIGHT)
             c->plan.tensors.data[i].data_size = -1;
     if (s == NPUC_OK)
-        stage_done(c, "kernels", arena_printf(&c->arena, "%lld kernels, %lld steps", (long long)c->plan.kernels.len, (long long)c->plan.steps.len));
+        stage_done(c, "kernels",
+                   arena_printf(&c->arena, "%lld kernels, %lld steps", (long long)c->plan.kernels.len,
+                                (long long)c->plan.steps.len));
     return s;
 }
 

@@ -1,5 +1,5 @@
-/* The compilation as steps, for the commands that stop half-way (check, estimate, inspect): read and import, bind dimensions,
- * passes, plan in memory, file. All state is in struct compilation. */
+/* The compilation as steps, for the commands that stop half-way (check, estimate, inspect): read and import, bind
+ * dimensions, passes, plan in memory, file. All state is in struct compilation. */
 #ifndef COMPILER_COMPILE_H
 #define COMPILER_COMPILE_H
 
@@ -9,22 +9,22 @@
 #include "passes/pass.h"
 
 struct compile_options {
-    const char *target;              /* id */
-    enum dtype precision;            /* DT_NONE: the model's types */
-    int64_t cache_capacity;          /* rows; 0: caches keep the model's form */
-    bool allow_missing_data;         /* weights may be absent (estimate, check) */
-    bool without_weights;            /* the plan declares weights without bytes: for times alone */
+    const char *target;      /* id */
+    enum dtype precision;    /* DT_NONE: the model's types */
+    int64_t cache_capacity;  /* rows; 0: caches keep the model's form */
+    bool allow_missing_data; /* weights may be absent (estimate, check) */
+    bool without_weights;    /* the plan declares weights without bytes: for times alone */
     bool verify_each;
     const char *dump_dir, *stop_after;
-    int64_t max_rewrites;            /* < 0: no limit */
+    int64_t max_rewrites; /* < 0: no limit */
     struct tiling tiling;
     bool has_tiling;
-    VEC(const char *) dims;          /* "seq=1..4096", "batch=8" */
-    VEC(const char *) shapes;        /* "x=1x3x224x224" */
-    VEC(const char *) sets;          /* "hbm.bandwidth=1.8TB/s" */
+    VEC(const char *) dims;   /* "seq=1..4096", "batch=8" */
+    VEC(const char *) shapes; /* "x=1x3x224x224" */
+    VEC(const char *) sets;   /* "hbm.bandwidth=1.8TB/s" */
 };
 struct compilation {
-    struct arena arena;              /* options and reports */
+    struct arena arena; /* options and reports */
     struct diag diag;
     struct compile_options options;
     npuc_progress_fn *progress;
@@ -40,7 +40,7 @@ struct compilation {
     struct pass_ctx px;
     struct plan plan;
     struct plan_weight_source weights;
-    int64_t n_imported;              /* nodes after import */
+    int64_t n_imported; /* nodes after import */
     double stage_start;
     bool has_cx, has_target, has_px, has_plan;
 };
@@ -52,7 +52,7 @@ NPUC_MUST_CHECK enum npuc_status compilation_set(struct compilation *c, const ch
 /* Each runs the steps before it. They return by the compiler's one longjmp on exhausted memory as NPUC_E_NOMEM. */
 NPUC_MUST_CHECK enum npuc_status compilation_import(struct compilation *c, const char *model);
 NPUC_MUST_CHECK enum npuc_status compilation_optimise(struct compilation *c, const char *model);
-NPUC_MUST_CHECK enum npuc_status compilation_emit(struct compilation *c, const char *model);   /* plan in memory */
+NPUC_MUST_CHECK enum npuc_status compilation_emit(struct compilation *c, const char *model); /* plan in memory */
 NPUC_MUST_CHECK enum npuc_status compilation_write(struct compilation *c, const char *model, const char *plan);
 
 /* bind.c: -D and --shape applied to an imported module; types are inferred anew. */

@@ -59,7 +59,8 @@ static bool set_constant(struct compilation *c, const char *v)
 
 static bool set_capacity(struct compilation *c, const char *v)
 {
-    return whole_number(v, &c->options.cache_capacity) && c->options.cache_capacity >= 0 && c->options.cache_capacity <= 1 << 24;
+    return whole_number(v, &c->options.cache_capacity) && c->options.cache_capacity >= 0 &&
+           c->options.cache_capacity <= 1 << 24;
 }
 
 static bool set_verify(struct compilation *c, const char *v)
@@ -97,7 +98,8 @@ static bool set_tile(struct compilation *c, const char *v)
         const char *eq = strchr(v, '=');
         int64_t i = 0;
         char *end;
-        while (eq && i < NPUC_ARRAY_LEN(parts) && !(strlen(parts[i].name) == (size_t)(eq - v) && strncmp(parts[i].name, v, (size_t)(eq - v)) == 0))
+        while (eq && i < NPUC_ARRAY_LEN(parts) &&
+               !(strlen(parts[i].name) == (size_t)(eq - v) && strncmp(parts[i].name, v, (size_t)(eq - v)) == 0))
             i++;
         if (!eq || i == NPUC_ARRAY_LEN(parts))
             return false;
@@ -134,8 +136,9 @@ enum npuc_status compilation_set(struct compilation *c, const char *option, cons
             continue;
         if (options[i].set(c, value))
             return NPUC_OK;
-        return diag_error(&c->diag, NULL, D_USAGE,
-                          arena_printf(&c->arena, "option %s: '%s' is not valid, expected %s", option, value, options[i].expected));
+        return diag_error(
+            &c->diag, NULL, D_USAGE,
+            arena_printf(&c->arena, "option %s: '%s' is not valid, expected %s", option, value, options[i].expected));
     }
     return diag_error(&c->diag, NULL, D_USAGE, arena_printf(&c->arena, "unknown option '%s'", option));
 }

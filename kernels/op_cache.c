@@ -1,7 +1,7 @@
 /* CacheAppend (npuc): a cache with new rows written behind its last one, or per batch entry at given positions.
  *
- * inputs: cache [.., past, ..], update [.., new, ..], optional positions [batch] (int32 or int64), optional length (scalar): rows of the
- * result on the axis, at least those of the cache. Rows that nothing writes are zero. */
+ * inputs: cache [.., past, ..], update [.., new, ..], optional positions [batch] (int32 or int64), optional length
+ * (scalar): rows of the result on the axis, at least those of the cache. Rows that nothing writes are zero. */
 #include <string.h>
 
 #include "kernels/op.h"
@@ -27,7 +27,8 @@ static enum npuc_status check(struct k_call *c, int axis, int64_t batch)
     if (update->rank != cache->rank || update->dtype != cache->dtype || axis < 0 || axis >= cache->rank)
         return k_fail(c, NPUC_E_INVALID, "cache and update differ in rank or type, or the axis is outside of it");
     if (c->n_in > 2 && c->in[2] && k_count(c->in[2]) != batch)
-        return k_fail(c, NPUC_E_INVALID, "%lld positions, expected %lld", (long long)k_count(c->in[2]), (long long)batch);
+        return k_fail(c, NPUC_E_INVALID, "%lld positions, expected %lld", (long long)k_count(c->in[2]),
+                      (long long)batch);
     return NPUC_OK;
 }
 
@@ -44,7 +45,8 @@ enum npuc_status k_op_cache_append(struct k_call *c)
     int64_t want = length ? k_get_i64(length, 0) : cache->dims[axis] + update->dims[axis];
     dims[axis] = want > cache->dims[axis] ? want : cache->dims[axis];
     if (dims[axis] < update->dims[axis])
-        return k_fail(c, NPUC_E_INVALID, "%lld new rows do not fit into %lld", (long long)update->dims[axis], (long long)dims[axis]);
+        return k_fail(c, NPUC_E_INVALID, "%lld new rows do not fit into %lld", (long long)update->dims[axis],
+                      (long long)dims[axis]);
     uint8_t *y = k_out(c, 0, cache->dtype, cache->rank, dims);
     if (!y)
         return NPUC_E_NOMEM;

@@ -1,5 +1,5 @@
-/* FusedMatMul (com.microsoft): alpha * op(A) op(B), where transA and transB swap the last two axes. The operands are brought into
- * order and handed to MatMul, so the sums are those of MatMul. */
+/* FusedMatMul (com.microsoft): alpha * op(A) op(B), where transA and transB swap the last two axes. The operands are
+ * brought into order and handed to MatMul, so the sums are those of MatMul. */
 #include "kernels/op.h"
 
 /* t, or its copy with the last two axes swapped. */
@@ -30,7 +30,8 @@ enum npuc_status k_op_fused_mat_mul(struct k_call *c)
         return k_no_memory(c);
     if (k_attr_int(c, "transBatchA", 0) != 0 || k_attr_int(c, "transBatchB", 0) != 0)
         return k_fail(c, NPUC_E_UNSUPPORTED, "transposed batch axes are not supported");
-    if (!ordered(c, c->in[0], k_attr_int(c, "transA", 0) != 0, &a) || !ordered(c, c->in[1], k_attr_int(c, "transB", 0) != 0, &b))
+    if (!ordered(c, c->in[0], k_attr_int(c, "transA", 0) != 0, &a) ||
+        !ordered(c, c->in[1], k_attr_int(c, "transB", 0) != 0, &b))
         return k_no_memory(c);
     const struct k_tensor *in[2] = {&a, &b}, *const *kept = c->in;
     c->in = in;

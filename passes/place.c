@@ -5,6 +5,7 @@
  *
  * The target's own `supports` decides, the same function that picks kernel generators; its reason is kept on the node
  * for reports and `npuc check`. Views and constants are free where storage is dense: the backend makes aliases of them.
+ * So is a Transpose whose users all walk strides.
  * Requirements: (1) runs again after every pass that makes nodes, before the backend; (2) changes no node but place and
  * reason. */
 #include "passes/pass.h"
@@ -35,9 +36,10 @@ static bool takes_strides(struct pass_ctx *px, const struct use *u)
 /* A Transpose of a dense value all of whose users walk strides. */
 static bool is_transposed_view(struct pass_ctx *px, const struct node *n)
 {
-    if (n->op != OP_Transpose || n->in[0].value->type->layout.kind != LAYOUT_ND || value_const(n->in[0].value) || !n->out[0].uses)
+    if (n->op != OP_Transpose || n->in[0].value->type->layout.kind != LAYOUT_ND || value_const(n->in[0].value) ||
+        !n->out[0].uses)
         return false;
-    for_each_use(u, &n->out[0])
+    for_each_use (u, &n->out[0])
         if (!takes_strides(px, u))
             return false;
     return true;

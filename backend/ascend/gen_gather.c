@@ -1,11 +1,11 @@
-/* Gather generator: rows addressed by an index buffer (LOADX), for any axis: what lies before the axis is an outer loop, what
- * lies behind it is the row. */
+/* Gather generator: rows addressed by an index buffer (LOADX), for any axis: what lies before the axis is an outer
+ * loop, what lies behind it is the row. */
 #include "base/size.h"
 #include "backend/ascend/gens.h"
 #include "backend/ascend/rows.h"
 
 #define MAX_INDEX 512 /* indices of a tile */
-#define ROW_UNIT 32   /* elements: row pitch in UB is a multiple of it */
+#define ROW_UNIT  32  /* elements: row pitch in UB is a multiple of it */
 
 struct gather_kernel {
     struct tile_kernel *k;
@@ -48,13 +48,14 @@ static void code(struct gather_kernel *g, const struct gather_rows *d)
     expr row0 = expr_mul(x, rt, g->tile_rows), col0 = expr_mul(x, ct, g->tile_cols);
     expr n_rows = expr_min(x, g->tile_rows, expr_sub(x, g->n_index, row0));
     expr n_cols = expr_min(x, g->tile_cols, expr_sub(x, g->row_len, col0));
-    TILE(b, LOAD, idx, zero, g->index, row0, (int32_t)d->index_dtype, one, one, one, n_rows, zero, zero, zero, one, zero, zero, zero, one);
+    TILE(b, LOAD, idx, zero, g->index, row0, (int32_t)d->index_dtype, one, one, one, n_rows, zero, zero, zero, one,
+         zero, zero, zero, one);
     expr from = expr_add(x, expr_mul(x, o, expr_mul(x, g->n_rows, g->row_len)), col0);
-    TILE(b, LOADX, rows, zero, g->pitch, g->data, from, g->row_len, g->n_rows, (int32_t)d->dtype, idx, zero, (int32_t)d->index_dtype,
-         n_rows, n_cols);
+    TILE(b, LOADX, rows, zero, g->pitch, g->data, from, g->row_len, g->n_rows, (int32_t)d->dtype, idx, zero,
+         (int32_t)d->index_dtype, n_rows, n_cols);
     expr to = expr_add(x, expr_mul(x, expr_add(x, expr_mul(x, o, g->n_index), row0), g->row_len), col0);
-    TILE(b, STORE, g->out, to, rows, zero, (int32_t)d->dtype, one, one, n_rows, n_cols, zero, zero, g->pitch, one, zero, zero,
-         g->row_len, one);
+    TILE(b, STORE, g->out, to, rows, zero, (int32_t)d->dtype, one, one, n_rows, n_cols, zero, zero, g->pitch, one, zero,
+         zero, g->row_len, one);
     tile_end(b);
 }
 
@@ -96,8 +97,9 @@ bool gen_gather_match(const struct machine *m, struct ir_ctx *cx, const struct n
         return false;
     const struct type *t = node_in(n, 0)->type, *i = node_in(n, 1)->type;
     *reason = "the DMA gathers dense rows of whole-byte elements by 32- or 64-bit indices";
-    return (i->dtype == DT_I64 || i->dtype == DT_I32) && dtype_table[t->dtype].bits >= 8 && dtype_table[t->dtype].bits <= 64 &&
-           t->layout.kind == LAYOUT_ND && i->layout.kind == LAYOUT_ND && t->rank > 0;
+    return (i->dtype == DT_I64 || i->dtype == DT_I32) && dtype_table[t->dtype].bits >= 8 &&
+           dtype_table[t->dtype].bits <= 64 && t->layout.kind == LAYOUT_ND && i->layout.kind == LAYOUT_ND &&
+           t->rank > 0;
 }
 
 enum npuc_status gen_gather_emit(struct emit *e, struct node *n)
@@ -106,9 +108,13 @@ enum npuc_status gen_gather_emit(struct emit *e, struct node *n)
     struct value *data = node_in(n, 0), *index = node_in(n, 1);
     int64_t axis = node_attr_int(n, "axis", 0);
     int a = (int)(axis < 0 ? axis + data->type->rank : axis);
-    struct gather_rows g = {.data = emit_tensor(e, data), .index = emit_tensor(e, index), .out = emit_tensor(e, &n->out[0]),
-                            .dtype = data->type->dtype, .index_dtype = index->type->dtype,
-                            .outer = product(x, data->type, 0, a), .n_rows = data->type->dims[a],
+    struct gather_rows g = {.data = emit_tensor(e, data),
+                            .index = emit_tensor(e, index),
+                            .out = emit_tensor(e, &n->out[0]),
+                            .dtype = data->type->dtype,
+                            .index_dtype = index->type->dtype,
+                            .outer = product(x, data->type, 0, a),
+                            .n_rows = data->type->dims[a],
                             .n_index = product(x, index->type, 0, index->type->rank),
                             .row_len = product(x, data->type, a + 1, data->type->rank)};
     return emit_gather_rows(e, &g, "Gather");

@@ -22,8 +22,8 @@ static bool is_one(struct ir_ctx *cx, expr d)
 }
 
 /* One copy over `rank` dims; strides of dst and src as given. */
-static enum npuc_status copy(struct emit *e, int rank, const expr *dims, const struct vr_view *dst, const struct vr_view *src,
-                             const char *label)
+static enum npuc_status copy(struct emit *e, int rank, const expr *dims, const struct vr_view *dst,
+                             const struct vr_view *src, const char *label)
 {
     struct vr *r = ARENA_NEW(e->arena, struct vr);
     vr_init(r, e, rank, dims);
@@ -79,7 +79,8 @@ static enum npuc_status emit_expand(struct emit *e, struct node *n)
     return vr_launch(r, "copy", label_of(n));
 }
 
-/* A broadcast dimension must be one by type: a size that may turn out to be one at run time cannot be told apart here. */
+/* A broadcast dimension must be one by type: a size that may turn out to be one at run time cannot be told apart here.
+ */
 static bool check_expand(struct ir_ctx *cx, const struct node *n, const char **reason)
 {
     const struct type *from = node_in(n, 0)->type, *to = n->out[0].type;
@@ -265,7 +266,10 @@ static bool fill_value(const struct node *n, float *out)
         if (bits == 0)
             return b->data != NULL;
         if (a->v.t.type->dtype == DT_F32) {
-            union { uint32_t u; float f; } as = {.u = (uint32_t)bits};
+            union {
+                uint32_t u;
+                float f;
+            } as = {.u = (uint32_t)bits};
             *out = as.f;
             return true;
         }
@@ -321,7 +325,8 @@ static bool check_pad(struct ir_ctx *cx, const struct node *n, const char **reas
 {
     int64_t lo[IR_MAX_RANK];
     *reason = "only constant padding by amounts known at compile time runs on the NPU";
-    return node_attr_str(n, "mode", 0) == str_internz(&cx->strings, "constant") && pads_of(cx, n, lo) && check_fill(cx, n, reason);
+    return node_attr_str(n, "mode", 0) == str_internz(&cx->strings, "constant") && pads_of(cx, n, lo) &&
+           check_fill(cx, n, reason);
 }
 
 static enum npuc_status emit_pad(struct emit *e, struct node *n)
@@ -385,10 +390,16 @@ static enum npuc_status emit_dense(struct emit *e, struct node *n)
 }
 
 static const struct mover movers[] = {
-    {OP_Transpose, NULL, emit_transpose}, {OP_Expand, check_expand, emit_expand}, {OP_Slice, check_slice, emit_slice},
-    {OP_Concat, NULL, emit_concat},       {OP_Split, NULL, emit_split},           {OP_Tile, check_tile, emit_tile},
-    {OP_Pad, check_pad, emit_pad},        {OP_ConstantOfShape, check_fill, emit_fill},
-    {OP_CacheAppend, check_cache_append, emit_cache_append}, {OP_TransData, NULL, emit_dense},
+    {OP_Transpose, NULL, emit_transpose},
+    {OP_Expand, check_expand, emit_expand},
+    {OP_Slice, check_slice, emit_slice},
+    {OP_Concat, NULL, emit_concat},
+    {OP_Split, NULL, emit_split},
+    {OP_Tile, check_tile, emit_tile},
+    {OP_Pad, check_pad, emit_pad},
+    {OP_ConstantOfShape, check_fill, emit_fill},
+    {OP_CacheAppend, check_cache_append, emit_cache_append},
+    {OP_TransData, NULL, emit_dense},
 };
 
 static const struct mover *find_mover(const struct node *n)

@@ -41,8 +41,10 @@ enum npuc_status gen_range_emit(struct emit *e, struct node *n)
     expr i = tile_loop(&b, "i", expr_ceildiv(x, expr_sub(x, n_tiles, block), k->blocks));
     expr at = expr_mul_const(x, expr_add(x, block, expr_mul(x, i, k->blocks)), TILE_LEN);
     expr cols = expr_min(x, expr_const(x, TILE_LEN), expr_sub(x, len, at));
-    TILE(&b, IOTA, (int32_t)t->dtype, one, cols, buf, zero, zero, expr_add(x, start, expr_mul(x, step, at)), step, zero);
-    TILE(&b, STORE, out, at, buf, zero, (int32_t)t->dtype, one, one, one, cols, zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&b, IOTA, (int32_t)t->dtype, one, cols, buf, zero, zero, expr_add(x, start, expr_mul(x, step, at)), step,
+         zero);
+    TILE(&b, STORE, out, at, buf, zero, (int32_t)t->dtype, one, one, one, cols, zero, zero, zero, one, zero, zero, zero,
+         one);
     tile_end(&b);
     return emit_launch(e, k, (const int32_t[]){emit_tensor(e, &n->out[0])}, p.bound, EXPR_INVALID, "Range");
 }

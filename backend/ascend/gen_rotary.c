@@ -1,5 +1,6 @@
-/* RotaryEmbedding: pairs of columns rotated by angles per position. With position_ids the rows of the cos and sin tables are
- * gathered first. x and y are seen as [batch, position, head, half] views, so both ONNX layouts are one program. */
+/* RotaryEmbedding: pairs of columns rotated by angles per position. With position_ids the rows of the cos and sin
+ * tables are gathered first. x and y are seen as [batch, position, head, half] views, so both ONNX layouts are one
+ * program. */
 #include "backend/ascend/gens.h"
 #include "backend/ascend/rows.h"
 #include "backend/ascend/vregion.h"
@@ -7,7 +8,6 @@
 /* Sizes of a RotaryEmbedding node. */
 struct rotary {
     expr batch, seq, heads;
-    expr head_stride, seq_stride, batch_stride;
     int64_t head_size, half;
     bool interleaved;
 };
@@ -25,10 +25,6 @@ static bool rotary_of(struct ir_ctx *cx, const struct node *n, struct rotary *r)
     r->batch = t->dims[0];
     r->seq = t->rank == 4 ? t->dims[2] : t->dims[1];
     r->heads = t->rank == 4 ? t->dims[1] : expr_const(x, num_heads);
-    expr d = expr_const(x, r->head_size);
-    r->head_stride = t->rank == 4 ? expr_mul(x, r->seq, d) : d;
-    r->seq_stride = t->rank == 4 ? d : expr_const(x, hidden);
-    r->batch_stride = expr_mul(x, r->heads, expr_mul(x, r->seq, d));
     const struct type *c = node_in(n, 1)->type;
     r->interleaved = node_attr_int(n, "interleaved", 0) != 0;
     if (!expr_is_const(x, c->dims[c->rank - 1], &half))
@@ -47,12 +43,14 @@ bool gen_rotary_match(const struct machine *m, struct ir_ctx *cx, const struct n
         return false;
     enum dtype t = node_in(n, 0)->type->dtype;
     *reason = "head size and rotary dimension must be constants that agree, in dense float tensors of one type";
-    return rotary_of(cx, n, &r) && dtype_is_float(t) && t != DT_F64 && node_in(n, 1)->type->dtype == t && node_in(n, 2)->type->dtype == t &&
-           node_in(n, 0)->type->layout.kind == LAYOUT_ND && value_strides(cx, node_in(n, 1), s);
+    return rotary_of(cx, n, &r) && dtype_is_float(t) && t != DT_F64 && node_in(n, 1)->type->dtype == t &&
+           node_in(n, 2)->type->dtype == t && node_in(n, 0)->type->layout.kind == LAYOUT_ND &&
+           value_strides(cx, node_in(n, 1), s);
 }
 
 /* cos or sin as a view [batch, seq, -, half]; gathered into a temporary when there are positions. */
-static enum npuc_status angle_view(struct emit *e, struct node *n, int input, const struct rotary *r, struct vr_view *out)
+static enum npuc_status angle_view(struct emit *e, struct node *n, int input, const struct rotary *r,
+                                   struct vr_view *out)
 {
     struct expr_pool *x = &e->cx->exprs;
     struct value *table = node_in(n, input), *pos = node_in(n, 3);
@@ -63,9 +61,15 @@ static enum npuc_status angle_view(struct emit *e, struct node *n, int input, co
     if (pos) {
         const expr dims[3] = {r->batch, r->seq, half};
         tensor = emit_temp(e, input == 1 ? "cos" : "sin", table->type->dtype, 3, dims);
-        struct gather_rows g = {.data = emit_tensor(e, table), .index = emit_tensor(e, pos), .out = tensor,
-                                .dtype = table->type->dtype, .index_dtype = pos->type->dtype, .outer = expr_const(x, 1),
-                                .n_rows = table->type->dims[0], .n_index = expr_mul(x, r->batch, r->seq), .row_len = half};
+        struct gather_rows g = {.data = emit_tensor(e, table),
+                                .index = emit_tensor(e, pos),
+                                .out = tensor,
+                                .dtype = table->type->dtype,
+                                .index_dtype = pos->type->dtype,
+                                .outer = expr_const(x, 1),
+                                .n_rows = table->type->dims[0],
+                                .n_index = expr_mul(x, r->batch, r->seq),
+                                .row_len = half};
         enum npuc_status s = emit_gather_rows(e, &g, "RotaryEmbedding");
         if (s != NPUC_OK)
             return s;
@@ -80,15 +84,20 @@ static enum npuc_status angle_view(struct emit *e, struct node *n, int input, co
     return NPUC_OK;
 }
 
-/* x or y as [batch, seq, head, column] from column `from` on, every `step`-th. */
+/* x or y as [batch, seq, head, column] from column `from` on, every `step`-th; x may be a transposed view. */
 static struct vr_view head_view(struct emit *e, struct value *v, const struct rotary *r, int64_t from, int64_t step)
 {
     struct expr_pool *x = &e->cx->exprs;
-    struct vr_view w = {.tensor = emit_tensor(e, v), .dtype = v->type->dtype, .offset = expr_const(x, from)};
-    w.stride[0] = r->batch_stride;
-    w.stride[1] = r->seq_stride;
-    w.stride[2] = r->head_stride;
-    w.stride[3] = expr_const(x, step);
+    struct vr_view w = {.tensor = emit_tensor(e, v), .dtype = v->type->dtype};
+    expr s[IR_MAX_RANK];
+    bool walkable = value_strides(e->cx, v, s), four = v->type->rank == 4;
+    NPUC_ASSERT(walkable);
+    expr column = s[v->type->rank - 1];
+    w.offset = expr_mul_const(x, column, from);
+    w.stride[0] = s[0];
+    w.stride[1] = four ? s[2] : s[1];
+    w.stride[2] = four ? s[1] : expr_mul_const(x, column, r->head_size);
+    w.stride[3] = expr_mul_const(x, column, step);
     return w;
 }
 
@@ -96,7 +105,8 @@ static enum npuc_status copy_tail(struct emit *e, struct node *n, const struct r
 {
     struct vr *v = ARENA_NEW(e->arena, struct vr);
     const expr dims[4] = {r->batch, r->seq, r->heads, expr_const(&e->cx->exprs, r->head_size - 2 * r->half)};
-    struct vr_view src = head_view(e, node_in(n, 0), r, 2 * r->half, 1), dst = head_view(e, &n->out[0], r, 2 * r->half, 1);
+    struct vr_view src = head_view(e, node_in(n, 0), r, 2 * r->half, 1),
+                   dst = head_view(e, &n->out[0], r, 2 * r->half, 1);
     vr_init(v, e, 4, dims);
     vr_output(v, vr_input(v, &src), &dst);
     return vr_launch(v, "copy", "RotaryEmbedding");

@@ -4,8 +4,8 @@
 
 #include "backend/backend.h"
 
-/* out[o][i][:] = data[o][index[i]][:] for o < outer, i < n_index; row_len elements each. Sizes are ir expressions; tensors are plan
- * tensors in ND order. */
+/* out[o][i][:] = data[o][index[i]][:] for o < outer, i < n_index; row_len elements each. Sizes are ir expressions;
+ * tensors are plan tensors in ND order. */
 struct gather_rows {
     int32_t data, index, out;
     enum dtype dtype, index_dtype;
