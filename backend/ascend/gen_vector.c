@@ -6,20 +6,7 @@
 #include <math.h>
 
 #include "backend/ascend/gens.h"
-#include "backend/ascend/vregion.h"
-
-/* Iteration dimensions: all axes but the run [red_first, red_last], then the run as one. */
-struct space {
-    int rank;                    /* of the broadcast shape */
-    expr shape[IR_MAX_RANK];     /* the broadcast shape */
-    int red_first, red_last;     /* the row; last axis when nothing reduces */
-};
-struct lower {
-    struct vr r;
-    struct space sp;
-    struct ir_ctx *cx;
-    struct map value;            /* value id -> region value */
-};
+#include "backend/ascend/lower.h"
 
 /* How an operator becomes region values. */
 struct lowering {
@@ -132,7 +119,7 @@ static int widest_rank(const struct node *n)
     return rank;
 }
 
-static void space_init(struct ir_ctx *cx, struct space *s, int rank)
+void space_init(struct ir_ctx *cx, struct space *s, int rank)
 {
     *s = (struct space){.rank = rank, .red_first = rank - 1, .red_last = rank - 1};
     for (int i = 0; i < rank; i++)
@@ -222,7 +209,7 @@ static bool row_contiguous(struct ir_ctx *cx, const struct space *s, const struc
 }
 
 /* A value of the region: an immediate, an input view, or what an earlier node made. */
-static int region_value(struct lower *l, struct value *v)
+int lower_operand(struct lower *l, struct value *v)
 {
     uint64_t *known = map_find(&l->value, v->id);
     if (known)
@@ -244,7 +231,7 @@ static int region_value(struct lower *l, struct value *v)
 
 static int arg(struct lower *l, struct node *n, int i)
 {
-    return region_value(l, node_in(n, i));
+    return lower_operand(l, node_in(n, i));
 }
 
 /* ---- operators ---- */
@@ -480,6 +467,23 @@ static bool views_fit(struct ir_ctx *cx, const struct node *n, const struct spac
     return true;
 }
 
+bool space_add(struct ir_ctx *cx, struct space *s, const struct node *n, const char **reason)
+{
+    return node_space(cx, n, s, reason) && views_fit(cx, n, s, reason);
+}
+
+bool lower_check(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    int first, last;
+    if (!check_node(cx, n, reason))
+        return false;
+    if (!reduces(n))
+        return true;
+    *reason = "a fused reduction must be over the last axis";
+    return reduction_axes(cx, n, &first, &last) && first == last && last == reduced_input(n)->type->rank - 1 &&
+           node_attr_int(n, "keepdims", 1) != 0;
+}
+
 bool gen_vector_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)
 {
     (void)m;
@@ -497,14 +501,16 @@ bool gen_vector_match(const struct machine *m, struct ir_ctx *cx, const struct n
     return make_space(cx, n, &s, reason) && views_fit(cx, n, &s, reason);
 }
 
-static int lower_node(struct lower *l, struct node *n)
+int lower_node(struct lower *l, struct node *n)
 {
     const struct lowering *low = find_lowering(n);
     return low ? low->lower(l, n) : lower_formula(l, n);
 }
 
-static void iteration_dims(struct lower *l, struct emit *e)
+void lower_begin(struct lower *l, struct emit *e)
 {
+    l->cx = e->cx;
+    map_init(&l->value, e->arena);
     struct expr_pool *x = &l->cx->exprs;
     const struct space *s = &l->sp;
     expr dims[IR_MAX_RANK], row = expr_const(x, 1);
@@ -542,7 +548,7 @@ static enum npuc_status emit_region(struct lower *l, struct node *n, struct grap
     struct vr_view view;
     struct node *yield = graph_yield(g);
     for (int i = 0; i < g->n_inputs; i++)
-        map_put(&l->value, g->inputs[i]->id, (uint64_t)region_value(l, node_in(n, i)));
+        map_put(&l->value, g->inputs[i]->id, (uint64_t)lower_operand(l, node_in(n, i)));
     for_each_node(m, g) {
         if (m->op == OP_Yield || m->op == OP_Constant)
             continue;
@@ -550,7 +556,7 @@ static enum npuc_status emit_region(struct lower *l, struct node *n, struct grap
     }
     for (int i = 0; i < n->n_out; i++) {
         output_view(l, &n->out[i], false, &view);
-        vr_output(&l->r, region_value(l, node_in(yield, i)), &view);
+        vr_output(&l->r, lower_operand(l, node_in(yield, i)), &view);
     }
     return NPUC_OK;
 }
@@ -560,11 +566,9 @@ enum npuc_status gen_vector_emit(struct emit *e, struct node *n)
     struct graph *g = region_of(n);
     struct lower *l = ARENA_NEW(e->arena, struct lower);
     const char *reason = "";
-    l->cx = e->cx;
-    map_init(&l->value, e->arena);
     if (!make_space(e->cx, n, &l->sp, &reason))
         return node_error(e->cx, n, D_UNSUPPORTED, "%s", reason);
-    iteration_dims(l, e);
+    lower_begin(l, e);
     if (g) {
         enum npuc_status s = emit_region(l, n, g);
         return s != NPUC_OK ? s : vr_launch(&l->r, "vector", "Fused");

@@ -205,7 +205,11 @@ static expr outer_offset(struct vr_form *f, int i)
     struct expr_pool *x = &f->k->exprs;
     const struct vr_view *v = view_number(f, i);
     expr off = f->offset[i];
-    for (int d = 0; d + 2 < f->r->rank; d++)
+    if (f->r->planes) {
+        off = expr_add(x, off, f->base[i]);
+        off = expr_add(x, off, expr_mul(x, f->plane0, f->stride[i][f->r->rank - 3]));
+    }
+    for (int d = 0; d + 2 + f->r->planes < f->r->rank; d++)
         off = expr_add(x, off, expr_mul(x, f->outer[d], f->stride[i][d]));
     if (!v->indexed)
         return off;
@@ -217,6 +221,21 @@ static expr outer_offset(struct vr_form *f, int i)
     return expr_add(x, off, expr_mul(x, expr_sym(x, var), f->index_stride[i]));
 }
 
+/* A FULL or COL value whose rows are `plane_rows` rows in each of `n_planes` planes, one after the other. */
+static void load_planes(struct vr_form *f, int v, expr off)
+{
+    struct expr_pool *x = &f->k->exprs;
+    const struct vr_value *w = &f->r->values[v];
+    const expr *s = &f->stride[w->view][f->r->rank - 3];
+    expr one = ex(f, 1), zero = ex(f, 0);
+    if (w->cls == VC_FULL)
+        TILE(&f->b, LOAD, f->buf[v], zero, f->view_tensor[w->view], off, (int32_t)w->dtype, one, f->n_planes, f->plane_rows, f->n_cols,
+             zero, s[0], s[1], s[2], zero, expr_mul(x, f->plane_rows, f->pitch), f->pitch, one);
+    else
+        TILE(&f->b, LOAD, f->buf[v], zero, f->view_tensor[w->view], off, (int32_t)w->dtype, one, one, f->n_planes, f->plane_rows,
+             zero, zero, s[0], s[1], zero, zero, f->plane_rows, one);
+}
+
 static void emit_load(struct vr_form *f, int v)
 {
     struct expr_pool *x = &f->k->exprs;
@@ -226,6 +245,10 @@ static void emit_load(struct vr_form *f, int v)
     expr srow = last > 0 ? f->stride[i][last - 1] : zero, scol = f->stride[i][last];
     off = expr_add(x, off, expr_add(x, expr_mul(x, f->row0, srow), expr_mul(x, f->col0, scol)));
     bool tall = w->cls == VC_FULL, flat = w->cls == VC_COL;
+    if (f->r->planes && (tall || flat)) {
+        load_planes(f, v, off);
+        return;
+    }
     expr n2 = tall ? f->n_rows : one, n3 = w->cls == VC_ONE ? one : flat ? f->n_rows : f->n_cols;
     TILE(&f->b, LOAD, f->buf[v], zero, f->view_tensor[i], off, (int32_t)w->dtype, one, one, n2, n3, zero, zero, srow,
          flat ? srow : scol, zero, zero, f->pitch, one);
@@ -237,6 +260,11 @@ static void emit_store(struct vr_form *f, int o, int32_t buf)
     int i = f->r->n_views + o, last = f->r->rank - 1;
     expr one = ex(f, 1), zero = ex(f, 0), off = outer_offset(f, i);
     expr drow = last > 0 ? f->stride[i][last - 1] : zero, dcol = f->stride[i][last];
+    if (f->r->planes) {
+        TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, f->n_planes, f->plane_rows,
+             f->n_cols, zero, expr_mul(x, f->plane_rows, f->pitch), f->pitch, one, zero, f->stride[i][last - 2], drow, dcol);
+        return;
+    }
     off = expr_add(x, off, expr_add(x, expr_mul(x, f->row0, drow), expr_mul(x, f->col0, dcol)));
     bool flat = dcol == zero && f->r->outputs[o].view.stride[last] == expr_const(&f->r->e->cx->exprs, 0);
     TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, one, flat ? one : f->n_rows,
@@ -255,12 +283,12 @@ static void emit_spread(struct vr_form *f, int v, int32_t dst, enum dtype t)
     TILE(&f->b, COPY_UB, (int32_t)t, f->n_rows, f->n_cols, dst, ex(f, 0), f->pitch, a.buf, a.off, a.row, a.col);
 }
 
-static void emit_reduction(struct vr_form *f, const struct vr_value *v, expr init, int32_t spread)
+static void emit_reduction(struct vr_form *f, const struct vr_value *v, expr init)
 {
     int32_t src = f->buf[v->arg[0]], zero = ex(f, 0);
     if (reduction_spreads(f->r, v)) {
-        emit_spread(f, v->arg[0], spread, v->op_dtype);
-        src = spread;
+        emit_spread(f, v->arg[0], f->spread, v->op_dtype);
+        src = f->spread;
     }
     TILE(&f->b, RED_ADD, v->op, (int32_t)v->op_dtype, f->n_rows, f->n_cols, f->acc, zero, src, zero, f->pitch, f->col0, init);
 }
@@ -340,7 +368,7 @@ static int32_t spread_buffer(struct vr_form *f)
     return -1;
 }
 
-static void resident_tile(struct vr_form *f, int32_t spread)
+static void resident_tile(struct vr_form *f)
 {
     struct pass ps;
     make_pass(f->r, false, -1, &ps);
@@ -353,7 +381,7 @@ static void resident_tile(struct vr_form *f, int32_t spread)
         if (!ps.need[i] || v->kind == VR_INPUT || v->kind == VR_IMM)
             continue;
         if (v->kind == VR_RED) {
-            emit_reduction(f, v, ex(f, 1), spread);
+            emit_reduction(f, v, ex(f, 1));
             emit_reduction_end(f, i);
         } else {
             emit_value(f, i);
@@ -377,7 +405,7 @@ static void narrow_values(struct vr_form *f, int level)
     }
 }
 
-static void chunk_body(struct vr_form *f, const struct pass *ps, int red, int32_t spread, expr init)
+static void chunk_body(struct vr_form *f, const struct pass *ps, int red, expr init)
 {
     for (int i = 0; i < f->r->n_values; i++)
         if (ps->need[i] && is_wide(&f->r->values[i]) && f->r->values[i].kind == VR_INPUT)
@@ -387,7 +415,7 @@ static void chunk_body(struct vr_form *f, const struct pass *ps, int red, int32_
         if (!ps->need[i] || v->kind == VR_INPUT || v->kind == VR_IMM)
             continue;
         if (i == red)
-            emit_reduction(f, v, init, spread);
+            emit_reduction(f, v, init);
         else if (is_wide(v))
             emit_value(f, i);
     }
@@ -399,7 +427,7 @@ static bool is_row_output(const struct vr_form *f, int o)
 }
 
 /* One walk over the columns for one reduction, or for the outputs (red -1). */
-static void chunk_pass(struct vr_form *f, int red, int32_t spread)
+static void chunk_pass(struct vr_form *f, int red)
 {
     struct pass ps;
     struct expr_pool *x = &f->k->exprs;
@@ -408,7 +436,7 @@ static void chunk_pass(struct vr_form *f, int red, int32_t spread)
     expr c = tile_loop(&f->b, "c", expr_ceildiv(x, f->cols, ex(f, f->cap)));
     f->col0 = expr_mul_const(x, c, f->cap);
     f->n_cols = expr_min(x, ex(f, f->cap), expr_sub(x, f->cols, f->col0));
-    chunk_body(f, &ps, red, spread, expr_cmp(x, EXPR_EQ, c, ex(f, 0)));
+    chunk_body(f, &ps, red, expr_cmp(x, EXPR_EQ, c, ex(f, 0)));
     for (int o = 0; red < 0 && o < f->r->n_outputs; o++)
         if (!is_row_output(f, o))
             store_output(f, o);
@@ -417,7 +445,7 @@ static void chunk_pass(struct vr_form *f, int red, int32_t spread)
         emit_reduction_end(f, red);
 }
 
-static void chunked_tile(struct vr_form *f, int32_t spread)
+static void chunked_tile(struct vr_form *f)
 {
     int levels = n_levels(f->r);
     f->col0 = ex(f, 0);
@@ -425,10 +453,10 @@ static void chunked_tile(struct vr_form *f, int32_t spread)
     for (int p = 1; p <= levels; p++) {
         for (int i = 0; i < f->r->n_values; i++)
             if (f->r->values[i].kind == VR_RED && f->r->values[i].level == p)
-                chunk_pass(f, i, spread);
+                chunk_pass(f, i);
         narrow_values(f, p);
     }
-    chunk_pass(f, -1, spread);
+    chunk_pass(f, -1);
     for (int o = 0; o < f->r->n_outputs; o++)
         if (is_row_output(f, o))
             store_output(f, o);
@@ -452,20 +480,30 @@ static void locate_tile(struct vr_form *f, expr t)
     f->n_cols = expr_min(x, f->tile_cols, expr_sub(x, f->cols, f->col0));
 }
 
+void vr_code_buffers(struct vr_form *f)
+{
+    declare_fixed(f);
+    f->spread = spread_buffer(f);
+}
+
+void vr_code_tile(struct vr_form *f)
+{
+    if (f->chunked)
+        chunked_tile(f);
+    else
+        resident_tile(f);
+}
+
 void vr_code(struct vr_form *f)
 {
     struct expr_pool *x = &f->k->exprs;
     f->b = (struct tile_builder){.k = f->k, .arena = f->r->e->arena};
     tile_section_begin(&f->b, TCORE_VECTOR);
-    declare_fixed(f);
-    int32_t spread = spread_buffer(f);
+    vr_code_buffers(f);
     expr block = expr_sym(x, f->k->sym_block);
     tile_note(&f->b, "tiles of this core");
     expr it = tile_loop(&f->b, "i", expr_ceildiv(x, expr_sub(x, f->n_tiles, block), f->k->blocks));
     locate_tile(f, expr_add(x, block, expr_mul(x, it, f->k->blocks)));
-    if (f->chunked)
-        chunked_tile(f, spread);
-    else
-        resident_tile(f, spread);
+    vr_code_tile(f);
     tile_end(&f->b);
 }

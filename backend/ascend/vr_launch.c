@@ -20,7 +20,7 @@ static expr count_outer(const struct vr_form *f)
 }
 
 /* Parameters: dimensions, offsets and strides; constants fold into the program. */
-static void declare_params(struct vr_form *f)
+void vr_declare_params(struct vr_form *f)
 {
     char name[24];
     struct vr *r = f->r;
@@ -47,7 +47,7 @@ static void declare_params(struct vr_form *f)
 }
 
 /* A tensor that several views name is one tensor of the kernel. */
-static int declare_tensor(struct vr_form *f, int32_t tensor, enum dtype t, bool is_out)
+int vr_declare_tensor(struct vr_form *f, int32_t tensor, enum dtype t, bool is_out)
 {
     char name[24];
     int j = 0;
@@ -63,15 +63,15 @@ static int declare_tensor(struct vr_form *f, int32_t tensor, enum dtype t, bool 
     return j;
 }
 
-static void declare_tensors(struct vr_form *f)
+void vr_declare_tensors(struct vr_form *f)
 {
     struct vr *r = f->r;
     for (int i = 0; i < r->n_views + r->n_outputs; i++) {
         bool is_out = i >= r->n_views;
         const struct vr_view *v = is_out ? &r->outputs[i - r->n_views].view : &r->views[i];
-        f->view_tensor[i] = declare_tensor(f, v->tensor, v->dtype, is_out);
+        f->view_tensor[i] = vr_declare_tensor(f, v->tensor, v->dtype, is_out);
         if (v->indexed)
-            f->index_tensor[i] = declare_tensor(f, v->index, v->index_dtype, false);
+            f->index_tensor[i] = vr_declare_tensor(f, v->index, v->index_dtype, false);
     }
 }
 
@@ -105,7 +105,7 @@ static void choose_tiles(struct vr_form *f)
     f->k->blocks = expr_max(x, one, expr_min(x, cores, f->n_tiles));
 }
 
-static int64_t capacity(const struct vr *r, bool chunked, int64_t max_rows)
+int64_t vr_capacity(const struct vr *r, bool chunked, int64_t max_rows)
 {
     int64_t per_element, fixed, cap;
     const struct tiling *t = r->e->tiling;
@@ -116,7 +116,7 @@ static int64_t capacity(const struct vr *r, bool chunked, int64_t max_rows)
     return cap;
 }
 
-static int64_t row_limit(const struct vr *r, bool chunked)
+int64_t vr_row_limit(const struct vr *r, bool chunked)
 {
     const struct tiling *t = r->e->tiling;
     int64_t n = chunked ? 1 : r->has_red ? MAX_ROWS_RED : MAX_ROWS;
@@ -129,15 +129,15 @@ static enum npuc_status launch_form(struct vr *r, bool chunked, const char *name
     struct vr_form *f = ARENA_NEW(e->arena, struct vr_form);
     f->r = r;
     f->chunked = chunked;
-    f->max_rows = row_limit(r, chunked);
-    f->cap = capacity(r, chunked, f->max_rows);
+    f->max_rows = vr_row_limit(r, chunked);
+    f->cap = vr_capacity(r, chunked, f->max_rows);
     if (f->cap < CAP_UNIT)
         return node_error(e->cx, e->node, D_UNSUPPORTED, "fused region needs more buffers than UB holds (%lld bytes)",
                           (long long)e->m->size[TS_UB]);
     f->k = tile_kernel_new(e->arena, &e->plan->strings, arena_printf(e->arena, "%s%s", name, chunked ? "_chunked" : ""));
     f->p = (struct kparams){.e = e, .k = f->k};
-    declare_params(f);
-    declare_tensors(f);
+    vr_declare_params(f);
+    vr_declare_tensors(f);
     choose_tiles(f);
     vr_code(f);
     return emit_launch(e, f->k, f->tensors, f->p.bound, EXPR_INVALID, label);
@@ -151,7 +151,7 @@ enum npuc_status vr_launch(struct vr *r, const char *name, const char *label)
         return node_error(e->cx, e->node, D_UNSUPPORTED, "fused region has more than %d values", VR_MAX_VALUES);
     vr_normalise(r);
     vr_classify(r);
-    expr cols = r->dims[r->rank - 1], limit = expr_const(x, capacity(r, false, row_limit(r, false)));
+    expr cols = r->dims[r->rank - 1], limit = expr_const(x, vr_capacity(r, false, vr_row_limit(r, false)));
     if (!r->has_red || expr_proves_le(x, cols, limit))
         return launch_form(r, false, name, label);
     if (expr_proves_le(x, expr_add(x, limit, expr_const(x, 1)), cols))

@@ -200,6 +200,7 @@ static enum vr_class view_class(const struct vr *r, const struct vr_view *v)
     expr zero = expr_const(&r->e->cx->exprs, 0);
     bool col = v->stride[r->rank - 1] != zero;
     bool row = r->rank > 1 && v->stride[r->rank - 2] != zero;
+    row = row || (r->planes && v->stride[r->rank - 3] != zero);
     if (r->rank == 1)
         return col ? VC_FULL : VC_ONE;
     return col ? (row ? VC_FULL : VC_ROW) : (row ? VC_COL : VC_ONE);

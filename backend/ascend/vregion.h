@@ -57,6 +57,7 @@ struct vr {
     struct vr_view views[VR_MAX_VALUES];
     struct vr_output outputs[VR_MAX_OUTPUTS];
     bool keeps_first;          /* an indexed view pins dimension 0: it is neither dropped nor merged */
+    bool planes;               /* dimension rank - 3 counts to the rows of a tile; for callers that bring their own tiles */
     bool has_red;              /* some value is a reduction; set by vr_normalise */
     bool overflow;             /* more than the limits hold: vr_launch refuses */
 };
