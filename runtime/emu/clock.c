@@ -14,6 +14,7 @@
 
 /* Blocks take turns of this many bytes while traffic is counted: a few tiles, far less than L2 over the number of cores. */
 #define TURN ((int64_t)1 << 18)
+#define SMALL 1e-3 /* of the memory's rate: not worth a second walk */
 
 static const struct emu_program *program_of(const struct clock *k, int i)
 {
@@ -174,9 +175,8 @@ static bool count_traffic(struct clock *k)
     return true;
 }
 
-/* Shares of misses per tensor, and what write-backs leave of the memory's rate: lines written beyond the share of L2 that may stay
- * dirty go to memory while the kernel runs, and take from reads in proportion to the bytes. */
-static double settle_traffic(struct clock *k, struct emu_timing *out)
+/* Shares of misses per tensor; lines written beyond the share of L2 that may stay dirty go to memory while the kernel runs. */
+static void settle_traffic(struct clock *k, struct emu_timing *out)
 {
     double missed = 0;
     for (int32_t t = 0; t < (int32_t)k->launch->kernel->tensors.len; t++) {
@@ -191,9 +191,18 @@ static double settle_traffic(struct clock *k, struct emu_timing *out)
     }
     const double dirtied = (double)clock_l2_dirtied(k->l2), all = missed + dirtied;
     const double keeps = target_num(k->launch->target, TK_L2_DIRTY_SHARE) * target_num(k->launch->target, TK_L2_SIZE);
-    const double back = all > keeps ? (all - keeps) * dirtied / all : 0;
-    k->memory_rate = missed > 0 ? k->rates.hbm * missed / (missed + back) : k->rates.hbm;
-    return (missed + back) / k->rates.hbm;
+    k->missed = missed;
+    k->back = all > keeps ? (all - keeps) * dirtied / all : 0;
+    k->memory_rate = k->rates.hbm;
+}
+
+/* Write-backs are spread over the time that the kernel takes: `cycles` as known so far. They never take more from reads than their
+ * share of the bytes. */
+static double rate_beside_writes(const struct clock *k, double cycles)
+{
+    const double least = k->missed > 0 ? k->missed / (k->missed + k->back) : 1;
+    const double left = cycles > 0 ? 1 - k->back / (cycles * k->rates.hbm) : 1;
+    return k->rates.hbm * (left > least ? left : least);
 }
 
 static uint64_t hash_of(const struct clock_block *b)
@@ -267,8 +276,9 @@ static bool wake(struct clock *k)
     return any;
 }
 
-static bool walk_times(struct clock *k)
+static bool walk_once(struct clock *k)
 {
+    k->now = 0;
     for (int64_t i = 0; i < k->n_blocks; i++)
         start_block(k->blocks[i]);
     for (bool over = false; !over;) {
@@ -282,6 +292,30 @@ static bool walk_times(struct clock *k)
             return false;
     }
     return true;
+}
+
+static double end_of(const struct clock *k)
+{
+    double end = 0;
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            const double t = k->blocks[i]->core[j].used ? clock_core_end(&k->blocks[i]->core[j]) : 0;
+            end = t > end ? t : end;
+        }
+    return end;
+}
+
+/* How far write-backs slow reads down depends on the time, and the time on that: twice is enough, since write-backs matter either
+ * little or by their share. */
+static bool walk_times(struct clock *k)
+{
+    if (!walk_once(k))
+        return false;
+    const double rate = rate_beside_writes(k, end_of(k));
+    if (k->missed == 0 || rate > (1 - SMALL) * k->memory_rate)
+        return true;
+    k->memory_rate = rate;
+    return walk_once(k);
 }
 
 /* ---- report ---- */
@@ -335,8 +369,9 @@ static const char *reason(const struct clock *k, const struct emu_timing *t)
     return names[unit];
 }
 
-static void report(const struct clock *k, double memory_cyc, struct emu_timing *out)
+static void report(const struct clock *k, struct emu_timing *out)
 {
+    const double memory_cyc = (k->missed + k->back) / k->rates.hbm;
     for (int64_t i = 0; i < k->n_blocks; i++)
         for (int j = 0; j < EMU_BLOCK_CORES; j++)
             if (k->blocks[i]->core[j].used)
@@ -396,18 +431,17 @@ enum npuc_status clock_run(struct emu_launch *l, struct emu_timing *out, uint32_
         return NPUC_E_NOMEM;
     }
     enum npuc_status s = NPUC_OK;
-    double memory_cyc = 0;
     if (!count_traffic(&k)) {
         s = status_of(&k);
     } else {
-        memory_cyc = settle_traffic(&k, out);
+        settle_traffic(&k, out);
         if (!(flags & CLOCK_EVERY_BLOCK) && !keep_kinds(&k))
             s = NPUC_E_NOMEM;
     }
     if (s == NPUC_OK && !walk_times(&k))
         s = status_of(&k);
     if (s == NPUC_OK)
-        report(&k, memory_cyc, out);
+        report(&k, out);
     release(&k);
     return s;
 }

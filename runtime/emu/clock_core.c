@@ -140,11 +140,13 @@ static double start_of(struct clock_core *c, int unit)
 
 static void finish(struct clock_core *c, const struct clock_cost *cost, double start, double busy)
 {
+    /* data from memory come later by the share of misses */
+    const double miss = cost->after_miss > 0 && cost->span.tensor >= 0 ? c->clock->miss[cost->span.tensor] : 0;
     const int u = cost->unit;
     const double length = busy + (c->idle[u] ? cost->head : 0);
     enter(c, u, start);
     c->free[u] = start + length;
-    later(&c->done[u], c->free[u] + cost->after);
+    later(&c->done[u], c->free[u] + cost->after + miss * cost->after_miss);
     c->idle[u] = false;
     c->unit[u].busy_cyc += length;
     c->unit[u].n_insns++;

@@ -65,6 +65,7 @@ void clock_rates_of(const struct target *t, struct clock_rates *r)
     r->floor = num(t, TK_MTE2_FLOOR);
     r->row = num(t, TK_MTE2_ROW);
     r->latency = num(t, TK_MTE2_LATENCY);
+    r->miss_latency = num(t, TK_MTE2_MISS_LATENCY);
     r->line = whole(t, TK_MTE2_LINE, 1);
     r->mte3 = num(t, TK_MTE3_RATE);
     r->mte3_floor = num(t, TK_MTE3_FLOOR);

@@ -80,6 +80,16 @@ static int64_t span_bytes(const struct clock_span *s)
     return bytes;
 }
 
+/* A burst occupies the unit for at least `row` cycles; one shorter than a line that comes from memory for the rest of the line. */
+static void read_rows(const struct clock_cx *cx, const struct bursts *b, double row, struct clock_cost *c)
+{
+    const double part = b->bytes / (double)cx->rates->line;
+    c->busy = b->rows * row;
+    c->hit_cyc = c->hit_cyc > c->busy ? c->hit_cyc : c->busy;
+    if (part < 1)
+        c->miss_cyc = b->rows * (1 - part) * row;
+}
+
 /* Reads of a matrix core: L2's rate, divided by nd2nz when rows become fractals on the way. */
 static void read_cube(const struct clock_cx *cx, const struct bursts *b, double divide, struct clock_cost *c)
 {
@@ -87,23 +97,18 @@ static void read_cube(const struct clock_cx *cx, const struct bursts *b, double 
     c->cap = r->l2_cube / divide;
     c->bus = b->rows * b->bus;
     c->hit_cyc = c->bus / c->cap;
-    c->busy = b->rows * r->row;
+    if (b->rows > b->n)
+        read_rows(cx, b, r->row, c);
 }
 
-/* Reads of a vector core: a burst shorter than a line occupies the rest of the line's time as well. */
 static void read_vector(const struct clock_cx *cx, const struct bursts *b, struct clock_cost *c)
 {
     const struct clock_rates *r = cx->rates;
-    const double line = (double)r->line, row = line / r->l2_vector, part = b->bytes / line;
     c->cap = r->cold_vector < r->l2_vector ? r->cold_vector : r->l2_vector;
     c->bus = b->rows * b->bus;
     c->hit_cyc = c->bus / r->l2_vector;
-    if (b->rows <= b->n)
-        return;
-    c->busy = b->rows * row;
-    c->hit_cyc = c->hit_cyc > c->busy ? c->hit_cyc : c->busy;
-    if (part < 1)
-        c->miss_cyc = b->rows * (1 - part) * row;
+    if (b->rows > b->n)
+        read_rows(cx, b, (double)r->line / r->l2_vector, c);
 }
 
 static enum tile_space space_of(const struct clock_cx *cx, int64_t buf)
@@ -129,6 +134,7 @@ static void read_gm(struct clock_cx *cx, int64_t buf, double divide, struct cloc
     const double least = b.n * cx->rates->floor;
     c->busy = c->busy > least ? c->busy : least;
     c->after = cx->rates->latency;
+    c->after_miss = cx->rates->miss_latency;
     c->bytes = span_bytes(&c->span);
 }
 

@@ -14,7 +14,7 @@ struct clock_rates {
     double mac_head;
     double vec[TK_COUNT];      /* TK_VEC_* */
     int64_t vec_bytes, ub_block, bank_groups;
-    double l2_cube, l2_vector, cold_vector, nd2nz, floor, row, latency;
+    double l2_cube, l2_vector, cold_vector, nd2nz, floor, row, latency, miss_latency;
     int64_t line;
     double mte3, mte3_floor;
     double l0a, l0b, mte1_latency, bt, bt_latency;
@@ -39,6 +39,7 @@ struct clock_cost {
     double busy;               /* cycles */
     double head;               /* more when the unit was idle */
     double after;              /* from the unit being free to the result being there */
+    double after_miss;         /* more of it, by the share of misses */
     double hit_cyc, miss_cyc, bus, cap; /* reads of GM; cap: B/cycle of one core from memory */
     int64_t bytes;
     int64_t macs;
@@ -114,6 +115,7 @@ struct clock {
     int64_t n_blocks;
     double *miss;              /* per tensor: share of the bytes read that are not in L2 */
     double memory_rate;        /* B/cycle for reads, write-backs taken off */
+    double missed, back;       /* bytes read from memory and written back to it */
     double now;
     int64_t quantum;           /* bytes a core reads in its turn while traffic is counted */
     int64_t ops;

@@ -24,19 +24,19 @@ struct emu_unit {
     char error[512];
 };
 
-static void ignore_line(void *user, const char *line)
+static inline void ignore_line(void *user, const char *line)
 {
     (void)user;
     (void)line;
 }
 
-static expr num(struct emu_unit *u, int64_t v)
+static inline expr num(struct emu_unit *u, int64_t v)
 {
     return expr_const(&u->b.k->exprs, v);
 }
 
 /* A kernel without parameters; u->b.at is `core`'s section. */
-static void unit_begin(struct emu_unit *u, enum tile_core core)
+static inline void unit_begin(struct emu_unit *u, enum tile_core core)
 {
     *u = (struct emu_unit){.blocks = 1};
     struct diag d;
@@ -52,13 +52,13 @@ static void unit_begin(struct emu_unit *u, enum tile_core core)
     tile_section_begin(&u->b, core);
 }
 
-static int32_t unit_tensor(struct emu_unit *u, enum dtype t, void *data, size_t size)
+static inline int32_t unit_tensor(struct emu_unit *u, enum dtype t, void *data, size_t size)
 {
     u->tensors[u->n_tensors++] = (struct emu_tensor){.data = data, .size = (int64_t)size, .dtype = t};
     return tile_tensor(u->b.k, &u->arena, "t", t, true, true);
 }
 
-static int32_t unit_buf(struct emu_unit *u, enum tile_space s, int32_t slots, int64_t slot_size)
+static inline int32_t unit_buf(struct emu_unit *u, enum tile_space s, int32_t slots, int64_t slot_size)
 {
     int64_t base = 0;
     for (int64_t i = 0; i < u->b.at->bufs.len; i++)
@@ -69,7 +69,7 @@ static int32_t unit_buf(struct emu_unit *u, enum tile_space s, int32_t slots, in
     return buf;
 }
 
-static enum npuc_status unit_run(struct emu_unit *u, int threads, bool hazards)
+static inline enum npuc_status unit_run(struct emu_unit *u, int threads, bool hazards)
 {
     struct pool *pool = pool_new(threads);
     struct emu_launch l = {.kernel = u->b.k, .params = u->params, .tensors = u->tensors, .blocks = u->blocks, .target = &u->target, .machine = u->machine};
@@ -79,7 +79,7 @@ static enum npuc_status unit_run(struct emu_unit *u, int threads, bool hazards)
     return s;
 }
 
-static void unit_end(struct emu_unit *u)
+static inline void unit_end(struct emu_unit *u)
 {
     emu_machine_free(u->machine);
     arena_free(&u->arena);
@@ -87,19 +87,19 @@ static void unit_end(struct emu_unit *u)
 }
 
 /* All of n elements between GM offset g and buffer offset o, both dense. */
-static void unit_load(struct emu_unit *u, int32_t buf, int64_t o, int32_t tensor, int64_t g, enum dtype t, int64_t n)
+static inline void unit_load(struct emu_unit *u, int32_t buf, int64_t o, int32_t tensor, int64_t g, enum dtype t, int64_t n)
 {
     const expr one = num(u, 1), zero = num(u, 0);
     TILE(&u->b, LOAD, buf, num(u, o), tensor, num(u, g), (int32_t)t, one, one, one, num(u, n), zero, zero, zero, one, zero, zero, zero, one);
 }
 
-static void unit_store(struct emu_unit *u, int32_t tensor, int64_t g, int32_t buf, int64_t o, enum dtype t, int64_t n)
+static inline void unit_store(struct emu_unit *u, int32_t tensor, int64_t g, int32_t buf, int64_t o, enum dtype t, int64_t n)
 {
     const expr one = num(u, 1), zero = num(u, 0);
     TILE(&u->b, STORE, tensor, num(u, g), buf, num(u, o), (int32_t)t, one, one, one, num(u, n), zero, zero, zero, one, zero, zero, zero, one);
 }
 
-static void unit_flag(struct emu_unit *u, enum tile_unit from, enum tile_unit to, int32_t event)
+static inline void unit_flag(struct emu_unit *u, enum tile_unit from, enum tile_unit to, int32_t event)
 {
     TILE(&u->b, SET, (int32_t)from, (int32_t)to, event, -1);
     TILE(&u->b, WAIT, (int32_t)from, (int32_t)to, event, -1);
