@@ -6,6 +6,8 @@ static const struct pass_step pipeline[] = {
      "shape arithmetic becomes size expressions, so that every later pass sees sizes and not nodes"},
     {PASS_dce, "the shape subgraphs that nobody reads any more go before patterns count uses"},
     {PASS_recover_rope, "needs the exporter's Slice, Neg, Concat as they are; slices of angles are then shared by cse"},
+    {PASS_recover_norm, "needs the exporter's casts and means; one operator is one kernel with its statistics on chip"},
+    {PASS_recover_activation, "after folding, which leaves plain constants"},
     {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},
     {PASS_cse, "masks, angles and positions that every layer repeats become one"},
     {PASS_fold_constants, "sizes that lowering made"},

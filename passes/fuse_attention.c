@@ -1,0 +1,135 @@
+/* Fuses attention - a product, operators on the rows of its result, a product with their result on the left - into one Fused
+ * "attention" region, where the target has one kernel for it.
+ *
+ *   %s = FusedMatMul %q, %k {transB=1} : f32[b,8,s,t]
+ *   %m = Where %keep, %s, %off : f32[b,8,s,t]
+ *   %p = Softmax %m : f32[b,8,s,t]
+ *   %y = MatMul %p, %v : f32[b,8,s,64]
+ * becomes
+ *   %y = Fused %q, %k, %keep, %v {kind="attention" body=(...) { FusedMatMul; Where; Softmax; MatMul; Yield }} : f32[b,8,s,64]
+ *
+ * Members are the users of the scores, their users and so on up to the second product; masks and other operands enter as inputs.
+ * Requirements: (1) every such user is a vector operator or a view on the NPU and all end in that one product, so that no value
+ * of the region is seen elsewhere and none of its results comes back; (2) right operands are computed, weights stay with the products that
+ * store them in their own form; (3) the target takes the region as a whole, else the nodes stay as they were; (4) runs after
+ * placement and before fuse_vector, which would take the operators in between; Fused nodes are not fused again.
+ * Left alone: products with a column mask on the result, attention whose probabilities leave the model. */
+#include "passes/pass.h"
+
+#define MAX_MEMBERS 32
+
+struct members {
+    struct node *nodes[MAX_MEMBERS]; /* the first is the product of the scores */
+    int64_t n;
+    struct node *last; /* the second product */
+    bool reduces;
+};
+
+static bool is_product(const struct node *n)
+{
+    return (n->op == OP_MatMul || n->op == OP_FusedMatMul) && n->place == PLACE_NPU && n->in[0].value && n->in[1].value &&
+           !value_const(n->in[1].value) && n->out[0].type->rank >= 2;
+}
+
+static bool is_view(const struct node *n)
+{
+    return n->place == PLACE_FREE && op_has((enum op)n->op, T_VIEW);
+}
+
+static bool is_row_operator(const struct node *n)
+{
+    const enum op_class c = op_table[n->op]->cls;
+    return n->place == PLACE_NPU && n->n_out == 1 && (c == CLS_ELEMENTWISE || c == CLS_REDUCE || c == CLS_NORM);
+}
+
+static bool is_member(const struct members *m, const struct node *n)
+{
+    for (int64_t i = 0; i < m->n; i++)
+        if (m->nodes[i] == n)
+            return true;
+    return false;
+}
+
+/* Takes a user of a member in; false when it ends the attempt. */
+static bool take_user(struct members *m, const struct use *u)
+{
+    struct node *n = u->user;
+    if (is_member(m, n) || n == m->last)
+        return n != m->last || u == &n->in[0];
+    if (is_product(n) && u == &n->in[0] && !m->last) {
+        m->last = n;
+        return true;
+    }
+    if ((!is_row_operator(n) && !(is_view(n) && u == &n->in[0])) || m->n == MAX_MEMBERS - 1)
+        return false;
+    m->reduces = m->reduces || op_has((enum op)n->op, T_REDUCE);
+    m->nodes[m->n++] = n;
+    return true;
+}
+
+static bool collect(struct node *first, struct members *m)
+{
+    *m = (struct members){.nodes = {first}, .n = 1};
+    for (int64_t i = 0; i < m->n; i++)
+        for_each_use (u, &m->nodes[i]->out[0])
+            if (u->user->graph != first->graph || !take_user(m, u))
+                return false;
+    return m->last && m->reduces;
+}
+
+/* Members in the order of the graph, the second product last. */
+static void sort_members(struct members *m)
+{
+    int64_t n = 0;
+    struct members sorted = {.n = 0};
+    for (struct node *x = m->nodes[0]; x != m->last; x = x->next)
+        if (is_member(m, x))
+            sorted.nodes[n++] = x;
+    NPUC_ASSERT(n == m->n);
+    sorted.nodes[n++] = m->last;
+    for (int64_t i = 0; i < n; i++)
+        m->nodes[i] = sorted.nodes[i];
+    m->n = n;
+}
+
+/* The nodes of a region with one result go back to where the Fused node stands. */
+static void unfuse(struct node *fused)
+{
+    struct graph *body = node_region(fused, 0);
+    struct node *yield = graph_yield(body);
+    struct value *y = yield->in[0].value;
+    ir_erase(yield);
+    for_each_node_safe(n, body)
+        ir_move_before(n, fused);
+    for (int i = 0; i < body->n_inputs; i++)
+        ir_replace_all(body->inputs[i], fused->in[i].value);
+    y->name = fused->out[0].name;
+    ir_replace_all(&fused->out[0], y);
+    ir_erase(fused);
+}
+
+static void fuse(struct pass_ctx *px, struct members *m)
+{
+    const char *reason = NULL;
+    sort_members(m);
+    struct node *fused = ir_fuse(px->cx, m->nodes, m->n, m->last, "attention");
+    if (px->target->supports(px->target, px->cx, fused, &reason)) {
+        fused->place = PLACE_NPU;
+        pass_count(px, STAT_fuse_attention_regions, 1);
+        pass_count(px, STAT_fuse_attention_fused, m->n);
+        return;
+    }
+    unfuse(fused);
+    pass_count(px, STAT_fuse_attention_kept, 1);
+}
+
+enum npuc_status fuse_attention(struct pass_ctx *px, struct graph *g)
+{
+    struct members m;
+    if (!px->target)
+        return NPUC_OK;
+    for_each_node_safe(n, g)
+        if (is_product(n) && collect(n, &m) && ir_may_rewrite(px->cx))
+            fuse(px, &m);
+    return NPUC_OK;
+}

@@ -1,0 +1,124 @@
+/* Matchers of passes/match.h. */
+#include "passes/match.h"
+
+#include <math.h>
+
+struct node *match_def(const struct value *v, enum op op)
+{
+    return v && v->def && v->def->op == op ? v->def : NULL;
+}
+
+bool match_scalar(const struct value *v, double *out)
+{
+    return v && value_const(v) && v->type->kind == TYPE_TENSOR && dtype_is_float(v->type->dtype) &&
+           type_const_count(v->graph->module->cx, v->type) == 1 && value_const_f64(v, 0, out);
+}
+
+bool match_near(double x, double wanted)
+{
+    const double f16_rounding = 1.0 / 1024;
+    return fabs(x - wanted) <= fabs(wanted) * f16_rounding;
+}
+
+bool match_with_scalar(const struct value *v, enum op op, struct value **rest, double *scalar)
+{
+    const struct node *n = match_def(v, op);
+    const int last = n && op_has(op, T_COMMUTATIVE) ? 0 : 1;
+    if (!n || n->n_in != 2)
+        return false;
+    for (int i = 1; i >= last; i--)
+        if (match_scalar(node_in(n, i), scalar) && node_in(n, 1 - i)->type == v->type) {
+            *rest = node_in(n, 1 - i);
+            return true;
+        }
+    return false;
+}
+
+struct value *match_scaled(struct value *v, double *factor)
+{
+    double c;
+    *factor = 1.0;
+    for (;;) {
+        if (match_with_scalar(v, OP_Mul, &v, &c))
+            *factor *= c;
+        else if (match_with_scalar(v, OP_Div, &v, &c) && c != 0.0)
+            *factor /= c;
+        else
+            return v;
+    }
+}
+
+struct value *match_row_mean(const struct value *v)
+{
+    const struct node *n = match_def(v, OP_ReduceMean);
+    int64_t axis;
+    if (!n || node_attr_int(n, "keepdims", 1) == 0 || !node_in(n, 1))
+        return NULL;
+    struct ir_ctx *cx = n->graph->module->cx;
+    struct value *x = node_in(n, 0);
+    if (value_n_elems(cx, node_in(n, 1)) != 1 || !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, 1), 0), &axis) ||
+        x->type->rank < 1)
+        return NULL;
+    return axis == -1 || axis == x->type->rank - 1 ? x : NULL;
+}
+
+bool match_same(const struct value *a, const struct value *b)
+{
+    if (a == b)
+        return a != NULL;
+    const struct node *x = match_def(a, OP_Cast), *y = match_def(b, OP_Cast);
+    return x && y && a->type == b->type && node_in(x, 0) == node_in(y, 0);
+}
+
+static bool add_factor(struct factors *f, struct value *v)
+{
+    if (f->n == NPUC_ARRAY_LEN(f->v))
+        return false;
+    f->v[f->n++] = v;
+    return true;
+}
+
+/* x to a whole power of 2 or 3 as factors. */
+static bool add_power(struct factors *f, struct value *v, bool *taken)
+{
+    const struct node *n = match_def(v, OP_Pow);
+    double e;
+    *taken = n && match_scalar(node_in(n, 1), &e) && (e == 2.0 || e == 3.0) && node_in(n, 0)->type == v->type;
+    for (int i = 0; *taken && i < (int)e; i++)
+        if (!add_factor(f, node_in(n, 0)))
+            return false;
+    return true;
+}
+
+bool match_factors(struct value *v, const struct value *whole, struct factors *f)
+{
+    struct value *open[8] = {v}; /* not yet taken apart */
+    int n_open = 1;
+    *f = (struct factors){.c = 1.0};
+    while (n_open > 0) {
+        struct value *x = open[--n_open];
+        const struct node *mul = x == whole ? NULL : match_def(x, OP_Mul);
+        double c;
+        bool taken = false;
+        if (x != whole && match_scalar(x, &c)) {
+            f->c *= c;
+            continue;
+        }
+        if (x != whole && match_with_scalar(x, OP_Div, &open[n_open], &c) && c != 0.0) {
+            f->c /= c;
+            n_open++;
+            continue;
+        }
+        if (x != whole && !add_power(f, x, &taken))
+            return false;
+        if (taken)
+            continue;
+        if (mul && n_open + 2 > (int)NPUC_ARRAY_LEN(open))
+            return false;
+        if (!mul && !add_factor(f, x))
+            return false;
+        for (int i = 0; mul && i < 2; i++)
+            open[n_open++] = node_in(mul, i);
+    }
+    return true;
+}
