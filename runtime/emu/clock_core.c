@@ -69,6 +69,16 @@ static void mix_cost(uint64_t *h, const struct clock_cost *c)
     mix(h, (uint64_t)c->bytes);
 }
 
+/* Operands that decide the cost of the most frequent instructions, in place of the cost itself. */
+static const struct {
+    int n;
+    int field[3];
+} extents[TILE_OP_END] = {
+    [TILE_COPY_L0A] = {2, {EMU_FIELD(COPY_L0A, m), EMU_FIELD(COPY_L0A, k)}},
+    [TILE_COPY_L0B] = {2, {EMU_FIELD(COPY_L0B, n), EMU_FIELD(COPY_L0B, k)}},
+    [TILE_MAC] = {3, {EMU_FIELD(MAC, m), EMU_FIELD(MAC, n), EMU_FIELD(MAC, k)}},
+};
+
 static bool leaves_tensor(struct clock_core *c, struct emu_launch *l, const struct emu_op *op, int32_t tensor)
 {
     const struct strtab *strings = l->kernel->exprs.strings;
@@ -99,7 +109,9 @@ bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *
         return false;
     }
     mix(&c->hash, (uint64_t)(op->insn - c->cx.section->code.data));
-    if (op->insn->op < TILE_LOAD)
+    for (int i = 0; i < extents[op->insn->op].n; i++)
+        mix(&c->hash, (uint64_t)op->arg[extents[op->insn->op].field[i]]);
+    if (op->insn->op < TILE_LOAD || extents[op->insn->op].n > 0)
         return true;
     struct clock_cost cost;
     clock_cost_of(&c->cx, op, &cost);
