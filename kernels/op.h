@@ -45,6 +45,14 @@ const void *k_move_in(struct k_call *c, const struct k_tensor *t);     /* NULL w
 void *k_move_out(struct k_call *c, int i, enum dtype t, int rank, const int64_t *dims);
 void k_move_done(struct k_call *c, int i, const void *moved);
 
+/* y[at..at+n) = saturate(rint(sum * scale) + zero), y of type i8 or u8; the product is rounded to f32. */
+struct k_requant {
+    enum dtype type;
+    int32_t zero;
+    float scale;
+};
+void k_requant(const struct k_requant *q, void *y, int64_t at, const int32_t *sums, int64_t n);
+
 enum npuc_status k_elementwise(struct k_call *c, enum k_fn fn);
 /* fn over given tensors into output 0. */
 enum npuc_status k_apply(struct k_call *c, enum k_fn fn, const struct k_tensor *const *in, const float *params);
