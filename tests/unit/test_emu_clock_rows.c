@@ -2,7 +2,8 @@
  * authors state, on the machines they were measured on. docs/clock.md names the sources and discusses the rows.
  *
  * Rows give the time of the whole task in microseconds. A test fails when the mean error of a class is larger than what the model
- * reaches today with some room; constants are fitted to hardware knobs, never to a row. */
+ * reaches today with some room; constants are fitted to hardware knobs, never to a row. Rows with millions of instructions run when
+ * NPUC_ALL_ROWS is set. */
 #include "emu_unit.h"
 
 #include "kernels/vec.h"
@@ -15,6 +16,11 @@ static struct {
     double sum, signed_sum;
     int n;
 } errors;
+
+static bool all_rows(void)
+{
+    return getenv("NPUC_ALL_ROWS") != NULL;
+}
 
 static void begin(struct emu_unit *u, const char *target, enum tile_core core)
 {
@@ -110,7 +116,8 @@ static void copies_of_a_matrix(void **state)
 {
     (void)state;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(copies); i++)
-        run_copy(&copies[i]);
+        if (copies[i].tile_rows > 1 || all_rows())
+            run_copy(&copies[i]);
     conclude("copies", 6);
 }
 
@@ -242,7 +249,6 @@ static const struct gemm gemms[] = {
     {"G1", "ascend-910b1", 1, 8192, 8192, 8192, 128, 256, 64, 64, 1, 8192, 8192, B_ND_T, DT_F16, 249467},
     {"G3", "ascend-910b1", 24, 8192, 8192, 8192, 128, 256, 64, 64, 1, 2048, 1536, B_ND_T, DT_F16, 12283.8},
     {"G4", "ascend-910b1", 24, 8192, 8192, 8192, 128, 256, 64, 128, 2, 2048, 1536, B_ND_T, DT_F16, 5039.86},
-    {"G5", "ascend-910b1", 24, 8192, 8192, 8192, 128, 256, 64, 256, 2, 2048, 1536, B_ND_T, DT_F16, 4156.76},
     {"G7", "ascend-910b1", 24, 8192, 8192, 8192, 128, 256, 64, 256, 2, 2048, 1536, B_ND_T, DT_F16, 4053.44},
     {"MG_A2_matmul", "ascend-910b1", 24, 8192, 8192, 8192, 128, 256, 64, 256, 2, 2048, 1536, B_ND_T, DT_F32, 4227.6},
     {"H1", "ascend-950pr", 1, 8192, 8192, 8192, 256, 256, 64, 64, 1, 8192, 8192, B_ND_T, DT_F16, 130560},
@@ -367,6 +373,8 @@ static void products(void **state)
     (void)state;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(gemms); i++) {
         struct gemm_code g = {.p = &gemms[i]};
+        if (g.p->kb < 256 && g.p->k >= 8192 && !all_rows())
+            continue;
         begin(&g.u, g.p->target, TCORE_CUBE);
         g.u.blocks = g.p->cores;
         gemm_buffers(&g);
