@@ -1,19 +1,21 @@
-/* Fuses attention - a product, operators on the rows of its result, a product with their result on the left - into one Fused
- * "attention" region, where the target has one kernel for it.
+/* Fuses attention - a product, operators on the rows of its result, a product with their result on the left - into one
+ * Fused "attention" region, where the target has one kernel for it.
  *
  *   %s = FusedMatMul %q, %k {transB=1} : f32[b,8,s,t]
  *   %m = Where %keep, %s, %off : f32[b,8,s,t]
  *   %p = Softmax %m : f32[b,8,s,t]
  *   %y = MatMul %p, %v : f32[b,8,s,64]
  * becomes
- *   %y = Fused %q, %k, %keep, %v {kind="attention" body=(...) { FusedMatMul; Where; Softmax; MatMul; Yield }} : f32[b,8,s,64]
+ *   %y = Fused %q, %k, %keep, %v {kind="attention" body=(...) { FusedMatMul; Where; Softmax; MatMul; Yield }} :
+ * f32[b,8,s,64]
  *
- * Members are the users of the scores, their users and so on up to the second product; masks and other operands enter as inputs.
- * Requirements: (1) every such user is a vector operator or a view on the NPU and all end in that one product, so that no value
- * of the region is seen elsewhere and none of its results comes back; (2) right operands are computed, weights stay with the products that
- * store them in their own form; (3) the target takes the region as a whole, else the nodes stay as they were; (4) runs after
- * placement and before fuse_vector, which would take the operators in between; Fused nodes are not fused again.
- * Left alone: products with a column mask on the result, attention whose probabilities leave the model. */
+ * Members are the users of the scores, their users and so on up to the second product; masks and other operands enter
+ * as inputs. Requirements: (1) every such user is a vector operator or a view on the NPU and all end in that one
+ * product, so that no value of the region is seen elsewhere and none of its results comes back; (2) right operands are
+ * computed, weights stay with the products that store them in their own form; (3) the target takes the region as a
+ * whole, else the nodes stay as they were; (4) runs after placement and before fuse_vector, which would take the
+ * operators in between; Fused nodes are not fused again. Left alone: products with a column mask on the result,
+ * attention whose probabilities leave the model. */
 #include "passes/pass.h"
 
 #define MAX_MEMBERS 32
@@ -27,8 +29,8 @@ struct members {
 
 static bool is_product(const struct node *n)
 {
-    return (n->op == OP_MatMul || n->op == OP_FusedMatMul) && n->place == PLACE_NPU && n->in[0].value && n->in[1].value &&
-           !value_const(n->in[1].value) && n->out[0].type->rank >= 2;
+    return (n->op == OP_MatMul || n->op == OP_FusedMatMul) && n->place == PLACE_NPU && n->in[0].value &&
+           n->in[1].value && !value_const(n->in[1].value) && n->out[0].type->rank >= 2;
 }
 
 static bool is_view(const struct node *n)
@@ -99,8 +101,7 @@ static void unfuse(struct node *fused)
     struct node *yield = graph_yield(body);
     struct value *y = yield->in[0].value;
     ir_erase(yield);
-    for_each_node_safe(n, body)
-        ir_move_before(n, fused);
+    for_each_node_safe(n, body) ir_move_before(n, fused);
     for (int i = 0; i < body->n_inputs; i++)
         ir_replace_all(body->inputs[i], fused->in[i].value);
     y->name = fused->out[0].name;
@@ -128,8 +129,6 @@ enum npuc_status fuse_attention(struct pass_ctx *px, struct graph *g)
     struct members m;
     if (!px->target)
         return NPUC_OK;
-    for_each_node_safe(n, g)
-        if (is_product(n) && collect(n, &m) && ir_may_rewrite(px->cx))
-            fuse(px, &m);
+    for_each_node_safe(n, g) if (is_product(n) && collect(n, &m) && ir_may_rewrite(px->cx)) fuse(px, &m);
     return NPUC_OK;
 }

@@ -94,13 +94,38 @@ static bool attention_heads(struct node *n, struct builder *b, struct reading *r
     return true;
 }
 
-/* A mask that ends before the last key, or of rank 3, is left to the host. */
-static bool attention_mask(const struct node *n, struct attention *a, expr total)
+/* The mask over exactly the keys: cut to them, and filled with "masked" behind its end. */
+static struct value *mask_to_length(struct builder *b, struct value *m, expr total)
+{
+    const int64_t zero = 0, last = m->type->rank - 1;
+    struct value *in[4] = {m, ir_const_i64(b, &zero, 1), ir_sizes(b, &total, 1, false), ir_const_i64(b, &last, 1)};
+    struct node *cut = ir_new(b, OP_Slice, 4, in, 1);
+    if (ir_infer(cut) != NPUC_OK)
+        return NULL;
+    const bool whole = cut->out[0].type == m->type;
+    struct value *v = whole ? m : &cut->out[0];
+    expr pads[2 * IR_MAX_RANK];
+    for (int i = 0; i < 2 * m->type->rank; i++)
+        pads[i] = expr_const(pool(b), 0);
+    pads[2 * m->type->rank - 1] = expr_sub(pool(b), total, v->type->dims[last]);
+    const bool no = false;
+    struct value *fill =
+        m->type->dtype == DT_BOOL ? ir_const(b, DT_BOOL, 0, NULL, &no, sizeof no) : ir_scalar_like(b, m, -INFINITY);
+    struct value *padded = ir_op3(b, OP_Pad, v, ir_sizes(b, pads, 2 * m->type->rank, false), fill);
+    return padded && padded->type->dims[last] == total ? padded : NULL;
+}
+
+/* Broadcast from the right to the scores, save along the keys, where a shorter mask masks the rest. */
+static bool attention_mask(const struct node *n, struct builder *b, struct attention *a, expr total)
 {
     struct value *m = node_in(n, 3);
     if (!m)
         return true;
-    if ((m->type->rank != 2 && m->type->rank != 4) || m->type->dims[m->type->rank - 1] != total)
+    if (m->type->rank < 2 || m->type->rank > 4)
+        return false;
+    if (m->type->dims[m->type->rank - 1] != total)
+        m = mask_to_length(b, m, total);
+    if (!m)
         return false;
     *(m->type->dtype == DT_BOOL ? &a->keep : &a->bias) = m;
     return true;
@@ -122,7 +147,7 @@ static bool read_attention(struct node *n, struct builder *b, struct reading *r)
     r->present_k = a->k;
     r->present_v = a->v;
     expr total = a->k->type->dims[2];
-    if (!attention_mask(n, a, total))
+    if (!attention_mask(n, b, a, total))
         return false;
     a->scale = scale_of(n, b, a->q);
     a->softcap = node_attr_float(n, "softcap", 0.0f);

@@ -301,6 +301,16 @@ static enum npuc_status emit_fill(struct emit *e, struct node *n)
 
 /* ---- Pad with a constant: fill, then copy the inside ---- */
 
+/* Nothing is cut off behind: by a constant amount, or one that keeps the inside within the result for certain. */
+static bool fills_behind(struct ir_ctx *cx, const struct node *n, int axis, int64_t lo, expr hi)
+{
+    struct expr_pool *x = &cx->exprs;
+    if (hi == EXPR_INVALID || expr_range_of(x, hi).min >= 0)
+        return hi != EXPR_INVALID;
+    const expr end = expr_add(x, node_in(n, 0)->type->dims[axis], expr_const(x, lo));
+    return expr_min(x, end, n->out[0].type->dims[axis]) == end;
+}
+
 static bool pads_of(struct ir_ctx *cx, const struct node *n, int64_t lo[IR_MAX_RANK])
 {
     const struct type *t = node_in(n, 0)->type;
@@ -309,12 +319,12 @@ static bool pads_of(struct ir_ctx *cx, const struct node *n, int64_t lo[IR_MAX_R
     for (int i = 0; i < t->rank; i++)
         lo[i] = 0;
     for (int64_t i = 0; i < count; i++) {
-        int64_t axis = i, a, b;
+        int64_t axis = i, a;
         if (axes && !expr_is_const(&cx->exprs, value_elem(cx, axes, i), &axis))
             return false;
         axis += axis < 0 ? t->rank : 0;
-        if (axis < 0 || axis >= t->rank || !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, 1), i), &a) ||
-            !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, 1), i + count), &b) || a < 0 || b < 0)
+        if (axis < 0 || axis >= t->rank || !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, 1), i), &a) || a < 0 ||
+            !fills_behind(cx, n, (int)axis, a, value_elem(cx, node_in(n, 1), i + count)))
             return false;
         lo[axis] = a;
     }
@@ -324,7 +334,7 @@ static bool pads_of(struct ir_ctx *cx, const struct node *n, int64_t lo[IR_MAX_R
 static bool check_pad(struct ir_ctx *cx, const struct node *n, const char **reason)
 {
     int64_t lo[IR_MAX_RANK];
-    *reason = "only constant padding by amounts known at compile time runs on the NPU";
+    *reason = "only padding with a constant, by amounts that are not negative for certain, runs on the NPU";
     return node_attr_str(n, "mode", 0) == str_internz(&cx->strings, "constant") && pads_of(cx, n, lo) &&
            check_fill(cx, n, reason);
 }
