@@ -19,8 +19,8 @@ struct lower {
 
 /* A space of the rank, all sizes one, rows along the last axis. */
 void space_init(struct ir_ctx *cx, struct space *s, int rank);
-/* Widens the space by a node's operands and result; false where sizes are not known to agree, or where an operand cannot be
- * walked row by row. */
+/* Widens the space by a node's operands and result; false where sizes are not known to agree, or where an operand
+ * cannot be walked row by row. */
 bool space_add(struct ir_ctx *cx, struct space *s, const struct node *n, const char **reason);
 
 /* Does the vector unit do this node, and does it reduce over nothing or the last axis alone, keeping it? */

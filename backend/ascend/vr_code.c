@@ -260,12 +260,12 @@ static void emit_store(struct vr_form *f, int o, int32_t buf)
     int i = f->r->n_views + o, last = f->r->rank - 1;
     expr one = ex(f, 1), zero = ex(f, 0), off = outer_offset(f, i);
     expr drow = last > 0 ? f->stride[i][last - 1] : zero, dcol = f->stride[i][last];
+    off = expr_add(x, off, expr_add(x, expr_mul(x, f->row0, drow), expr_mul(x, f->col0, dcol)));
     if (f->r->planes) {
         TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, f->n_planes, f->plane_rows,
              f->n_cols, zero, expr_mul(x, f->plane_rows, f->pitch), f->pitch, one, zero, f->stride[i][last - 2], drow, dcol);
         return;
     }
-    off = expr_add(x, off, expr_add(x, expr_mul(x, f->row0, drow), expr_mul(x, f->col0, dcol)));
     bool flat = dcol == zero && f->r->outputs[o].view.stride[last] == expr_const(&f->r->e->cx->exprs, 0);
     TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, one, flat ? one : f->n_rows,
          flat ? f->n_rows : f->n_cols, zero, zero, flat ? zero : f->pitch, one, zero, zero, drow, flat ? drow : dcol);

@@ -1,0 +1,250 @@
+/* Which regions are attention: product, vector operators over the rows of its result, product with their result on the
+ * left.
+ *
+ * Between the products the rows may be seen in other shapes (Reshape views), as long as the columns stay what they are.
+ * One of these shapes, that in which masks and other operands meet the scores, is the iteration space of the vector
+ * region. */
+#include "backend/ascend/attention.h"
+
+static bool refuse(const char **reason, const char *why)
+{
+    *reason = why;
+    return false;
+}
+
+static bool is_product(const struct node *n)
+{
+    return n->op == OP_MatMul || n->op == OP_FusedMatMul;
+}
+
+static bool is_view(const struct node *n)
+{
+    return op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity;
+}
+
+/* A node of the vector region. */
+static bool is_vector(const struct att *a, const struct node *n)
+{
+    return n != a->qk && n != a->pv && !is_view(n) && n->op != OP_Constant && n->op != OP_Yield;
+}
+
+/* ---- products --------------------------------------------------------------------------------------------- */
+
+static bool find_products(const struct node *n, struct att *a)
+{
+    const struct graph *g = node_region(n, 0);
+    const struct value *y = node_in(graph_yield(g), 0);
+    a->fused = n;
+    a->pv = n->n_out == 1 && y->graph == g ? y->def : NULL;
+    for_each_node (m, g)
+        if (is_product(m) && m != a->pv) {
+            if (a->qk)
+                return false;
+            a->qk = m;
+        }
+    return a->qk && a->pv && is_product(a->pv);
+}
+
+/* An operand of a product as the surrounding graph sees it; NULL when it is computed in the region. */
+static struct value *operand(const struct att *a, const struct node *product, int i)
+{
+    const struct value *v = node_in(product, i);
+    return v->def ? NULL : node_in(a->fused, (int)v->index);
+}
+
+/* Strides of a matrix operand for the batch of the scores, and between its rows. */
+static bool read_strides(struct ir_ctx *cx, const struct att *a, const struct value *v, expr *batch, expr *row)
+{
+    expr strides[IR_MAX_RANK];
+    const int rank = v->type->rank;
+    if (rank < 2 || rank - 2 > a->n_batch || !value_strides(cx, v, strides))
+        return false;
+    *row = strides[rank - 2];
+    for (int i = 0; i < a->n_batch; i++) {
+        const int axis = rank - 2 - a->n_batch + i;
+        int64_t size = 1;
+        const bool one = axis < 0 || (expr_is_const(&cx->exprs, v->type->dims[axis], &size) && size == 1);
+        batch[i] = one ? expr_const(&cx->exprs, 0) : strides[axis];
+        if (!one && v->type->dims[axis] != a->batch[i])
+            return false;
+    }
+    return true;
+}
+
+static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
+{
+    const struct type *s = a->qk->out[0].type;
+    a->q = operand(a, a->qk, 0);
+    a->k = operand(a, a->qk, 1);
+    a->v = operand(a, a->pv, 1);
+    a->y = node_out(a->fused, 0);
+    if (!a->q || !a->k || !a->v || s->rank < 2 || a->y->type->rank != s->rank)
+        return refuse(reason, "attention products of another form");
+    a->n_batch = s->rank - 2;
+    for (int i = 0; i < a->n_batch; i++)
+        a->batch[i] = s->dims[i];
+    a->rows = s->dims[s->rank - 2];
+    a->total = s->dims[s->rank - 1];
+    if (!read_strides(cx, a, a->q, a->q_batch, &a->q_row) || !read_strides(cx, a, a->k, a->k_batch, &a->k_row) ||
+        !read_strides(cx, a, a->v, a->v_batch, &a->v_row) || !read_strides(cx, a, a->y, a->y_batch, &a->y_row))
+        return refuse(reason, "attention operands whose batch sizes are not known to agree");
+    return true;
+}
+
+static bool read_products(const struct machine *m, struct ir_ctx *cx, struct att *a, const char **reason)
+{
+    struct mm qk, pv;
+    if (!mm_match(m, cx, a->qk, &qk, reason) || !mm_match(m, cx, a->pv, &pv, reason))
+        return false;
+    if (qk.a_trans || pv.a_trans || qk.bias || pv.bias || qk.relu || pv.relu || qk.weight || pv.weight)
+        return refuse(reason, "attention products of another form");
+    a->in = qk.in;
+    a->score = qk.out;
+    a->prob = pv.in;
+    a->out = pv.out;
+    a->k_rows = qk.b_trans;
+    a->v_rows = !pv.b_trans;
+    if (!expr_is_const(&cx->exprs, qk.k, &a->size) || !expr_is_const(&cx->exprs, pv.n, &a->v_size) || a->size < 1 ||
+        a->v_size < 1)
+        return refuse(reason, "attention with a head size that is not known");
+    return read_operands(cx, a, reason);
+}
+
+/* ---- vector region ---------------------------------------------------------------------------------------- */
+
+/* The shape over which a node iterates. */
+static const struct type *node_shape(const struct node *n)
+{
+    return op_has((enum op)n->op, T_REDUCE) ? node_in(n, 0)->type : n->out[0].type;
+}
+
+/* Does the node read more than values of the region and single numbers? */
+static bool reads_tensors(struct ir_ctx *cx, const struct node *n)
+{
+    const bool axes = op_has((enum op)n->op, T_REDUCE) && op_table[n->op]->cls != CLS_NORM;
+    for (int i = 0; i < n->n_in; i++) {
+        const struct value *v = node_in(n, i);
+        const bool outside = v && (!v->def || v->def->op == OP_Constant);
+        if (outside && !(axes && i == 1) && type_const_count(cx, v->type) != 1)
+            return true;
+    }
+    return false;
+}
+
+static expr count_rows(struct ir_ctx *cx, const expr *dims, int rank)
+{
+    expr n = expr_const(&cx->exprs, 1);
+    for (int i = 0; i < rank - 1; i++)
+        n = expr_mul(&cx->exprs, n, dims[i]);
+    return n;
+}
+
+static bool is_one(struct ir_ctx *cx, expr d)
+{
+    int64_t v;
+    return expr_is_const(&cx->exprs, d, &v) && v == 1;
+}
+
+/* The same dimensions as the space, or with a last one of one? */
+static bool same_shape(struct ir_ctx *cx, const struct type *t, const struct type *s)
+{
+    for (int i = 0; i < s->rank; i++)
+        if (t->rank != s->rank || (t->dims[i] != s->dims[i] && !(i == s->rank - 1 && is_one(cx, t->dims[i]))))
+            return false;
+    return true;
+}
+
+/* The same rows and columns in another shape? */
+static bool same_rows(struct ir_ctx *cx, const struct att *a, const struct type *t, expr n_rows)
+{
+    return t->rank >= 1 && (t->dims[t->rank - 1] == a->total || is_one(cx, t->dims[t->rank - 1])) &&
+           count_rows(cx, t->dims, t->rank) == n_rows;
+}
+
+/* The widest shape in which operands meet the scores; that of any node when there are none. */
+static const struct type *choose_shape(struct ir_ctx *cx, const struct att *a)
+{
+    const struct type *any = NULL, *chosen = NULL;
+    for_each_node (n, node_region(a->fused, 0)) {
+        if (!is_vector(a, n))
+            continue;
+        const struct type *t = node_shape(n);
+        const bool wide = t->rank >= 2 && t->dims[t->rank - 1] == a->total;
+        if (wide && !any)
+            any = t;
+        if (wide && !chosen && reads_tensors(cx, n))
+            chosen = t;
+    }
+    return chosen ? chosen : any;
+}
+
+static bool read_space(struct ir_ctx *cx, struct att *a, const char **reason)
+{
+    const struct type *s = choose_shape(cx, a);
+    bool reduces = false;
+    if (!s || s->rank > IR_MAX_RANK - 2)
+        return refuse(reason, "attention without operators on its scores");
+    space_init(cx, &a->space, s->rank);
+    const expr n_rows = count_rows(cx, s->dims, s->rank);
+    for_each_node (n, node_region(a->fused, 0)) {
+        if (n->op == OP_Constant || n->op == OP_Yield || n == a->pv)
+            continue;
+        if (!same_rows(cx, a, n->out[0].type, n_rows))
+            return refuse(reason, "attention whose scores change shape");
+        if (!is_vector(a, n))
+            continue;
+        if (!lower_check(cx, n, reason))
+            return false;
+        reduces |= op_has((enum op)n->op, T_REDUCE);
+        if (same_shape(cx, node_shape(n), s)) {
+            if (!space_add(cx, &a->space, n, reason))
+                return false;
+        } else if (reads_tensors(cx, n)) {
+            return refuse(reason, "attention whose scores meet operands in two shapes");
+        }
+    }
+    for (int i = 0; i < s->rank; i++)
+        if (a->space.shape[i] != s->dims[i])
+            return refuse(reason, "attention whose operands widen the scores");
+    return reduces || refuse(reason, "attention without a reduction of its scores");
+}
+
+/* The space's rows as batch x planes x plane_rows. */
+static bool split_rows(struct ir_ctx *cx, struct att *a, const char **reason)
+{
+    struct expr_pool *x = &cx->exprs;
+    const struct space *s = &a->space;
+    const expr one = expr_const(x, 1);
+    expr batch = one, outer = one;
+    for (int i = 0; i < a->n_batch; i++)
+        batch = expr_mul(x, batch, a->batch[i]);
+    for (int i = 0; i < s->rank - 3; i++)
+        outer = expr_mul(x, outer, s->shape[i]);
+    a->plane_rows = s->shape[s->rank - 2];
+    a->planes = one;
+    const expr heads = s->rank > 2 ? s->shape[s->rank - 3] : one;
+    if (a->plane_rows == a->rows && expr_mul(x, outer, heads) == batch)
+        return true;
+    a->heads_split = true;
+    a->planes = is_one(cx, a->plane_rows) ? a->rows : expr_floordiv(x, a->rows, a->plane_rows);
+    if (s->rank < 3 || is_one(cx, a->planes) || expr_mul(x, a->planes, a->plane_rows) != a->rows)
+        return refuse(reason, "attention whose rows are not whole heads");
+    const expr key_heads = expr_floordiv(x, heads, a->planes);
+    return (expr_mul(x, key_heads, a->planes) == heads && expr_mul(x, outer, key_heads) == batch) ||
+           refuse(reason, "attention whose rows are not whole heads");
+}
+
+bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct att *out, const char **reason)
+{
+    struct att_tile tile;
+    *out = (struct att){0};
+    if (n->op != OP_Fused || node_attr_str(n, "kind", 0) != str_internz(&cx->strings, "attention"))
+        return false;
+    if (!m->mixed || m->vector_per_cube != 2 || m->n_vector < 2 * m->n_cube)
+        return refuse(reason, "the target does not run matrix and vector cores in one kernel");
+    if (!find_products(n, out))
+        return refuse(reason, "attention products of another form");
+    if (!read_products(m, cx, out, reason) || !read_space(cx, out, reason) || !split_rows(cx, out, reason))
+        return false;
+    return att_fit(m, out, 16, NULL, &tile) || refuse(reason, "attention with a head size that does not fit on chip");
+}

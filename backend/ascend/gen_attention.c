@@ -1,0 +1,217 @@
+/* Fused "attention" regions: launches of the mixed kernel, for few and for many rows, with the scores of a row in UB or
+ * in chunks, under guards where the shapes leave it open. */
+#include "backend/ascend/attention.h"
+#include "backend/ascend/gens.h"
+
+#include <stdio.h>
+
+#define FEW_ROWS  16
+#define MANY_ROWS 128
+
+bool gen_attention_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    struct att a;
+    return att_match(m, cx, n, &a, reason);
+}
+
+/* ---- items ------------------------------------------------------------------------------------------------ */
+
+expr att_count(struct att_kernel *k)
+{
+    struct expr_pool *x = &k->f.k->exprs;
+    return expr_ceildiv(x, expr_sub(x, k->s.items, expr_sym(x, k->f.k->sym_block)), k->f.k->blocks);
+}
+
+struct att_item att_locate(struct att_kernel *k, expr i)
+{
+    struct expr_pool *x = &k->f.k->exprs;
+    const expr block = expr_sym(x, k->f.k->sym_block), two = expr_const(x, 2);
+    const expr t = expr_add(x, block, expr_mul(x, i, k->f.k->blocks)), rest = expr_floordiv(x, t, k->s.n_row_tiles);
+    struct att_item it;
+    it.row0 = expr_mul(x, expr_mod(x, t, k->s.n_row_tiles), k->s.tile_rows);
+    it.plane0 = expr_mul(x, expr_mod(x, rest, k->s.n_plane_tiles), k->s.tile_planes);
+    it.batch = expr_floordiv(x, rest, k->s.n_plane_tiles);
+    it.rows = expr_min(x, k->s.tile_rows, expr_sub(x, k->plane_rows, it.row0));
+    it.planes = expr_min(x, k->s.tile_planes, expr_sub(x, k->planes, it.plane0));
+    it.first = expr_add(x, expr_mul(x, it.plane0, k->plane_rows), it.row0);
+    it.count = expr_mul(x, it.planes, it.rows);
+    it.slot = expr_mul(x, expr_add(x, expr_mul(x, block, two), expr_mod(x, i, two)), k->s.slot);
+    return it;
+}
+
+/* ---- parameters ------------------------------------------------------------------------------------------- */
+
+static void declare_batch(struct att_kernel *k)
+{
+    const struct att *a = k->a;
+    char name[16];
+    for (int i = 0; i < a->n_batch; i++) {
+        const struct {
+            const char *stem;
+            expr ir;
+            expr *to;
+        } all[] = {
+            {"batch", a->batch[i], &k->batch[i]},       {"q_batch", a->q_batch[i], &k->q_batch[i]},
+            {"k_batch", a->k_batch[i], &k->k_batch[i]}, {"v_batch", a->v_batch[i], &k->v_batch[i]},
+            {"y_batch", a->y_batch[i], &k->y_batch[i]},
+        };
+        for (int64_t j = 0; j < NPUC_ARRAY_LEN(all); j++) {
+            snprintf(name, sizeof name, "%s%d", all[j].stem, i);
+            *all[j].to = kparam(&k->f.p, name, all[j].ir);
+        }
+    }
+}
+
+static void declare_params(struct att_kernel *k, const struct att_split *s)
+{
+    const struct att *a = k->a;
+    const struct {
+        const char *name;
+        expr ir;
+        expr *to;
+    } all[] = {
+        {"total", a->total, &k->total},
+        {"planes", a->planes, &k->planes},
+        {"plane_rows", a->plane_rows, &k->plane_rows},
+        {"q_row", a->q_row, &k->q_row},
+        {"k_row", a->k_row, &k->k_row},
+        {"v_row", a->v_row, &k->v_row},
+        {"y_row", a->y_row, &k->y_row},
+        {"tile_planes", s->tile_planes, &k->s.tile_planes},
+        {"tile_rows", s->tile_rows, &k->s.tile_rows},
+        {"plane_tiles", s->n_plane_tiles, &k->s.n_plane_tiles},
+        {"row_tiles", s->n_row_tiles, &k->s.n_row_tiles},
+        {"items", s->items, &k->s.items},
+        {"blocks", s->blocks, &k->s.blocks},
+        {"pitch", s->pitch, &k->s.pitch},
+        {"slot", s->slot, &k->s.slot},
+    };
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
+        *all[i].to = kparam(&k->f.p, all[i].name, all[i].ir);
+    declare_batch(k);
+    vr_declare_params(&k->f); /* ends the parameters */
+    k->f.k->blocks = k->s.blocks;
+}
+
+static void declare_tensors(struct att_kernel *k, const int32_t workspace[2])
+{
+    struct emit *e = k->e;
+    const struct att *a = k->a;
+    vr_declare_tensors(&k->f);
+    k->tq = vr_declare_tensor(&k->f, emit_tensor(e, a->q), a->in, false);
+    k->tk = vr_declare_tensor(&k->f, emit_tensor(e, a->k), a->in, false);
+    k->tv = vr_declare_tensor(&k->f, emit_tensor(e, a->v), a->prob, false);
+    k->ty = vr_declare_tensor(&k->f, emit_tensor(e, a->y), a->out, true);
+    k->ts = vr_declare_tensor(&k->f, workspace[0], a->score, true);
+    k->tp = vr_declare_tensor(&k->f, workspace[1], a->prob, false);
+}
+
+/* ---- launches --------------------------------------------------------------------------------------------- */
+
+struct variant {
+    struct att_tile tile;
+    struct att_split split;
+    struct lower *l;
+    int32_t workspace[2];
+};
+
+static void open_form(struct att_kernel *k, const struct variant *v, bool chunked)
+{
+    struct emit *e = k->e;
+    char name[64];
+    snprintf(name, sizeof name, "attention_%s_%lldx%lld%s", dtype_table[k->a->in].name, (long long)k->tile.m,
+             (long long)k->tile.n, chunked ? "_chunked" : "");
+    struct vr_form *f = &k->f;
+    f->r = &v->l->r;
+    f->chunked = chunked;
+    f->max_rows = vr_row_limit(f->r, chunked);
+    f->cap = vr_capacity(f->r, chunked, f->max_rows);
+    f->k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    f->p = (struct kparams){.e = e, .k = f->k};
+    f->b = (struct tile_builder){.k = f->k, .arena = e->arena};
+    declare_params(k, &v->split);
+    declare_tensors(k, v->workspace);
+    f->cols = f->dims[f->r->rank - 1];
+    f->pitch = chunked ? expr_const(&f->k->exprs, f->cap) : k->s.pitch;
+}
+
+static expr work(struct emit *e, const struct att *a)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    expr n = expr_mul_const(x, expr_mul(x, a->rows, a->total), a->size + a->v_size);
+    for (int i = 0; i < a->n_batch; i++)
+        n = expr_mul(x, n, a->batch[i]);
+    return emit_expr(e, n);
+}
+
+static enum npuc_status launch(struct emit *e, const struct att *a, const struct variant *v, bool chunked)
+{
+    struct att_kernel *k = ARENA_NEW(e->arena, struct att_kernel);
+    *k = (struct att_kernel){.e = e, .a = a, .tile = v->tile};
+    open_form(k, v, chunked);
+    att_cube_code(k);
+    att_vector_code(k);
+    return emit_launch(e, k->f.k, k->f.tensors, k->f.p.bound, work(e, a), "Attention");
+}
+
+/* Launches under both outcomes of a <= b, or the one that is known. */
+static enum npuc_status either(struct emit *e, expr a, int64_t b, enum npuc_status (*fn)(void *user, bool le),
+                               void *user)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    const expr limit = expr_const(x, b), outer = e->guard, always = outer != EXPR_INVALID ? outer : expr_const(x, 1);
+    if (expr_proves_le(x, a, limit))
+        return fn(user, true);
+    if (expr_proves_le(x, expr_const(x, b + 1), a))
+        return fn(user, false);
+    e->guard = expr_mul(x, always, expr_cmp(x, EXPR_LE, a, limit));
+    enum npuc_status st = fn(user, true);
+    e->guard = expr_mul(x, always, expr_cmp(x, EXPR_LT, limit, a));
+    if (st == NPUC_OK)
+        st = fn(user, false);
+    e->guard = outer;
+    return st;
+}
+
+struct choice {
+    struct emit *e;
+    const struct att *a;
+    struct variant v;
+};
+
+static enum npuc_status choose_form(void *user, bool resident)
+{
+    const struct choice *c = user;
+    return launch(c->e, c->a, &c->v, !resident);
+}
+
+static enum npuc_status choose_rows(void *user, bool few)
+{
+    struct choice *c = user;
+    struct emit *e = c->e;
+    struct expr_pool *x = &e->cx->exprs;
+    struct variant *v = &c->v;
+    if (!att_fit(e->m, c->a, few ? FEW_ROWS : MANY_ROWS, e->tiling, &v->tile))
+        return node_error(e->cx, e->node, D_VERIFY, "attention was placed on the NPU that does not fit on chip");
+    v->split = att_divide(e, c->a, v->tile.m);
+    const expr dims[2] = {expr_mul_const(x, v->split.blocks, 2), v->split.slot};
+    v->workspace[0] = emit_temp(e, "scores", c->a->score, 2, dims);
+    v->workspace[1] = emit_temp(e, "probabilities", c->a->prob, 2, dims);
+    v->l = att_lower(e, c->a, &v->split, v->workspace);
+    const struct vr *r = &v->l->r;
+    const int64_t most = vr_capacity(r, false, vr_row_limit(r, false));
+    if (r->overflow || vr_capacity(r, true, vr_row_limit(r, true)) < 64 || most < 64)
+        return node_error(e->cx, e->node, D_UNSUPPORTED, "attention needs more buffers than UB holds (%lld bytes)",
+                          (long long)e->m->size[TS_UB]);
+    return either(e, c->a->total, most, choose_form, c);
+}
+
+enum npuc_status gen_attention_emit(struct emit *e, struct node *n)
+{
+    struct att *a = ARENA_NEW(e->arena, struct att);
+    const char *why = "";
+    if (!att_match(e->m, e->cx, n, a, &why))
+        return node_error(e->cx, n, D_VERIFY, "attention was placed on the NPU that it cannot do: %s", why);
+    struct choice c = {.e = e, .a = a};
+    return either(e, a->rows, FEW_ROWS, choose_rows, &c);
+}
