@@ -26,8 +26,10 @@ static int64_t merge(const struct clock_span *s, bool open[4])
     while (moved) {
         moved = false;
         for (int i = 3; i >= 0; i--) {
-            if (!open[i] || s->gm[i] != bytes || s->chip[i] != bytes || !size_mul(bytes, s->n[i], &bytes))
+            int64_t longer;
+            if (!open[i] || s->gm[i] != bytes || s->chip[i] != bytes || !size_mul(bytes, s->n[i], &longer))
                 continue;
+            bytes = longer;
             open[i] = false;
             moved = true;
         }
@@ -179,7 +181,10 @@ void clock_loadx(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
     const int64_t size = dtype_size((enum dtype)a->dtype), first = a->n_rows > 0 ? cx->gathered % a->n_rows : 0;
     const int64_t rows = a->rows < a->n_rows - first ? a->rows : a->n_rows - first;
     const int64_t n[12] = {1, 1, rows, a->cols, 0, 0, a->src_row, 1, 0, 0, a->dst_row, 1};
-    c->span = span_4d(a->src, a->src_off + first * a->src_row, size, n);
+    int64_t skip;
+    c->span = span_4d(a->src, a->src_off, size, n);
+    if (size_mul(first, c->span.gm[2], &skip) && size_add(c->span.off, skip, &skip))
+        c->span.off = skip;
     read_gm(cx, a->dst, 1, c);
     if (c->span.tensor < 0)
         return;
@@ -230,7 +235,7 @@ void clock_storex(struct clock_cx *cx, const struct emu_op *op, struct clock_cos
     write_gm(cx, a->src, c);
     if (c->span.tensor < 0)
         return;
-    const double row = (double)(a->cols * size) / cx->rates->mte3;
+    const double row = (double)a->cols * (double)size / cx->rates->mte3;
     c->busy = (double)a->rows * (row > cx->rates->mte3_floor ? row : cx->rates->mte3_floor);
     c->bytes = span_bytes(&c->span) / rows * a->rows;
 }

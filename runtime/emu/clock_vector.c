@@ -7,6 +7,8 @@
 
 #include "kernels/vec.h"
 
+#define MOST_ELEMENTS ((int64_t)1 << 30) /* more than UB holds, and whole periods */
+
 static const struct {
     enum k_fn fn;
     enum target_key key;
@@ -60,11 +62,11 @@ static double alu_cycles(const struct clock_rates *r, int64_t fn)
     return info ? info->alu * r->vec[TK_VEC_OP] : 0;
 }
 
-/* Byte address of operand `field` in UB. */
+/* Byte address of operand `field` in UB, up to whole periods of the banks. */
 static int64_t address_of(const struct clock_cx *cx, const struct emu_op *op, int field, double width)
 {
     const struct tile_buf *b = &cx->section->bufs.data[op->arg[field]];
-    return b->base + op->slot[field] * b->slot_size + (int64_t)((double)op->arg[field + 1] * width);
+    return b->base + op->slot[field] * b->slot_size + (int64_t)((double)(op->arg[field + 1] % MOST_ELEMENTS) * width);
 }
 
 static bool reads_conflict(const struct clock_cx *cx, const struct emu_op *op, const struct block *b)
@@ -101,7 +103,7 @@ void clock_vec(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *
         b.dense &= arg[0] < 0 || (!spread && arg[2] == a->cols);
     }
     double cycles = alu_cycles(r, a->fn);
-    if (info->arity >= 2 && a->rows > 0 && reads_conflict(cx, op, &b))
+    if (info->arity >= 2 && reads_conflict(cx, op, &b))
         cycles += r->vec[TK_VEC_CONFLICT] - r->vec[TK_VEC_OP];
     if (is_widened(a->dtype)) {
         b.width = 4;

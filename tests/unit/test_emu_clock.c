@@ -178,6 +178,42 @@ static void unaligned_rows_touch_one_more_line(void **state)
     unit_end(&u);
 }
 
+/* Rows by number wait for each other; which rows they are is not known, so distinct ones are assumed. */
+static void gathered_rows_wait_for_each_other(void **state)
+{
+    struct emu_unit u;
+    (void)state;
+    unit_begin(&u, TCORE_VECTOR);
+    const int32_t x = tensor(&u, 1000 * 1024, true), buf = unit_buf(&u, TS_UB, 1, 65536), idx = unit_buf(&u, TS_UB, 1, 512);
+    const expr zero = num(&u, 0);
+    TILE(&u.b, LOADX, buf, zero, num(&u, 512), x, zero, num(&u, 512), num(&u, 1000), DT_F16, idx, zero, DT_I64, num(&u, 16), num(&u, 512));
+    close_to(time_of(&u).cycles, ISSUE + 16 * (LATENCY + 1024 / 64.0));
+    unit_end(&u);
+}
+
+/* Extents that no plan should have: a time or a fault, nothing worse. */
+static void broken_extents_do_no_harm(void **state)
+{
+    static const int64_t odd[] = {0, -1, INT64_MIN, INT64_MAX, (int64_t)1 << 62};
+    (void)state;
+    for (int i = 0; i < 5 * 5; i++) {
+        struct emu_unit u;
+        struct emu_timing t;
+        unit_begin(&u, TCORE_VECTOR);
+        const int32_t x = tensor(&u, 65536, false), buf = unit_buf(&u, TS_UB, 1, 65536);
+        const expr v = num(&u, odd[i % 5]), w = num(&u, odd[i / 5]), one = num(&u, 1);
+        TILE(&u.b, VEC, K_FN_Add, DT_F32, v, w, buf, v, w, buf, v, w, 1, buf, w, v, 1, -1, 0, one, 0, 0, 0, 0);
+        TILE(&u.b, TRANSP, DT_F32, v, w, buf, v, w, buf, w, v);
+        TILE(&u.b, LOADX, buf, v, w, x, v, w, w, DT_F16, buf, v, DT_I64, w, v);
+        TILE(&u.b, STOREX, x, v, w, w, buf, v, w, DT_F16, buf, v, DT_I64, w, v);
+        TILE(&u.b, LOAD, buf, v, x, w, DT_F16, v, one, w, one, v, w, v, one, w, v, w, one);
+        struct emu_launch l = {.kernel = u.b.k, .params = u.params, .tensors = u.tensors, .blocks = 1, .target = &u.target, .machine = u.machine};
+        if (emu_run_clock(&l, &t) == NPUC_OK)
+            assert_true(t.cycles >= 0);
+        unit_end(&u);
+    }
+}
+
 /* One core that reads twice as much as the others gets the rest of the bandwidth when they have ended. */
 static void uneven_cores(struct emu_unit *u)
 {
@@ -353,6 +389,8 @@ int main(void)
         cmocka_unit_test(edges_are_rounded_to_fractals),
         cmocka_unit_test(short_bursts_of_a_vector_core),
         cmocka_unit_test(unaligned_rows_touch_one_more_line),
+        cmocka_unit_test(gathered_rows_wait_for_each_other),
+        cmocka_unit_test(broken_extents_do_no_harm),
         cmocka_unit_test(slowest_core_ends_the_kernel),
         cmocka_unit_test(like_blocks_are_timed_once),
         cmocka_unit_test(l2_keeps_what_fits),
