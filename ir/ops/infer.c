@@ -1,6 +1,8 @@
 /* Shared parts of the infer, fold and cost hooks; see infer.h. */
 #include "ir/ops/infer.h"
 
+#include "base/size.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -87,6 +89,24 @@ bool infer_wants(const struct node *n, int i)
     return i < n->n_out;
 }
 
+/* No machine in sight holds a tensor of a tebibyte; such sizes are mistakes or attacks. */
+#define MAX_TENSOR_BITS ((int64_t)1 << 43)
+
+static bool is_too_large(struct ir_ctx *cx, enum dtype t, const struct shape *s)
+{
+    int64_t bits = dtype_table[t].bits > 0 ? dtype_table[t].bits : 64, d;
+    bool over = false;
+    for (int k = 0; k < s->rank; k++) {
+        if (!expr_is_const(&cx->exprs, s->d[k], &d))
+            d = expr_range_of(&cx->exprs, s->d[k]).min > 0 ? 1 : 0; /* an open size may be the smallest */
+        if (d == 0)
+            return false;
+        over = over || !size_mul(bits, d, &bits) || bits > MAX_TENSOR_BITS;
+        bits = over ? 1 : bits;
+    }
+    return over;
+}
+
 enum npuc_status infer_out(struct ir_ctx *cx, struct node *n, int i, enum dtype t, const struct shape *s)
 {
     if (!infer_wants(n, i))
@@ -94,6 +114,9 @@ enum npuc_status infer_out(struct ir_ctx *cx, struct node *n, int i, enum dtype 
     for (int k = 0; k < s->rank; k++)
         if (s->d[k] == EXPR_INVALID)
             return node_error(cx, n, D_LIMIT, "size of axis %d of output %d does not fit in 64 bits", k, i);
+    if (is_too_large(cx, t, s))
+        return node_error(cx, n, D_LIMIT, "output %d would be larger than 1 TiB: %s", i,
+                          type_text(cx, type_tensor(cx, t, s->rank, s->d)));
     struct value *v = &n->out[i];
     const struct type *old = v->type;
     v->elems = NULL;

@@ -11,11 +11,37 @@ struct slice {
     expr start[IR_MAX_RANK], end[IR_MAX_RANK], step[IR_MAX_RANK];
 };
 
+/* Starts, ends, axes and steps have as many elements each, where that is known. */
+static enum npuc_status slice_lengths(struct ir_ctx *cx, const struct node *n, int64_t len)
+{
+    static const char *const names[] = {"", "starts", "ends", "axes", "steps"};
+    for (int i = 2; i < 5; i++) {
+        const int64_t other = infer_has(n, i) ? infer_len(cx, n, i) : -1;
+        if (len >= 0 && other >= 0 && other != len)
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d (%s) has %lld elements, expected %lld as starts", i,
+                              names[i], (long long)other, (long long)len);
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status slice_axis(struct ir_ctx *cx, const struct node *n, int64_t axis, int rank, struct slice *s,
+                                   int i)
+{
+    const enum npuc_status st = infer_axis(cx, n, "axis", axis, rank, &s->axis[i]);
+    for (int k = 0; k < i && st == NPUC_OK; k++)
+        if (s->axis[k] == s->axis[i])
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input 3 (axes) names axis %d twice", s->axis[i]);
+    return st;
+}
+
 static enum npuc_status slice_read(struct ir_ctx *cx, const struct node *n, int rank, struct slice *s)
 {
     int64_t axes[INFER_MAX_ELEMS], n_axes = 0;
     const int64_t len = infer_len(cx, n, 1);
     s->n = -1;
+    const enum npuc_status same = slice_lengths(cx, n, len);
+    if (same != NPUC_OK)
+        return same;
     if (infer_has(n, 3) && (!infer_ints(cx, n, 3, axes, &n_axes) || (len >= 0 && n_axes != len)))
         return NPUC_OK;
     if (len < 0)
@@ -25,7 +51,7 @@ static enum npuc_status slice_read(struct ir_ctx *cx, const struct node *n, int 
                           (long long)len, rank);
     s->n = (int)len;
     for (int i = 0; i < s->n; i++) {
-        const enum npuc_status st = infer_axis(cx, n, "axis", infer_has(n, 3) ? axes[i] : i, rank, &s->axis[i]);
+        const enum npuc_status st = slice_axis(cx, n, infer_has(n, 3) ? axes[i] : i, rank, s, i);
         if (st != NPUC_OK)
             return st;
         s->start[i] = value_elem(cx, n->in[1].value, i);

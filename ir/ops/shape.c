@@ -400,6 +400,10 @@ static enum npuc_status range_infer(struct ir_ctx *cx, struct node *n)
         e[i] = dtype_is_integer(t) ? value_elem(cx, n->in[i].value, 0) : EXPR_INVALID;
     if (e[2] && infer_dim_is(cx, e[2], 0))
         return node_error(cx, n, D_SHAPE_MISMATCH, "input 2 (delta) is 0");
+    double v;
+    for (int i = 0; i < 3 && dtype_is_float(t); i++)
+        if (value_const_f64(n->in[i].value, 0, &v) && (v != v || (i == 2 && v == 0)))
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d is %s", i, v != v ? "NaN" : "0, a step that leads nowhere");
     expr count = dtype_is_integer(t) ? range_count(cx, e[0], e[1], e[2]) : range_float_count(cx, n);
     if (!count)
         count = infer_fresh(cx, n, 0, 0);
