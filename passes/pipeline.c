@@ -18,6 +18,7 @@ static const struct pass_step pipeline[] = {
     {PASS_precision, "before placement, which asks for each type; after patterns, which should not see its casts"},
     {PASS_place, "the target decides node by node"},
     {PASS_layout, "host operators and views need dense operands"},
+    {PASS_fuse_attention, "needs placement and dense views; before fuse_vector, which would take the softmax"},
     {PASS_fuse_vector, "needs placement: only what the vector generator takes is fused"},
     {PASS_place, "the new Fused nodes"},
     {PASS_dce, "regions drop results that nobody uses"},
