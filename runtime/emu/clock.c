@@ -1,10 +1,10 @@
 /* Timing of one launch without data, in two walks over the cores' programs.
  *
- * The first walks all cores in turns and counts: which bytes are read and written, which of them L2 has (clock_l2.c), and a hash per
- * block of everything that decides its times. The second walks one block of each hash through its timeline (clock_core.c); the
- * blocks meet only in the bandwidth of memory, where one stands for all that are like it (clock_fluid.c). The slowest core ends
- * the kernel. Alternative refused: timing every core, which takes as many times longer as there are cores and, since most
- * launches have two or three kinds of blocks, says the same. */
+ * The first walks all cores in turns and counts: which bytes are read and written, which of them L2 has (clock_l2.c),
+ * and a hash per block of everything that decides its times. The second walks one block of each hash through its
+ * timeline (clock_core.c); the blocks meet only in the bandwidth of memory, where one stands for all that are like it
+ * (clock_fluid.c). The slowest core ends the kernel. Alternative refused: timing every core, which takes as many times
+ * longer as there are cores and, since most launches have two or three kinds of blocks, says the same. */
 #include "runtime/emu/clock_priv.h"
 
 #include <math.h>
@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Blocks take turns of this many bytes while traffic is counted: a few tiles, far less than L2 over the number of cores. */
-#define TURN ((int64_t)1 << 18)
+/* Blocks take turns of this many bytes while traffic is counted: a few tiles, far less than L2 over the number of
+ * cores. */
+#define TURN  ((int64_t)1 << 18)
 #define SMALL 1e-3 /* of the memory's rate: not worth a second walk */
 
 static const struct emu_program *program_of(const struct clock *k, int i)
@@ -80,7 +81,8 @@ static bool stopped(struct clock *k, struct clock_core *c)
 {
     if (!k->launch->error[0] && !k->cancelled && !k->no_memory)
         snprintf(k->launch->error, sizeof k->launch->error, "kernel '%.80s', instruction %d: %s",
-                 str_text(k->launch->kernel->exprs.strings, k->launch->kernel->name), c->core.pc, c->core.fault ? c->core.fault : "stopped");
+                 str_text(k->launch->kernel->exprs.strings, k->launch->kernel->name), c->core.pc,
+                 c->core.fault ? c->core.fault : "stopped");
     return false;
 }
 
@@ -109,8 +111,8 @@ static bool fail_wait(struct clock *k, const struct clock_core *c)
 {
     const struct emu_launch *l = k->launch;
     snprintf(k->launch->error, sizeof k->launch->error, "kernel '%.80s', %s core %d.%d waits forever at instruction %d",
-             str_text(l->kernel->exprs.strings, l->kernel->name), c->core.id.kind == TCORE_CUBE ? "cube" : "vector", c->core.id.block,
-             c->core.id.sub, c->core.pc);
+             str_text(l->kernel->exprs.strings, l->kernel->name), c->core.id.kind == TCORE_CUBE ? "cube" : "vector",
+             c->core.id.block, c->core.id.sub, c->core.pc);
     return false;
 }
 
@@ -175,7 +177,8 @@ static bool count_traffic(struct clock *k)
     return true;
 }
 
-/* Shares of misses per tensor; lines written beyond the share of L2 that may stay dirty go to memory while the kernel runs. */
+/* Shares of misses per tensor; lines written beyond the share of L2 that may stay dirty go to memory while the kernel
+ * runs. */
 static void settle_traffic(struct clock *k, struct emu_timing *out)
 {
     double missed = 0;
@@ -196,8 +199,8 @@ static void settle_traffic(struct clock *k, struct emu_timing *out)
     k->memory_rate = k->rates.hbm;
 }
 
-/* Write-backs are spread over the time that the kernel takes: `cycles` as known so far. They never take more from reads than their
- * share of the bytes. */
+/* Write-backs are spread over the time that the kernel takes: `cycles` as known so far. They never take more from reads
+ * than their share of the bytes. */
 static double rate_beside_writes(const struct clock *k, double cycles)
 {
     const double least = k->missed > 0 ? k->missed / (k->missed + k->back) : 1;
@@ -305,8 +308,8 @@ static double end_of(const struct clock *k)
     return end;
 }
 
-/* How far write-backs slow reads down depends on the time, and the time on that: twice is enough, since write-backs matter either
- * little or by their share. */
+/* How far write-backs slow reads down depends on the time, and the time on that: twice is enough, since write-backs
+ * matter either little or by their share. */
 static bool walk_times(struct clock *k)
 {
     if (!walk_once(k))
@@ -316,74 +319,6 @@ static bool walk_times(struct clock *k)
         return true;
     k->memory_rate = rate;
     return walk_once(k);
-}
-
-/* ---- report ---- */
-static void add_core(const struct clock_core *c, double weight, struct emu_timing *out)
-{
-    const enum tile_core kind = c->core.id.kind;
-    const int64_t n = (int64_t)weight;
-    for (int u = 0; u < TU_COUNT; u++) {
-        out->unit[kind][u].busy_cyc += weight * c->unit[u].busy_cyc;
-        out->unit[kind][u].n_insns += n * c->unit[u].n_insns;
-    }
-    for (int i = 0; i < TS_COUNT; i++)
-        for (int j = 0; j < TS_COUNT; j++)
-            out->bytes[i][j] += n * c->bytes[i][j];
-    out->macs += n * c->macs;
-    out->cores[kind] += (int32_t)n;
-    const double end = clock_core_end(c);
-    out->core_cycles[kind] = end > out->core_cycles[kind] ? end : out->core_cycles[kind];
-}
-
-static void peaks(const struct tile_kernel *k, int64_t peak[TS_COUNT])
-{
-    for (int c = 0; c < TCORE_COUNT; c++)
-        for (int64_t i = 0; k->has[c] && i < k->section[c].bufs.len; i++) {
-            const struct tile_buf *b = &k->section[c].bufs.data[i];
-            const int64_t end = b->base + b->slots * b->slot_size;
-            peak[b->space] = end > peak[b->space] ? end : peak[b->space];
-        }
-}
-
-/* The busiest unit of the core that ends the kernel, unless launching takes longer. */
-static const char *reason(const struct clock *k, const struct emu_timing *t)
-{
-    static const char *const names[TU_COUNT] = {"scalar", "mte2", "mte3", "mte1", "mac", "fixpipe", "vec"};
-    const struct clock_core *slowest = NULL;
-    double busiest = -1;
-    int unit = TU_S;
-    if (t->launch_cyc >= t->cycles)
-        return "launch";
-    for (int64_t i = 0; i < k->n_blocks; i++)
-        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
-            const struct clock_core *c = &k->blocks[i]->core[j];
-            if (c->used && (!slowest || clock_core_end(c) > clock_core_end(slowest)))
-                slowest = c;
-        }
-    for (int u = 0; slowest && u < TU_COUNT; u++)
-        if (slowest->unit[u].busy_cyc > busiest) {
-            busiest = slowest->unit[u].busy_cyc;
-            unit = u;
-        }
-    return names[unit];
-}
-
-static void report(const struct clock *k, struct emu_timing *out)
-{
-    const double memory_cyc = (k->missed + k->back) / k->rates.hbm;
-    for (int64_t i = 0; i < k->n_blocks; i++)
-        for (int j = 0; j < EMU_BLOCK_CORES; j++)
-            if (k->blocks[i]->core[j].used)
-                add_core(&k->blocks[i]->core[j], k->blocks[i]->weight, out);
-    for (int c = 0; c < TCORE_COUNT; c++)
-        out->cycles = out->core_cycles[c] > out->cycles ? out->core_cycles[c] : out->cycles;
-    const bool memory_bound = memory_cyc > out->cycles;
-    if (memory_bound)
-        out->cycles = memory_cyc;
-    out->launch_cyc = target_num(k->launch->target, TK_LAUNCH) * target_num(k->launch->target, TK_CLOCK);
-    out->bound_by = memory_bound && out->launch_cyc < out->cycles ? out->gm_written > out->gm_read ? "mte3" : "mte2" : reason(k, out);
-    peaks(k->launch->kernel, out->peak);
 }
 
 /* ---- the launch ---- */
@@ -441,7 +376,7 @@ enum npuc_status clock_run(struct emu_launch *l, struct emu_timing *out, uint32_
     if (s == NPUC_OK && !walk_times(&k))
         s = status_of(&k);
     if (s == NPUC_OK)
-        report(&k, out);
+        clock_report(&k, out);
     release(&k);
     return s;
 }

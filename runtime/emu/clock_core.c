@@ -1,6 +1,6 @@
-/* The timeline of one core: a recurrence over its instructions in program order, which is a correct order, with every WAIT behind its
- * SET. An instruction is issued when the scalar unit comes to it and its unit's queue has room, and starts when its unit is free;
- * WAIT keeps its unit until the flag is set.
+/* The timeline of one core: a recurrence over its instructions in program order, which is a correct order, with every
+ * WAIT behind its SET. An instruction is issued when the scalar unit comes to it and its unit's queue has room, and
+ * starts when its unit is free; WAIT keeps its unit until the flag is set.
  *
  * Reads of GM stop the walk: how long they take depends on the other cores (clock_fluid.c). */
 #include "runtime/emu/clock_priv.h"
@@ -83,9 +83,9 @@ static bool leaves_tensor(struct clock_core *c, struct emu_launch *l, const stru
 {
     const struct strtab *strings = l->kernel->exprs.strings;
     snprintf(l->error, sizeof l->error, "kernel '%.80s', %s core %d.%d: %s leaves the tensor '%.80s' of %lld bytes",
-             str_text(strings, l->kernel->name), c->core.id.kind == TCORE_CUBE ? "cube" : "vector", c->core.id.block, c->core.id.sub,
-             tile_insn_table[op->insn->op].name, str_text(strings, l->kernel->tensors.data[tensor].name),
-             (long long)l->tensors[tensor].size);
+             str_text(strings, l->kernel->name), c->core.id.kind == TCORE_CUBE ? "cube" : "vector", c->core.id.block,
+             c->core.id.sub, tile_insn_table[op->insn->op].name,
+             str_text(strings, l->kernel->tensors.data[tensor].name), (long long)l->tensors[tensor].size);
     return false;
 }
 
@@ -283,7 +283,8 @@ static bool cross(struct clock_core *c, const struct emu_op *op)
     issue(c, unit);
     if (op->insn->op == TILE_XSET) {
         const double at = complete(c, unit) + c->clock->rates.cross;
-        return cube ? put(c, &b->to_vector[0][a->event], at) && put(c, &b->to_vector[1][a->event], at) : put(c, &b->to_cube[sub][a->event], at);
+        return cube ? put(c, &b->to_vector[0][a->event], at) && put(c, &b->to_vector[1][a->event], at)
+                    : put(c, &b->to_cube[sub][a->event], at);
     }
     double at = take(cube ? &b->to_cube[0][a->event] : &b->to_vector[sub][a->event]);
     if (cube)
@@ -299,20 +300,17 @@ bool clock_time_op(void *user, struct emu_launch *l, const struct emu_core_id *i
     if (!go_on(c, l))
         return false;
     switch (op->insn->op) {
-    case TILE_SET: case TILE_WAIT:
-        flag(c, op);
-        return true;
-    case TILE_XSET: case TILE_XWAIT:
-        return cross(c, op);
+    case TILE_SET:
+    case TILE_WAIT: flag(c, op); return true;
+    case TILE_XSET:
+    case TILE_XWAIT: return cross(c, op);
     case TILE_SLOAD:
         issue(c, TU_S);
         c->issue += c->clock->rates.sload;
         c->unit[TU_S].busy_cyc += c->clock->rates.sload;
         return true;
-    case TILE_NEXT: case TILE_BARRIER:
-        issue(c, TU_S);
-        return true;
-    default:
-        return work(c, op);
+    case TILE_NEXT:
+    case TILE_BARRIER: issue(c, TU_S); return true;
+    default: return work(c, op);
     }
 }

@@ -1,5 +1,5 @@
-/* What one instruction costs, from the target's constants and the instruction's evaluated extents. Here: constants, matrix unit,
- * L1 to L0; moves to and from GM are in clock_move.c, vector instructions in clock_vector.c.
+/* What one instruction costs, from the target's constants and the instruction's evaluated extents. Here: constants,
+ * matrix unit, L1 to L0; moves to and from GM are in clock_move.c, vector instructions in clock_vector.c.
  *
  * The equations are in docs/clock.md. Extents below one cost nothing but the issue. */
 #include "runtime/emu/clock_priv.h"
@@ -10,9 +10,9 @@ static const struct {
     enum dtype dtype;
     enum target_key rate, k0;
 } mac_types[] = {
-    {DT_F32, TK_MAC_F32, TK_MAC_F32_K0}, {DT_F16, TK_MAC_F16, TK_MAC_F16_K0}, {DT_BF16, TK_MAC_BF16, TK_MAC_F16_K0},
-    {DT_I8, TK_MAC_I8, TK_MAC_I8_K0},    {DT_U8, TK_MAC_I8, TK_MAC_I8_K0},    {DT_I4, TK_MAC_I4, TK_MAC_I4_K0},
-    {DT_U4, TK_MAC_I4, TK_MAC_I4_K0},    {DT_F8E4M3FN, TK_MAC_F8, TK_MAC_I8_K0}, {DT_F8E5M2, TK_MAC_F8, TK_MAC_I8_K0},
+    {DT_F32, TK_MAC_F32, TK_MAC_F32_K0},  {DT_F16, TK_MAC_F16, TK_MAC_F16_K0},    {DT_BF16, TK_MAC_BF16, TK_MAC_F16_K0},
+    {DT_I8, TK_MAC_I8, TK_MAC_I8_K0},     {DT_U8, TK_MAC_I8, TK_MAC_I8_K0},       {DT_I4, TK_MAC_I4, TK_MAC_I4_K0},
+    {DT_U4, TK_MAC_I4, TK_MAC_I4_K0},     {DT_F8E4M3FN, TK_MAC_F8, TK_MAC_I8_K0}, {DT_F8E5M2, TK_MAC_F8, TK_MAC_I8_K0},
     {DT_F4E2M1, TK_MAC_F4, TK_MAC_I4_K0},
 };
 
@@ -96,7 +96,8 @@ static int64_t round_up(int64_t n, int64_t to)
 static void copy_l0(const struct clock_cx *cx, struct clock_cost *c, const int64_t extent[3], double rate)
 {
     const struct clock_rates *r = cx->rates;
-    const int64_t k_bytes = round_up(clock_bytes(extent[0], extent[2]), r->fractal_c0), rows = round_up(extent[1], r->fractal_rows);
+    const int64_t k_bytes = round_up(clock_bytes(extent[0], extent[2]), r->fractal_c0),
+                  rows = round_up(extent[1], r->fractal_rows);
     c->unit = TU_MTE1;
     c->from = TS_L1;
     if (rows == 0 || k_bytes == 0)
@@ -142,11 +143,16 @@ static void mac(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
 }
 
 static clock_cost_fn *const costs[TILE_OP_END] = {
-    [TILE_LOAD] = clock_load, [TILE_STORE] = clock_store, [TILE_LOAD_NZ] = clock_load_nz, [TILE_LOADX] = clock_loadx,
-    [TILE_STOREX] = clock_storex, [TILE_COPY_L0A] = copy_l0a, [TILE_COPY_L0B] = copy_l0b, [TILE_COPY_BT] = copy_bt,
-    [TILE_FIXP] = clock_fixp, [TILE_MAC] = mac, [TILE_VEC] = clock_vec, [TILE_CAST] = clock_cast, [TILE_RED_ADD] = clock_red_add,
-    [TILE_RED_END] = clock_red_end, [TILE_FILL] = clock_fill, [TILE_IOTA] = clock_iota, [TILE_DEQUANT] = clock_dequant,
-    [TILE_TRANSP] = clock_transp, [TILE_COPY_UB] = clock_copy_ub,
+    [TILE_LOAD] = clock_load,       [TILE_STORE] = clock_store,
+    [TILE_LOAD_NZ] = clock_load_nz, [TILE_LOADX] = clock_loadx,
+    [TILE_STOREX] = clock_storex,   [TILE_COPY_L0A] = copy_l0a,
+    [TILE_COPY_L0B] = copy_l0b,     [TILE_COPY_BT] = copy_bt,
+    [TILE_FIXP] = clock_fixp,       [TILE_MAC] = mac,
+    [TILE_VEC] = clock_vec,         [TILE_CAST] = clock_cast,
+    [TILE_RED_ADD] = clock_red_add, [TILE_RED_END] = clock_red_end,
+    [TILE_FILL] = clock_fill,       [TILE_IOTA] = clock_iota,
+    [TILE_DEQUANT] = clock_dequant, [TILE_TRANSP] = clock_transp,
+    [TILE_COPY_UB] = clock_copy_ub,
 };
 
 void clock_cost_of(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)

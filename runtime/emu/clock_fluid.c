@@ -1,6 +1,6 @@
-/* Memory bandwidth shared by the cores that read at a moment: max-min fair. Every reading core gets an equal part, one that cannot
- * take its part leaves the rest to the others (water filling; Bertsekas and Gallager, Data Networks, 6.5). A block that stands
- * for n alike takes n parts. */
+/* Memory bandwidth shared by the cores that read at a moment: max-min fair. Every reading core gets an equal part, one
+ * that cannot take its part leaves the rest to the others (water filling; Bertsekas and Gallager, Data Networks, 6.5).
+ * A block that stands for n alike takes n parts. */
 #include "runtime/emu/clock_priv.h"
 
 #include <math.h>
@@ -49,7 +49,8 @@ static void share(const struct clock *k)
             c->move_rate = part;
 }
 
-/* A read that began before the others had come this far (a core that waited for one of its block): what it would have got by now. */
+/* A read that began before the others had come this far (a core that waited for one of its block): what it would have
+ * got by now. */
 static void begin(struct clock *k, struct clock_core *c)
 {
     c->move = CLOCK_MOVE_RUNS;

@@ -1,9 +1,10 @@
-/* Which bytes of GM are in L2: lines in chunks of 64, the least recently used chunk is evicted when the lines held exceed the
- * cache. Cores are walked in turns of some bytes each, which is about the order in which they run, so that operands that several
- * cores read are found where one of them has left them, and streams larger than the cache are not.
+/* Which bytes of GM are in L2: lines in chunks of 64, the least recently used chunk is evicted when the lines held
+ * exceed the cache. Cores are walked in turns of some bytes each, which is about the order in which they run, so that
+ * operands that several cores read are found where one of them has left them, and streams larger than the cache are
+ * not.
  *
- * Addresses decide: tensors that share bytes share lines. Only shares of bytes are taken from here, not the fate of single
- * reads: cores that ask for the same line at the same time all wait for it. */
+ * Addresses decide: tensors that share bytes share lines. Only shares of bytes are taken from here, not the fate of
+ * single reads: cores that ask for the same line at the same time all wait for it. */
 #include "runtime/emu/clock_priv.h"
 
 #include "base/size.h"
@@ -18,27 +19,27 @@ struct chunk {
     int32_t newer, older; /* chunks by time of use */
     bool seen;
 };
-struct region {           /* GM between two addresses that tensors of the launch cover */
+struct region { /* GM between two addresses that tensors of the launch cover */
     int64_t lo, hi;
-    int32_t first;        /* its first chunk */
+    int32_t first; /* its first chunk */
     bool warm;
 };
-/* Reads that found everything, or brought it: the same read again within a part of the cache's size of new lines finds everything. A
- * part of a quarter moves a product's time by one percent, one of a 32nd by nothing. */
+/* Reads that found everything, or brought it: the same read again within a part of the cache's size of new lines finds
+ * everything. A part of a quarter moves a product's time by one percent, one of a 32nd by nothing. */
 #define RECENT_BITS 14
 #define RECENT_PART 32
 struct recent {
     uint64_t key;
-    int64_t entered;      /* bytes that had entered the cache by then */
+    int64_t entered; /* bytes that had entered the cache by then */
 };
 struct clock_l2 {
     const struct emu_launch *launch;
     int64_t line, capacity, used, dirtied, entered;
-    int shift;            /* line = 1 << shift: the largest power of two within the target's line */
+    int shift; /* line = 1 << shift: the largest power of two within the target's line */
     struct recent *recent;
     struct clock_traffic *traffic; /* per tensor */
     struct region *regions;
-    int32_t *region_of;   /* per tensor */
+    int32_t *region_of; /* per tensor */
     int32_t n_regions, n_chunks;
     struct chunk *chunks; /* [n_chunks] is the head of the list: newer: oldest, older: newest */
 };
@@ -237,7 +238,8 @@ static int64_t run_of(struct clock_span *s)
 
 static uint64_t key_of(const struct clock_span *s)
 {
-    const int64_t v[] = {s->tensor, s->off, s->size, s->n[0], s->n[1], s->n[2], s->n[3], s->gm[0], s->gm[1], s->gm[2], s->gm[3]};
+    const int64_t v[] = {s->tensor, s->off,   s->size,  s->n[0],  s->n[1], s->n[2],
+                         s->n[3],   s->gm[0], s->gm[1], s->gm[2], s->gm[3]};
     uint64_t h = 0;
     for (int i = 0; i < NPUC_ARRAY_LEN(v); i++) {
         h = (h ^ (uint64_t)v[i]) * 0x9e3779b97f4a7c15u;
@@ -273,7 +275,8 @@ bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t by
         for (int64_t j = 0; j < n[1]; j++)
             for (int64_t k = 0; k < n[2]; k++)
                 for (int64_t l = 0; l < n[3]; l++)
-                    missed += touch(c, r, t->address + s.off + i * step[0] + j * step[1] + k * step[2] + l * step[3], run, write);
+                    missed += touch(c, r, t->address + s.off + i * step[0] + j * step[1] + k * step[2] + l * step[3],
+                                    run, write);
     struct clock_traffic *sum = &c->traffic[s.tensor];
     if (write) {
         sum->written += bytes;

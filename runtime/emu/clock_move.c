@@ -1,16 +1,17 @@
 /* Moves between GM and a core: bursts of contiguous bytes from extents and strides, then the occupancy of the unit.
  *
- * What is contiguous on both sides is one burst. Of the other dimensions the longest is stepped by one machine instruction, the rest
- * are instructions of their own. A burst that does not begin on a line touches one line more (docs/clock.md has the equations). */
+ * What is contiguous on both sides is one burst. Of the other dimensions the longest is stepped by one machine
+ * instruction, the rest are instructions of their own. A burst that does not begin on a line touches one line more
+ * (docs/clock.md has the equations). */
 #include "runtime/emu/clock_priv.h"
 
 #include "base/size.h"
 
 struct bursts {
-    double bytes;  /* of one burst */
-    double rows;   /* bursts */
-    double n;      /* machine instructions */
-    double bus;    /* bytes of one burst with what it touches beside */
+    double bytes; /* of one burst */
+    double rows;  /* bursts */
+    double n;     /* machine instructions */
+    double bus;   /* bytes of one burst with what it touches beside */
 };
 
 static int64_t magnitude(int64_t v)
@@ -82,7 +83,8 @@ static int64_t span_bytes(const struct clock_span *s)
     return bytes;
 }
 
-/* A burst occupies the unit for at least `row` cycles; one shorter than a line that comes from memory for the rest of the line. */
+/* A burst occupies the unit for at least `row` cycles; one shorter than a line that comes from memory for the rest of
+ * the line. */
 static void read_rows(const struct clock_cx *cx, const struct bursts *b, double row, struct clock_cost *c)
 {
     const double part = b->bytes / (double)cx->rates->line;
@@ -193,7 +195,8 @@ void clock_loadx(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
     c->bus *= more;
     c->hit_cyc *= more;
     c->miss_cyc *= more;
-    c->busy = (double)a->rows * (cx->rates->latency > cx->rates->floor ? cx->rates->latency : cx->rates->floor) + c->hit_cyc;
+    c->busy =
+        (double)a->rows * (cx->rates->latency > cx->rates->floor ? cx->rates->latency : cx->rates->floor) + c->hit_cyc;
     c->bytes = span_bytes(&c->span) / rows * a->rows;
 }
 

@@ -1,4 +1,5 @@
-/* Inside of the clock: constants in cycles and bytes, what one instruction costs, which bytes are in L2, the cores' timelines. */
+/* Inside of the clock: constants in cycles and bytes, what one instruction costs, which bytes are in L2, the cores'
+ * timelines. */
 #ifndef RUNTIME_EMU_CLOCK_PRIV_H
 #define RUNTIME_EMU_CLOCK_PRIV_H
 
@@ -8,11 +9,11 @@
 
 /* ---- constants of the target (clock_cost.c) ---- */
 struct clock_rates {
-    double mac[DT_COUNT];      /* MAC/cycle, 0: not taken */
+    double mac[DT_COUNT]; /* MAC/cycle, 0: not taken */
     int64_t k0[DT_COUNT];
     int64_t fractal_rows, fractal_c0;
     double mac_head;
-    double vec[TK_COUNT];      /* TK_VEC_* */
+    double vec[TK_COUNT]; /* TK_VEC_* */
     int64_t vec_bytes, ub_block, bank_groups;
     double l2_cube, l2_vector, cold_vector, nd2nz, floor, row, latency, miss_latency;
     int64_t line;
@@ -27,51 +28,53 @@ void clock_rates_of(const struct target *t, struct clock_rates *r);
 /* ---- one instruction (clock_cost.c, clock_vector.c, clock_move.c) ---- */
 /* Elements at byte off + sum i[k]*gm[k] of a tensor, at byte sum i[k]*chip[k] of a buffer. */
 struct clock_span {
-    int32_t tensor;            /* -1: none */
-    int64_t off, size;         /* bytes; size of one element */
+    int32_t tensor;    /* -1: none */
+    int64_t off, size; /* bytes; size of one element */
     int64_t n[4], gm[4], chip[4];
 };
-/* A read of GM takes max(busy, hit * hit_cyc + miss * miss_cyc + time of miss * bus bytes from memory), where miss is the share of
- * the tensor's bytes that are not in L2; everything else takes busy. */
+/* A read of GM takes max(busy, hit * hit_cyc + miss * miss_cyc + time of miss * bus bytes from memory), where miss is
+ * the share of the tensor's bytes that are not in L2; everything else takes busy. */
 struct clock_cost {
-    uint8_t unit;              /* enum tile_unit */
-    uint8_t from, to;          /* enum tile_space of a move; TS_COUNT none */
-    double busy;               /* cycles */
-    double head;               /* more when the unit was idle */
-    double after;              /* from the unit being free to the result being there */
-    double after_miss;         /* more of it, by the share of misses */
+    uint8_t unit;                       /* enum tile_unit */
+    uint8_t from, to;                   /* enum tile_space of a move; TS_COUNT none */
+    double busy;                        /* cycles */
+    double head;                        /* more when the unit was idle */
+    double after;                       /* from the unit being free to the result being there */
+    double after_miss;                  /* more of it, by the share of misses */
     double hit_cyc, miss_cyc, bus, cap; /* reads of GM; cap: B/cycle of one core from memory */
     int64_t bytes;
     int64_t macs;
-    struct clock_span span;    /* of GM */
+    struct clock_span span; /* of GM */
 };
 struct clock_cx {
     const struct emu_launch *launch;
     const struct clock_rates *rates;
     const struct tile_section *section;
-    int64_t gathered;          /* rows that LOADX has read so far */
+    int64_t gathered; /* rows that LOADX has read so far */
 };
 typedef void clock_cost_fn(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c);
 void clock_cost_of(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c);
 clock_cost_fn clock_load, clock_store, clock_load_nz, clock_loadx, clock_storex, clock_fixp;
-clock_cost_fn clock_vec, clock_cast, clock_red_add, clock_red_end, clock_fill, clock_iota, clock_dequant, clock_transp, clock_copy_ub;
+clock_cost_fn clock_vec, clock_cast, clock_red_add, clock_red_end, clock_fill, clock_iota, clock_dequant, clock_transp,
+    clock_copy_ub;
 int64_t clock_bytes(int64_t dtype, int64_t n); /* of n packed elements */
 
 /* ---- L2 (clock_l2.c): lines in chunks of 64, chunks evicted least recently used first ---- */
 struct clock_l2;
-struct clock_traffic {         /* per tensor of the launch */
-    int64_t read, missed;      /* bytes */
+struct clock_traffic {    /* per tensor of the launch */
+    int64_t read, missed; /* bytes */
     int64_t written;
 };
 struct clock_l2 *clock_l2_new(const struct emu_launch *l); /* NULL: out of memory */
 void clock_l2_free(struct clock_l2 *c);
-bool clock_l2_move(struct clock_l2 *c, const struct clock_span *s, int64_t bytes, bool write); /* false: leaves the tensor */
+bool clock_l2_move(struct clock_l2 *c, const struct clock_span *s, int64_t bytes,
+                   bool write); /* false: leaves the tensor */
 const struct clock_traffic *clock_l2_traffic(const struct clock_l2 *c, int32_t tensor);
 int64_t clock_l2_dirtied(const struct clock_l2 *c); /* bytes of distinct lines written */
 
 /* ---- timelines (clock_core.c) ---- */
 enum clock_move { CLOCK_MOVE_NONE, CLOCK_MOVE_ASKED, CLOCK_MOVE_RUNS, CLOCK_MOVE_LANDED };
-struct clock_times {           /* when the cross-core flags of one number were set */
+struct clock_times { /* when the cross-core flags of one number were set */
     double *at;
     int32_t head, len, cap;
 };
@@ -80,21 +83,21 @@ struct clock_core {
     struct clock_cx cx;
     struct clock *clock;
     struct clock_block *block;
-    int32_t index;             /* 0 the cube core, 1 and 2 the vector cores */
+    int32_t index; /* 0 the cube core, 1 and 2 the vector cores */
     bool used, suspended;
     enum emu_stop stop;
-    uint64_t hash;             /* of everything that decides the core's times */
-    int64_t asked;             /* bytes read since the last turn */
-    double issue;              /* scalar unit's time */
+    uint64_t hash; /* of everything that decides the core's times */
+    int64_t asked; /* bytes read since the last turn */
+    double issue;  /* scalar unit's time */
     double free[TU_COUNT], done[TU_COUNT];
-    bool idle[TU_COUNT];       /* the unit had nothing to do before its next instruction */
+    bool idle[TU_COUNT]; /* the unit had nothing to do before its next instruction */
     double start[TU_COUNT][CLOCK_MAX_QUEUE];
     int64_t n_queued[TU_COUNT];
     double flag[TU_COUNT][TU_COUNT][TILE_MAX_EVENTS];
     struct emu_unit_time unit[TU_COUNT];
     int64_t bytes[TS_COUNT][TS_COUNT];
     int64_t macs;
-    enum clock_move move;      /* the read of GM that the core stands at */
+    enum clock_move move; /* the read of GM that the core stands at */
     struct clock_cost cost;
     double move_start, move_end, move_left; /* left: bytes still to come from memory */
     double move_rate, move_cap;
@@ -104,7 +107,7 @@ struct clock_block {
     struct emu_sync sync;
     struct clock_times to_vector[EMU_SUBS][TILE_MAX_XEVENTS], to_cube[EMU_SUBS][TILE_MAX_XEVENTS];
     int64_t number;
-    double weight;             /* blocks that behave alike, of which this is the first */
+    double weight; /* blocks that behave alike, of which this is the first */
 };
 struct clock {
     struct emu_launch *launch;
@@ -113,15 +116,16 @@ struct clock {
     struct clock_l2 *l2;
     struct clock_block **blocks; /* NULL behind n_blocks */
     int64_t n_blocks;
-    double *miss;              /* per tensor: share of the bytes read that are not in L2 */
-    double memory_rate;        /* B/cycle for reads, write-backs taken off */
-    double missed, back;       /* bytes read from memory and written back to it */
+    double *miss;        /* per tensor: share of the bytes read that are not in L2 */
+    double memory_rate;  /* B/cycle for reads, write-backs taken off */
+    double missed, back; /* bytes read from memory and written back to it */
     double now;
-    int64_t quantum;           /* bytes a core reads in its turn while traffic is counted */
+    int64_t quantum; /* bytes a core reads in its turn while traffic is counted */
     int64_t ops;
     bool no_memory, cancelled;
 };
-bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op); /* user: struct clock_core */
+bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *id,
+                    struct emu_op *op); /* user: struct clock_core */
 bool clock_time_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op);
 void clock_core_reset(struct clock_core *c);
 double clock_core_end(const struct clock_core *c);
@@ -130,6 +134,9 @@ void clock_core_barrier(struct clock_core *c, double at);
 /* ---- shared memory (clock_fluid.c) ---- */
 /* Moves the reads on to the next moment at which one of them ends or begins; false when there is none. */
 bool clock_fluid_step(struct clock *k);
+
+/* ---- figures (clock_report.c) ---- */
+void clock_report(const struct clock *k, struct emu_timing *out);
 
 /* ---- the launch (clock.c) ---- */
 enum { CLOCK_EVERY_BLOCK = 1 }; /* do not let one block stand for those like it */

@@ -1,8 +1,9 @@
 /* Vector instructions: a fixed part per instruction of the machine and a time per repeat of vec.bytes.
  *
- * A dense block is one run of repeats. A block with gaps between its rows is as many machine instructions as it has rows or repeats
- * per row, whichever is less, since an instruction steps along one of the two. Conflicts are those of two reads in one bank group;
- * the hardware delays its writes by one repeat, so that a result over its operand is free. */
+ * A dense block is one run of repeats. A block with gaps between its rows is as many machine instructions as it has
+ * rows or repeats per row, whichever is less, since an instruction steps along one of the two. Conflicts are those of
+ * two reads in one bank group; the hardware delays its writes by one repeat, so that a result over its operand is free.
+ */
 #include "runtime/emu/clock_priv.h"
 
 #include "kernels/vec.h"
@@ -13,13 +14,13 @@ static const struct {
     enum k_fn fn;
     enum target_key key;
 } one_step[] = {
-    {K_FN_Exp, TK_VEC_EXP},         {K_FN_Log, TK_VEC_LOG}, {K_FN_Div, TK_VEC_DIV},
-    {K_FN_Reciprocal, TK_VEC_DIV},  {K_FN_Sqrt, TK_VEC_SQRT},
+    {K_FN_Exp, TK_VEC_EXP},        {K_FN_Log, TK_VEC_LOG},   {K_FN_Div, TK_VEC_DIV},
+    {K_FN_Reciprocal, TK_VEC_DIV}, {K_FN_Sqrt, TK_VEC_SQRT},
 };
 
 struct block {
     int64_t rows, cols;
-    double width;   /* bytes of an element as it is computed */
+    double width; /* bytes of an element as it is computed */
     bool dense;
 };
 
@@ -117,7 +118,8 @@ void clock_cast(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
 {
     const struct emu_CAST *a = EMU_ARGS(CAST, op);
     const double to = width_of(a->to), from = width_of(a->from);
-    const struct block b = {a->rows, a->cols, to > from ? to : from, a->dst_row == a->cols && a->src_row == a->cols && a->src_col};
+    const struct block b = {a->rows, a->cols, to > from ? to : from,
+                            a->dst_row == a->cols && a->src_row == a->cols && a->src_col};
     c->unit = TU_V;
     c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_CAST]);
 }
@@ -186,9 +188,11 @@ void clock_transp(struct clock_cx *cx, const struct emu_op *op, struct clock_cos
 void clock_copy_ub(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_COPY_UB *a = EMU_ARGS(COPY_UB, op);
-    const struct block b = {a->rows, a->cols, width_of(a->dtype), a->dst_row == a->cols && a->src_row == a->cols && a->src_col};
+    const struct block b = {a->rows, a->cols, width_of(a->dtype),
+                            a->dst_row == a->cols && a->src_row == a->cols && a->src_col};
     c->unit = TU_V;
     c->from = c->to = TS_UB;
-    c->bytes = clock_bytes(a->dtype, a->rows > 0 && a->cols > 0 && a->cols < INT64_MAX / a->rows ? a->rows * a->cols : 0);
+    c->bytes =
+        clock_bytes(a->dtype, a->rows > 0 && a->cols > 0 && a->cols < INT64_MAX / a->rows ? a->rows * a->cols : 0);
     c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_OP]);
 }

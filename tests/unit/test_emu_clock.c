@@ -29,8 +29,12 @@ static int32_t tensor(struct emu_unit *u, int64_t size, bool warm)
 static struct emu_timing time_flags(struct emu_unit *u, uint32_t flags)
 {
     struct emu_timing t;
-    struct emu_launch l = {.kernel = u->b.k, .params = u->params, .tensors = u->tensors, .blocks = u->blocks,
-                           .target = &u->target, .machine = u->machine};
+    struct emu_launch l = {.kernel = u->b.k,
+                           .params = u->params,
+                           .tensors = u->tensors,
+                           .blocks = u->blocks,
+                           .target = &u->target,
+                           .machine = u->machine};
     if (clock_run(&l, &t, flags) != NPUC_OK)
         fail_msg("%s", l.error);
     return t;
@@ -78,8 +82,8 @@ static void cold_loads_share_memory(void **state)
     const int32_t x = tensor(&u, 48 * 65536, false), buf = unit_buf(&u, TS_UB, 1, 65536);
     const expr block = expr_sym(&u.b.k->exprs, u.b.k->sym_block), one = num(&u, 1), zero = num(&u, 0);
     u.blocks = 48;
-    TILE(&u.b, LOAD, buf, zero, x, expr_mul_const(&u.b.k->exprs, block, 32768), DT_F16, one, one, one, num(&u, 32768), zero, zero, zero, one,
-         zero, zero, zero, one);
+    TILE(&u.b, LOAD, buf, zero, x, expr_mul_const(&u.b.k->exprs, block, 32768), DT_F16, one, one, one, num(&u, 32768),
+         zero, zero, zero, one, zero, zero, zero, one);
     const struct emu_timing t = time_of(&u);
     close_to(t.cycles, ISSUE + 65536 * 48 / HBM);
     assert_int_equal(t.l2_miss, 48 * 65536);
@@ -108,8 +112,8 @@ static void flags_chain_units(void **state)
     const int32_t x = tensor(&u, 8192, true), y = tensor(&u, 8192, true), buf = unit_buf(&u, TS_UB, 1, 8192);
     unit_load(&u, buf, 0, x, 0, DT_F16, 4096);
     unit_flag(&u, TU_MTE2, TU_V, 0);
-    TILE(&u.b, VEC, K_FN_Relu, DT_F16, num(&u, 1), num(&u, 4096), buf, num(&u, 0), num(&u, 4096), buf, num(&u, 0), num(&u, 4096), 1, -1, 0,
-         num(&u, 0), 0, -1, 0, num(&u, 0), 0, 0, 0, 0);
+    TILE(&u.b, VEC, K_FN_Relu, DT_F16, num(&u, 1), num(&u, 4096), buf, num(&u, 0), num(&u, 4096), buf, num(&u, 0),
+         num(&u, 4096), 1, -1, 0, num(&u, 0), 0, -1, 0, num(&u, 0), 0, 0, 0, 0);
     unit_flag(&u, TU_V, TU_MTE3, 0);
     unit_store(&u, y, 0, buf, 0, DT_F16, 4096);
     const double load = ISSUE + 8192 / 64.0, there = load + LATENCY + FLAG;
@@ -121,7 +125,8 @@ static void flags_chain_units(void **state)
 static void product(struct emu_unit *u, int64_t m, int64_t n, int64_t k)
 {
     const int32_t a = unit_buf(u, TS_L1, 1, 65536), b = unit_buf(u, TS_L1, 1, 65536);
-    const int32_t l0a = unit_buf(u, TS_L0A, 1, 65536), l0b = unit_buf(u, TS_L0B, 1, 65536), c = unit_buf(u, TS_L0C, 1, 131072);
+    const int32_t l0a = unit_buf(u, TS_L0A, 1, 65536), l0b = unit_buf(u, TS_L0B, 1, 65536),
+                  c = unit_buf(u, TS_L0C, 1, 131072);
     TILE(&u->b, COPY_L0A, l0a, a, num(u, 0), num(u, m), DT_F16, num(u, m), num(u, k), 0);
     TILE(&u->b, COPY_L0B, l0b, b, num(u, 0), num(u, n), DT_F16, num(u, n), num(u, k), 0);
     unit_flag(u, TU_MTE1, TU_M, 0);
@@ -161,8 +166,8 @@ static void short_bursts_of_a_vector_core(void **state)
     const int32_t x = tensor(&u, 64 * 24576, false), buf = unit_buf(&u, TS_UB, 1, 65536);
     const expr one = num(&u, 1), zero = num(&u, 0);
     for (int64_t i = 0; i < 4; i++) /* the four loads together touch whole lines */
-        TILE(&u.b, LOAD, buf, zero, x, num(&u, 64 * i), DT_F16, one, one, num(&u, 64), num(&u, 64), zero, zero, num(&u, 12288), one, zero, zero,
-             num(&u, 64), one);
+        TILE(&u.b, LOAD, buf, zero, x, num(&u, 64 * i), DT_F16, one, one, num(&u, 64), num(&u, 64), zero, zero,
+             num(&u, 12288), one, zero, zero, num(&u, 64), one);
     close_to(time_of(&u).cycles, ISSUE + 4 * 64 * (128 / 32.0 + 0.75 * 8));
     unit_end(&u);
 }
@@ -173,7 +178,8 @@ static void unaligned_rows_touch_one_more_line(void **state)
     (void)state;
     unit_begin(&u, TCORE_CUBE);
     const int32_t x = tensor(&u, 64 * 24574, true), buf = unit_buf(&u, TS_L1, 1, 65536);
-    TILE(&u.b, LOAD_NZ, buf, num(&u, 0), num(&u, 64), x, num(&u, 0), DT_F16, num(&u, 64), num(&u, 256), num(&u, 12287), num(&u, 1));
+    TILE(&u.b, LOAD_NZ, buf, num(&u, 0), num(&u, 64), x, num(&u, 0), DT_F16, num(&u, 64), num(&u, 256), num(&u, 12287),
+         num(&u, 1));
     close_to(time_of(&u).cycles, ISSUE + 64 * 1024 * 1.28 / 110);
     unit_end(&u);
 }
@@ -184,9 +190,11 @@ static void gathered_rows_wait_for_each_other(void **state)
     struct emu_unit u;
     (void)state;
     unit_begin(&u, TCORE_VECTOR);
-    const int32_t x = tensor(&u, 1000 * 1024, true), buf = unit_buf(&u, TS_UB, 1, 65536), idx = unit_buf(&u, TS_UB, 1, 512);
+    const int32_t x = tensor(&u, 1000 * 1024, true), buf = unit_buf(&u, TS_UB, 1, 65536),
+                  idx = unit_buf(&u, TS_UB, 1, 512);
     const expr zero = num(&u, 0);
-    TILE(&u.b, LOADX, buf, zero, num(&u, 512), x, zero, num(&u, 512), num(&u, 1000), DT_F16, idx, zero, DT_I64, num(&u, 16), num(&u, 512));
+    TILE(&u.b, LOADX, buf, zero, num(&u, 512), x, zero, num(&u, 512), num(&u, 1000), DT_F16, idx, zero, DT_I64,
+         num(&u, 16), num(&u, 512));
     close_to(time_of(&u).cycles, ISSUE + 16 * (LATENCY + 1024 / 64.0));
     unit_end(&u);
 }
@@ -207,7 +215,12 @@ static void broken_extents_do_no_harm(void **state)
         TILE(&u.b, LOADX, buf, v, w, x, v, w, w, DT_F16, buf, v, DT_I64, w, v);
         TILE(&u.b, STOREX, x, v, w, w, buf, v, w, DT_F16, buf, v, DT_I64, w, v);
         TILE(&u.b, LOAD, buf, v, x, w, DT_F16, v, one, w, one, v, w, v, one, w, v, w, one);
-        struct emu_launch l = {.kernel = u.b.k, .params = u.params, .tensors = u.tensors, .blocks = 1, .target = &u.target, .machine = u.machine};
+        struct emu_launch l = {.kernel = u.b.k,
+                               .params = u.params,
+                               .tensors = u.tensors,
+                               .blocks = 1,
+                               .target = &u.target,
+                               .machine = u.machine};
         if (emu_run_clock(&l, &t) == NPUC_OK)
             assert_true(t.cycles >= 0);
         unit_end(&u);
@@ -224,7 +237,8 @@ static void uneven_cores(struct emu_unit *u)
     const expr block = expr_sym(x, u->b.k->sym_block), one = num(u, 1), zero = num(u, 0);
     const expr i = tile_loop(&u->b, "i", expr_max(x, one, expr_sub(x, num(u, 2), block)));
     const expr at = expr_mul_const(x, expr_add(x, block, expr_mul_const(x, i, 48)), 32768);
-    TILE(&u->b, LOAD, buf, zero, t, at, DT_F16, one, one, one, num(u, 32768), zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&u->b, LOAD, buf, zero, t, at, DT_F16, one, one, one, num(u, 32768), zero, zero, zero, one, zero, zero, zero,
+         one);
     tile_end(&u->b);
 }
 
@@ -265,7 +279,8 @@ static void reread(int64_t size, double want_missed)
     (void)tile_loop(&u.b, "pass", num(&u, 2));
     const expr i = tile_loop(&u.b, "i", num(&u, part / step));
     const expr at = expr_add(x, expr_mul_const(x, block, part), expr_mul_const(x, i, step));
-    TILE(&u.b, LOAD, buf, zero, t, at, DT_I8, one, one, one, num(&u, step), zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&u.b, LOAD, buf, zero, t, at, DT_I8, one, one, one, num(&u, step), zero, zero, zero, one, zero, zero, zero,
+         one);
     tile_end(&u.b);
     tile_end(&u.b);
     close_to((double)time_of(&u).l2_miss, want_missed * (double)size);
@@ -289,8 +304,8 @@ static void more_work_takes_longer(void **state)
         const int32_t x = tensor(&u, 65536, false), buf = unit_buf(&u, TS_UB, 1, 65536);
         unit_load(&u, buf, 0, x, 0, DT_F16, n);
         unit_flag(&u, TU_MTE2, TU_V, 0);
-        TILE(&u.b, VEC, K_FN_Exp, DT_F16, num(&u, 1), num(&u, n), buf, num(&u, 0), num(&u, n), buf, num(&u, 0), num(&u, n), 1, -1, 0, num(&u, 0), 0,
-             -1, 0, num(&u, 0), 0, 0, 0, 0);
+        TILE(&u.b, VEC, K_FN_Exp, DT_F16, num(&u, 1), num(&u, n), buf, num(&u, 0), num(&u, n), buf, num(&u, 0),
+             num(&u, n), 1, -1, 0, num(&u, 0), 0, -1, 0, num(&u, 0), 0, 0, 0, 0);
         const double cycles = time_of(&u).cycles;
         assert_true(n < 1024 ? cycles >= last : cycles > last);
         first = n == 64 ? cycles : first;
@@ -331,7 +346,8 @@ static void cores_of_a_block_wait_for_each_other(void **state)
     unit_begin(&u, TCORE_CUBE);
     const int32_t w = tensor(&u, 65536, true);
     const int32_t c = unit_buf(&u, TS_L0C, 1, 65536);
-    TILE(&u.b, FIXP, w, num(&u, 0), num(&u, 128), c, num(&u, 128), DT_F32, DT_F32, num(&u, 128), num(&u, 128), 0, -1, num(&u, 0));
+    TILE(&u.b, FIXP, w, num(&u, 0), num(&u, 128), c, num(&u, 128), DT_F32, DT_F32, num(&u, 128), num(&u, 128), 0, -1,
+         num(&u, 0));
     TILE(&u.b, XSET, TU_FIX, 3);
     tile_section_begin(&u.b, TCORE_VECTOR);
     const int32_t buf = unit_buf(&u, TS_UB, 1, 65536);
@@ -371,7 +387,12 @@ static void a_load_beyond_its_tensor_is_a_fault(void **state)
     unit_begin(&u, TCORE_VECTOR);
     const int32_t x = tensor(&u, 1000, true), buf = unit_buf(&u, TS_UB, 1, 65536);
     unit_load(&u, buf, 0, x, 0, DT_F16, 32768);
-    struct emu_launch l = {.kernel = u.b.k, .params = u.params, .tensors = u.tensors, .blocks = 1, .target = &u.target, .machine = u.machine};
+    struct emu_launch l = {.kernel = u.b.k,
+                           .params = u.params,
+                           .tensors = u.tensors,
+                           .blocks = 1,
+                           .target = &u.target,
+                           .machine = u.machine};
     assert_int_equal(emu_run_clock(&l, &t), NPUC_E_INVALID);
     assert_non_null(strstr(l.error, "leaves the tensor"));
     unit_end(&u);

@@ -1,9 +1,10 @@
-/* The clock against measurements: kernels whose source or profile is public, rebuilt as tile programs with the tiling that their
- * authors state, on the machines they were measured on. docs/clock.md names the sources and discusses the rows.
+/* The clock against measurements: kernels whose source or profile is public, rebuilt as tile programs with the tiling
+ * that their authors state, on the machines they were measured on. docs/clock.md names the sources and discusses the
+ * rows.
  *
- * Rows give the time of the whole task in microseconds. A test fails when the mean error of a class is larger than what the model
- * reaches today with some room; constants are fitted to hardware knobs, never to a row. Rows with millions of instructions run when
- * NPUC_ALL_ROWS is set. */
+ * Rows give the time of the whole task in microseconds. A test fails when the mean error of a class is larger than what
+ * the model reaches today with some room; constants are fitted to hardware knobs, never to a row. Rows with millions of
+ * instructions run when NPUC_ALL_ROWS is set. */
 #include "emu_unit.h"
 
 #include "kernels/vec.h"
@@ -43,12 +44,17 @@ static int32_t tensor(struct emu_unit *u, int64_t size)
 static void finish(struct emu_unit *u, const char *id, double measured_us)
 {
     struct emu_timing t;
-    struct emu_launch l = {.kernel = u->b.k, .params = u->params, .tensors = u->tensors, .blocks = u->blocks,
-                           .target = &u->target, .machine = u->machine};
+    struct emu_launch l = {.kernel = u->b.k,
+                           .params = u->params,
+                           .tensors = u->tensors,
+                           .blocks = u->blocks,
+                           .target = &u->target,
+                           .machine = u->machine};
     if (emu_run_clock(&l, &t) != NPUC_OK)
         fail_msg("%s: %s", id, l.error);
     const double us = (t.cycles + t.launch_cyc) / target_num(&u->target, TK_CLOCK) * 1e6, error = us / measured_us - 1;
-    print_message("%-28s measured %10.2f us, predicted %10.2f us  %+6.1f %%  %s\n", id, measured_us, us, 100 * error, t.bound_by);
+    print_message("%-28s measured %10.2f us, predicted %10.2f us  %+6.1f %%  %s\n", id, measured_us, us, 100 * error,
+                  t.bound_by);
     errors.sum += fabs(error);
     errors.signed_sum += error;
     errors.n++;
@@ -58,7 +64,8 @@ static void finish(struct emu_unit *u, const char *id, double measured_us)
 static void conclude(const char *what, double most)
 {
     const double mape = 100 * errors.sum / errors.n;
-    print_message("%s: %d rows, mean error %.1f %%, bias %+.1f %%\n", what, errors.n, mape, 100 * errors.signed_sum / errors.n);
+    print_message("%s: %d rows, mean error %.1f %%, bias %+.1f %%\n", what, errors.n, mape,
+                  100 * errors.signed_sum / errors.n);
     memset(&errors, 0, sizeof errors);
     assert_true(mape <= most);
 }
@@ -90,7 +97,8 @@ static void run_copy(const struct copy *p)
     struct emu_unit u;
     begin(&u, p->target, p->cube ? TCORE_CUBE : TCORE_VECTOR);
     struct expr_pool *x = &u.b.k->exprs;
-    const int64_t part = p->cols / p->parts, across = (part + p->tile_cols - 1) / p->tile_cols, down = p->rows / p->tile_rows;
+    const int64_t part = p->cols / p->parts, across = (part + p->tile_cols - 1) / p->tile_cols,
+                  down = p->rows / p->tile_rows;
     const int32_t t = tensor(&u, p->rows * p->cols * 2);
     const int32_t buf = unit_buf(&u, p->cube ? TS_L1 : TS_UB, 1, p->tile_rows * p->tile_cols * 2);
     const expr one = num(&u, 1), zero = num(&u, 0), rows = num(&u, p->tile_rows), pitch = num(&u, p->cols);
@@ -99,14 +107,16 @@ static void run_copy(const struct copy *p)
     (void)tile_loop(&u.b, "pass", num(&u, p->passes));
     const expr block = expr_sym(x, u.b.k->sym_block);
     const expr i = tile_loop(&u.b, "i", expr_ceildiv(x, expr_sub(x, num(&u, across * down), block), num(&u, p->cores)));
-    const expr n = expr_add(x, block, expr_mul_const(x, i, p->cores)), col = expr_mul_const(x, expr_mod(x, n, num(&u, across)), p->tile_cols);
+    const expr n = expr_add(x, block, expr_mul_const(x, i, p->cores)),
+               col = expr_mul_const(x, expr_mod(x, n, num(&u, across)), p->tile_cols);
     const expr cols = expr_min(x, num(&u, p->tile_cols), expr_sub(x, num(&u, part), col));
     expr off = expr_mul_const(x, expr_floordiv(x, n, num(&u, across)), p->tile_rows * p->cols);
     off = expr_add(x, off, expr_add(x, col, expr_mul_const(x, q, part)));
     if (p->cube)
         TILE(&u.b, LOAD_NZ, buf, zero, rows, t, off, DT_F16, rows, cols, pitch, one);
     else
-        TILE(&u.b, LOAD, buf, zero, t, off, DT_F16, one, one, rows, cols, zero, zero, pitch, one, zero, zero, num(&u, p->tile_cols), one);
+        TILE(&u.b, LOAD, buf, zero, t, off, DT_F16, one, one, rows, cols, zero, zero, pitch, one, zero, zero,
+             num(&u, p->tile_cols), one);
     for (int l = 0; l < 3; l++)
         tile_end(&u.b);
     finish(&u, p->id, p->measured_us);
@@ -127,7 +137,7 @@ struct stream {
     enum dtype dtype;
     int64_t cores, n, tile; /* elements */
     int inputs, slots;
-    bool bypass;            /* the inputs are not kept in L2 */
+    bool bypass; /* the inputs are not kept in L2 */
     enum k_fn fn;
     double measured_us;
 };
@@ -149,9 +159,11 @@ static void linear(struct emu_unit *u, bool load, int32_t buf, int32_t t, const 
 {
     const expr one = num(u, 1), zero = num(u, 0);
     if (load)
-        TILE(&u->b, LOAD, buf, zero, t, at[0], (int32_t)dt, one, one, one, at[1], zero, zero, zero, one, zero, zero, zero, one);
+        TILE(&u->b, LOAD, buf, zero, t, at[0], (int32_t)dt, one, one, one, at[1], zero, zero, zero, one, zero, zero,
+             zero, one);
     else
-        TILE(&u->b, STORE, t, at[0], buf, zero, (int32_t)dt, one, one, one, at[1], zero, zero, zero, one, zero, zero, zero, one);
+        TILE(&u->b, STORE, t, at[0], buf, zero, (int32_t)dt, one, one, one, at[1], zero, zero, zero, one, zero, zero,
+             zero, one);
 }
 
 /* Gives the other side every slot of a ring at the start. */
@@ -176,7 +188,8 @@ static void run_stream(const struct stream *p)
     struct expr_pool *x = &u.b.k->exprs;
     const int64_t size = dtype_size(p->dtype), tiles = (p->n + p->tile - 1) / p->tile;
     const int32_t a = tensor(&u, p->n * size), b = tensor(&u, p->n * size), y = tensor(&u, p->n * size);
-    const int32_t in = unit_buf(&u, TS_UB, p->slots, p->tile * size), in2 = unit_buf(&u, TS_UB, p->slots, p->inputs > 1 ? p->tile * size : 32);
+    const int32_t in = unit_buf(&u, TS_UB, p->slots, p->tile * size),
+                  in2 = unit_buf(&u, TS_UB, p->slots, p->inputs > 1 ? p->tile * size : 32);
     const int32_t out = unit_buf(&u, TS_UB, p->slots, p->tile * size);
     u.blocks = p->cores;
     grant(&u, TU_V, TU_MTE2, p->slots);
@@ -191,7 +204,8 @@ static void run_stream(const struct stream *p)
         linear(&u, true, in2, b, where, p->dtype);
     pass(&u, TU_MTE2, TU_V, in);
     TILE(&u.b, WAIT, TU_MTE3, TU_V, 0, out);
-    TILE(&u.b, VEC, (int32_t)p->fn, (int32_t)p->dtype, one, n, out, zero, n, in, zero, n, 1, p->inputs > 1 ? in2 : -1, zero, n, 1, -1, 0, zero, 0, 0, 0, 0);
+    TILE(&u.b, VEC, (int32_t)p->fn, (int32_t)p->dtype, one, n, out, zero, n, in, zero, n, 1, p->inputs > 1 ? in2 : -1,
+         zero, n, 1, -1, 0, zero, 0, 0, 0, 0);
     TILE(&u.b, SET, TU_V, TU_MTE2, 0, in);
     pass(&u, TU_V, TU_MTE3, out);
     linear(&u, false, out, y, where, p->dtype);
@@ -220,7 +234,8 @@ static void run_bank(const char *id, int64_t apart, double measured_us)
     const int32_t buf = unit_buf(&u, TS_UB, 1, 65536);
     const expr one = num(&u, 1), n = num(&u, 4096), zero = num(&u, 0);
     (void)tile_loop(&u.b, "i", num(&u, 1000));
-    TILE(&u.b, VEC, K_FN_Add, DT_F32, one, n, buf, zero, n, buf, zero, n, 1, buf, num(&u, 4096 + apart / 4), n, 1, -1, 0, zero, 0, 0, 0, 0);
+    TILE(&u.b, VEC, K_FN_Add, DT_F32, one, n, buf, zero, n, buf, zero, n, 1, buf, num(&u, 4096 + apart / 4), n, 1, -1,
+         0, zero, 0, 0, 0, 0);
     tile_end(&u.b);
     finish(&u, id, measured_us);
 }
@@ -238,7 +253,7 @@ enum layout_b { B_ND, B_ND_T, B_NZ };
 struct gemm {
     const char *id, *target;
     int64_t cores, m, k, n, tile_m, tile_n, tile_k;
-    int64_t kb;                 /* K of a block in L1 */
+    int64_t kb; /* K of a block in L1 */
     int l1_slots;
     int64_t single_m, single_n; /* part of one core; 0: tiles in order, core by core */
     enum layout_b b;
@@ -257,7 +272,8 @@ static const struct gemm gemms[] = {
     {"PTO_gemm_ar_910b", "ascend-910b1", 24, 5504, 6144, 1536, 128, 256, 64, 256, 2, 0, 0, B_ND_T, DT_F16, 368.1},
     {"CAT_1024x6144x576_24blk", "ascend-910b3", 20, 1024, 6144, 576, 128, 256, 64, 256, 2, 0, 0, B_ND_T, DT_F16, 72.5},
     {"CAT_1024x6144x576_20blk", "ascend-910b3", 20, 1024, 6144, 576, 256, 128, 64, 256, 2, 0, 0, B_ND_T, DT_F16, 48.6},
-    {"CAT_20x16384x6144_zN_24blk", "ascend-910b3", 20, 20, 16384, 6144, 128, 256, 64, 256, 2, 0, 0, B_NZ, DT_F16, 181.4},
+    {"CAT_20x16384x6144_zN_24blk", "ascend-910b3", 20, 20, 16384, 6144, 128, 256, 64, 256, 2, 0, 0, B_NZ, DT_F16,
+     181.4},
     {"CAT_20x16384x6144_zN_20blk", "ascend-910b3", 20, 20, 16384, 6144, 32, 320, 32, 128, 2, 0, 0, B_NZ, DT_F16, 139.6},
     {"CAT_aswt_1024x1024x1024", "ascend-950pr", 32, 1024, 1024, 1024, 256, 256, 64, 128, 2, 0, 0, B_ND, DT_F32, 14.95},
     {"CAT_aswt_2208x1024x2048", "ascend-950pr", 32, 2208, 1024, 2048, 256, 256, 64, 128, 2, 0, 0, B_ND, DT_F32, 38.15},
@@ -276,15 +292,18 @@ static void gemm_loads(struct gemm_code *g, expr k0, expr k)
     struct expr_pool *x = &u->b.k->exprs;
     const struct gemm *p = g->p;
     const expr one = num(u, 1), zero = num(u, 0);
-    TILE(&u->b, LOAD_NZ, g->l1a, zero, num(u, p->tile_m), g->a, expr_add(x, expr_mul_const(x, g->m0, p->k), k0), DT_F16, g->m, k, num(u, p->k), one);
+    TILE(&u->b, LOAD_NZ, g->l1a, zero, num(u, p->tile_m), g->a, expr_add(x, expr_mul_const(x, g->m0, p->k), k0), DT_F16,
+         g->m, k, num(u, p->k), one);
     if (p->b == B_ND_T)
-        TILE(&u->b, LOAD_NZ, g->l1b, zero, num(u, p->tile_n), g->b, expr_add(x, expr_mul_const(x, g->n0, p->k), k0), DT_F16, g->n, k, num(u, p->k), one);
+        TILE(&u->b, LOAD_NZ, g->l1b, zero, num(u, p->tile_n), g->b, expr_add(x, expr_mul_const(x, g->n0, p->k), k0),
+             DT_F16, g->n, k, num(u, p->k), one);
     else if (p->b == B_ND)
-        TILE(&u->b, LOAD_NZ, g->l1b, zero, num(u, p->kb), g->b, expr_add(x, expr_mul_const(x, k0, p->n), g->n0), DT_F16, k, g->n, num(u, p->n), one);
+        TILE(&u->b, LOAD_NZ, g->l1b, zero, num(u, p->kb), g->b, expr_add(x, expr_mul_const(x, k0, p->n), g->n0), DT_F16,
+             k, g->n, num(u, p->n), one);
     else
-        TILE(&u->b, LOAD, g->l1b, zero, g->b, expr_add(x, expr_mul_const(x, k0, p->n), expr_mul_const(x, g->n0, 16)), DT_F16, one,
-             expr_ceildiv(x, k, num(u, 16)), one, expr_mul_const(x, g->n, 16), zero, num(u, p->n * 16), zero, one, zero, num(u, p->tile_n * 16),
-             zero, one);
+        TILE(&u->b, LOAD, g->l1b, zero, g->b, expr_add(x, expr_mul_const(x, k0, p->n), expr_mul_const(x, g->n0, 16)),
+             DT_F16, one, expr_ceildiv(x, k, num(u, 16)), one, expr_mul_const(x, g->n, 16), zero, num(u, p->n * 16),
+             zero, one, zero, num(u, p->tile_n * 16), zero, one);
 }
 
 static void gemm_block(struct gemm_code *g)
@@ -313,8 +332,8 @@ static void gemm_block(struct gemm_code *g)
     TILE(&u->b, NEXT, g->l1a);
     tile_end(&u->b);
     pass(u, TU_M, TU_FIX, g->acc);
-    TILE(&u->b, FIXP, g->c, expr_add(x, expr_mul_const(x, g->m0, p->n), g->n0), num(u, p->n), g->acc, num(u, p->tile_m), DT_F32, (int32_t)p->out,
-         g->m, g->n, 0, -1, zero);
+    TILE(&u->b, FIXP, g->c, expr_add(x, expr_mul_const(x, g->m0, p->n), g->n0), num(u, p->n), g->acc, num(u, p->tile_m),
+         DT_F32, (int32_t)p->out, g->m, g->n, 0, -1, zero);
     TILE(&u->b, SET, TU_FIX, TU_M, 0, g->acc);
     TILE(&u->b, NEXT, g->acc);
 }

@@ -1,0 +1,70 @@
+/* From timelines to the figures of a launch: sums over cores, peaks of memories, what bounds it. */
+#include "runtime/emu/clock_priv.h"
+
+static void add_core(const struct clock_core *c, double weight, struct emu_timing *out)
+{
+    const enum tile_core kind = c->core.id.kind;
+    const int64_t n = (int64_t)weight;
+    for (int u = 0; u < TU_COUNT; u++) {
+        out->unit[kind][u].busy_cyc += weight * c->unit[u].busy_cyc;
+        out->unit[kind][u].n_insns += n * c->unit[u].n_insns;
+    }
+    for (int i = 0; i < TS_COUNT; i++)
+        for (int j = 0; j < TS_COUNT; j++)
+            out->bytes[i][j] += n * c->bytes[i][j];
+    out->macs += n * c->macs;
+    out->cores[kind] += (int32_t)n;
+    const double end = clock_core_end(c);
+    out->core_cycles[kind] = end > out->core_cycles[kind] ? end : out->core_cycles[kind];
+}
+
+static void peaks(const struct tile_kernel *k, int64_t peak[TS_COUNT])
+{
+    for (int c = 0; c < TCORE_COUNT; c++)
+        for (int64_t i = 0; k->has[c] && i < k->section[c].bufs.len; i++) {
+            const struct tile_buf *b = &k->section[c].bufs.data[i];
+            const int64_t end = b->base + b->slots * b->slot_size;
+            peak[b->space] = end > peak[b->space] ? end : peak[b->space];
+        }
+}
+
+/* The busiest unit of the core that ends the kernel, unless launching takes longer. */
+static const char *reason(const struct clock *k, const struct emu_timing *t)
+{
+    static const char *const names[TU_COUNT] = {"scalar", "mte2", "mte3", "mte1", "mac", "fixpipe", "vec"};
+    const struct clock_core *slowest = NULL;
+    double busiest = -1;
+    int unit = TU_S;
+    if (t->launch_cyc >= t->cycles)
+        return "launch";
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            const struct clock_core *c = &k->blocks[i]->core[j];
+            if (c->used && (!slowest || clock_core_end(c) > clock_core_end(slowest)))
+                slowest = c;
+        }
+    for (int u = 0; slowest && u < TU_COUNT; u++)
+        if (slowest->unit[u].busy_cyc > busiest) {
+            busiest = slowest->unit[u].busy_cyc;
+            unit = u;
+        }
+    return names[unit];
+}
+
+void clock_report(const struct clock *k, struct emu_timing *out)
+{
+    const double memory_cyc = (k->missed + k->back) / k->rates.hbm;
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++)
+            if (k->blocks[i]->core[j].used)
+                add_core(&k->blocks[i]->core[j], k->blocks[i]->weight, out);
+    for (int c = 0; c < TCORE_COUNT; c++)
+        out->cycles = out->core_cycles[c] > out->cycles ? out->core_cycles[c] : out->cycles;
+    const bool memory_bound = memory_cyc > out->cycles;
+    if (memory_bound)
+        out->cycles = memory_cyc;
+    out->launch_cyc = target_num(k->launch->target, TK_LAUNCH) * target_num(k->launch->target, TK_CLOCK);
+    out->bound_by = memory_bound && out->launch_cyc < out->cycles ? out->gm_written > out->gm_read ? "mte3" : "mte2"
+                                                                  : reason(k, out);
+    peaks(k->launch->kernel, out->peak);
+}
