@@ -33,11 +33,15 @@ static void transpose_scalar(float *y, const float *x, int64_t c0)
         for (int n = 0; n < K_TILE_N; n++)
             y[k * K_TILE_N + n] = x[n * c0 + k];
 }
-static void row_scalar(float *c, const float *a, const float *b, int64_t step, int64_t k)
+static void row_scalar(const struct k_row *g)
 {
-    for (int64_t i = 0; i < k; i++)
-        for (int n = 0; n < K_TILE_N; n++)
-            c[n] = fmaf(a[i], b[i / 8 * step + n * 8 + i % 8], c[n]);
+    for (int64_t n1 = 0; n1 < g->n1; n1++)
+        for (int64_t i = 0; i < g->k; i++) {
+            const float *b = g->b + i / 8 * g->b_step + n1 * 128 + i % 8;
+            float *c = g->c + n1 * g->c_step;
+            for (int n = 0; n < K_TILE_N; n++)
+                c[n] = fmaf(g->a[i], b[n * 8], c[n]);
+        }
 }
 static int32_t dot_scalar(const int8_t *x, const int8_t *y, int64_t n)
 {
@@ -73,7 +77,7 @@ bool k_mac_supports(enum dtype t)
 struct frac {
     const struct k_mac_args *g;
     const struct k_mac_impl *impl;
-    int64_t c0, m1, n1, k1;
+    int64_t c0, m1, n1, k1, b_pitch;
     int size;
 };
 
@@ -83,7 +87,7 @@ static const char *a_at(const struct frac *f, int64_t m1, int64_t k1)
 }
 static const char *b_at(const struct frac *f, int64_t k1, int64_t n1)
 {
-    return (const char *)f->g->b + (k1 * f->n1 + n1) * 16 * f->c0 * f->size;
+    return (const char *)f->g->b + (k1 * f->b_pitch + n1 * 16 * f->c0) * f->size;
 }
 static float *c_at(const struct frac *f, int64_t m, int64_t n1)
 {
@@ -145,12 +149,10 @@ static void one_row(const struct frac *f)
         const int64_t left = f->g->k - k0, len = left < K_BLOCK_K * 4 ? left : K_BLOCK_K * 4;
         for (int64_t k = 0; k < len; k += 8)
             memcpy(a + k, a_at(f, 0, (k0 + k) / 8), 8 * sizeof *a);
-        for (int64_t n1 = 0; n1 < f->n1; n1++) {
-            float *c = c_at(f, 0, n1);
-            if (f->g->init && k0 == 0)
-                memset(c, 0, 16 * sizeof *c);
-            f->impl->row(c, a, (const float *)(const void *)b_at(f, k0 / 8, n1), f->n1 * 128, len);
-        }
+        for (int64_t n1 = 0; f->g->init && k0 == 0 && n1 < f->n1; n1++)
+            memset(c_at(f, 0, n1), 0, 16 * sizeof *a);
+        const struct k_row r = {a, (const float *)(const void *)b_at(f, k0 / 8, 0), f->b_pitch, f->n1, len, c_at(f, 0, 0), f->m1 * 256};
+        f->impl->row(&r);
     }
 }
 
@@ -190,6 +192,7 @@ void k_mac_fractal(const struct k_mac_args *g)
     f.m1 = size_ceil_div(g->m, 16);
     f.n1 = size_ceil_div(g->n, 16);
     f.k1 = size_ceil_div(g->k, f.c0);
+    f.b_pitch = g->b_pitch ? g->b_pitch : f.n1 * 16 * f.c0;
     if (g->m == 0 || g->n == 0)
         return;
     if (g->k == 0) {

@@ -21,6 +21,7 @@ struct k_mac_args {
     const void *a, *b;
     void *c;
     bool init;             /* true: acc starts at 0; false: at c */
+    int64_t b_pitch;       /* elements from one k1 of b to the next; 0: N1*16*C0 */
 };
 bool k_mac_supports(enum dtype t);
 void k_mac_fractal(const struct k_mac_args *g);

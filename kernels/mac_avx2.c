@@ -86,24 +86,45 @@ static void transpose_avx2(float *y, const float *x, int64_t c0)
     acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 1), (v)[1], acc); \
     acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 2), (v)[2], acc); \
     acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 3), (v)[3], acc);
-static void row_avx2(float *c, const float *a, const float *b, int64_t step, int64_t k)
+static inline void row_fractal(float *c, const float *a, const float *b)
 {
     __m256 lo = _mm256_loadu_ps(c), hi = _mm256_loadu_ps(c + 8), v[4], w[4];
-    int64_t i = 0;
-    for (; i + 8 <= k; i += 8, a += 8, b += step) {
-        half_transpose(v, b, 8);
-        half_transpose(w, b + 64, 8);
-        FOUR(lo, v, 0)
-        FOUR(hi, w, 0)
-        half_transpose(v, b + 4, 8);
-        half_transpose(w, b + 68, 8);
-        FOUR(lo, v, 4)
-        FOUR(hi, w, 4)
-    }
+    half_transpose(v, b, 8);
+    half_transpose(w, b + 64, 8);
+    FOUR(lo, v, 0)
+    FOUR(hi, w, 0)
+    half_transpose(v, b + 4, 8);
+    half_transpose(w, b + 68, 8);
+    FOUR(lo, v, 4)
+    FOUR(hi, w, 4)
     _mm256_storeu_ps(c, lo);
     _mm256_storeu_ps(c + 8, hi);
-    if (i < k)
-        k_mac_scalar.row(c, a, b, step, k - i);
+}
+
+/* Weights come from main memory, in runs too short for the hardware to follow: the fractal some groups ahead is asked for, also
+ * beyond the end, where the next call goes on. */
+static inline void ask_for(uintptr_t at)
+{
+    for (int line = 0; line < 8; line++)
+        _mm_prefetch((const char *)(at + (uintptr_t)line * 64), _MM_HINT_T0);
+}
+
+static void row_avx2(const struct k_row *g)
+{
+    const int64_t ahead = g->b_step * (g->n1 >= 8 ? 1 : 8 / g->n1) * (int64_t)sizeof(float);
+    int64_t k = 0;
+    for (const float *b = g->b; k + 8 <= g->k; k += 8, b += g->b_step)
+        for (int64_t n = 0; n < g->n1; n++) {
+            ask_for((uintptr_t)(b + n * 128) + (uintptr_t)ahead);
+            row_fractal(g->c + n * g->c_step, g->a + k, b + n * 128);
+        }
+    if (k < g->k) {
+        struct k_row rest = *g;
+        rest.a += k;
+        rest.b += k / 8 * g->b_step;
+        rest.k -= k;
+        k_mac_scalar.row(&rest);
+    }
 }
 
 static int32_t dot_avx2(const int8_t *x, const int8_t *y, int64_t n)

@@ -24,12 +24,20 @@ struct k_tile {
     bool init;
 };
 
+/* One row times fractals of f32 with c0 = 8: c[n*c_step + 0..16) (+)= a[0..k) * b for n < n1; the fractal of column block n and k
+ * block i begins at b + i*b_step + n*128. Groups of k outermost: b is read in the order in which it lies. */
+struct k_row {
+    const float *a, *b;
+    int64_t b_step, n1, k;
+    float *c;
+    int64_t c_step;
+};
+
 struct k_mac_impl {
     void (*tile)(const struct k_tile *t, int rows);
     /* y[k][16] = x[n][k] for 16 rows of c0 floats, k < c0; c0 a multiple of 8 */
     void (*transpose)(float *y, const float *x, int64_t c0);
-    /* One row times fractals of f32 with c0 = 8: c[0..16) (+)= a[0..k) * b, consecutive b fractals `step` floats apart */
-    void (*row)(float *c, const float *a, const float *b, int64_t step, int64_t k);
+    void (*row)(const struct k_row *g);
     /* sum of x[i]*y[i] as int32, n a multiple of 32 */
     int32_t (*dot_i8)(const int8_t *x, const int8_t *y, int64_t n);
     /* y[c][8 rows] blocks: 8x8 transposes of 32-bit elements, cols a multiple of 8; see kernels/nz.c */

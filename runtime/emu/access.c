@@ -123,7 +123,7 @@ static bool report_hazard(struct emu_data *d, const struct emu_op *op, const cha
     return emu_fault(d, op, "%s '%.64s': %s", what, name, why);
 }
 
-void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
+void *emu_buf_unsettled(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
 {
     const struct tile_buf *b = &d->section->bufs.data[op->arg[field]];
     const int64_t base = b->base + op->slot[field] * b->slot_size;
@@ -142,6 +142,14 @@ void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const stru
         return NULL;
     }
     return d->mem->at[b->space] + base + s->off * s->size;
+}
+
+void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
+{
+    void *p = emu_buf_unsettled(d, op, field, s, write);
+    if (p && d->views)
+        emu_view_settle(d, op, field);
+    return p;
 }
 
 /* Only what some tensor of the launch writes can race. */

@@ -4,13 +4,9 @@
 
 #include <string.h>
 
-struct shape {
-    int64_t n[4], d[4], s[4]; /* outermost first, unused leading ones 1; strides in elements */
-};
-
-static struct shape simplify(const int64_t d[4], const int64_t s[4], const int64_t n[4])
+struct emu_shape emu_simplify(const int64_t d[4], const int64_t s[4], const int64_t n[4])
 {
-    struct shape out = {{1, 1, 1, 1}, {0, 0, 0, 0}, {0, 0, 0, 0}};
+    struct emu_shape out = {.n = {1, 1, 1, 1}};
     int at = 4;
     for (int i = 3; i >= 0; i--) {
         if (n[i] == 1)
@@ -86,7 +82,7 @@ void emu_transpose(uint8_t *dst, int64_t dst_row, const uint8_t *src, int64_t sr
 
 void emu_copy(uint8_t *dst, const int64_t d[4], const uint8_t *src, const int64_t s[4], const int64_t n[4], int32_t size)
 {
-    const struct shape m = simplify(d, s, n);
+    const struct emu_shape m = emu_simplify(d, s, n);
     const bool transposed = m.d[3] == 1 && m.s[3] != 1 && m.s[2] == 1 && m.n[2] > 1;
     for (int64_t i = 0; i < m.n[0]; i++)
         for (int64_t j = 0; j < m.n[1]; j++) {

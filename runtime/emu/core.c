@@ -9,7 +9,7 @@ bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_l
 {
     const size_t values = (size_t)p->n_values * sizeof(int64_t), loops = ((size_t)p->n_loops + 1) * sizeof(int64_t);
     const size_t slots = ((size_t)p->section->bufs.len + 1) * sizeof(int32_t);
-    const size_t need = values + 2 * loops + slots;
+    const size_t views = (size_t)p->n_views * sizeof(struct emu_view), need = values + 2 * loops + views + slots;
     if (need > c->room_size) {
         free(c->room);
         c->room_size = 0;
@@ -21,10 +21,12 @@ bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_l
     c->values = c->room;
     c->loop_i = c->values + p->n_values;
     c->loop_n = c->loop_i + p->n_loops + 1;
-    c->slot = (int32_t *)(void *)(c->loop_n + p->n_loops + 1);
+    c->views = (struct emu_view *)(void *)(c->loop_n + p->n_loops + 1);
+    c->slot = (int32_t *)(void *)(c->views + p->n_views);
     c->prog = p;
     c->launch = l;
     memcpy(c->values, p->values, values);
+    memset(c->views, 0, views);
     for (int32_t i = 0; i < p->kernel->n_params; i++)
         c->values[p->symbol[i]] = l->params[i];
     emu_program_eval(p, c->values, 0);

@@ -44,6 +44,14 @@
 #define EMU_ARGS(nm, op) ((const struct emu_##nm *)(const void *)(op)->arg)
 #define EMU_FIELD(nm, f) ((int)(offsetof(struct emu_##nm, f) / sizeof(int64_t)))
 
+/* ---- views (view.c) ---- */
+/* Bytes [off, off + n*run) of a buffer's slot that have not been copied there: byte off + g*run + i is src[g*pitch + i]. The source
+ * does not change during the launch. */
+struct emu_view {
+    const uint8_t *src;      /* NULL: no view, the bytes are in the scratchpad */
+    int64_t pitch, off, run, n;
+};
+
 /* ---- programs ---- */
 struct emu_node {            /* one compound expression */
     uint8_t op;
@@ -71,6 +79,8 @@ struct emu_program {
     int32_t n_code, n_loops, n_values, n_groups;
     int64_t *values;         /* constants filled in */
     int32_t *symbol;         /* symbol number -> index of its value, -1 unused */
+    int32_t *first_view;     /* buffer -> index of its first slot's view, -1: always copied */
+    int32_t n_views;
     int32_t n_symbols;
     struct emu_node *nodes;
     struct emu_group *groups; /* 0: parameters, 1: block and sub, then variables in the order of their definition */
@@ -78,6 +88,7 @@ struct emu_program {
 /* Lowers one section; the arena keeps it. NULL with `error` set when the section is not well formed. */
 struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k, enum tile_core core, char *error, size_t cap);
 void emu_program_eval(const struct emu_program *p, int64_t *values, int32_t group);
+NPUC_MUST_CHECK bool emu_program_views(struct emu_program *p, struct arena *a); /* view.c: fills first_view */
 
 /* ---- cores ---- */
 enum emu_stop { EMU_DONE, EMU_XWAIT, EMU_BARRIER, EMU_FAULT };
@@ -93,12 +104,13 @@ struct emu_core {
     int64_t *values;         /* n_values */
     int32_t *slot;           /* current slot per buffer */
     int64_t *loop_i, *loop_n;
+    struct emu_view *views;  /* n_views */
     int32_t pc;
     bool done, released;     /* released: the barrier at pc may be passed */
     int64_t steps;
     const char *fault;       /* why it stopped with EMU_FAULT, when no observer did */
     struct emu_op op;
-    void *room;              /* behind values, slot, loop_i, loop_n */
+    void *room;              /* behind values, slot, loop_i, loop_n, views */
     size_t room_size;
     const struct emu_program *bound; /* program whose parameters are in values */
 };
@@ -124,6 +136,7 @@ struct emu_data {
     int hazard_core;           /* number of the core within the hazard state */
     char *error;               /* 512 bytes */
     uint8_t *row;              /* scratch, EMU_ROW_BYTES */
+    struct emu_view *views;    /* the core's; NULL: every move copies */
 };
 #define EMU_ROW_BYTES 65536
 typedef bool emu_handler(struct emu_data *d, struct emu_op *op);
@@ -139,6 +152,8 @@ struct emu_span {
  * fault. An empty span is always within. With hazards on, the access is recorded. */
 void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
 void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
+/* The same as emu_buf, but a view of the slot stays one: the address is where the bytes would be. */
+void *emu_buf_unsettled(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
 /* rows x cols elements with the given strides. */
 struct emu_span emu_rows(int64_t off, int64_t rows, int64_t row, int64_t cols, int64_t col, int32_t size);
 bool emu_fault(struct emu_data *d, const struct emu_op *op, const char *fmt, ...) NPUC_PRINTF(3, 4); /* false */
@@ -147,6 +162,24 @@ int32_t emu_esize(struct emu_data *d, const struct emu_op *op, int64_t dtype);
 /* Are all extents >= 0? Sets *empty when one is 0. */
 bool emu_extents(struct emu_data *d, const struct emu_op *op, int n, const int64_t *extent, bool *empty);
 
+/* Copies what the slot of `field` shows into the scratchpad, if it is a view. */
+void emu_view_settle(struct emu_data *d, const struct emu_op *op, int field);
+/* Makes the slot that LOAD writes a view of x, the first element read. false: copy. */
+bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu_span *dst, const uint8_t *x, const struct emu_span *src);
+/* n groups of `run` bytes whose starts are `pitch` bytes apart from byte `off` of a slot on. */
+struct emu_groups {
+    int64_t off, run, n, pitch;
+};
+/* Makes the slot of `dst` a view of what the groups of the slot of `src` show, packed from byte 0 on. false: copy. */
+bool emu_view_copy(struct emu_data *d, const struct emu_op *op, int dst, int src, const struct emu_groups *g);
+/* Where the packed groups (off 0, pitch = run) of the slot of `field` are without a copy, and how far apart; else NULL. */
+const void *emu_view_read(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g, int64_t *pitch);
+
+/* A copy with extents of 1 dropped and neighbouring dimensions merged that are contiguous on both sides. */
+struct emu_shape {
+    int64_t n[4], d[4], s[4]; /* outermost first, unused leading ones 1; strides in elements */
+};
+struct emu_shape emu_simplify(const int64_t d[4], const int64_t s[4], const int64_t n[4]);
 /* dst[sum i*d] = src[sum i*s] for the spans' common extents. */
 void emu_copy(uint8_t *dst, const int64_t d[4], const uint8_t *src, const int64_t s[4], const int64_t n[4], int32_t size);
 /* dst[c*dst_row + r] = src[r*src_row + c]. */
@@ -168,6 +201,7 @@ struct emu_machine {
     struct map programs;     /* kernel -> array of TCORE_COUNT programs */
     const struct target *target;
     int64_t size[TS_COUNT];
+    bool no_views;           /* every move copies: slower, the same results */
     struct emu_block **blocks;
     int32_t n_blocks;
 };

@@ -46,7 +46,8 @@ static bool bind_block(const struct run *r, struct emu_block *b)
             return false;
         struct emu_data *d = &b->data[i];
         *d = (struct emu_data){.launch = r->l, .core = &b->core[i], .section = p ? p->section : NULL, .mem = &b->mem[i],
-                               .hazard = r->check ? b->hazard : NULL, .hazard_core = i, .error = b->error, .row = d->row};
+                               .hazard = r->check ? b->hazard : NULL, .hazard_core = i, .error = b->error, .row = d->row,
+                               .views = r->check || r->m->no_views ? NULL : b->core[i].views};
     }
     b->ready = true;
     return true;

@@ -48,6 +48,14 @@ static void copy_transposed(const struct l0_copy *g)
     }
 }
 
+/* Whole fractals of columns stand in L1 as they do in L0B, k1 groups of them. */
+static bool show_l0b(struct emu_data *d, const struct emu_op *op, int64_t k1)
+{
+    const struct emu_COPY_L0B *a = EMU_ARGS(COPY_L0B, op);
+    const struct emu_groups g = {a->src_off * dtype_size((enum dtype)a->dtype), a->n * 32, k1, a->pitch * 32};
+    return emu_view_copy(d, op, EMU_FIELD(COPY_L0B, dst), EMU_FIELD(COPY_L0B, src), &g);
+}
+
 /* The fields of COPY_L0A; COPY_L0B has the same in the same order. */
 static bool copy_l0(struct emu_data *d, struct emu_op *op, bool is_a)
 {
@@ -63,10 +71,14 @@ static bool copy_l0(struct emu_data *d, struct emu_op *op, bool is_a)
     const struct emu_span dst = emu_rows(0, m1 * k1, 16 * c0, 16 * c0, 1, size);
     const struct emu_span src = {a->src_off, {1, a->trans ? size_ceil_div(a->m, c0) : k1, a->trans ? a->k : a->m, c0},
                                  {0, a->pitch * c0, c0, 1}, size};
-    const uint8_t *x = emu_buf(d, op, EMU_FIELD(COPY_L0A, src), &src, false);
-    uint8_t *y = x ? emu_buf(d, op, EMU_FIELD(COPY_L0A, dst), &dst, true) : NULL;
+    const uint8_t *x = emu_buf_unsettled(d, op, EMU_FIELD(COPY_L0A, src), &src, false);
+    uint8_t *y = x ? emu_buf_unsettled(d, op, EMU_FIELD(COPY_L0A, dst), &dst, true) : NULL;
     if (!y)
         return false;
+    if (!is_a && !a->trans && a->m % 16 == 0 && show_l0b(d, op, k1))
+        return true;
+    emu_view_settle(d, op, EMU_FIELD(COPY_L0A, src));
+    emu_view_settle(d, op, EMU_FIELD(COPY_L0A, dst));
     const struct l0_copy g = {y, x, a->pitch, a->m, a->k, c0, is_a ? k1 : 1, is_a ? 1 : m1, size};
     if (a->trans)
         copy_transposed(&g);
@@ -132,6 +144,18 @@ static const void *mac_a(struct emu_data *d, struct emu_op *op, const struct mac
     return p && emu_buf(d, op, EMU_FIELD(MAC, a), &tail, false) ? p : NULL;
 }
 
+/* B where it is: the pitch is in elements, 0 when the groups of fractals follow each other. */
+static const void *mac_b(struct emu_data *d, struct emu_op *op, const struct mac_extents *e, const struct emu_span *s, int64_t *pitch)
+{
+    const struct emu_groups g = {0, e->n1 * 512, e->k1, e->n1 * 512};
+    const void *p = emu_buf_unsettled(d, op, EMU_FIELD(MAC, b), s, false);
+    const void *shown = p ? emu_view_read(d, op, EMU_FIELD(MAC, b), &g, pitch) : NULL;
+    *pitch /= s->size;
+    if (p && !shown)
+        emu_view_settle(d, op, EMU_FIELD(MAC, b));
+    return shown ? shown : p;
+}
+
 bool emu_do_mac(struct emu_data *d, struct emu_op *op)
 {
     const struct emu_MAC *a = EMU_ARGS(MAC, op);
@@ -147,13 +171,14 @@ bool emu_do_mac(struct emu_data *d, struct emu_op *op)
     const struct mac_extents e = {size_ceil_div(a->m, 16), size_ceil_div(a->n, 16), size_ceil_div(a->k, c0), c0};
     const struct emu_span sb = emu_rows(0, e.k1, e.n1 * 16 * c0, a->n * c0, 1, size), sc = emu_rows(0, e.n1, e.m1 * 256, a->m * 16, 1, 4);
     const void *pa = mac_a(d, op, &e, size);
-    const void *pb = pa ? emu_buf(d, op, EMU_FIELD(MAC, b), &sb, false) : NULL;
+    int64_t b_pitch = 0;
+    const void *pb = pa ? mac_b(d, op, &e, &sb, &b_pitch) : NULL;
     if (!pb || (a->init == 0 && !emu_buf(d, op, EMU_FIELD(MAC, c), &sc, false)))
         return false;
     uint8_t *pc = emu_buf(d, op, EMU_FIELD(MAC, c), &sc, true);
     if (!pc || (a->init == 2 && !start_from_bias(d, op, pc, &e)))
         return false;
-    const struct k_mac_args g = {(enum dtype)a->dtype, a->m, a->n, a->k, pa, pb, pc, a->init == 1};
+    const struct k_mac_args g = {(enum dtype)a->dtype, a->m, a->n, a->k, pa, pb, pc, a->init == 1, b_pitch};
     k_mac_fractal(&g);
     return true;
 }

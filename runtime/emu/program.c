@@ -258,7 +258,13 @@ struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k
         snprintf(error, cap, "out of host memory");
         return NULL;
     }
-    return lower(&w) ? p : NULL;
+    if (!lower(&w))
+        return NULL;
+    if (!emu_program_views(p, a)) {
+        snprintf(error, cap, "out of host memory");
+        return NULL;
+    }
+    return p;
 }
 
 /* Floor division and modulus; a zero divisor gives a value that no bounds check accepts. Sums wrap: an overflow is found by

@@ -105,7 +105,7 @@ static void check_fractal(const struct problem *p)
     for (int64_t i = 0; i < p->m; i++)
         for (int64_t j = 0; j < p->n; j++)
             c[(j / 16 * p->m1 * 16 + i) * 16 + j % 16] = p->start[i * p->n + j];
-    k_mac_fractal(&(struct k_mac_args){p->t, p->m, p->n, p->k, p->fa, p->fb, c, p->init});
+    k_mac_fractal(&(struct k_mac_args){p->t, p->m, p->n, p->k, p->fa, p->fb, c, p->init, 0});
     for (int64_t i = 0; i < p->m; i++)
         for (int64_t j = 0; j < p->n; j++)
             assert_int_equal(c[(j / 16 * p->m1 * 16 + i) * 16 + j % 16], p->want[i * p->n + j]);

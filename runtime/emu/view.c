@@ -1,0 +1,130 @@
+/* Moves that are not done: weights on their way from GM through L1 to L0B keep their order, so a slot of a buffer may show where its
+ * bytes are instead of holding them. The multiply-accumulate then reads weights in place.
+ *
+ * Invariant: reading a slot gives, at every byte, what it would hold had every move been a copy. It rests on three rules.
+ *  1. A view shows memory that nobody writes while the launch lasts: read-only tensors, never a scratchpad.
+ *  2. A buffer can have views only when no other buffer of its core shares its memory.
+ *  3. Every access that does not understand views settles the slot first, that is, does the copy (emu_buf); a new view settles what
+ *     the old one shows outside of it.
+ * With hazard checks every move copies. */
+#include "runtime/emu/emu_priv.h"
+
+#include "base/size.h"
+
+#include <string.h>
+
+static bool overlap(const struct tile_buf *a, const struct tile_buf *b)
+{
+    return a->space == b->space && a->base < b->base + b->slots * b->slot_size && b->base < a->base + a->slots * a->slot_size;
+}
+
+static bool is_alone(const struct tile_section *s, int64_t i)
+{
+    for (int64_t k = 0; k < s->bufs.len; k++)
+        if (k != i && overlap(&s->bufs.data[k], &s->bufs.data[i]))
+            return false;
+    return true;
+}
+
+bool emu_program_views(struct emu_program *p, struct arena *a)
+{
+    const struct tile_section *s = p->section;
+    p->first_view = ARENA_ARRAY(a, int32_t, s->bufs.len + 1);
+    for (int64_t i = 0; p->first_view && i < s->bufs.len; i++) {
+        const struct tile_buf *b = &s->bufs.data[i];
+        const bool shows = (b->space == TS_L1 || b->space == TS_L0B) && b->slots <= 64 && is_alone(s, i);
+        p->first_view[i] = shows ? p->n_views : -1;
+        p->n_views += shows ? (int32_t)b->slots : 0;
+    }
+    return p->first_view != NULL;
+}
+
+/* The slot's place for a view; NULL: it always copies. */
+static struct emu_view *place(const struct emu_data *d, const struct emu_op *op, int field)
+{
+    const int32_t first = d->views ? d->core->prog->first_view[op->arg[field]] : -1;
+    return first >= 0 ? &d->views[first + op->slot[field]] : NULL;
+}
+
+static uint8_t *slot_start(const struct emu_data *d, const struct emu_op *op, int field)
+{
+    const struct tile_buf *b = &d->section->bufs.data[op->arg[field]];
+    return d->mem->at[b->space] + b->base + op->slot[field] * b->slot_size;
+}
+
+static void settle_from(struct emu_data *d, const struct emu_op *op, int field, int64_t group)
+{
+    struct emu_view *v = place(d, op, field);
+    uint8_t *y = slot_start(d, op, field) + v->off;
+    for (int64_t g = group; g < v->n; g++)
+        memcpy(y + g * v->run, v->src + g * v->pitch, (size_t)v->run);
+    v->src = NULL;
+}
+
+void emu_view_settle(struct emu_data *d, const struct emu_op *op, int field)
+{
+    const struct emu_view *v = place(d, op, field);
+    if (v && v->src)
+        settle_from(d, op, field, 0);
+}
+
+/* A ring's last, shorter step leaves the end of an older view: only that is copied. */
+static void replace(struct emu_data *d, const struct emu_op *op, int field, const struct emu_view *v)
+{
+    struct emu_view *old = place(d, op, field);
+    const bool covered = old->off >= v->off && old->off + old->n * old->run <= v->off + v->n * v->run;
+    if (old->src && !covered)
+        settle_from(d, op, field, old->off == v->off && old->run == v->run ? v->n : 0);
+    *old = *v;
+}
+
+bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu_span *dst, const uint8_t *x, const struct emu_span *src)
+{
+    const struct emu_LOAD *a = EMU_ARGS(LOAD, op);
+    const struct emu_tensor *t = &d->launch->tensors[a->src];
+    if (!t->read_only || !place(d, op, EMU_FIELD(LOAD, dst)) || (uintptr_t)x % (uintptr_t)dst->size != 0)
+        return false;
+    const struct emu_shape m = emu_simplify(dst->stride, src->stride, src->n);
+    const bool packed = m.d[3] == 1 && m.s[3] == 1 && m.n[0] == 1 && m.n[1] == 1 && (m.n[2] == 1 || m.d[2] == m.n[3]);
+    if (!packed || m.n[3] * dst->size % 32 != 0)
+        return false;
+    const struct emu_view v = {x, m.s[2] * dst->size, dst->off * dst->size, m.n[3] * dst->size, m.n[2]};
+    replace(d, op, EMU_FIELD(LOAD, dst), &v);
+    return true;
+}
+
+/* The groups as a view of what `from` shows: within one run, or the same part of consecutive runs. */
+static bool part(const struct emu_view *from, const struct emu_groups *g, struct emu_view *v)
+{
+    const int64_t at = g->off - from->off;
+    if (at < 0 || from->run <= 0)
+        return false;
+    const int64_t first = at / from->run, inner = at % from->run;
+    const uint8_t *src = from->src + first * from->pitch + inner;
+    *v = (struct emu_view){src, g->pitch, 0, g->run, g->n};
+    if (first < from->n && inner + (g->n - 1) * g->pitch + g->run <= from->run)
+        return true;
+    v->pitch = from->pitch;
+    return (g->pitch == from->run || g->n == 1) && inner + g->run <= from->run && first + g->n <= from->n;
+}
+
+bool emu_view_copy(struct emu_data *d, const struct emu_op *op, int dst, int src, const struct emu_groups *g)
+{
+    const struct emu_view *from = place(d, op, src);
+    struct emu_view v;
+    if (!from || !from->src || !place(d, op, dst) || !part(from, g, &v))
+        return false;
+    replace(d, op, dst, &v);
+    return true;
+}
+
+const void *emu_view_read(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g, int64_t *pitch)
+{
+    const struct emu_view *from = place(d, op, field);
+    struct emu_view v;
+    *pitch = 0;
+    if (!from || !from->src || !part(from, g, &v))
+        return NULL;
+    *pitch = v.pitch;
+    return v.src;
+}
