@@ -4,6 +4,8 @@
 
 #include "backend/backend.h"
 
+struct mm_feed;
+
 /* A product without tensors: what match finds out. Sizes and strides are ir expressions, in elements. */
 struct mm {
     enum dtype in, out; /* of the operands, of the result */
@@ -16,6 +18,7 @@ struct mm {
     bool weight;              /* b is constant: stored in NZ, rows are n */
     bool weight_trans;        /* the constant is [k, n]: the transpose is stored */
     bool relu;
+    struct mm_feed *feed; /* makes b while the product runs; NULL: b is a tensor. Then n and k are constants */
     int n_batch;
     expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK]; /* sizes, strides */
 };
@@ -24,14 +27,39 @@ struct mm_tile {
     int64_t m, n;   /* of L0C */
     int64_t kb, k0; /* K extent of a block in L1, of a step in L0 */
     int32_t acc_slots;
+    int64_t group; /* blocks of K whose source a feed loads at once */
 };
 /* Sizes to plan for: constants, or typical values of symbols. */
 struct mm_sizes {
     double batch, m, n, k;
 };
 
+/* A part of b that a vector core makes: columns n0 .., rows k0 .. of K. Expressions of the kernel. */
+struct mm_part {
+    expr n0, in, k0, ik;
+    expr done; /* K of the loaded group before k0 */
+    int32_t tensor;
+    expr off; /* of the part in the tensor, which has [k/c0][t.n][c0] */
+};
+
+/* Vector cores make b block by block in a workspace of a few slots per block of cores, in the order of L1. The cube core tells when
+ * a slot is free again. */
+struct mm_feed {
+    int32_t slots; /* at most 15: events between cores count to that */
+    int32_t n_tensors, tensors[3];
+    /* Largest kb up to `most` that a vector core can make for a tile of t->n columns, with group; false: none. */
+    bool (*fit)(const struct mm_feed *f, const struct machine *m, int64_t most, struct mm_tile *t);
+    double (*cycles)(const struct mm_feed *f, const struct machine *m, const struct mm_tile *t); /* of a block */
+    /* One form of the kernel: tensors; buffers; source of a group to UB; one block of it; that block to the workspace. */
+    void (*declare)(struct mm_feed *f, struct emit *e, struct tile_builder *b);
+    void (*begin)(struct mm_feed *f, const struct machine *m, const struct mm_tile *t);
+    void (*load)(struct mm_feed *f, const struct mm_part *p);
+    void (*make)(struct mm_feed *f, const struct mm_part *p);
+    void (*store)(struct mm_feed *f, const struct mm_part *p);
+};
+
 struct mm_tensors {
-    int32_t a, b, c, bias; /* plan tensors, bias -1 */
+    int32_t a, b, c, bias; /* plan tensors, bias -1; b of no meaning with a feed */
 };
 
 bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out, const char **reason);

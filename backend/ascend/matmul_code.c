@@ -6,6 +6,9 @@
  *                                                 accumulate in L0C                    cube
  *     store the tile, narrowed                                                         fixpipe
  *
+ * With a feed, vector cores make b in slots of a workspace: FEED_READY counts blocks made, FEED_FREE slots emptied. The
+ * cube core only reports slots that will be used again, so that the counts are zero at the end.
+ *
  * L1 holds both operands as [k/c0][rows][c0] when K runs along the rows of storage, else [rows/c0][k][c0], which the
  * copy to L0 transposes. Weights come in NZ with rows n, i.e. in the order of L0B. */
 #include "backend/ascend/matmul.h"
@@ -13,6 +16,8 @@
 
 #include <math.h>
 #include <stdio.h>
+
+enum { FEED_READY, FEED_FREE };
 
 struct code {
     struct emit *e;
@@ -30,6 +35,7 @@ struct code {
     int32_t l1a, l1b, l1bias, l0a, l0b, acc, bt; /* buffers */
     expr m0, n0, im, in, off_a, off_b, off_c;    /* of the tile */
     expr k0, ik;                                 /* of the block in L1 */
+    expr round, rounds;                          /* number of this core's tile, of its tiles */
 };
 
 static expr num(struct code *c, int64_t v)
@@ -66,9 +72,11 @@ static void declare(struct code *c)
     tile_params_done(c->k);
     c->n_pad = expr_align(c->x, c->n, 16);
     c->ta = tile_tensor(c->k, c->e->arena, "A", p->in, true, false);
-    c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->in, true, false);
+    c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->in, true, p->feed != NULL);
     c->tc = tile_tensor(c->k, c->e->arena, "C", p->out, false, true);
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", DT_F32, true, false) : -1;
+    if (p->feed)
+        p->feed->declare(p->feed, c->e, &c->b);
 }
 
 static void buffers(struct code *c)
@@ -115,8 +123,9 @@ static void open_tiles(struct code *c)
     const expr tiles = expr_mul(x, batch_count(c), expr_mul(x, mt, nt));
     c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_cube), tiles));
     const expr block = expr_sym(x, c->k->sym_block);
-    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks));
-    const expr t = expr_add(x, block, expr_mul(x, i, c->k->blocks));
+    c->rounds = expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks);
+    c->round = tile_loop(&c->b, "i", c->rounds);
+    const expr t = expr_add(x, block, expr_mul(x, c->round, c->k->blocks));
     const expr rest = expr_floordiv(x, t, mt), batch = expr_floordiv(x, rest, nt);
     c->m0 = expr_mul_const(x, expr_mod(x, t, mt), c->t.m);
     c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
@@ -164,10 +173,103 @@ static void load_weight(struct code *c)
          one);
 }
 
-static void load_block(struct code *c)
+/* ---- b from a feed ---------------------------------------------------------------------------------------- */
+
+static int64_t blocks_of_k(const struct code *c)
+{
+    int64_t k = 0;
+    (void)expr_is_const(c->x, c->kk, &k); /* a feed knows it */
+    return size_ceil_div(k, c->t.kb);
+}
+
+/* Number of block j of the tile among all that the vector cores of this block of cores make. */
+static expr turn_of(struct code *c, expr j)
+{
+    return expr_add(c->x, expr_mul_const(c->x, c->round, blocks_of_k(c)), j);
+}
+
+static expr slot_offset(struct code *c, expr turn)
+{
+    struct expr_pool *x = c->x;
+    const expr slots = num(c, c->p->feed->slots), block = expr_sym(x, c->k->sym_block);
+    return expr_mul_const(x, expr_add(x, expr_mul(x, block, slots), expr_mod(x, turn, slots)), c->t.n * c->t.kb);
+}
+
+static void load_made(struct code *c, expr j)
+{
+    struct expr_pool *x = c->x;
+    const expr z = num(c, 0), one = num(c, 1), turn = turn_of(c, j);
+    const expr line = num(c, c->t.n * c->c0), rows = expr_mul_const(x, expr_align(x, c->in, 16), c->c0);
+    tile_note(&c->b, "weights: made by the vector cores in the order of L1");
+    TILE(&c->b, XWAIT, TU_MTE2, FEED_READY);
+    TILE(&c->b, LOAD, c->l1b, z, c->tb, slot_offset(c, turn), c->p->in, one, expr_ceildiv(x, c->ik, num(c, c->c0)), one,
+         rows, z, line, z, one, z, line, z, one);
+    const expr all = expr_mul_const(x, c->rounds, blocks_of_k(c));
+    tile_if(&c->b, expr_cmp(x, EXPR_LT, expr_add(x, turn, num(c, c->p->feed->slots)), all));
+    TILE(&c->b, XSET, TU_MTE2, FEED_FREE);
+    tile_end(&c->b);
+}
+
+/* The half of the tile's columns that this vector core makes. */
+static struct mm_part own_part(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr half = expr_ceildiv(x, c->in, num(c, 2)), first = expr_mul(x, expr_sym(x, c->k->sym_sub), half);
+    return (struct mm_part){.n0 = expr_add(x, c->n0, first),
+                            .in = expr_min(x, half, expr_sub(x, c->in, first)),
+                            .done = num(c, 0),
+                            .tensor = c->tb,
+                            .off = expr_mul_const(x, first, c->c0)};
+}
+
+static void make_block(struct code *c, const struct mm_part *group, expr j0, expr j)
+{
+    struct expr_pool *x = c->x;
+    const struct mm_feed *f = c->p->feed;
+    struct mm_part p = *group;
+    const expr turn = turn_of(c, expr_add(x, j0, j));
+    p.done = expr_mul_const(x, j, c->t.kb);
+    p.k0 = expr_add(x, group->k0, p.done);
+    p.ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->kk, p.k0));
+    p.off = expr_add(x, slot_offset(c, turn), group->off);
+    f->make(c->p->feed, &p);
+    tile_note(&c->b, "to a free slot of the workspace");
+    tile_if(&c->b, expr_cmp(x, EXPR_LE, num(c, f->slots), turn));
+    TILE(&c->b, XWAIT, TU_MTE3, FEED_FREE);
+    tile_end(&c->b);
+    f->store(c->p->feed, &p);
+    TILE(&c->b, XSET, TU_MTE3, FEED_READY);
+}
+
+static void feed_body(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct mm_feed *f = c->p->feed;
+    tile_section_begin(&c->b, TCORE_VECTOR);
+    f->begin(c->p->feed, c->e->m, &c->t);
+    open_tiles(c);
+    struct mm_part group = own_part(c);
+    const int64_t n_blocks = blocks_of_k(c), at_once = c->t.group;
+    const expr g = tile_loop(&c->b, "group", num(c, size_ceil_div(n_blocks, at_once)));
+    const expr j0 = expr_mul_const(x, g, at_once);
+    group.k0 = expr_mul_const(x, j0, c->t.kb);
+    group.ik = expr_min(x, num(c, at_once * c->t.kb), expr_sub(x, c->kk, group.k0));
+    f->load(c->p->feed, &group);
+    const expr j = tile_loop(&c->b, "kb", expr_min(x, num(c, at_once), expr_sub(x, num(c, n_blocks), j0)));
+    make_block(c, &group, j0, j);
+    tile_end(&c->b);
+    tile_end(&c->b);
+    tile_end(&c->b);
+}
+
+static void load_block(struct code *c, expr j)
 {
     tile_note(&c->b, c->p->a_trans ? "a: columns of K rows, transposed on the way to L0" : "a: ND to NZ");
     load_operand(c, c->l1a, c->ta, c->off_a, (const expr[4]){c->m0, c->im, num(c, c->t.m), c->a_row}, c->p->a_trans);
+    if (c->p->feed) {
+        load_made(c, j);
+        return;
+    }
     if (c->p->weight) {
         load_weight(c);
         return;
@@ -206,7 +308,7 @@ static void body(struct code *c)
     const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->kk, num(c, c->t.kb))));
     c->k0 = expr_mul_const(x, j, c->t.kb);
     c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->kk, c->k0));
-    load_block(c);
+    load_block(c, j);
     const expr l = tile_loop(&c->b, "k0", at_least_one(c, expr_ceildiv(x, c->ik, num(c, c->t.k0))));
     step(c, l, expr_cmp(x, EXPR_EQ, expr_add(x, j, l), num(c, 0)));
     tile_end(&c->b);
@@ -227,11 +329,21 @@ static expr total_macs(struct emit *e, const struct mm *p)
     return emit_expr(e, macs);
 }
 
+/* The slots of all blocks of cores that run. */
+static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_tile *t)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    expr tiles = expr_mul(x, expr_ceildiv(x, p->m, expr_const(x, t->m)), expr_ceildiv(x, p->n, expr_const(x, t->n)));
+    tiles = expr_max(x, expr_const(x, 1), expr_min(x, expr_const(x, e->m->n_cube), tiles));
+    return emit_temp(e, "weight tiles", p->in, 3,
+                     (const expr[]){tiles, expr_const(x, p->feed->slots), expr_const(x, t->n * t->kb)});
+}
+
 static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                const struct mm_tile *tile, const char *label)
 {
     char name[48];
-    snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
+    snprintf(name, sizeof name, "matmul%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)tile->m, (long long)tile->n, (long long)tile->k0);
     struct code c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
     c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
@@ -242,7 +354,13 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     tile_section_begin(&c.b, TCORE_CUBE);
     buffers(&c);
     body(&c);
-    const int32_t tensors[4] = {t->a, t->b, t->c, t->bias};
+    int32_t tensors[7] = {t->a, p->feed ? workspace(e, p, tile) : t->b, t->c}, n = 3;
+    if (p->bias)
+        tensors[n++] = t->bias;
+    for (int32_t i = 0; p->feed && i < p->feed->n_tensors; i++)
+        tensors[n++] = p->feed->tensors[i];
+    if (p->feed)
+        feed_body(&c);
     return emit_launch(e, c.k, tensors, c.params.bound, total_macs(e, p), label);
 }
 

@@ -40,6 +40,16 @@ static struct rates rates_of(const struct machine *m, enum dtype t)
     };
 }
 
+/* A feed chooses the blocks of K; the steps in L0 share them evenly. */
+static bool fit_feed(const struct machine *m, const struct mm *p, int64_t most, struct mm_tile *t)
+{
+    if (!p->feed->fit(p->feed, m, most, t))
+        return false;
+    const int64_t steps = size_ceil_div(t->kb, t->k0);
+    t->k0 = size_align(size_ceil_div(t->kb, steps), FRACTAL);
+    return true;
+}
+
 /* K extents for given m and n; false when they do not fit. */
 static bool fit_k(const struct machine *m, const struct mm *p, double k, struct mm_tile *t)
 {
@@ -62,7 +72,7 @@ static bool fit_k(const struct machine *m, const struct mm *p, double k, struct 
         return false;
     const int64_t blocks = size_ceil_div(whole_k, most);
     t->kb = size_align(size_ceil_div(whole_k, blocks), t->k0);
-    return true;
+    return !p->feed || fit_feed(m, p, most, t);
 }
 
 static double load_cycles(const struct rates *r, double rows, double bytes_per_row, double per_byte, bool nz)
@@ -86,15 +96,17 @@ static double tile_cycles(const struct machine *m, const struct mm *p, const str
     const double per_byte = share / slow + (1 - share) / r.l2;
     const double blocks = ceil(s->k / (double)t->kb), steps = ceil(s->k / (double)t->k0);
     const double width = fmin((double)t->kb, s->k) * es;
+    const double b_byte = p->feed ? 1 / r.l2 : per_byte; /* made a moment ago */
     const double mte2 =
-        blocks * (load_cycles(&r, im, width, per_byte, false) + load_cycles(&r, in, width, per_byte, p->weight));
+        blocks * (load_cycles(&r, im, width, per_byte, false) + load_cycles(&r, in, width, b_byte, p->weight));
     const double mte1 = (im / r.l0a + in / r.l0b) * s->k * es + 2 * r.mte1_latency * steps;
     const double m16 = ceil(im / FRACTAL) * FRACTAL, n16 = ceil(in / FRACTAL) * FRACTAL;
     const double mac = m16 * n16 * ceil(s->k / r.mac_k0) * r.mac_k0 / r.mac + r.mac_head;
     const double fix = im * in / r.fix;
-    const double work = fmax(mte2, fmax(mte1, mac)) + STEP_CYCLES * steps + BLOCK_CYCLES * blocks;
+    const double made = p->feed ? blocks * p->feed->cycles(p->feed, m, t) : 0;
+    const double work = fmax(fmax(made, mte2), fmax(mte1, mac)) + STEP_CYCLES * steps + BLOCK_CYCLES * blocks;
     const double tile = t->acc_slots > 1 ? fmax(work, fix) : work + fix + r.turnround;
-    return rounds * tile + mte2 / blocks + fix; /* fill and drain */
+    return rounds * tile + (mte2 + made) / blocks + fix; /* fill and drain */
 }
 
 /* No larger than the product needs, unless asked for. */
@@ -114,26 +126,46 @@ static void override_k(const struct tiling *w, int64_t unit, struct mm_tile *t)
         t->kb = k / t->k0 * t->k0;
 }
 
+struct search {
+    const struct machine *m;
+    const struct mm *p;
+    const struct mm_sizes *s;
+    int64_t want_m, want_n;
+    struct mm_tile best;
+    double cycles;
+};
+
+static void try_tile(struct search *x, int64_t tile_m, int64_t tile_n)
+{
+    struct mm_tile t = {.m = tile_m, .n = tile_n};
+    if (!allowed(t.m, x->want_m, x->s->m) || !allowed(t.n, x->want_n, x->s->n) || !fit_k(x->m, x->p, x->s->k, &t))
+        return;
+    const double cycles = tile_cycles(x->m, x->p, x->s, &t);
+    if (cycles < x->cycles) {
+        x->best = t;
+        x->cycles = cycles;
+    }
+}
+
 struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
                               const struct tiling *w)
 {
-    struct mm_tile best = {0};
-    double best_cycles = INFINITY;
-    const int64_t want_m = w && w->m > 0 ? size_align(w->m, FRACTAL) : 0,
-                  want_n = w && w->n > 0 ? size_align(w->n, FRACTAL) : 0;
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)
-        for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++) {
-            struct mm_tile t = {.m = extents_m[i], .n = extents_n[j]};
-            if (!allowed(t.m, want_m, s->m) || !allowed(t.n, want_n, s->n) || !fit_k(m, p, s->k, &t))
-                continue;
-            const double cycles = tile_cycles(m, p, s, &t);
-            if (cycles < best_cycles) {
-                best = t;
-                best_cycles = cycles;
-            }
-        }
-    if (best.m == 0) /* the wish is not in the lists, or does not fit: the smallest always does */
-        return w ? mm_choose_tile(m, p, s, NULL) : best;
-    override_k(w, m->c0_bytes / dtype_size(p->in) > FRACTAL ? m->c0_bytes / dtype_size(p->in) : FRACTAL, &best);
-    return best;
+    struct search x = {.m = m,
+                       .p = p,
+                       .s = s,
+                       .want_m = w && w->m > 0 ? size_align(w->m, FRACTAL) : 0,
+                       .want_n = w && w->n > 0 ? size_align(w->n, FRACTAL) : 0,
+                       .cycles = INFINITY};
+    const int64_t even = size_align(size_ceil_div((int64_t)fmin(s->n, 1e9), m->n_cube), FRACTAL);
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++) {
+        for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++)
+            try_tile(&x, extents_m[i], extents_n[j]);
+        if (p->feed && even <= extents_n[NPUC_ARRAY_LEN(extents_n) - 1]) /* making b twice costs more than odd tiles */
+            try_tile(&x, extents_m[i], even);
+    }
+    if (x.best.m == 0) /* the wish is not in the lists, or does not fit: the smallest always does */
+        return w ? mm_choose_tile(m, p, s, NULL) : x.best;
+    if (!p->feed)
+        override_k(w, m->c0_bytes / dtype_size(p->in) > FRACTAL ? m->c0_bytes / dtype_size(p->in) : FRACTAL, &x.best);
+    return x.best;
 }
