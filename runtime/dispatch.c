@@ -61,7 +61,8 @@ static enum npuc_status launch(npurt_session *s, const struct plan_step *step)
     if (st == NPUC_E_CANCELLED)
         return st;
     if (st != NPUC_OK)
-        return rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "%s", l.error);
+        return rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "node '%s' (%s): %s", rt_source(s, step), rt_name(s, step->op),
+                       l.error);
     return s->mode & NPURT_CLOCK ? rt_time_launch(s, step, &l) : NPUC_OK;
 }
 

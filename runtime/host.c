@@ -157,7 +157,8 @@ static enum npuc_status call(npurt_session *s, const struct plan_step *step, str
         if (step->tensors[step->n_in + i] >= 0)
             offer_output(s, step->tensors[step->n_in + i], &c->out[i]);
     const enum npuc_status st = op->fn(c);
-    return st == NPUC_OK ? st : rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "operator %s: %s", rt_name(s, step->op), c->error);
+    return st == NPUC_OK ? st : rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "node '%s' (%s): %s", rt_source(s, step),
+                                             rt_name(s, step->op), c->error);
 }
 
 /* Without data the dimensions that this operator would tell are taken as large as they can be. */

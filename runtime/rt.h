@@ -93,6 +93,7 @@ struct npurt_session {
 /* Sets the session's message "plan: error E0602: ..." and returns the code's status. */
 enum npuc_status rt_fail(npurt_session *s, enum diag_code code, const char *fmt, ...) NPUC_PRINTF(3, 4);
 const char *rt_name(const npurt_session *s, sym name); /* printable, in the scratch arena */
+const char *rt_source(const npurt_session *s, const struct plan_step *step); /* first ONNX node behind it, printable */
 int rt_find_input(const npurt_session *s, const char *name); /* -1 */
 
 /* bind.c: symbols from shapes, values of all expressions. */

@@ -35,6 +35,12 @@ const char *rt_name(const npurt_session *s, sym name)
     return str_escape(a, str_text(&s->plan->strings, name), str_len(&s->plan->strings, name), 128);
 }
 
+const char *rt_source(const npurt_session *s, const struct plan_step *step)
+{
+    const bool known = step->source >= 0 && s->plan->sources.data[step->source].n > 0;
+    return known ? rt_name(s, s->plan->sources.data[step->source].nodes[0]) : "?";
+}
+
 /* ---- life ---- */
 
 static bool allocate(npurt_session *s)

@@ -148,6 +148,16 @@ static void note_graph(struct coverage *v, const struct graph *g)
     }
 }
 
+/* Coverage needs no weights, but a compilation would. */
+static void note_missing_data(const struct coverage *v)
+{
+    const struct onnx_info *i = onnx_info(v->c->model);
+    if (i->n_missing > 0)
+        term_error("%s: tensor '%s': its data file '%s' does not exist beside the model (%lld such tensors); compiling will need it",
+                   v->c->cx.file, str_escape(v->arena, i->missing_tensor, (int64_t)strlen(i->missing_tensor), 200),
+                   str_escape(v->arena, i->missing_file, (int64_t)strlen(i->missing_file), 200), (long long)i->n_missing);
+}
+
 static int check_target(const struct args *a, const char *path, const char *target)
 {
     struct arena *arena = (struct arena *)(uintptr_t)&a->arena;
@@ -171,7 +181,9 @@ static int check_target(const struct args *a, const char *path, const char *targ
         if (s == NPUC_OK) {
             note_graph(v, c->module->funcs.data[0]);
             tally(v);
-            code = v->n_unsupported > 0 ? diag_exit_code(NPUC_E_UNSUPPORTED) : 0;
+            note_missing_data(v);
+            code = v->n_unsupported > 0 ? diag_exit_code(NPUC_E_UNSUPPORTED)
+                   : onnx_info(c->model)->n_missing > 0 ? diag_exit_code(NPUC_E_NEGATIVE) : 0;
             if (args_flag(a, "json"))
                 print_as_json(v, path);
             else

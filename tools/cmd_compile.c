@@ -1,7 +1,7 @@
 /* npuc compile: a model becomes a plan. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "tools/model_args.h"
 #include "tools/term.h"
@@ -32,6 +32,13 @@ static int count_host(const struct plan *p)
     return n;
 }
 
+/* Writing over the model is never meant. */
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static void print_json(const struct compilation *c, const char *plan)
 {
     printf("{\"plan\": \"%s\", \"target\": \"%s\", \"nodes\": %lld, \"kernels\": %lld, \"steps\": %lld, \"host_steps\": %d, "
@@ -53,6 +60,9 @@ static int run(const struct command *cmd, int argc, char **argv)
     if (args_words(cmd, &a, 1, &code) && model_args(&a, c, &code)) {
         if (!out) {
             term_error("npuc compile: -o PLAN is missing: the file to write (npuc compile --help)");
+            code = 2;
+        } else if (same_file(a.words.data[0], out)) {
+            term_error("npuc compile: %s: the plan would overwrite the model; give another -o", out);
             code = 2;
         } else {
             if (!args_flag(&a, "quiet") && !args_flag(&a, "json"))
