@@ -1,4 +1,4 @@
-/* MatMul, Gemm, MatMulInteger, MatMulNBits on k_matmul. */
+/* MatMul, Gemm, MatMulInteger, QLinearMatMul, MatMulNBits on k_matmul. */
 #include <string.h>
 
 #include "base/size.h"
@@ -134,6 +134,77 @@ enum npuc_status k_op_mat_mul_integer(struct k_call *c)
         return k_no_memory(c);
     run_batches(c, &s, a, b, DT_I32, y);
     return NPUC_OK;
+}
+
+/* --- QLinearMatMul --- */
+
+/* x minus its zero point in type t, which holds the difference exactly. The zero point: one value, or one per row (by_row)
+ * or column of the last two axes. */
+static void *centred_as(struct k_call *c, enum dtype t, int i, bool by_row)
+{
+    const struct k_tensor *x = c->in[i], *zero = c->in[i + 2];
+    if (t == DT_I32)
+        return centred(c, x, zero, by_row);
+    float *y = k_scratch(c, k_count(x), sizeof *y);
+    if (y)
+        k_load_f32(y, x->dtype, x->data, 0, k_count(x)); /* 8-bit floats have no zero point but 0 */
+    return y;
+}
+/* The value of input i for row or column `at`. */
+static float quant_value(const struct k_tensor *t, int64_t at)
+{
+    const int64_t n = k_count(t);
+    return (float)k_get_f64(t, n > 1 ? at % n : 0);
+}
+static enum npuc_status qlinear_store(struct k_call *c, const struct shapes *s, enum dtype sum, const void *sums)
+{
+    const struct k_tensor *a = c->in[1], *b = c->in[4], *scale = c->in[6], *zero = c->in[7], *y = &c->out[0];
+    const bool per_column = k_count(b) > 1;
+    for (int64_t r = 0; s->n > 0 && r < k_count(y) / s->n; r++)
+        for (int64_t n = 0; n < s->n; n += per_column ? 1 : s->n) {
+            const int64_t len = per_column ? 1 : s->n, at = r * s->n + n;
+            const float factor = quant_value(a, r) * quant_value(b, n) / quant_value(scale, r);
+            if (sum == DT_I32) {
+                const struct k_requant q = {y->dtype, (int32_t)quant_value(zero, r), factor};
+                k_requant(&q, y->data, at, (const int32_t *)sums + at, len);
+                continue;
+            }
+            for (int64_t i = at; i < at + len; i++) {
+                const float v = ((const float *)sums)[i] * factor;
+                k_narrow(y->dtype, y->data, i, &v, 1, true);
+            }
+        }
+    return NPUC_OK;
+}
+/* Inputs: a, its scale, its zero point, b, ..., the scale and zero point of y. */
+enum npuc_status k_op_qlinear_mat_mul(struct k_call *c)
+{
+    if (!k_has(c, 8, 1))
+        return NPUC_E_INVALID;
+    const struct k_tensor *zero = c->in[7];
+    struct k_call product = *c; /* shapes_of looks at inputs 0 and 1 */
+    const struct k_tensor *operands[2] = {c->in[0], c->in[3]};
+    product.in = operands;
+    const enum dtype sum = dtype_is_float(zero->dtype) ? DT_F32 : DT_I32;
+    bool fits = true;
+    for (int i = 0; fits && i < 2; i++)
+        fits = dtype_size(operands[i]->dtype) == 1 && dtype_is_float(operands[i]->dtype) == (sum == DT_F32);
+    struct shapes s;
+    if (!fits || dtype_size(zero->dtype) != 1 || (sum == DT_I32 && zero->dtype != DT_I8 && zero->dtype != DT_U8) || !shapes_of(&product, &s))
+        return k_fail(c, NPUC_E_INVALID, "types or shapes do not fit");
+    for (int i = 1; i < 8; i++)
+        if (i != 3 && k_count(c->in[i]) == 0)
+            return k_fail(c, NPUC_E_INVALID, "input %d is empty", i);
+    const int rank = s.rank;
+    int64_t dims[K_MAX_RANK];
+    memcpy(dims, s.dims, sizeof dims);
+    void *y = k_out(c, 0, zero->dtype, rank, dims);
+    const void *a = centred_as(c, sum, 0, true), *b = centred_as(c, sum, 3, false);
+    void *sums = y ? k_scratch(c, k_count(&c->out[0]), dtype_size(sum)) : NULL;
+    if (!a || !b || !sums)
+        return k_no_memory(c);
+    run_batches(c, &s, a, b, sum, sums);
+    return qlinear_store(c, &s, sum, sums);
 }
 
 /* y = alpha * sum + beta * bias, each product and the sum rounded; sum is in the type k_matmul leaves. */
