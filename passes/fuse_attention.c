@@ -127,8 +127,14 @@ static void fuse(struct pass_ctx *px, struct members *m)
 enum npuc_status fuse_attention(struct pass_ctx *px, struct graph *g)
 {
     struct members m;
+    VEC(struct node *) products = {0}; /* found first: fusing moves the nodes behind one */
     if (!px->target)
         return NPUC_OK;
-    for_each_node_safe(n, g) if (is_product(n) && collect(n, &m) && ir_may_rewrite(px->cx)) fuse(px, &m);
+    for_each_node (n, g)
+        if (is_product(n))
+            vec_push(&px->arena, &products, n);
+    for (int64_t i = 0; i < products.len; i++)
+        if (products.data[i]->graph == g && collect(products.data[i], &m) && ir_may_rewrite(px->cx))
+            fuse(px, &m);
     return NPUC_OK;
 }
