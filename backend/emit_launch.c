@@ -4,7 +4,8 @@
 static const char *vendor_name(struct emit *e, const struct node *n)
 {
     const sym kind = n->op == OP_Fused ? node_attr_str(n, "kind", 0) : 0;
-    return kind ? str_text(&e->cx->strings, kind) : NULL;
+    const char *name = kind ? str_text(&e->cx->strings, node_attr_str(n, "name", kind)) : NULL;
+    return name && !*name ? str_text(&e->cx->strings, kind) : name;
 }
 
 static int32_t source_of(struct emit *e, const struct node *n)

@@ -60,6 +60,8 @@ struct graph *ir_clone_region(const struct graph *g, struct node *owner); /* dee
  * used, in order of first use) and outputs (values used outside); inserted before `at`. Constants of at most 16 bytes
  * move into the region. Returns the new node. */
 struct node *ir_fuse(struct ir_ctx *cx, struct node *const *nodes, int64_t n, struct node *at, const char *kind);
+/* The opposite: the region's nodes go back to where the Fused node stands, which goes. */
+void ir_unfuse(struct node *fused);
 const struct loc *ir_merge_loc(struct module *m, const struct loc *a, const struct loc *b);
 void ir_sort(struct graph *g);          /* restores topological order; a cycle is an internal error */
 int64_t ir_dce(struct graph *g);         /* erases unused nodes without side effects, also in bodies; returns how many */

@@ -210,3 +210,21 @@ struct node *ir_fuse(struct ir_ctx *cx, struct node *const *nodes, int64_t n, st
     arena_release(&cx->scratch, mark);
     return fused;
 }
+
+void ir_unfuse(struct node *fused)
+{
+    struct graph *body = node_region(fused, 0);
+    struct node *yield = graph_yield(body);
+    struct value **results = ARENA_ARRAY(&fused->graph->module->arena, struct value *, fused->n_out + 1);
+    for (int i = 0; i < fused->n_out; i++)
+        results[i] = yield->in[i].value;
+    ir_erase(yield);
+    for_each_node_safe(n, body) ir_move_before(n, fused);
+    for (int i = 0; i < body->n_inputs; i++)
+        ir_replace_all(body->inputs[i], fused->in[i].value);
+    for (int i = 0; i < fused->n_out; i++) {
+        results[i]->name = fused->out[i].name;
+        ir_replace_all(&fused->out[i], results[i]);
+    }
+    ir_erase(fused);
+}

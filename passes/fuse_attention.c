@@ -94,21 +94,6 @@ static void sort_members(struct members *m)
     m->n = n;
 }
 
-/* The nodes of a region with one result go back to where the Fused node stands. */
-static void unfuse(struct node *fused)
-{
-    struct graph *body = node_region(fused, 0);
-    struct node *yield = graph_yield(body);
-    struct value *y = yield->in[0].value;
-    ir_erase(yield);
-    for_each_node_safe(n, body) ir_move_before(n, fused);
-    for (int i = 0; i < body->n_inputs; i++)
-        ir_replace_all(body->inputs[i], fused->in[i].value);
-    y->name = fused->out[0].name;
-    ir_replace_all(&fused->out[0], y);
-    ir_erase(fused);
-}
-
 static void fuse(struct pass_ctx *px, struct members *m)
 {
     const char *reason = NULL;
@@ -120,7 +105,7 @@ static void fuse(struct pass_ctx *px, struct members *m)
         pass_count(px, STAT_fuse_attention_fused, m->n);
         return;
     }
-    unfuse(fused);
+    ir_unfuse(fused);
     pass_count(px, STAT_fuse_attention_kept, 1);
 }
 

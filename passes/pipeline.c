@@ -19,9 +19,11 @@ static const struct pass_step pipeline[] = {
     {PASS_place, "the target decides node by node"},
     {PASS_layout, "host operators and views need dense operands"},
     {PASS_fuse_attention, "needs placement and dense views; before fuse_vector, which would take the softmax"},
+    {PASS_fuse_matmul, "before fuse_vector, which would take the bias"},
     {PASS_fuse_vector, "needs placement: only what the vector generator takes is fused"},
     {PASS_place, "the new Fused nodes"},
     {PASS_dce, "regions drop results that nobody uses"},
+    {PASS_name_fused, "when no pass changes a region any more"},
 };
 
 const struct pass_step *pass_pipeline(int64_t *n)

@@ -1,0 +1,111 @@
+/* Fuses what follows a matrix product and can be done where its result leaves the matrix unit: a bias row, Relu, and a
+ * cast to a narrower type.
+ *
+ *   %m = MatMul %x, %w : f32[b,s,64];  %a = Add %m, %bias : f32[b,s,64];  %y = Relu %a
+ * becomes
+ *   %y = Fused %x, %w, %bias {kind="matmul_epilogue" body=(...) { MatMul; Add; Relu; Yield }} : f32[b,s,64]
+ *
+ * Requirements: (1) every value between has one use, the next member; (2) the bias is a constant of one row; the matrix
+ * unit starts from it and adds the products, the file adds it last, so f32 results may differ in the last bit; (3) the
+ * target takes the region as a whole, else the nodes stay as they were; (4) runs after placement and before
+ * fuse_vector, which would take the Add; Fused nodes are not fused again.
+ * Left alone: residuals (a matrix, not a row), casts to wider types, which a vector region does while it reads. */
+#include "passes/pass.h"
+
+#define MAX_MEMBERS 4
+
+struct chain {
+    struct node *nodes[MAX_MEMBERS];
+    int64_t n;
+    bool has_bias;
+};
+
+static bool is_product(const struct node *n)
+{
+    return (n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Gemm) && n->place == PLACE_NPU &&
+           n->out[0].type->rank >= 1;
+}
+
+/* One constant row, as long as the rows of `of`. */
+static bool is_row(const struct value *bias, const struct type *of)
+{
+    const struct type *t = bias ? bias->type : NULL;
+    int64_t one;
+    if (!t || !value_const(bias) || t->rank < 1 || t->rank > of->rank || t->dims[t->rank - 1] != of->dims[of->rank - 1])
+        return false;
+    for (int i = 0; i < t->rank - 1; i++)
+        if (!expr_is_const(&bias->graph->module->cx->exprs, t->dims[i], &one) || one != 1)
+            return false;
+    return true;
+}
+
+static bool add_bias(struct chain *c, const struct node *n, const struct value *sum)
+{
+    const struct value *bias = node_in(n, 0) == sum ? node_in(n, 1) : node_in(n, 0);
+    if (n->op != OP_Add || c->has_bias || c->n != 1 || !is_row(bias, sum->type))
+        return false;
+    c->has_bias = true;
+    return true;
+}
+
+static bool add_relu(struct chain *c, const struct node *n, const struct value *sum)
+{
+    (void)sum;
+    return n->op == OP_Relu && c->nodes[c->n - 1]->op != OP_Relu;
+}
+
+static bool narrows(const struct node *n, const struct value *sum)
+{
+    return n->op == OP_Cast && dtype_is_float(n->out[0].type->dtype) &&
+           dtype_size(n->out[0].type->dtype) < dtype_size(sum->type->dtype);
+}
+
+/* The product and its users, one after the other, as far as the pattern goes. */
+static void collect(struct node *product, struct chain *c)
+{
+    *c = (struct chain){.nodes = {product}, .n = 1, .has_bias = product->op == OP_Gemm && node_in(product, 2)};
+    while (c->n < MAX_MEMBERS) {
+        struct value *sum = &c->nodes[c->n - 1]->out[0];
+        struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;
+        if (!next || next->place != PLACE_NPU || next->graph != product->graph || next->n_out != 1)
+            return;
+        const bool ends = narrows(next, sum);
+        if (!ends && !add_bias(c, next, sum) && !add_relu(c, next, sum))
+            return;
+        c->nodes[c->n++] = next;
+        if (ends)
+            return;
+    }
+}
+
+/* Returns the node to go on with. */
+static struct node *fuse(struct pass_ctx *px, const struct chain *c)
+{
+    const char *reason = NULL;
+    struct node *fused = ir_fuse(px->cx, c->nodes, c->n, c->nodes[c->n - 1], "matmul_epilogue");
+    if (px->target->supports(px->target, px->cx, fused, &reason)) {
+        fused->place = PLACE_NPU;
+        pass_count(px, STAT_fuse_matmul_regions, 1);
+        pass_count(px, STAT_fuse_matmul_fused, c->n);
+        return fused->next;
+    }
+    ir_unfuse(fused);
+    pass_count(px, STAT_fuse_matmul_kept, 1);
+    return c->nodes[c->n - 1]->next;
+}
+
+enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
+{
+    struct chain c;
+    if (!px->target)
+        return NPUC_OK;
+    for (struct node *n = g->first, *next; n; n = next) {
+        next = n->next;
+        if (!is_product(n))
+            continue;
+        collect(n, &c);
+        if (c.n > 1 && ir_may_rewrite(px->cx))
+            next = fuse(px, &c);
+    }
+    return NPUC_OK;
+}
