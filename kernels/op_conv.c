@@ -20,7 +20,8 @@ struct conv {
     void *y;
 };
 
-/* Positions of x and the weight among the inputs, of their zero points, and of the bias. */
+/* Positions of x and the weight among the inputs, of their zero points, and of the bias; NOT_AN_INPUT is always absent. */
+enum { NOT_AN_INPUT = 16 };
 struct inputs {
     int x, weight, x_zero, w_zero, bias;
 };
@@ -136,7 +137,7 @@ static enum npuc_status run(struct k_call *c, const struct conv *v)
 
 enum npuc_status k_op_conv(struct k_call *c)
 {
-    const struct inputs at = {0, 1, -1, -1, 2};
+    const struct inputs at = {0, 1, NOT_AN_INPUT, NOT_AN_INPUT, 2};
     struct conv v;
     int64_t dims[K_MAX_RANK];
     if (!k_has(c, 2, 1) || !conv_of(c, &at, &v))
@@ -203,7 +204,7 @@ static enum npuc_status integer_sums(struct k_call *c, const struct inputs *at, 
 
 enum npuc_status k_op_conv_integer(struct k_call *c)
 {
-    const struct inputs at = {0, 1, 2, 3, -1};
+    const struct inputs at = {0, 1, 2, 3, NOT_AN_INPUT};
     struct conv v;
     int64_t dims[K_MAX_RANK];
     if (!k_has(c, 2, 1) || !conv_of(c, &at, &v))
