@@ -33,6 +33,14 @@ static inline bool npuc_cpu_has_avx2(void)
 }
 #endif
 
+/* Between two looks at memory that another thread will change. */
+static inline void npuc_pause(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_ia32_pause();
+#endif
+}
+
 /* Memory that must not be touched, seen by AddressSanitizer. */
 #if defined(__SANITIZE_ADDRESS__)
 #define NPUC_ASAN 1

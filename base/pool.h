@@ -12,5 +12,7 @@ int pool_threads(const struct pool *p); /* 1 for NULL */
 /* fn(arg, item, worker) for item in [0, n); worker in [0, threads). Returns when all are done. Items are
  * handed out in ascending order. p == NULL runs serially. */
 void pool_for(struct pool *p, int64_t n, void (*fn)(void *arg, int64_t item, int worker), void *arg);
+/* The same for work that takes less time than waking a thread (about 20 us): threads that sleep are left asleep. */
+void pool_for_short(struct pool *p, int64_t n, void (*fn)(void *arg, int64_t item, int worker), void *arg);
 
 #endif

@@ -12,6 +12,7 @@
 
 #define EMU_SUBS 2          /* vector cores of a mixed block */
 #define EMU_BLOCK_CORES 3   /* cube, vector 0, vector 1 */
+#define EMU_KERNEL_TIMES 256
 #define EMU_MAX_BLOCKS 4096 /* more than any machine has cores */
 #define EMU_MAX_STEPS ((int64_t)1 << 36) /* loop iterations of one core: a bound for broken plans, weeks of work otherwise */
 
@@ -201,6 +202,7 @@ struct emu_machine {
     struct map programs;     /* kernel -> array of TCORE_COUNT programs */
     const struct target *target;
     int64_t size[TS_COUNT];
+    int64_t last_ns[EMU_KERNEL_TIMES]; /* by hash of the kernel: how long its last launch took; decides how, never what */
     bool no_views;           /* every move copies: slower, the same results */
     struct emu_block **blocks;
     int32_t n_blocks;

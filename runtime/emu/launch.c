@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 struct run {
     struct emu_launch *l;
@@ -208,6 +209,22 @@ static enum npuc_status take_fault(const struct run *r, int64_t sets)
     return lowest == INT64_MAX ? NPUC_OK : NPUC_E_INVALID;
 }
 
+/* A kernel whose last launch was over sooner than a sleeping thread can be woken does not wake one. */
+static void run_blocks(struct run *r, struct pool *pool)
+{
+    enum { SHORT_NS = 20000 };
+    int64_t *last_ns = &r->m->last_ns[(uint64_t)(uintptr_t)r->l->kernel / 64 % EMU_KERNEL_TIMES];
+    struct timespec begin, end;
+    if (r->l->blocks <= 1 || pool_threads(pool) <= 1) {
+        pool_for(NULL, r->l->blocks, run_item, r);
+        return;
+    }
+    timespec_get(&begin, TIME_UTC);
+    (*last_ns > 0 && *last_ns < SHORT_NS ? pool_for_short : pool_for)(pool, r->l->blocks, run_item, r);
+    timespec_get(&end, TIME_UTC);
+    *last_ns = (end.tv_sec - begin.tv_sec) * 1000000000 + (end.tv_nsec - begin.tv_nsec);
+}
+
 enum npuc_status emu_run_data(struct emu_launch *l, struct pool *pool, bool check_hazards)
 {
     struct run r = {.l = l, .m = l->machine, .prog = emu_machine_programs(l->machine, l), .per_block = has_barrier(l->kernel), .check = check_hazards};
@@ -222,7 +239,7 @@ enum npuc_status emu_run_data(struct emu_launch *l, struct pool *pool, bool chec
     enum npuc_status s = NPUC_OK;
     do {
         atomic_store(&r.waiting, 0);
-        pool_for(pool, l->blocks, run_item, &r);
+        run_blocks(&r, pool);
         s = take_fault(&r, sets);
         if (s == NPUC_OK && atomic_load(&r.waiting) && !pass_barrier(&r))
             s = NPUC_E_INVALID;
