@@ -33,13 +33,13 @@ def last_line(text):
 
 
 def run_cases(cases, work):
-    """work(case) for each (name, case), JOBS at a time; it fails by AssertionError. Prints faults, returns the exit code."""
+    """work(case) for each (name, case), JOBS at a time; it fails by an exception. Prints faults, returns the exit code."""
     def guarded(item):
         try:
             work(item[1])
             return None
-        except AssertionError as e:
-            return str(e) or "assertion failed"
+        except Exception as e: # a fault of the test itself is one of the case
+            return str(e) if isinstance(e, AssertionError) and str(e) else f"{type(e).__name__}: {e}"
     cases = list(cases)
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
         faults = list(pool.map(guarded, cases))
