@@ -7,9 +7,10 @@
  *
  * Requirements: (1) every value between has one use, the next member; (2) the bias is a constant of one row; the matrix
  * unit starts from it and adds the products, the file adds it last, so f32 results may differ in the last bit, and
- * narrower ones round once instead of after each operator; (3) the target takes the region as a whole, else the nodes stay as they were; (4) runs after placement and before
- * fuse_vector, which would take the Add; Fused nodes are not fused again.
- * Left alone: residuals (a matrix, not a row), casts to wider types, which a vector region does while it reads. */
+ * narrower ones round once instead of after each operator; (3) the target takes the region as a whole, else the nodes
+ * stay as they were; (4) runs after placement and before fuse_vector, which would take the Add; Fused nodes are not
+ * fused again. Left alone: residuals (a matrix, not a row), casts to wider types, which a vector region does while it
+ * reads. */
 #include "passes/pass.h"
 
 #define MAX_MEMBERS 4

@@ -6,7 +6,8 @@
  *
  * Sums are kept in f32 by the matrix unit whatever the operands' type; norms, softmax and the residual stream keep the
  * model's type, which is what holds accuracy. Casts of activations end up in the vector region before, casts of
- * constants in the plan's weights at compile time. Requirements: (1) the interface keeps its types; (2) only float
+ * constants in the plan's weights at compile time. The bias of a Gemm is added behind, in the model's type.
+ * Requirements: (1) the interface keeps its types; (2) only float
  * types of the model that differ from the wanted one are touched; (3) a product made here has operands of the wanted
  * type, so it terminates. Left alone: products of activations (attention), whose operands live in the caches of the
  * interface. */
@@ -21,7 +22,8 @@ static bool wants(const struct pass_ctx *px, const struct value *v)
 /* Operand numbers that are weights and activations of a node, or false. */
 static bool has_weight(const struct node *n, int *weight, int *activation)
 {
-    bool product = n->op == OP_MatMul || n->op == OP_FusedMatMul || (n->op == OP_Gemm && !node_in(n, 2));
+    const bool biased = n->op == OP_Gemm && node_in(n, 2), scaled = node_attr_float(n, "beta", 1.0f) != 1.0f;
+    const bool product = n->op == OP_MatMul || n->op == OP_FusedMatMul || (n->op == OP_Gemm && !(biased && scaled));
     *weight = product ? 1 : 0;
     *activation = product ? 0 : -1;
     return (product || n->op == OP_Gather) && node_in(n, *weight) && value_const(node_in(n, *weight));
@@ -30,6 +32,37 @@ static bool has_weight(const struct node *n, int *weight, int *activation)
 static bool is_embedding(const struct node *n)
 {
     return n->op != OP_Gather || n->in[0].value->type->rank == 2;
+}
+
+/* Uses of the node's result see it cast back to the model's type, and with the bias that was taken off. */
+static enum npuc_status widen(struct node *n, enum dtype model, struct value *bias)
+{
+    struct value *y = &n->out[0];
+    struct builder b = ir_at(n->next);
+    b.loc = n->loc;
+    struct node *back = ir_new(&b, OP_Cast, 1, (struct value *[]){NULL}, 1), *last = back;
+    ir_set_int(back, "to", dtype_table[model].onnx);
+    if (bias)
+        last = ir_new(&b, OP_Add, 2, (struct value *[]){&back->out[0], bias}, 1);
+    last->out[0].type = back->out[0].type = type_with_dtype(n->graph->module->cx, y->type, model);
+    ir_replace_all(y, &last->out[0]);
+    ir_set_input(back, 0, y);
+    const enum npuc_status s = ir_infer(back);
+    return s == NPUC_OK && bias ? ir_infer(last) : s;
+}
+
+static enum npuc_status convert(struct pass_ctx *px, struct node *n, int weight, int activation)
+{
+    struct builder b = ir_at(n);
+    const enum dtype model = n->out[0].type->dtype, wanted = px->options.precision;
+    struct value *bias = n->op == OP_Gemm ? node_in(n, 2) : NULL;
+    if (bias)
+        ir_set_input(n, 2, NULL);
+    ir_set_input(n, weight, ir_cast(&b, node_in(n, weight), wanted));
+    if (activation >= 0)
+        ir_set_input(n, activation, ir_cast(&b, node_in(n, activation), wanted));
+    const enum npuc_status s = ir_infer(n);
+    return s == NPUC_OK ? widen(n, model, bias) : s;
 }
 
 enum npuc_status precision(struct pass_ctx *px, struct graph *g)
@@ -42,23 +75,9 @@ enum npuc_status precision(struct pass_ctx *px, struct graph *g)
         if (!has_weight(n, &weight, &activation) || !is_embedding(n) || !wants(px, node_in(n, weight)) ||
             !ir_may_rewrite(px->cx))
             continue;
-        struct builder b = ir_at(n);
-        enum dtype model = n->out[0].type->dtype;
-        ir_set_input(n, weight, ir_cast(&b, node_in(n, weight), px->options.precision));
-        if (activation >= 0)
-            ir_set_input(n, activation, ir_cast(&b, node_in(n, activation), px->options.precision));
-        enum npuc_status s = ir_infer(n);
+        const enum npuc_status s = convert(px, n, weight, activation);
         if (s != NPUC_OK)
             return s;
-        struct builder after = ir_at(n->next);
-        struct node *back = ir_new(&after, OP_Cast, 1, (struct value *[]){&n->out[0]}, 1);
-        ir_set_int(back, "to", dtype_table[model].onnx);
-        s = ir_infer(back);
-        if (s != NPUC_OK)
-            return s;
-        back->loc = n->loc;
-        ir_replace_all(&n->out[0], &back->out[0]);
-        ir_set_input(back, 0, &n->out[0]);
         pass_count(px, STAT_precision_converted, 1);
     }
     return NPUC_OK;
