@@ -3,7 +3,8 @@
  * Where matrix and vector cores can run one kernel, the vector cores dequantise the blocks of the weight that the cube
  * core needs next (nbits_feed.c). Elsewhere there are two launches: the vector cores dequantise the weight into a
  * workspace in NZ, rows n (the form constant weights are stored in), then the cube cores multiply as usual; the
- * workspace lives for these two steps only. Both round the dequantised value to the type of a: the bits are the same. */
+ * workspace lives for these two steps only. Both round the dequantised value to the type of a: the bits are the same.
+ */
 #include "backend/ascend/nbits.h"
 #include "backend/ascend/gens.h"
 #include "base/size.h"
@@ -115,21 +116,13 @@ static void open_tiles(struct dequant *d, const struct machine *m)
 static void dequant_tile(struct dequant *d, int32_t out_tensor)
 {
     struct nbits_tile *t = &d->t;
-    const struct nbits *q = t->q;
     struct expr_pool *x = d->x;
-    const expr z = num(d, 0), one = num(d, 1), cols = num(d, t->cols);
-    const int64_t n_pad = size_align(q->n, 16);
-    tile_note(t->b, "dequantise; store stripes of c0 columns: NZ");
-    nbits_dequant(t, &(struct nbits_dst){.buf = d->buf, .off = z, .pitch = cols, .first = z, .cols = t->ik});
+    const expr z = num(d, 0), one = num(d, 1), c0 = num(d, d->c0);
+    const int64_t n_pad = size_align(t->q->n, 16);
+    nbits_dequant(t, &(struct nbits_dst){.buf = d->buf, .c0 = d->c0, .first = z, .cols = t->ik});
     const expr off = expr_add(x, expr_mul_const(x, t->k0, n_pad), expr_mul_const(x, t->n0, d->c0));
-    const expr c0 = num(d, d->c0), stripe = num(d, n_pad * d->c0), full = expr_floordiv(x, t->ik, c0),
-               rest = expr_mod(x, t->ik, c0);
-    TILE(t->b, STORE, out_tensor, off, d->buf, z, q->to, one, full, t->in, c0, z, c0, cols, one, z, stripe, c0, one);
-    if (q->k % d->c0 != 0) {
-        const expr done = expr_mul(x, full, c0);
-        TILE(t->b, STORE, out_tensor, expr_add(x, off, expr_mul(x, full, stripe)), d->buf, done, q->to, one, one,
-             t->in, rest, z, z, cols, one, z, z, c0, one);
-    }
+    TILE(t->b, STORE, out_tensor, off, d->buf, z, t->q->to, one, expr_ceildiv(x, t->ik, c0), one,
+         expr_mul(x, t->in, c0), z, num(d, t->rows * d->c0), z, one, z, num(d, n_pad * d->c0), z, one);
 }
 
 static enum npuc_status emit_dequant(struct emit *e, const struct nbits *q, int32_t workspace)

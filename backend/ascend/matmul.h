@@ -42,15 +42,16 @@ struct mm_part {
     expr off; /* of the part in the tensor, which has [k/c0][t.n][c0] */
 };
 
-/* Vector cores make b block by block in a workspace of a few slots per block of cores, in the order of L1. The cube core tells when
- * a slot is free again. */
+/* Vector cores make b block by block in a workspace of a few slots per block of cores, in the order of L1. The cube
+ * core tells when a slot is free again. */
 struct mm_feed {
     int32_t slots; /* at most 15: events between cores count to that */
     int32_t n_tensors, tensors[3];
     /* Largest kb up to `most` that a vector core can make for a tile of t->n columns, with group; false: none. */
     bool (*fit)(const struct mm_feed *f, const struct machine *m, int64_t most, struct mm_tile *t);
     double (*cycles)(const struct mm_feed *f, const struct machine *m, const struct mm_tile *t); /* of a block */
-    /* One form of the kernel: tensors; buffers; source of a group to UB; one block of it; that block to the workspace. */
+    /* One form of the kernel: tensors; buffers; source of a group to UB; one block of it; that block to the workspace.
+     */
     void (*declare)(struct mm_feed *f, struct emit *e, struct tile_builder *b);
     void (*begin)(struct mm_feed *f, const struct machine *m, const struct mm_tile *t);
     void (*load)(struct mm_feed *f, const struct mm_part *p);

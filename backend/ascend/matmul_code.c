@@ -343,8 +343,8 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
                                const struct mm_tile *tile, const char *label)
 {
     char name[48];
-    snprintf(name, sizeof name, "matmul%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "", dtype_table[p->in].name,
-             (long long)tile->m, (long long)tile->n, (long long)tile->k0);
+    snprintf(name, sizeof name, "matmul%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "",
+             dtype_table[p->in].name, (long long)tile->m, (long long)tile->n, (long long)tile->k0);
     struct code c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
     c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
     c.x = &c.k->exprs;

@@ -24,13 +24,16 @@ struct nbits_tile {
     expr n0, k0, in, ik;
 };
 
-/* Columns first .. first + cols of a tile, to be dequantised to off + row * pitch + column of a buffer. */
+/* Columns first .. first + cols of a tile, to be dequantised to [cols/c0][t->rows][c0] with zeros behind the last
+ * column. */
 struct nbits_dst {
     int32_t buf;
-    expr off, pitch, first, cols;
+    int64_t c0;
+    expr first, cols;
 };
 
-/* Smallest number of codes that K may be cut into, unless a row is one cut: scales and zero points begin on whole bytes. */
+/* Smallest number of codes that K may be cut into, unless a row is one cut: scales and zero points begin on whole
+ * bytes. */
 int64_t nbits_unit(const struct nbits *q);
 /* Fills the pitches for rows and cols; bytes of UB for one slot. */
 int64_t nbits_tile_bytes(struct nbits_tile *t);
@@ -39,6 +42,7 @@ int32_t nbits_tensor_count(const struct nbits *q);
 void nbits_buffers(struct nbits_tile *t);
 void nbits_load(struct nbits_tile *t);
 void nbits_dequant(struct nbits_tile *t, const struct nbits_dst *d);
+void nbits_dequant_rows(struct nbits_tile *t, int32_t buf, int64_t pitch); /* the tile, row by row */
 
 /* nbits_feed.c: the weight as a product's feed. feed.fit with 16 columns tells whether there is a kernel. */
 struct nbits_feed {

@@ -109,24 +109,7 @@ static void feed_load(struct mm_feed *base, const struct mm_part *p)
 static void feed_make(struct mm_feed *base, const struct mm_part *p)
 {
     struct nbits_feed *f = (struct nbits_feed *)(void *)base;
-    struct tile_builder *b = f->tile.b;
-    struct expr_pool *x = &b->k->exprs;
-    const expr c0 = expr_const(x, f->c0), stripes = expr_ceildiv(x, p->ik, c0);
-    const int64_t stripe = f->tile.rows * f->c0;
-    tile_note(b, "dequantise stripes of c0 columns: NZ");
-    const expr s = tile_loop(b, "stripe", stripes), done = expr_mul(x, s, c0);
-    nbits_dequant(&f->tile, &(struct nbits_dst){.buf = f->out,
-                                                .off = expr_mul_const(x, s, stripe),
-                                                .pitch = c0,
-                                                .first = expr_add(x, p->done, done),
-                                                .cols = expr_min(x, c0, expr_sub(x, p->ik, done))});
-    tile_end(b);
-    if (f->q->k % f->c0 == 0)
-        return;
-    const expr used = expr_sub(x, p->ik, expr_mul(x, expr_sub(x, stripes, expr_const(x, 1)), c0));
-    const expr off = expr_add(x, expr_mul_const(x, expr_sub(x, stripes, expr_const(x, 1)), stripe), used);
-    tile_note(b, "the rest of the last stripe is zero");
-    TILE(b, FILL, f->q->to, p->in, expr_sub(x, c0, used), f->out, off, c0, tile_float_bits(0.0f));
+    nbits_dequant(&f->tile, &(struct nbits_dst){.buf = f->out, .c0 = f->c0, .first = p->done, .cols = p->ik});
 }
 
 static void feed_store(struct mm_feed *base, const struct mm_part *p)

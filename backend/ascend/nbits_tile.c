@@ -35,8 +35,8 @@ int64_t nbits_tile_bytes(struct nbits_tile *t)
     t->zero_pitch = q->zero_kind == 1 ? size_align(size_ceil_div(blocks * q->bits, 8), 32)
                     : q->zero_kind    ? t->scale_pitch
                                       : 0;
-    return t->rows * (t->code_pitch + t->scale_pitch * scale_size(q) +
-                      t->zero_pitch * (q->zero_kind == 2 ? scale_size(q) : 1));
+    return t->rows *
+           (t->code_pitch + t->scale_pitch * scale_size(q) + t->zero_pitch * (q->zero_kind == 2 ? scale_size(q) : 1));
 }
 
 int32_t nbits_tensor_count(const struct nbits *q)
@@ -101,17 +101,44 @@ void nbits_load(struct nbits_tile *t)
                                     expr_floordiv(x, expr_mul(x, first, bits), eight),
                                     expr_ceildiv(x, expr_mul(x, count, bits), eight)});
     else if (q->zero_kind == 2)
-        load_rows(t,
-                  &(struct rows){t->zeros, t->tensor + 2, q->scale_type, q->zero_row, t->zero_pitch, first, count});
+        load_rows(t, &(struct rows){t->zeros, t->tensor + 2, q->scale_type, q->zero_row, t->zero_pitch, first, count});
+}
+
+/* The rest of the last stripe: what a product multiplies with zeros must be numbers. */
+static void fill_rest(struct nbits_tile *t, const struct nbits_dst *d, expr stripes)
+{
+    struct expr_pool *x = &t->b->k->exprs;
+    const expr last = expr_sub(x, stripes, expr_const(x, 1)), c0 = expr_const(x, d->c0);
+    const expr used = expr_sub(x, d->cols, expr_mul(x, last, c0));
+    const expr off = expr_add(x, expr_mul_const(x, last, t->rows * d->c0), used);
+    TILE(t->b, FILL, t->q->to, t->in, expr_sub(x, c0, used), d->buf, off, c0, tile_float_bits(0.0f));
 }
 
 void nbits_dequant(struct nbits_tile *t, const struct nbits_dst *d)
 {
     const struct nbits *q = t->q;
     struct expr_pool *x = &t->b->k->exprs;
+    const expr z = expr_const(x, 0), c0 = expr_const(x, d->c0), stripes = expr_ceildiv(x, d->cols, c0);
+    const int64_t zero_bytes = q->zero_kind == 2 ? scale_size(q) : 1;
+    tile_note(t->b, "dequantise stripes of c0 columns: NZ");
+    const expr s = tile_loop(t->b, "stripe", stripes), done = expr_mul(x, s, c0);
+    TILE(t->b, DEQUANT, q->to, (int32_t)q->bits, t->in, expr_min(x, c0, expr_sub(x, d->cols, done)),
+         expr_add(x, d->first, done), (int32_t)q->block, d->buf, expr_mul_const(x, s, t->rows * d->c0), c0, t->codes, z,
+         expr_const(x, t->code_pitch), t->scales, z, expr_const(x, t->scale_pitch), q->scale_type, t->zeros, z,
+         expr_const(x, t->zero_pitch * zero_bytes), q->zero_kind);
+    tile_end(t->b);
+    if (q->k % d->c0 != 0)
+        fill_rest(t, d, stripes);
+}
+
+void nbits_dequant_rows(struct nbits_tile *t, int32_t buf, int64_t pitch)
+{
+    const struct nbits *q = t->q;
+    struct expr_pool *x = &t->b->k->exprs;
     const expr z = expr_const(x, 0);
     const int64_t zero_bytes = q->zero_kind == 2 ? scale_size(q) : 1;
-    TILE(t->b, DEQUANT, q->to, (int32_t)q->bits, t->in, d->cols, d->first, (int32_t)q->block, d->buf, d->off, d->pitch,
+    tile_note(t->b, "dequantise");
+    TILE(t->b, DEQUANT, q->to, (int32_t)q->bits, t->in, t->ik, z, (int32_t)q->block, buf, z, expr_const(x, pitch),
          t->codes, z, expr_const(x, t->code_pitch), t->scales, z, expr_const(x, t->scale_pitch), q->scale_type,
          t->zeros, z, expr_const(x, t->zero_pitch * zero_bytes), q->zero_kind);
 }

@@ -218,123 +218,6 @@ static void test_random_shapes(void **state)
     }
 }
 
-/* ---- MatMulNBits ------------------------------------------------------------------------------------------ */
-
-struct nbits_case {
-    enum dtype dtype;
-    int64_t m, n, k, bits, block;
-    int zero_kind; /* 0 none, 1 packed, 2 floats */
-    bool symbolic;
-};
-
-static struct value *nbits_const(struct infer_unit *f, enum dtype t, const void *data, int64_t n)
-{
-    return ir_const(&f->b, t, 1, &n, data, n * dtype_size(t));
-}
-
-/* The weight as [n, k] in the operand type, from codes (low bits first), scales and zero points. */
-static void nbits_weight(const struct nbits_case *p, const uint8_t *codes, const uint8_t *scales, const uint8_t *zeros,
-                         uint8_t *w)
-{
-    const int64_t blocks = (p->k + p->block - 1) / p->block, row = blocks * p->block * p->bits / 8;
-    const int64_t zero_row = p->zero_kind == 1 ? (blocks * p->bits + 7) / 8 : blocks, mask = (1 << p->bits) - 1;
-    for (int64_t i = 0; i < p->n; i++)
-        for (int64_t j = 0; j < p->k; j++) {
-            const int64_t at = j * p->bits, b = j / p->block;
-            const float q = (float)(codes[i * row + at / 8] >> (at % 8) & mask);
-            float zero = (float)(1 << (p->bits - 1)), scale;
-            if (p->zero_kind == 1)
-                zero = (float)(zeros[i * zero_row + b * p->bits / 8] >> (b * p->bits % 8) & mask);
-            if (p->dtype == DT_F32) {
-                memcpy(&scale, scales + 4 * (i * blocks + b), 4);
-                if (p->zero_kind == 2)
-                    memcpy(&zero, zeros + 4 * (i * blocks + b), 4);
-            } else {
-                scale = half_f16_to_f32(((const uint16_t *)(const void *)scales)[i * blocks + b]);
-                if (p->zero_kind == 2)
-                    zero = half_f16_to_f32(((const uint16_t *)(const void *)zeros)[i * blocks + b]);
-            }
-            const float v = (q - zero) * scale;
-            narrow(w + (i * p->k + j) * dtype_size(p->dtype), p->dtype, &v, 1, false);
-        }
-}
-
-static void check_nbits(const struct nbits_case *p, uint64_t seed)
-{
-    void *state = NULL;
-    assert_int_equal(infer_unit_setup(&state), 0);
-    struct infer_unit *f = state;
-    struct backend_unit u;
-    const int64_t es = dtype_size(p->dtype), blocks = (p->k + p->block - 1) / p->block,
-                  n_codes = p->n * blocks * p->block * p->bits / 8;
-    const int64_t n_zeros = p->zero_kind == 1 ? p->n * ((blocks * p->bits + 7) / 8) : p->n * blocks;
-    uint8_t *codes = calloc((size_t)n_codes, 1), *scales = calloc((size_t)(p->n * blocks), 4),
-            *zeros = calloc((size_t)n_zeros, 4);
-    uint8_t *w = calloc((size_t)(p->n * p->k), (size_t)es), *a = calloc((size_t)(p->m * p->k), (size_t)es);
-    float *c = calloc((size_t)(p->m * p->n), 4);
-    for (int64_t i = 0; i < n_codes; i++)
-        codes[i] = (uint8_t)unit_random(&seed);
-    for (int64_t i = 0; i < n_zeros && p->zero_kind == 1; i++)
-        zeros[i] = (uint8_t)unit_random(&seed);
-    fill(scales, p->dtype, p->n * blocks, &seed);
-    if (p->zero_kind == 2)
-        fill(zeros, p->dtype, n_zeros, &seed);
-    fill(a, p->dtype, p->m * p->k, &seed);
-    backend_setup(&u, f);
-    const expr rows = p->symbolic ? dim(f, "m") : expr_const(&f->cx.exprs, p->m);
-    struct value *x =
-        ir_input_new(f->g, type_tensor(&f->cx, p->dtype, 2, (expr[]){rows, expr_const(&f->cx.exprs, p->k)}),
-                     str_internz(&f->cx.strings, "a"));
-    struct value *in[4] = {x, nbits_const(f, DT_U8, codes, n_codes), nbits_const(f, p->dtype, scales, p->n * blocks),
-                           NULL};
-    if (p->zero_kind)
-        in[3] = nbits_const(f, p->zero_kind == 1 ? DT_U8 : p->dtype, zeros, n_zeros);
-    struct node *n = ir_new(&f->b, OP_MatMulNBits, p->zero_kind ? 4 : 3, in, 1);
-    ir_set_int(n, "K", p->k);
-    ir_set_int(n, "N", p->n);
-    ir_set_int(n, "bits", p->bits);
-    ir_set_int(n, "block_size", p->block);
-    assert_int_equal(ir_infer(n), NPUC_OK);
-    n->out[0].name = str_internz(&f->cx.strings, "y");
-    backend_yield(f, 1, (struct value *[]){&n->out[0]});
-    backend_compile(&u);
-    if (p->symbolic)
-        backend_bind(&u, "m", p->m);
-    backend_allocate(&u);
-    memcpy(backend_bytes(&u, "a"), a, (size_t)(p->m * p->k * es));
-    backend_run(&u);
-    nbits_weight(p, codes, scales, zeros, w);
-    const struct k_matmul_args g = {.dtype = p->dtype,
-                                    .m = p->m,
-                                    .n = p->n,
-                                    .k = p->k,
-                                    .a = a,
-                                    .b = w,
-                                    .a_row = p->k,
-                                    .a_col = 1,
-                                    .b_row = 1,
-                                    .b_col = p->k,
-                                    .c = c,
-                                    .c_row = p->n};
-    k_matmul(&g, NULL);
-    uint8_t *want = calloc((size_t)(p->m * p->n), 4);
-    narrow(want, p->dtype, c, p->m * p->n, false);
-    assert_memory_equal(backend_bytes(&u, "y"), want, (size_t)(p->m * p->n * es));
-    backend_teardown(&u);
-    infer_unit_teardown(&state);
-    free(codes), free(scales), free(zeros), free(w), free(a), free(c), free(want);
-}
-
-static void test_block_quantised(void **state)
-{
-    (void)state;
-    check_nbits(&(struct nbits_case){DT_F32, 1, 50, 96, 4, 32, 0, false}, 1);
-    check_nbits(&(struct nbits_case){DT_F32, 5, 130, 100, 4, 16, 1, true}, 2);
-    check_nbits(&(struct nbits_case){DT_F16, 40, 33, 2500, 4, 32, 1, true}, 3);
-    check_nbits(&(struct nbits_case){DT_F16, 1, 300, 64, 8, 32, 2, false}, 4);
-    check_nbits(&(struct nbits_case){DT_F32, 3, 20, 4700, 2, 64, 2, true}, 5);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,7 +227,6 @@ int main(void)
         cmocka_unit_test(test_epilogue),
         cmocka_unit_test(test_tiles_change_no_bits),
         cmocka_unit_test(test_random_shapes),
-        cmocka_unit_test(test_block_quantised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
