@@ -50,6 +50,7 @@ class Kernels:
         self.lib.k_op_find.argtypes = [C.c_char_p]
         self.lib.dtype_from_onnx.argtypes = [C.c_int64]
         self.keep = []
+        self.pool = None  # threads; None: the caller's alone
 
     def pack(self, a):
         """Elements as the bytes of a tensor: sub-byte types low bits first."""
@@ -114,7 +115,7 @@ class Kernels:
         arena = C.create_string_buffer(512)
         self.lib.arena_init(arena, None)
         call = Call(node.op_type.encode(), pointers, len(tensors), outs, len(node.output), (Attr * max(1, len(attrs)))(*attrs),
-                    len(attrs), C.cast(arena, C.c_void_p), None, b"")
+                    len(attrs), C.cast(arena, C.c_void_p), self.pool, b"")
         status = op.contents.fn(C.byref(call))
         try:
             if status:
