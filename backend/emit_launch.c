@@ -14,16 +14,18 @@ static int32_t source_of(struct emit *e, const struct node *n)
     struct plan *p = e->plan;
     if (!n || !n->loc || n->loc->n == 0)
         return -1;
-    const uint64_t key = (uint64_t)(uintptr_t)n->loc ^ (uint64_t)n->op << 48;
+    const char *fused = vendor_name(e, n);
+    const sym fused_as = fused ? str_internz(&p->strings, fused) : 0;
+    /* regions of several kinds may come from one node: an odd factor keeps (place, operator) apart, the name is added */
+    const uint64_t place = (uint64_t)(uintptr_t)n->loc ^ (uint64_t)n->op << 48;
+    const uint64_t key = place * 0x9e3779b97f4a7c15u + fused_as;
     const uint64_t *known = map_find(&em->sources, key);
     if (known)
         return (int32_t)*known;
     sym *nodes = ARENA_ARRAY(&p->arena, sym, n->loc->n);
     for (int32_t i = 0; i < n->loc->n; i++)
         nodes[i] = emit_sym(e, n->loc->names[i]);
-    const char *fused = vendor_name(e, n);
-    const struct plan_source s = {
-        .label = nodes[0], .n = n->loc->n, .nodes = nodes, .fused_as = fused ? str_internz(&p->strings, fused) : 0};
+    const struct plan_source s = {.label = nodes[0], .n = n->loc->n, .nodes = nodes, .fused_as = fused_as};
     vec_push(&p->arena, &p->sources, s);
     map_put(&em->sources, key, (uint64_t)(p->sources.len - 1));
     return (int32_t)p->sources.len - 1;
