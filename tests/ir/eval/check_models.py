@@ -30,6 +30,7 @@ def difference(got, want, tolerance):
 
 
 def run_case(opt, folder, case, meta, passes, out):
+    """What differs from the recorded outputs, as lines."""
     names = meta.get("files", {})
     command = [opt, "--eval", "--round-trip", str(folder / "model.onnx"), "--output-dir", out]
     if passes != "NONE":
@@ -53,11 +54,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--opt", default="npuc-opt")
     parser.add_argument("--passes", action="append", help="NONE: as imported; may be repeated (default: NONE and default)")
+    parser.add_argument("--atol", type=float, default=0.0, help="allow at least this much (for other precisions)")
     parser.add_argument("folders", nargs="+", type=pathlib.Path)
     options = parser.parse_args()
     failed, total = 0, 0
     for folder in options.folders:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta["tolerance"]["atol"] = max(meta["tolerance"]["atol"], options.atol)
         for case in sorted((folder / "cases").iterdir()):
             for passes in options.passes or ["NONE", "default"]:
                 with tempfile.TemporaryDirectory() as out:
