@@ -118,7 +118,12 @@ static enum npuc_status global_pool_infer(struct ir_ctx *cx, struct node *n)
     return infer_out(cx, n, 0, infer_dtype(n, 0), &x);
 }
 
-/* ---- Conv, ConvInteger, ConvTranspose */
+/* ---- Conv, ConvInteger, QLinearConv, ConvTranspose */
+
+static int weight_at(const struct node *n)
+{
+    return n->op == OP_QLinearConv ? 3 : 1;
+}
 
 static enum npuc_status conv_legal(struct ir_ctx *cx, struct node *n)
 {
@@ -136,20 +141,21 @@ static enum npuc_status conv_begin(struct ir_ctx *cx, struct node *n, bool trans
         s = conv_legal(cx, n);
     if (s != NPUC_OK)
         return s;
-    const struct shape x = infer_shape(n, 0), k = infer_shape(n, 1);
+    const int at = weight_at(n);
+    const struct shape x = infer_shape(n, 0), k = infer_shape(n, at);
     *w = (struct window){.n = x.rank < 0 ? k.rank - 2 : x.rank - 2};
     if (x.rank < 0 || k.rank < 0)
         return NPUC_OK;
     if (x.rank < 3)
         return infer_rank_error(cx, n, 0, "rank 3 or more");
     if (k.rank != x.rank)
-        return infer_rank_error(cx, n, 1, "the rank of input 0");
+        return infer_rank_error(cx, n, at, "the rank of input 0");
     const expr in = transposed ? k.d[0] : expr_mul_const(&cx->exprs, k.d[1], node_attr_int(n, "group", 1));
     if (!in || !infer_dim_same(cx, x.d[1], in))
         return node_error(cx, n, D_SHAPE_MISMATCH,
                           "input 0 of type %s has %s channels, the weight of type %s is for %s",
                           type_text(cx, n->in[0].value->type), infer_dim_text(cx, x.d[1]),
-                          type_text(cx, n->in[1].value->type), infer_dim_text(cx, in));
+                          type_text(cx, n->in[at].value->type), infer_dim_text(cx, in));
     for (int i = 0; i < w->n; i++)
         if (!expr_is_const(&cx->exprs, k.d[i + 2], &w->kernel[i]))
             w->kernel[i] = 0;
@@ -162,9 +168,10 @@ static enum npuc_status conv_as(struct ir_ctx *cx, struct node *n, enum dtype t)
     const enum npuc_status s = conv_begin(cx, n, false, &w);
     if (s != NPUC_OK)
         return s;
-    if (infer_shape(n, 0).rank < 0 || infer_shape(n, 1).rank < 0)
+    const struct shape k = infer_shape(n, weight_at(n));
+    if (infer_shape(n, 0).rank < 0 || k.rank < 0)
         return infer_out_unknown(cx, n, 0, t);
-    return window_out(cx, n, &w, infer_shape(n, 1).d[0], t);
+    return window_out(cx, n, &w, k.d[0], t);
 }
 
 static enum npuc_status conv_infer(struct ir_ctx *cx, struct node *n)
@@ -185,6 +192,22 @@ static enum npuc_status conv_integer_infer(struct ir_ctx *cx, struct node *n)
             return s;
     }
     return conv_as(cx, n, DT_I32);
+}
+
+/* x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias */
+static enum npuc_status qlinear_conv_infer(struct ir_ctx *cx, struct node *n)
+{
+    static const int bytes[] = {0, 2, 3, 5, 7};
+    enum npuc_status s = infer_begin(cx, n);
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(bytes) && s == NPUC_OK; i++)
+        s = infer_dtype_is(cx, n, bytes[i], DT_I8, DT_U8);
+    if (s == NPUC_OK)
+        s = infer_same_dtype(cx, n, 0, 2);
+    if (s == NPUC_OK)
+        s = infer_same_dtype(cx, n, 3, 5);
+    if (s == NPUC_OK && infer_has(n, 8))
+        s = infer_dtype_is(cx, n, 8, DT_I32, DT_I32);
+    return s == NPUC_OK ? conv_as(cx, n, infer_dtype(n, 7)) : s;
 }
 
 static enum npuc_status conv_transpose_infer(struct ir_ctx *cx, struct node *n)
@@ -217,7 +240,8 @@ static enum npuc_status conv_transpose_infer(struct ir_ctx *cx, struct node *n)
 
 static double kernel_size(struct ir_ctx *cx, const struct node *n, const int64_t *symbols)
 {
-    return cost_count(cx, node_in(n, 1), symbols) / cost_dim(cx, node_in(n, 1), 0, symbols);
+    const struct value *weight = node_in(n, weight_at(n));
+    return cost_count(cx, weight, symbols) / cost_dim(cx, weight, 0, symbols);
 }
 
 static void conv_cost(struct ir_ctx *cx, const struct node *n, const int64_t *symbols, struct cost *c)

@@ -141,6 +141,14 @@ static void windows(void **state)
     ir_set_ints(s, "strides", strides, 2);
     IS(f, infer(f, s), "f32[batch,8,15,15]");
     FAILS(f, NODE(f, OP_Conv, 1, in(f, DT_F32, "1, 4, 8, 8"), in(f, DT_F32, "8, 3, 3, 3")), "4 channels");
+    struct value *scale = in(f, DT_F32, ""), *zero = in(f, DT_U8, ""), *w = in(f, DT_I8, "8, 3, 3, 3");
+    struct value *x = in(f, DT_U8, "batch, 3, 32, 32"), *w_zero = in(f, DT_I8, "8");
+    IS(f, OP1(f, OP_QLinearConv, x, scale, zero, w, scale, w_zero, scale, zero), "u8[batch,8,30,30]");
+    FAILS(f, NODE(f, OP_QLinearConv, 1, x, scale, zero, w, scale, zero, scale, zero), "i8");
+    IS(f, OP1(f, OP_GlobalLpPool, in(f, DT_F16, "batch, 3, h, w")), "f16[batch,3,1,1]");
+    struct node *lp = NODE(f, OP_LpPool, 1, in(f, DT_F32, "batch, 3, 32, 32"));
+    ir_set_ints(lp, "kernel_shape", strides, 2);
+    IS(f, infer(f, lp), "f32[batch,3,31,31]");
 }
 
 /* body(i, cond, x) -> cond, concat(x, y), x: the carried value grows, the last result is stacked. */
