@@ -71,7 +71,7 @@ static struct graph *clone_graph(const struct graph *g, struct node *owner, stru
     struct graph *copy = ir_region_new(owner, g->name);
     for (int i = 0; i < g->n_inputs; i++)
         map_value(values, g->inputs[i], ir_input_new(copy, g->inputs[i]->type, g->inputs[i]->name));
-    for_each_node(n, g)
+    for_each_node (n, g)
         clone_node(copy, n, values);
     return copy;
 }
@@ -124,7 +124,7 @@ static void fusion_edges(struct fusion *f, struct arena *a)
         }
         for (int i = 0; i < n->n_out; i++) {
             bool outside = false;
-            for_each_use(u, &n->out[i])
+            for_each_use (u, &n->out[i])
                 outside = outside || !is_member(f, u->user);
             if (outside)
                 vec_push(a, &f->out, &n->out[i]);

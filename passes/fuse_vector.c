@@ -103,8 +103,8 @@ static int32_t position(struct fuser *f, const struct value *v)
     return (int32_t)*map_find(&f->index, v->def->id);
 }
 
-/* Calls fn for the position of every producer of a node; bodies of If, Loop and Scan read values of this graph too. Recursion is
- * bounded by the nesting that readers allow. True when some call was. */
+/* Calls fn for the position of every producer of a node; bodies of If, Loop and Scan read values of this graph too.
+ * Recursion is bounded by the nesting that readers allow. True when some call was. */
 typedef bool producer_fn(struct fuser *f, int32_t position, void *arg);
 static bool each_producer(struct fuser *f, const struct node *node, producer_fn *fn, void *arg)
 {
@@ -115,8 +115,9 @@ static bool each_producer(struct fuser *f, const struct node *node, producer_fn 
     }
     if (op_table[node->op]->cls != CLS_CONTROL)
         return false;
-    for_each_region(body, node) {
-        for_each_node(n, body)
+    for_each_region(body, node)
+    {
+        for_each_node (n, body)
             if (each_producer(f, n, fn, arg))
                 return true;
     }
