@@ -90,6 +90,12 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+int pool_processors(void)
+{
+    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
+}
+
 struct pool *pool_new(int n_threads)
 {
     if (n_threads <= 1)
@@ -101,7 +107,7 @@ struct pool *pool_new(int n_threads)
     pthread_cond_init(&p->posted, NULL);
     pthread_cond_init(&p->finished, NULL);
     p->n_threads = 1;
-    p->spins = n_threads <= sysconf(_SC_NPROCESSORS_ONLN) ? SPINS : 0;
+    p->spins = n_threads <= pool_processors() ? SPINS : 0;
     for (int i = 1; i < n_threads; i++) {
         struct worker *w = &p->workers[i];
         *w = (struct worker){.pool = p, .number = i};

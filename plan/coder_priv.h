@@ -67,5 +67,6 @@ void plan_put_u64(uint8_t *to, uint64_t v);
 uint32_t plan_get_u32(const uint8_t *from);
 uint64_t plan_get_u64(const uint8_t *from);
 uint64_t plan_hash(const void *p, int64_t size); /* XXH3 */
+uint64_t plan_hash_avx2(const void *p, int64_t size);
 
 #endif

@@ -1,4 +1,4 @@
-/* XXH3, compiled into this one file. */
+/* XXH3, compiled into this file and, for AVX2, plan/hash_avx2.c. */
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -8,6 +8,10 @@
 
 uint64_t plan_hash(const void *p, int64_t size)
 {
+#if !defined(NPUC_SCALAR_ONLY) && defined(__x86_64__)
+    if (size >= 4096 && npuc_cpu_has_avx2())
+        return plan_hash_avx2(p, size);
+#endif
     return XXH3_64bits(p, (size_t)size);
 }
 

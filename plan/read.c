@@ -2,10 +2,12 @@
  * offsets, then records one by one. plan/verify.c is the second stage. */
 #include "plan/coder_priv.h"
 
+#include "base/pool.h"
 #include "base/size.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -109,19 +111,42 @@ static enum npuc_status check_table(struct plan_input *in)
     return NPUC_OK;
 }
 
+struct weight_check {
+    const uint8_t *weights, *sums;
+    int64_t size;
+    _Atomic int64_t bad; /* lowest chunk with a wrong sum; INT64_MAX none */
+};
+static void check_chunk(void *arg, int64_t i, int worker)
+{
+    struct weight_check *c = arg;
+    const int64_t at = i * PLAN_CHUNK_SIZE, left = c->size - at;
+    int64_t lowest = atomic_load(&c->bad);
+    (void)worker;
+    if (i > lowest || plan_get_u64(c->sums + 8 * i) == plan_hash(c->weights + at, left < PLAN_CHUNK_SIZE ? left : PLAN_CHUNK_SIZE))
+        return;
+    while (i < lowest && !atomic_compare_exchange_weak(&c->bad, &lowest, i))
+        ;
+}
+
+/* All processors work on it, up to 8: hundreds of megabytes are mapped and summed at every start. */
 static enum npuc_status check_weights(const struct plan_input *in)
 {
+    enum { FEW_CHUNKS = 8, MOST_THREADS = 8 };
     const uint8_t *weights = in->data + in->offset[PSEC_WEIGHTS], *sums = in->data + in->offset[PSEC_CHUNK_SUMS];
     const int64_t size = in->length[PSEC_WEIGHTS], n = size_ceil_div(size, PLAN_CHUNK_SIZE);
     if (in->length[PSEC_CHUNK_SUMS] != 8 * n || in->hash[PSEC_WEIGHTS] != in->hash[PSEC_CHUNK_SUMS])
         return refuse(in, D_PLAN_STRUCTURE, "the chunk sums do not belong to %lld bytes of weights", (long long)size);
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t at = i * PLAN_CHUNK_SIZE, left = size - at;
-        if (plan_get_u64(sums + 8 * i) != plan_hash(weights + at, left < PLAN_CHUNK_SIZE ? left : PLAN_CHUNK_SIZE))
-            return refuse(in, D_PLAN_CHECKSUM, "the checksum of the weights at byte %lld is wrong: the file is damaged",
-                          (long long)(in->offset[PSEC_WEIGHTS] + at));
-    }
-    return NPUC_OK;
+    const int threads = pool_processors() < MOST_THREADS ? pool_processors() : MOST_THREADS;
+    struct pool *pool = n > FEW_CHUNKS ? pool_new(threads) : NULL;
+    struct weight_check c = {.weights = weights, .sums = sums, .size = size};
+    atomic_init(&c.bad, INT64_MAX);
+    pool_for(pool, n, check_chunk, &c);
+    pool_free(pool);
+    const int64_t bad = atomic_load(&c.bad);
+    if (bad == INT64_MAX)
+        return NPUC_OK;
+    return refuse(in, D_PLAN_CHECKSUM, "the checksum of the weights at byte %lld is wrong: the file is damaged",
+                  (long long)(in->offset[PSEC_WEIGHTS] + bad * PLAN_CHUNK_SIZE));
 }
 
 static enum npuc_status check_sums(const struct plan_input *in)

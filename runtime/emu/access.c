@@ -123,22 +123,26 @@ static bool report_hazard(struct emu_data *d, const struct emu_op *op, const cha
     return emu_fault(d, op, "%s '%.64s': %s", what, name, why);
 }
 
+static const char *name_of(const struct emu_data *d, sym name)
+{
+    return str_text(d->launch->kernel->exprs.strings, name);
+}
+
 void *emu_buf_unsettled(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
 {
     const struct tile_buf *b = &d->section->bufs.data[op->arg[field]];
     const int64_t base = b->base + op->slot[field] * b->slot_size;
-    const char *name = str_text(d->launch->kernel->exprs.strings, b->name);
     int64_t lo, hi;
     if (is_empty(s))
         return d->mem->at[b->space] + base;
     if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > b->slot_size) {
         emu_fault(d, op, "%s of %lld x %lld x %lld x %lld elements from %lld is outside of buffer '%.64s' (%lld bytes)",
                   write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2], (long long)s->n[3],
-                  (long long)s->off, name, (long long)b->slot_size);
+                  (long long)s->off, name_of(d, b->name), (long long)b->slot_size);
         return NULL;
     }
     if (d->hazard && !record_span(&(struct run_target){d, b->space, base, write}, s)) {
-        report_hazard(d, op, "buffer", name);
+        report_hazard(d, op, "buffer", name_of(d, b->name));
         return NULL;
     }
     return d->mem->at[b->space] + base + s->off * s->size;
@@ -167,7 +171,7 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
 {
     const int64_t number = op->arg[field];
     const struct emu_tensor *t = &d->launch->tensors[number];
-    const char *name = str_text(d->launch->kernel->exprs.strings, d->launch->kernel->tensors.data[number].name);
+    const sym name = d->launch->kernel->tensors.data[number].name;
     int64_t lo, hi;
     static char nothing[16];
     if (is_empty(s))
@@ -175,15 +179,15 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
     if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > t->size) {
         emu_fault(d, op, "%s of %lld x %lld x %lld x %lld elements from %lld is outside of tensor '%.64s' (%lld bytes)",
                   write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2], (long long)s->n[3],
-                  (long long)s->off, name, (long long)t->size);
+                  (long long)s->off, name_of(d, name), (long long)t->size);
         return NULL;
     }
     if (!t->data || (write && t->read_only)) {
-        emu_fault(d, op, "tensor '%.64s' %s", name, t->data ? "may not be written" : "has no data in this plan");
+        emu_fault(d, op, "tensor '%.64s' %s", name_of(d, name), t->data ? "may not be written" : "has no data in this plan");
         return NULL;
     }
     if (d->hazard && is_shared(d->launch, t) && !record_span(&(struct run_target){d, TS_GM, (int64_t)(uintptr_t)t->data, write}, s)) {
-        report_hazard(d, op, "tensor", name);
+        report_hazard(d, op, "tensor", name_of(d, name));
         return NULL;
     }
     return t->data + s->off * s->size;

@@ -16,6 +16,13 @@ struct l0_copy {
     int32_t size;
 };
 
+/* Lines of 32 bytes: most copies are one line, where the start of a general copy would cost more than the line. */
+static void copy_lines(uint8_t *y, const uint8_t *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        memcpy(y + i * 32, x + i * 32, 32);
+}
+
 static void copy_straight(const struct l0_copy *g)
 {
     const int64_t fractal = 512, line = 32;
@@ -23,11 +30,11 @@ static void copy_straight(const struct l0_copy *g)
         const uint8_t *x = g->src + k1 * g->pitch * line;
         uint8_t *y = g->dst + k1 * g->step_k * fractal;
         if (g->step_row == 1) { /* the rows of one column of fractals lie one after the other on both sides */
-            memcpy(y, x, (size_t)(g->rows * line));
+            copy_lines(y, x, g->rows);
             continue;
         }
         for (int64_t r = 0; r < g->rows; r += 16)
-            memcpy(y + r / 16 * g->step_row * fractal, x + r * line, (size_t)((g->rows - r < 16 ? g->rows - r : 16) * line));
+            copy_lines(y + r / 16 * g->step_row * fractal, x + r * line, g->rows - r < 16 ? g->rows - r : 16);
     }
 }
 
