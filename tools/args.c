@@ -15,7 +15,8 @@ static void print_options(const struct arg_option *o)
     for (; o->name; o++) {
         char left[64];
         bool letter = strlen(o->name) == 1;
-        snprintf(left, sizeof left, "%s%s%s%s", letter ? "-" : "--", o->name, o->value ? " " : "", o->value ? o->value : "");
+        snprintf(left, sizeof left, "%s%s%s%s", letter ? "-" : "--", o->name, o->value ? " " : "",
+                 o->value ? o->value : "");
         printf("  %-28s %s\n", left, o->help);
     }
 }
@@ -119,6 +120,7 @@ bool args_words(const struct command *cmd, const struct args *a, int64_t n, int 
 {
     if (a->words.len == n)
         return true;
-    return fail(cmd, exit_code, a->words.len < n ? "an argument is missing; usage: npuc" : "too many arguments; usage: npuc",
+    return fail(cmd, exit_code,
+                a->words.len < n ? "an argument is missing; usage: npuc" : "too many arguments; usage: npuc",
                 arena_printf((struct arena *)(uintptr_t)&a->arena, "%s %s", cmd->name, cmd->usage));
 }

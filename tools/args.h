@@ -6,14 +6,14 @@
 #include "base/vec.h"
 
 struct arg_option {
-    const char *name;      /* "target": --target T; one letter: -o FILE */
-    const char *value;     /* placeholder in --help, NULL: a flag */
+    const char *name;  /* "target": --target T; one letter: -o FILE */
+    const char *value; /* placeholder in --help, NULL: a flag */
     const char *help;
 };
 struct command {
-    const char *name, *what;     /* one line for `npuc --help` */
-    const char *usage;           /* "MODEL -o PLAN [options]" */
-    const char *examples;        /* lines that run as printed */
+    const char *name, *what;          /* one line for `npuc --help` */
+    const char *usage;                /* "MODEL -o PLAN [options]" */
+    const char *examples;             /* lines that run as printed */
     const struct arg_option *options; /* ends with name NULL */
     int (*run)(const struct command *cmd, int argc, char **argv);
 };
@@ -23,14 +23,14 @@ struct arg_given {
 };
 struct args {
     struct arena arena;
-    VEC(struct arg_given) given;     /* in order */
-    VEC(const char *) words;         /* positional */
+    VEC(struct arg_given) given; /* in order */
+    VEC(const char *) words;     /* positional */
 };
 
 /* Parses; on --help prints it and returns 0 in *exit_code with false; on an error prints one line and returns 2. */
 bool args_parse(const struct command *cmd, int argc, char **argv, struct args *out, int *exit_code);
 void args_free(struct args *a);
-const char *args_value(const struct args *a, const char *name);  /* last given, or NULL */
+const char *args_value(const struct args *a, const char *name); /* last given, or NULL */
 bool args_flag(const struct args *a, const char *name);
 /* Exactly n positional words, or a message and false. */
 bool args_words(const struct command *cmd, const struct args *a, int64_t n, int *exit_code);

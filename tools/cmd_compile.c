@@ -41,7 +41,8 @@ static bool same_file(const char *a, const char *b)
 
 static void print_json(const struct compilation *c, const char *plan)
 {
-    printf("{\"plan\": \"%s\", \"target\": \"%s\", \"nodes\": %lld, \"kernels\": %lld, \"steps\": %lld, \"host_steps\": %d, "
+    printf("{\"plan\": \"%s\", \"target\": \"%s\", \"nodes\": %lld, \"kernels\": %lld, \"steps\": %lld, "
+           "\"host_steps\": %d, "
            "\"weight_bytes\": %lld}\n",
            plan, c->target.id, (long long)c->n_imported, (long long)c->plan.kernels.len, (long long)c->plan.steps.len,
            count_host(&c->plan), (long long)c->plan.weights_size);

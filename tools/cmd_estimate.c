@@ -30,7 +30,8 @@ struct result {
     bool is_llm;
 };
 
-static int run_once(struct session *s, const struct request *q, const char *title, double *us, json_t *into, const char *key)
+static int run_once(struct session *s, const struct request *q, const char *title, double *us, json_t *into,
+                    const char *key)
 {
     enum npuc_status st = npurt_run(s->run);
     if (st != NPUC_OK)
@@ -84,8 +85,9 @@ static int measure(struct session *s, const struct request *q, struct result *ou
 static void print_line(const char *target, const struct request *q, const struct result *r)
 {
     if (r->is_llm)
-        printf("%-16s prefill %10.2f ms (%.0f tokens/s)   decode %9.3f ms per step (%.1f tokens/s)\n", target, r->prefill_us / 1e3,
-               1e6 * (double)(q->context * q->batch) / r->prefill_us, r->decode_us / 1e3, 1e6 * (double)q->batch / r->decode_us);
+        printf("%-16s prefill %10.2f ms (%.0f tokens/s)   decode %9.3f ms per step (%.1f tokens/s)\n", target,
+               r->prefill_us / 1e3, 1e6 * (double)(q->context * q->batch) / r->prefill_us, r->decode_us / 1e3,
+               1e6 * (double)q->batch / r->decode_us);
     else
         printf("%-16s %10.3f ms\n", target, r->single_us / 1e3);
 }
@@ -156,7 +158,8 @@ static int run(const struct command *cmd, int argc, char **argv)
     if (!args_parse(cmd, argc, argv, &a, &code))
         return code;
     struct request q = {.a = &a, .json = args_flag(&a, "json"), .profile = args_flag(&a, "profile")};
-    if (args_words(cmd, &a, 1, &code) && number(&a, "context", 2048, &q.context, &code) && number(&a, "batch", 1, &q.batch, &code)) {
+    if (args_words(cmd, &a, 1, &code) && number(&a, "context", 2048, &q.context, &code) &&
+        number(&a, "batch", 1, &q.batch, &code)) {
         q.path = a.words.data[0];
         code = all_targets(&q);
     }

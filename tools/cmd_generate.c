@@ -25,9 +25,9 @@ static const struct arg_option options[] = {
 struct generation {
     struct session s;
     struct arena *arena;
-    VEC(int64_t) tokens;     /* prompt and what was generated */
+    VEC(int64_t) tokens; /* prompt and what was generated */
     int64_t n_prompt, n_new, eos;
-    const char *logits;      /* output */
+    const char *logits; /* output */
     double prefill_us, decode_us, prefill_cycles, decode_cycles, host_seconds;
     int64_t n_decodes, decode_bytes;
     json_t *prefill, *decode; /* reports of the prefill and of the last decode step */
@@ -40,7 +40,8 @@ static int fail(const struct generation *g, const char *fmt, const char *what)
 }
 
 /* An integer input of n values, first, first + step, ... */
-static enum npuc_status give(struct generation *g, const struct npurt_value *v, int64_t n, int64_t first, int64_t step, const int64_t *from)
+static enum npuc_status give(struct generation *g, const struct npurt_value *v, int64_t n, int64_t first, int64_t step,
+                             const int64_t *from)
 {
     const int64_t dims[2] = {1, n};
     const int64_t flat[1] = {n};
@@ -141,7 +142,8 @@ static double now(void)
 
 static int generate(struct generation *g, const struct args *a)
 {
-    bool table = args_flag(a, "profile") && !args_flag(a, "json") && g->s.mode != NPURT_DATA, json = args_flag(a, "json");
+    bool table = args_flag(a, "profile") && !args_flag(a, "json") && g->s.mode != NPURT_DATA,
+         json = args_flag(a, "json");
     double begin = now();
     int64_t past = 0, rows = g->n_prompt;
     for (int64_t i = 0; i < g->n_new; i++) {
@@ -154,9 +156,11 @@ static int generate(struct generation *g, const struct args *a)
         note_times(g, i == 0);
         bool last = i + 1 == g->n_new || token == g->eos;
         if (g->s.mode != NPURT_DATA && i == 0 && table)
-            report_print(stdout, npurt_report(g->s.run), arena_printf(g->arena, "prefill, %lld tokens", (long long)rows));
+            report_print(stdout, npurt_report(g->s.run),
+                         arena_printf(g->arena, "prefill, %lld tokens", (long long)rows));
         else if (g->s.mode != NPURT_DATA && last && table)
-            report_print(stdout, npurt_report(g->s.run), arena_printf(g->arena, "decode, %lld tokens before", (long long)past));
+            report_print(stdout, npurt_report(g->s.run),
+                         arena_printf(g->arena, "decode, %lld tokens before", (long long)past));
         if (g->s.mode != NPURT_DATA && json && (i == 0 || last))
             *(i == 0 ? &g->prefill : &g->decode) = report_json(npurt_report(g->s.run));
         past += rows;
@@ -219,11 +223,12 @@ static void print_ids(const struct generation *g)
 static void print_times(const struct generation *g)
 {
     double token_us = g->n_decodes ? g->decode_us / (double)g->n_decodes : 0;
-    printf("prefill  %lld tokens in %.1f us (%.0f tokens/s on the target, %.0f cycles)\n", (long long)g->n_prompt, g->prefill_us,
-           g->prefill_us > 0 ? 1e6 * (double)g->n_prompt / g->prefill_us : 0, g->prefill_cycles);
+    printf("prefill  %lld tokens in %.1f us (%.0f tokens/s on the target, %.0f cycles)\n", (long long)g->n_prompt,
+           g->prefill_us, g->prefill_us > 0 ? 1e6 * (double)g->n_prompt / g->prefill_us : 0, g->prefill_cycles);
     if (g->n_decodes)
-        printf("decode   %.1f us per token (%.0f tokens/s on the target, %.0f cycles, %.1f MB read per token)\n", token_us, 1e6 / token_us,
-               g->decode_cycles / (double)g->n_decodes, 1e-6 * (double)g->decode_bytes / (double)g->n_decodes);
+        printf("decode   %.1f us per token (%.0f tokens/s on the target, %.0f cycles, %.1f MB read per token)\n",
+               token_us, 1e6 / token_us, g->decode_cycles / (double)g->n_decodes,
+               1e-6 * (double)g->decode_bytes / (double)g->n_decodes);
 }
 
 static void print_result(struct generation *g, const struct args *a)
@@ -242,7 +247,8 @@ static void print_result(struct generation *g, const struct args *a)
     json_object_set_new(j, "host_seconds", json_real(g->host_seconds));
     if (g->s.mode != NPURT_DATA) {
         json_object_set_new(j, "prefill_us", json_real(g->prefill_us));
-        json_object_set_new(j, "decode_us_per_token", json_real(g->n_decodes ? g->decode_us / (double)g->n_decodes : 0));
+        json_object_set_new(j, "decode_us_per_token",
+                            json_real(g->n_decodes ? g->decode_us / (double)g->n_decodes : 0));
         json_object_set_new(j, "prefill", g->prefill ? g->prefill : json_null());
         json_object_set_new(j, "decode", g->decode ? g->decode : json_null());
     }
@@ -271,7 +277,8 @@ static int run_generation(struct generation *g, const struct args *a)
         term_error("npuc generate: --tokens IDS is missing: the prompt (npuc generate --help)");
         return 2;
     }
-    if (!read_number(a, "new", 32, &g->n_new, &code) || !read_number(a, "eos", -1, &g->eos, &code) || !read_ids(g, ids, &d, &code))
+    if (!read_number(a, "new", 32, &g->n_new, &code) || !read_number(a, "eos", -1, &g->eos, &code) ||
+        !read_ids(g, ids, &d, &code))
         return code;
     g->n_prompt = g->tokens.len;
     if (g->n_prompt == 0) {
@@ -281,7 +288,9 @@ static int run_generation(struct generation *g, const struct args *a)
     if (!session_open(&g->s, a, a->words.data[0], args_flag(a, "profile") ? NPURT_BOTH : NPURT_DATA, &code))
         return code;
     if (!find_logits(g))
-        return fail(g, "no language model with a KV cache: generation needs caches and a logits output; see npuc inspect ", g->s.path);
+        return fail(g,
+                    "no language model with a KV cache: generation needs caches and a logits output; see npuc inspect ",
+                    g->s.path);
     if (g->s.mode == NPURT_CLOCK)
         return fail(g, "generation needs data: --mode data or both; npuc estimate gives times alone", "");
     code = generate(g, a);

@@ -7,7 +7,8 @@
 #include "tools/term.h"
 
 static const struct arg_option options[] = {
-    {"what", "PART", "plan: summary, entries, tensors, steps, kernels, symbols, target, all; model: summary, ir, optimised"},
+    {"what", "PART",
+     "plan: summary, entries, tensors, steps, kernels, symbols, target, all; model: summary, ir, optimised"},
     {"verify", NULL, "only check; exit code 0 when the file is sound"},
     MODEL_OPTIONS,
     {NULL, NULL, NULL},
@@ -15,7 +16,8 @@ static const struct arg_option options[] = {
 
 static int inspect_plan(const char *path, const char *what, bool verify)
 {
-    static const char *const parts[] = {"summary", "entries", "tensors", "steps", "kernels", "symbols", "target", "all"};
+    static const char *const parts[] = {"summary", "entries", "tensors", "steps",
+                                        "kernels", "symbols", "target",  "all"};
     struct plan p;
     struct diag d;
     bool known = false;
@@ -49,15 +51,18 @@ static void print_summary(const struct compilation *c, const char *path)
     for (int64_t k = 0; k < i->n_opsets; k++)
         printf(", %s %lld", i->opsets[k].domain[0] ? i->opsets[k].domain : "opset", (long long)i->opsets[k].version);
     printf("\nnodes       %lld in the file, %lld core operators\n", (long long)i->n_nodes, (long long)c->n_imported);
-    printf("parameters  %.2f M in %.1f MiB%s", (double)i->n_params / 1e6, (double)i->param_size / 1048576.0, i->n_external ? "" : "\n");
+    printf("parameters  %.2f M in %.1f MiB%s", (double)i->n_params / 1e6, (double)i->param_size / 1048576.0,
+           i->n_external ? "" : "\n");
     if (i->n_external)
-        printf(" (%.1f MiB outside of the file%s)\n", (double)i->external_size / 1048576.0, i->n_missing ? ", absent" : "");
+        printf(" (%.1f MiB outside of the file%s)\n", (double)i->external_size / 1048576.0,
+               i->n_missing ? ", absent" : "");
     struct ir_ctx *cx = c->module->cx;
     for (int32_t k = 0; k < g->n_inputs; k++)
         printf("input       %-32s %s\n", str_text(&cx->strings, g->inputs[k]->name), type_text(cx, g->inputs[k]->type));
     const struct node *y = graph_yield(g);
     for (int k = 0; k < y->n_in; k++)
-        printf("output      %-32s %s\n", str_text(&cx->strings, y->in[k].value->name), type_text(cx, y->in[k].value->type));
+        printf("output      %-32s %s\n", str_text(&cx->strings, y->in[k].value->name),
+               type_text(cx, y->in[k].value->type));
 }
 
 static int inspect_model(const struct args *a, const char *path, const char *what)
@@ -104,7 +109,8 @@ const struct command command_inspect = {
     .name = "inspect",
     .what = "what is in a model or a plan: summary, graph, tensors, steps, tile programs",
     .usage = "FILE [--what PART] [--verify]",
-    .examples = "  npuc inspect examples/bard/model.onnx\n  npuc inspect bard.plan --what kernels\n  npuc inspect bard.plan --verify\n",
+    .examples = "  npuc inspect examples/bard/model.onnx\n  npuc inspect bard.plan --what kernels\n  npuc inspect "
+                "bard.plan --verify\n",
     .options = options,
     .run = run,
 };

@@ -10,9 +10,13 @@ static const struct arg_option options[] = {
     {NULL, NULL, NULL},
 };
 static const char *const classes[] = {
-    [CLS_FREE] = "view", [CLS_ELEMENTWISE] = "elementwise", [CLS_MATMUL] = "matmul", [CLS_CONV] = "conv", [CLS_REDUCE] = "reduce",
-    [CLS_NORM] = "normalise", [CLS_ATTENTION] = "attention", [CLS_MOVE] = "move", [CLS_WINDOW] = "window", [CLS_SORT] = "sort",
-    [CLS_RECURRENT] = "recurrent", [CLS_CONTROL] = "control", [CLS_FUSED] = "fused", [CLS_HOST] = "host",
+    [CLS_FREE] = "view",           [CLS_ELEMENTWISE] = "elementwise",
+    [CLS_MATMUL] = "matmul",       [CLS_CONV] = "conv",
+    [CLS_REDUCE] = "reduce",       [CLS_NORM] = "normalise",
+    [CLS_ATTENTION] = "attention", [CLS_MOVE] = "move",
+    [CLS_WINDOW] = "window",       [CLS_SORT] = "sort",
+    [CLS_RECURRENT] = "recurrent", [CLS_CONTROL] = "control",
+    [CLS_FUSED] = "fused",         [CLS_HOST] = "host",
 };
 
 static int run(const struct command *cmd, int argc, char **argv)
@@ -29,8 +33,8 @@ static int run(const struct command *cmd, int argc, char **argv)
             bool kernel = k_op_find(d->kernel ? d->kernel : d->name) != NULL;
             const char *domain = d->domain[0] ? d->domain : "ai.onnx";
             if (json)
-                printf("%s{\"op\": \"%s\", \"domain\": \"%s\", \"since\": %d, \"class\": \"%s\", \"kernel\": %s}", n ? ",\n " : "", d->name, domain,
-                       d->since, classes[d->cls], kernel ? "true" : "false");
+                printf("%s{\"op\": \"%s\", \"domain\": \"%s\", \"since\": %d, \"class\": \"%s\", \"kernel\": %s}",
+                       n ? ",\n " : "", d->name, domain, d->since, classes[d->cls], kernel ? "true" : "false");
             else
                 printf("%-28s %-14s %6d  %-12s %s\n", d->name, domain, d->since, classes[d->cls], kernel ? "yes" : "-");
         }

@@ -74,7 +74,8 @@ static const char *file_name(struct arena *a, const char *name, int i, const cha
     size_t len = strlen(name);
     bool plain = len > 0 && len < 200 && name[0] != '.';
     for (const char *c = name; *c; c++)
-        plain = plain && ((*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || strchr("._-+", *c));
+        plain = plain && ((*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
+                          strchr("._-+", *c));
     return plain ? arena_printf(a, "%s%s", name, suffix) : arena_printf(a, "output_%d%s", i, suffix);
 }
 
@@ -94,7 +95,8 @@ static enum npuc_status write_index(const char *dir, json_t *index, struct arena
     return s;
 }
 
-static enum npuc_status write_dir(const char *dir, enum tensor_format format, const struct output *out, int n, struct arena *a, struct diag *d)
+static enum npuc_status write_dir(const char *dir, enum tensor_format format, const struct output *out, int n,
+                                  struct arena *a, struct diag *d)
 {
     json_t *index = json_object();
     enum npuc_status s = NPUC_OK;
@@ -121,7 +123,8 @@ static void print_outputs(const struct output *out, int n, struct arena *a)
         const char *dims = "";
         for (int d = 0; d < t->rank; d++)
             dims = arena_printf(a, "%s%s%lld", dims, d ? "," : "", (long long)t->dims[d]);
-        printf("%-32s %s[%s]\n", str_escape(a, out[i].name, (int64_t)strlen(out[i].name), 60), dtype_table[t->dtype].name, dims);
+        printf("%-32s %s[%s]\n", str_escape(a, out[i].name, (int64_t)strlen(out[i].name), 60),
+               dtype_table[t->dtype].name, dims);
     }
 }
 
@@ -185,8 +188,10 @@ const struct command command_run = {
     .name = "run",
     .what = "run a plan on the emulated cores",
     .usage = "PLAN --input NAME=FILE ... [options]",
-    .examples = "  npuc run bard.plan --input input_ids=ids.npy --input attention_mask=mask.npy --input position_ids=pos.npy -o out.npz\n"
-                "  npuc run bard.plan --mode clock -D batch_size=1 -D sequence_length=12 -D past_sequence_length=0 --profile\n",
+    .examples =
+        "  npuc run bard.plan --input input_ids=ids.npy --input attention_mask=mask.npy --input position_ids=pos.npy "
+        "-o out.npz\n"
+        "  npuc run bard.plan --mode clock -D batch_size=1 -D sequence_length=12 -D past_sequence_length=0 --profile\n",
     .options = options,
     .run = run,
 };

@@ -37,10 +37,11 @@ static void show_value(const struct target *t, int k, struct arena *a, bool json
     const struct target_value *v = &t->value[k];
     const char *text = target_value_text(t, (enum target_key)k, a);
     if (json)
-        printf("%s{\"key\": \"%s\", \"value\": \"%s\", \"source\": \"%s\", \"confidence\": \"%s\"}", first ? "" : ",\n ", target_keys[k].name,
-               text, v->source ? v->source : "", confidence[v->confidence]);
+        printf("%s{\"key\": \"%s\", \"value\": \"%s\", \"source\": \"%s\", \"confidence\": \"%s\"}",
+               first ? "" : ",\n ", target_keys[k].name, text, v->source ? v->source : "", confidence[v->confidence]);
     else
-        printf("%-24s %-18s %-10s %s\n", target_keys[k].name, text, confidence[v->confidence], v->source ? v->source : "");
+        printf("%-24s %-18s %-10s %s\n", target_keys[k].name, text, confidence[v->confidence],
+               v->source ? v->source : "");
 }
 
 static int show(const char *id, bool json)

@@ -1,13 +1,9 @@
 #!/bin/bash
-# Builds npuc and, with the example model, compiles it and generates text on the emulated cores.
+# Builds npuc, compiles the example model for an emulated Ascend 910B1, generates text on its cores and shows the report.
 set -e
 cd "$(dirname "$0")/.."
 tools/setup.sh
-make --no-print-directory all
-model=examples/bard/model.onnx
-if [ ! -f $model ]; then
-    echo "npuc is built: build/release/npuc --help. The example model $model is not here."
-    exit 0
-fi
-echo "npuc is built. Compile the example with:"
-echo "  build/release/npuc compile $model -o bard.plan --target ascend-910b1"
+echo "Building npuc"
+make --no-print-directory all >build/demo-build.log 2>&1 || { tail -n 30 build/demo-build.log; exit 1; }
+echo
+exec build/venv/bin/python examples/bard/demo.py build/release/npuc "$@"

@@ -62,5 +62,7 @@ bool estimate_plan(const char *path, const struct args *a, struct session *s, in
         *exit_code = diag_exit_code(st);
         return false;
     }
-    return open_session(s, &(struct npurt_options){.mode = NPURT_CLOCK, .target_set = sets.data, .n_target_set = (int)sets.len}, exit_code);
+    return open_session(
+        s, &(struct npurt_options){.mode = NPURT_CLOCK, .target_set = sets.data, .n_target_set = (int)sets.len},
+        exit_code);
 }

@@ -5,13 +5,15 @@
 #include "compiler/compile.h"
 #include "tools/args.h"
 
-#define MODEL_OPTIONS                                                                                           \
-    {"target", "T", "target (npuc targets lists them); default ascend-910b1"},                                  \
-    {"precision", "P", "keep (the model's types), fp32, fp16, bf16; default keep"},                             \
-    {"D", "NAME=SIZE", "fix a dimension, or give its range: -D batch=1 -D seq=1..4096"},                        \
-    {"shape", "X=AxBxC", "fix the shape of an input"},                                                          \
-    {"kv-capacity", "ROWS", "rows of a KV cache kept in place; default 2048, 0 keeps the model's form"},        \
-    {"set", "KEY=VALUE", "another machine constant, for what-if questions: --set hbm.bandwidth=1.8TB/s"}
+#define MODEL_OPTIONS                                                                                                  \
+    {"target", "T", "target (npuc targets lists them); default ascend-910b1"},                                         \
+        {"precision", "P", "keep (the model's types), fp32, fp16, bf16; default keep"},                                \
+        {"D", "NAME=SIZE", "fix a dimension, or give its range: -D batch=1 -D seq=1..4096"},                           \
+        {"shape", "X=AxBxC", "fix the shape of an input"},                                                             \
+        {"kv-capacity", "ROWS", "rows of a KV cache kept in place; default 2048, 0 keeps the model's form"},           \
+    {                                                                                                                  \
+        "set", "KEY=VALUE", "another machine constant, for what-if questions: --set hbm.bandwidth=1.8TB/s"             \
+    }
 
 /* false after a message; *exit_code is set. */
 bool model_args(const struct args *a, struct compilation *c, int *exit_code);

@@ -23,7 +23,8 @@ static void print_help(void)
            "usage: npuc COMMAND [arguments]      npuc COMMAND --help tells more\n\n");
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(commands); i++)
         printf("  %-10s %s\n", commands[i]->name, commands[i]->what);
-    printf("\nexit codes: 0 ok, 1 negative result, 2 usage, 3 invalid model, plan or input, 4 unsupported, 5 limit or memory,\n"
+    printf("\nexit codes: 0 ok, 1 negative result, 2 usage, 3 invalid model, plan or input, 4 unsupported, 5 limit or "
+           "memory,\n"
            "            6 input/output, 7 incompatible, 70 internal error, 130 interrupted\n");
 }
 

@@ -88,8 +88,8 @@ static bool find_member(const struct file_map *m, const char *name, struct membe
         if (!size_in(at + CENTRAL_SIZE, n + extra + comment, m->size))
             return false;
         if (name_is(p + CENTRAL_SIZE, n, name)) {
-            *out = (struct member){(int)get(p + 10, 2), (int)get(p + 8, 2), (int64_t)get(p + 20, 4), (int64_t)get(p + 24, 4),
-                                   (int64_t)get(p + 42, 4)};
+            *out = (struct member){(int)get(p + 10, 2), (int)get(p + 8, 2), (int64_t)get(p + 20, 4),
+                                   (int64_t)get(p + 24, 4), (int64_t)get(p + 42, 4)};
             apply_zip64(p + CENTRAL_SIZE + n, extra, out);
             return true;
         }
@@ -127,7 +127,8 @@ static enum npuc_status read_member(const char *path, const struct file_map *m, 
 {
     if (!size_in(f->offset, LOCAL_SIZE, m->size) || get(m->data + f->offset, 4) != LOCAL)
         return broken(d, path, "broken zip archive: a member's header is not where the directory says");
-    int64_t data = f->offset + LOCAL_SIZE + (int64_t)get(m->data + f->offset + 26, 2) + (int64_t)get(m->data + f->offset + 28, 2);
+    int64_t data =
+        f->offset + LOCAL_SIZE + (int64_t)get(m->data + f->offset + 26, 2) + (int64_t)get(m->data + f->offset + 28, 2);
     if ((f->flags & 1) != 0 || (f->method != 0 && f->method != 8))
         return broken(d, path, "an encrypted member, or a compression other than deflate");
     if (!size_in(data, f->packed, m->size) || f->size < 0 || f->size / 1040 > f->packed)
@@ -169,8 +170,8 @@ static void put_common(struct npz_writer *z, uint32_t crc, int64_t name_len, int
 {
     put(z, 45, 2); /* needs zip64 */
     put(z, 0, 2);
-    put(z, 0, 2);              /* stored */
-    put(z, 0x00210000, 4);     /* 1980-01-01 */
+    put(z, 0, 2);          /* stored */
+    put(z, 0x00210000, 4); /* 1980-01-01 */
     put(z, crc, 4);
     put(z, 0xffffffff, 4);
     put(z, 0xffffffff, 4);
@@ -202,7 +203,9 @@ enum npuc_status npz_put(struct npz_writer *z, const char *name, const struct k_
     int64_t head_len, at = z->file->pos, name_len = (int64_t)strlen(name) + 4;
     const char *head = npy_header(t, z->arena, &head_len);
     if (!head)
-        return broken(d, name, arena_printf(z->arena, "numpy has no type for %s; use --output-format pb", dtype_table[t->dtype].name));
+        return broken(
+            d, name,
+            arena_printf(z->arena, "numpy has no type for %s; use --output-format pb", dtype_table[t->dtype].name));
     uint32_t crc = checksum(head, head_len, t);
     int64_t size = head_len + t->size, begin = z->directory.len;
     put(z, LOCAL, 4); /* built behind the directory, written, dropped */

@@ -7,7 +7,8 @@
 #include "tools/npy.h"
 
 /* Reads member `name` ("x" means "x.npy"). Zip64 is read; encrypted and other compressed members are refused. */
-NPUC_MUST_CHECK enum npuc_status npz_read(const char *path, const char *name, struct arena *a, struct diag *d, struct k_tensor *out);
+NPUC_MUST_CHECK enum npuc_status npz_read(const char *path, const char *name, struct arena *a, struct diag *d,
+                                          struct k_tensor *out);
 
 struct npz_writer {
     struct file_writer *file;
@@ -17,7 +18,8 @@ struct npz_writer {
 };
 /* Members are stored uncompressed, with fixed dates, so equal arrays make equal files. */
 void npz_begin(struct npz_writer *z, struct file_writer *file, struct arena *a);
-NPUC_MUST_CHECK enum npuc_status npz_put(struct npz_writer *z, const char *name, const struct k_tensor *t, struct diag *d);
+NPUC_MUST_CHECK enum npuc_status npz_put(struct npz_writer *z, const char *name, const struct k_tensor *t,
+                                         struct diag *d);
 void npz_end(struct npz_writer *z);
 
 #endif

@@ -28,8 +28,13 @@ static struct row *find_row(struct row *rows, int64_t *n, const struct npurt_ste
         if (same(rows[i].op, s->op) && same(rows[i].kernel, s->kernel) && rows[i].host == s->host)
             return &rows[i];
     struct row *r = &rows[(*n)++];
-    *r = (struct row){.op = s->op, .kernel = s->kernel, .host = s->host, .bound_by = s->bound_by, .reason = s->reason,
-                      .first_node = s->n_nodes ? s->nodes[0] : "", .n_nodes = s->n_nodes};
+    *r = (struct row){.op = s->op,
+                      .kernel = s->kernel,
+                      .host = s->host,
+                      .bound_by = s->bound_by,
+                      .reason = s->reason,
+                      .first_node = s->n_nodes ? s->nodes[0] : "",
+                      .n_nodes = s->n_nodes};
     return r;
 }
 
@@ -52,7 +57,8 @@ static int by_time(const void *a, const void *b)
     return x->us < y->us ? 1 : x->us > y->us ? -1 : strcmp(x->op ? x->op : "", y->op ? y->op : "");
 }
 
-/* Busy share of a unit in per cent: of the core kind that has it (matrix units: cube cores; V and MTE3: vector cores). */
+/* Busy share of a unit in per cent: of the core kind that has it (matrix units: cube cores; V and MTE3: vector cores).
+ */
 static double share(const struct row *r, int unit)
 {
     int core = unit == V || unit == MTE3 ? 1 : 0;
@@ -81,24 +87,77 @@ static void print_row(FILE *f, const struct row *r)
         snprintf(from, sizeof from, "%.*s", 26, r->first_node);
     else
         snprintf(from, sizeof from, "%.*s", 30, r->first_node);
-    fprintf(f, "%-*.*s %5lld  %-30.30s %9.2f %10.0f", NAME_LEN, NAME_LEN, name, (long long)r->count, from, r->us, r->cycles);
+    fprintf(f, "%-*.*s %5lld  %-30.30s %9.2f %10.0f", NAME_LEN, NAME_LEN, name, (long long)r->count, from, r->us,
+            r->cycles);
     if (r->host)
-        fprintf(f, "  host: %s\n", r->reason ? r->reason : "");
+        fprintf(f, "  host: %s\n", r->reason && r->reason[0] ? r->reason : "sizes of tensors, when shapes are bound");
     else
-        fprintf(f, " %4.0f%% %4.0f%% %4.0f%% %4.0f%%  %-8s %10s\n", share(r, M), share(r, V), share(r, MTE2), share(r, FIX),
-                r->bound_by ? r->bound_by : "", bytes_text(read, sizeof read, (double)r->gm_read));
+        fprintf(f, " %4.0f%% %4.0f%% %4.0f%% %4.0f%%  %-8s %10s\n", share(r, M), share(r, V), share(r, MTE2),
+                share(r, FIX), r->bound_by ? r->bound_by : "", bytes_text(read, sizeof read, (double)r->gm_read));
+}
+
+/* Bytes per path between memories, those that are used. */
+static void print_paths(FILE *f, const struct npurt_report *r)
+{
+    int64_t hit = 0, miss = 0;
+    char buf[24];
+    fprintf(f, "bytes      ");
+    for (int from = 0; from < NPURT_SPACES; from++)
+        for (int to = 0; to < NPURT_SPACES; to++) {
+            int64_t sum = 0;
+            for (int64_t i = 0; i < r->n_steps; i++)
+                sum += r->steps[i].bytes[from][to];
+            if (sum > 0)
+                fprintf(f, " %s>%s %s ", npurt_space_name(from), npurt_space_name(to),
+                        bytes_text(buf, sizeof buf, (double)sum));
+        }
+    for (int64_t i = 0; i < r->n_steps; i++) {
+        hit += r->steps[i].l2_hit;
+        miss += r->steps[i].l2_miss;
+    }
+    fprintf(f, " L2 hits %.0f %%\n", hit + miss > 0 ? 100.0 * (double)hit / (double)(hit + miss) : 0.0);
+}
+
+/* Share of the cores' time, launches left out, in which a unit works. */
+static void print_busy(FILE *f, const struct npurt_report *r)
+{
+    static const char *const kinds[NPURT_CORES] = {"cube", "vector"};
+    double total[NPURT_CORES] = {0}, busy[NPURT_CORES][NPURT_UNITS] = {{0}};
+    for (int64_t i = 0; i < r->n_steps; i++) {
+        const struct npurt_step *s = &r->steps[i];
+        double work = s->us > 0 ? s->cycles * (s->us - s->launch_us) / s->us : 0;
+        for (int c = 0; c < NPURT_CORES; c++) {
+            total[c] += work * s->cores[c];
+            for (int u = 0; u < NPURT_UNITS; u++)
+                busy[c][u] += s->busy[c][u];
+        }
+    }
+    fprintf(f, "busy       ");
+    for (int c = 0; c < NPURT_CORES; c++) {
+        if (total[c] <= 0)
+            continue;
+        fprintf(f, " %s cores:", kinds[c]);
+        for (int u = 0; u < NPURT_UNITS; u++)
+            if (busy[c][u] > 0)
+                fprintf(f, " %s %.0f %%", npurt_unit_name(u), 100.0 * busy[c][u] / total[c]);
+    }
+    fprintf(f, "  (of the time between launches)\n");
 }
 
 void report_summary(FILE *f, const struct npurt_report *r)
 {
     char a[24], b[24], c[24], d[24];
-    double share_launch = r->us > 0 ? 100.0 * r->launch_us / r->us : 0, share_host = r->us > 0 ? 100.0 * r->host_us / r->us : 0;
-    fprintf(f, "total       %.1f us, %.0f cycles; %lld launches (launch cost %.0f %%), %lld on the host (%.1f %%)\n", r->us, r->cycles,
-            (long long)r->n_launches, share_launch, (long long)r->n_host, share_host);
-    fprintf(f, "GM traffic  %s read, %s written\n", bytes_text(a, sizeof a, (double)r->gm_read), bytes_text(b, sizeof b, (double)r->gm_written));
-    fprintf(f, "GM memory   weights %s, caches %s, activations %s (lower bound %s)\n", bytes_text(a, sizeof a, (double)r->weights_size),
-            bytes_text(b, sizeof b, (double)r->cache_size), bytes_text(c, sizeof c, (double)r->pool_size),
-            bytes_text(d, sizeof d, (double)r->pool_lower_bound));
+    double share_launch = r->us > 0 ? 100.0 * r->launch_us / r->us : 0,
+           share_host = r->us > 0 ? 100.0 * r->host_us / r->us : 0;
+    fprintf(f, "total       %.1f us, %.0f cycles; %lld launches (launch cost %.0f %%), %lld on the host (%.1f %%)\n",
+            r->us, r->cycles, (long long)r->n_launches, share_launch, (long long)r->n_host, share_host);
+    print_busy(f, r);
+    print_paths(f, r);
+    fprintf(f, "GM traffic  %s read, %s written\n", bytes_text(a, sizeof a, (double)r->gm_read),
+            bytes_text(b, sizeof b, (double)r->gm_written));
+    fprintf(f, "GM memory   weights %s, caches %s, activations %s (lower bound %s)\n",
+            bytes_text(a, sizeof a, (double)r->weights_size), bytes_text(b, sizeof b, (double)r->cache_size),
+            bytes_text(c, sizeof c, (double)r->pool_size), bytes_text(d, sizeof d, (double)r->pool_lower_bound));
     fprintf(f, "on chip    ");
     for (int s = 1; s < NPURT_SPACES; s++)
         if (r->peak[s] > 0)
@@ -117,8 +176,8 @@ void report_print(FILE *f, const struct npurt_report *r, const char *title)
         add_step(find_row(rows, &n, &r->steps[i]), &r->steps[i]);
     qsort(rows, (size_t)n, sizeof *rows, by_time);
     fprintf(f, "%s (%.2f GHz)  %s\n", r->target, r->clock_hz / 1e9, title);
-    fprintf(f, "%-*s %5s  %-30s %9s %10s  %4s  %4s %5s %5s  %-8s %10s\n", NAME_LEN, "kernel", "calls", "from", "time us", "cycles", "mac", "vec",
-            "mte2", "fixp", "bound by", "GM read");
+    fprintf(f, "%-*s %5s  %-30s %9s %10s  %4s  %4s %5s %5s  %-8s %10s\n", NAME_LEN, "kernel", "calls", "from",
+            "time us", "cycles", "mac", "vec", "mte2", "fixp", "bound by", "GM read");
     for (int64_t i = 0; i < n; i++) {
         if (i < MAX_ROWS)
             print_row(f, &rows[i]);

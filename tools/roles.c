@@ -6,8 +6,8 @@ static const struct {
     const char *part;
     enum role role;
 } names[] = {
-    {"input_ids", ROLE_TOKENS},   {"tokens", ROLE_TOKENS},          {"mask", ROLE_MASK},
-    {"position", ROLE_POSITIONS}, {"write_ind", ROLE_FIRST_ROW},    {"nonpad", ROLE_VALID_ROWS},
+    {"input_ids", ROLE_TOKENS},   {"tokens", ROLE_TOKENS},       {"mask", ROLE_MASK},
+    {"position", ROLE_POSITIONS}, {"write_ind", ROLE_FIRST_ROW}, {"nonpad", ROLE_VALID_ROWS},
     {"seqlen", ROLE_VALID_ROWS},
 };
 
@@ -41,7 +41,8 @@ static int64_t columns(enum role r, int64_t past, int64_t rows)
     return r == ROLE_MASK ? past + rows : rows;
 }
 
-/* The length of a cache is a symbol of its own: the dimension of a cache input that is neither a number nor the batch. */
+/* The length of a cache is a symbol of its own: the dimension of a cache input that is neither a number nor the batch.
+ */
 static enum npuc_status set_past(npurt_session *s, const struct npurt_value *v, int64_t batch, int64_t past)
 {
     for (int d = 0; d < v->rank; d++) {

@@ -9,7 +9,8 @@ enum role { ROLE_TOKENS, ROLE_MASK, ROLE_POSITIONS, ROLE_FIRST_ROW, ROLE_VALID_R
 enum role role_of(const struct npurt_value *v);
 /* Does the plan have KV caches and token inputs whose roles are all known? */
 bool plan_is_language_model(const npurt_plan *p);
-/* Shapes of one call: `rows` new tokens after `past`, without data (mode clock). Status and message as the runtime gives them. */
+/* Shapes of one call: `rows` new tokens after `past`, without data (mode clock). Status and message as the runtime
+ * gives them. */
 enum npuc_status role_shapes(npurt_plan *p, npurt_session *s, int64_t batch, int64_t past, int64_t rows);
 
 #endif

@@ -37,7 +37,8 @@ static int default_threads(void)
 
 bool session_open(struct session *s, const struct args *a, const char *path, int default_mode, int *exit_code)
 {
-    struct npurt_options o = {.mode = default_mode, .threads = default_threads(), .check_hazards = args_flag(a, "check-hazards")};
+    struct npurt_options o = {
+        .mode = default_mode, .threads = default_threads(), .check_hazards = args_flag(a, "check-hazards")};
     const char *mode = args_value(a, "mode"), *threads = args_value(a, "threads");
     *s = (struct session){.path = path};
     if (mode && !read_mode(mode, &o.mode))
@@ -124,7 +125,8 @@ static bool one_input(struct session *s, struct args *a, struct diag *d, const c
 bool session_inputs(struct session *s, struct args *a, struct diag *d, int *exit_code)
 {
     for (int64_t i = 0; i < a->given.len; i++)
-        if (strcmp(a->given.data[i].option->name, "input") == 0 && !one_input(s, a, d, a->given.data[i].value, exit_code))
+        if (strcmp(a->given.data[i].option->name, "input") == 0 &&
+            !one_input(s, a, d, a->given.data[i].value, exit_code))
             return false;
     return true;
 }

@@ -6,10 +6,12 @@
 #include "npuc/npurt.h"
 #include "tools/args.h"
 
-#define SESSION_OPTIONS                                                                                    \
-    {"mode", "MODE", "data, clock or both; default data"},                                                 \
-    {"threads", "N", "threads of the emulation; results do not depend on it"},                             \
-    {"check-hazards", NULL, "check that flags order all accesses of the tile programs (slow)"}
+#define SESSION_OPTIONS                                                                                                \
+    {"mode", "MODE", "data, clock or both; default data"},                                                             \
+        {"threads", "N", "threads of the emulation; results do not depend on it"},                                     \
+    {                                                                                                                  \
+        "check-hazards", NULL, "check that flags order all accesses of the tile programs (slow)"                       \
+    }
 
 struct session {
     npurt_plan *plan;

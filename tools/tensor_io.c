@@ -53,7 +53,8 @@ static enum npuc_status read_raw(const char *spec, struct arena *a, struct diag 
     while (type && type > spec && *--type != ':')
         ;
     if (!shape || !type || type == spec || *type != ':')
-        return bad(d, spec, "unknown kind of file: expected .npy, .npz, .pb, or raw bytes as FILE:TYPE:AxB (x.bin:f32:1x8)");
+        return bad(d, spec,
+                   "unknown kind of file: expected .npy, .npz, .pb, or raw bytes as FILE:TYPE:AxB (x.bin:f32:1x8)");
     const char *path = arena_strndup(a, spec, type - spec);
     int64_t count = 1, size;
     out->dtype = dtype_from_name(type + 1, shape - type - 1);
@@ -67,7 +68,9 @@ static enum npuc_status read_raw(const char *spec, struct arena *a, struct diag 
     if (s != NPUC_OK)
         return s;
     if (!dtype_bytes(out->dtype, count, &size) || size != m.size) {
-        s = bad(d, path, arena_printf(a, "%lld bytes, expected %lld for this type and shape", (long long)m.size, (long long)size));
+        s = bad(
+            d, path,
+            arena_printf(a, "%lld bytes, expected %lld for this type and shape", (long long)m.size, (long long)size));
     } else {
         out->data = arena_copy(a, size ? (const void *)m.data : "", size ? size : 1);
         out->size = size;
@@ -122,8 +125,8 @@ static void put_tensor_proto(struct file_writer *w, const char *name, const stru
     file_writer_put(w, t->data, t->size);
 }
 
-enum npuc_status tensor_write(const char *path, enum tensor_format format, const char *name, const struct k_tensor *t, struct arena *a,
-                              struct diag *d)
+enum npuc_status tensor_write(const char *path, enum tensor_format format, const char *name, const struct k_tensor *t,
+                              struct arena *a, struct diag *d)
 {
     struct file_writer *w;
     if (format == TENSOR_NPY)

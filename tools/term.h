@@ -4,8 +4,8 @@
 
 #include "base/compiler.h"
 
-void term_error(const char *fmt, ...) NPUC_PRINTF(1, 2);   /* one line on stderr */
-void term_diag(void *user, const char *line);              /* a diag_sink */
+void term_error(const char *fmt, ...) NPUC_PRINTF(1, 2); /* one line on stderr */
+void term_diag(void *user, const char *line);            /* a diag_sink */
 bool term_is_tty(int fd);
 /* A stage line of a long command on stderr: "  read      3,214 nodes ...   0.3 s". Nothing with `quiet`. */
 void term_stage(const char *stage, const char *text, double seconds);
