@@ -97,7 +97,25 @@ static const char cached[] = HEAD
                                 LINE("%y4 = MatMul %r, %vo : f32[b,2,2*s,16]")
                                     LINE("%y = Reshape %y4, %yd : f32[b,4,s,16]") "    Yield %y, %ko, %vo\n  }\n}\n";
 
+/* one row per head, of a fixed number; one more score per head that has no value */
+static const char sink[] = HEAD
+    "%q: f32[b,8,1,16], %k: f32[b,2,t,16], %v: f32[b,2,t,16], %keep: bool[b,1,1,t], %sink: f32[1,8,1,1])"
+    " -> (%y: f32[b,8,1,16]) {\n" LINE("%qd = SizeOf {exprs=[\"b\", \"2\", \"4\", \"16\"]} : i64[4]") LINE(
+        "%sd = SizeOf {exprs=[\"b\", \"8\", \"1\", \"t\"]} : i64[4]")
+        LINE("%pd = SizeOf {exprs=[\"b\", \"2\", \"4\", \"t\"]} : i64[4]") LINE(
+            "%yd = SizeOf {exprs=[\"b\", \"8\", \"1\", \"16\"]} : i64[4]") LINE("%q4 = Reshape %q, %qd : f32[b,2,4,16]")
+            LINE("%s4 = FusedMatMul %q4, %k {transB=1} : f32[b,2,4,t]") LINE("%a = Reshape %s4, %sd : f32[b,8,1,t]")
+                NUMBER("off", "-inf") LINE("%m = Where %keep, %a, %off : f32[b,8,1,t]")
+                    AXIS LINE("%m0 = ReduceMax %m, %ax : f32[b,8,1,1]") LINE("%max = Max %m0, %sink : f32[b,8,1,1]")
+                        LINE("%d = Sub %m, %max : f32[b,8,1,t]") LINE("%x = Exp %d : f32[b,8,1,t]")
+                            LINE("%s0 = ReduceSum %x, %ax : f32[b,8,1,1]") LINE("%sd0 = Sub %sink, %max : f32[b,8,1,1]")
+                                LINE("%se = Exp %sd0 : f32[b,8,1,1]") LINE("%sum = Add %s0, %se : f32[b,8,1,1]")
+                                    LINE("%p = Div %x, %sum : f32[b,8,1,t]") LINE("%r = Reshape %p, %pd : f32[b,2,4,t]")
+                                        LINE("%y4 = MatMul %r, %v : f32[b,2,4,16]")
+                                            LINE("%y = Reshape %y4, %yd : f32[b,8,1,16]") TAIL;
+
 static const struct attention_case cases[] = {
+    {"sink", sink, 3, 1, 200, 0},
     {"plain", plain, 2, 5, 37, 0},
     {"plain_decode", plain, 1, 1, 100, 0},
     {"plain_rows", plain, 1, 300, 70, 0},
@@ -226,6 +244,8 @@ static void run_case(const struct attention_case *c, struct tiling tiling)
         fail_msg("%s: eval: %s", c->name, f->last);
     run_passes(&u, c);
     backend_compile(&u);
+    for (int64_t i = 0; i < u.plan.kernels.len; i++)
+        assert_int_equal(tile_verify(u.plan.kernels.data[i], &u.plan, c->name, &f->diag), NPUC_OK);
     for (int i = 0; i < 3; i++)
         if (expr_symbol_find(&u.plan.exprs, str_internz(&u.plan.strings, bound[i].name)) >= 0)
             backend_bind(&u, bound[i].name, bound[i].v);
