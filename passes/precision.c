@@ -6,7 +6,8 @@
  *
  * Sums are kept in f32 by the matrix unit whatever the operands' type; norms, softmax and the residual stream keep the
  * model's type, which is what holds accuracy. Casts of activations end up in the vector region before, casts of
- * constants in the plan's weights at compile time. The bias of a Gemm is added behind, in the model's type.
+ * constants in the plan's weights at compile time. The bias of a Gemm is added behind, in the model's type. Of a
+ * block-quantised weight the scales are converted.
  * Requirements: (1) the interface keeps its types; (2) only float
  * types of the model that differ from the wanted one are touched; (3) a product made here has operands of the wanted
  * type, so it terminates. Left alone: products of activations (attention), whose operands live in the caches of the
@@ -19,14 +20,29 @@ static bool wants(const struct pass_ctx *px, const struct value *v)
     return v->type->kind == TYPE_TENSOR && t != px->options.precision && (t == DT_F32 || t == DT_F16 || t == DT_BF16);
 }
 
-/* Operand numbers that are weights and activations of a node, or false. */
-static bool has_weight(const struct node *n, int *weight, int *activation)
+/* Operand numbers of what is converted, -1: none. */
+struct operands {
+    enum op op;
+    int weight, activation, bias;
+    int zeros; /* of the weight's type, unless packed codes */
+};
+static const struct operands converted[] = {
+    {OP_MatMul, 1, 0, -1, -1},    {OP_FusedMatMul, 1, 0, -1, -1}, {OP_Gemm, 1, 0, 2, -1},
+    {OP_MatMulNBits, 2, 0, 5, 3}, {OP_Gather, 0, -1, -1, -1},
+};
+
+/* The row of a node with a constant weight, or NULL. */
+static const struct operands *operands_of(const struct node *n)
 {
-    const bool biased = n->op == OP_Gemm && node_in(n, 2), scaled = node_attr_float(n, "beta", 1.0f) != 1.0f;
-    const bool product = n->op == OP_MatMul || n->op == OP_FusedMatMul || (n->op == OP_Gemm && !(biased && scaled));
-    *weight = product ? 1 : 0;
-    *activation = product ? 0 : -1;
-    return (product || n->op == OP_Gather) && node_in(n, *weight) && value_const(node_in(n, *weight));
+    for (int i = 0; i < (int)NPUC_ARRAY_LEN(converted); i++) {
+        const struct operands *o = &converted[i];
+        if (o->op != n->op)
+            continue;
+        const struct value *w = node_in(n, o->weight), *zeros = o->zeros >= 0 ? node_in(n, o->zeros) : NULL;
+        const bool scaled = n->op == OP_Gemm && node_in(n, 2) && node_attr_float(n, "beta", 1.0f) != 1.0f;
+        return w && value_const(w) && !scaled && (!zeros || value_const(zeros)) ? o : NULL;
+    }
+    return NULL;
 }
 
 static bool is_embedding(const struct node *n)
@@ -51,16 +67,18 @@ static enum npuc_status widen(struct node *n, enum dtype model, struct value *bi
     return s == NPUC_OK && bias ? ir_infer(last) : s;
 }
 
-static enum npuc_status convert(struct pass_ctx *px, struct node *n, int weight, int activation)
+static enum npuc_status convert(struct pass_ctx *px, struct node *n, const struct operands *o)
 {
     struct builder b = ir_at(n);
     const enum dtype model = n->out[0].type->dtype, wanted = px->options.precision;
-    struct value *bias = n->op == OP_Gemm ? node_in(n, 2) : NULL;
+    struct value *bias = o->bias >= 0 ? node_in(n, o->bias) : NULL;
     if (bias)
-        ir_set_input(n, 2, NULL);
-    ir_set_input(n, weight, ir_cast(&b, node_in(n, weight), wanted));
-    if (activation >= 0)
-        ir_set_input(n, activation, ir_cast(&b, node_in(n, activation), wanted));
+        ir_set_input(n, o->bias, NULL);
+    ir_set_input(n, o->weight, ir_cast(&b, node_in(n, o->weight), wanted));
+    if (o->zeros >= 0 && node_in(n, o->zeros) && wants(px, node_in(n, o->zeros)))
+        ir_set_input(n, o->zeros, ir_cast(&b, node_in(n, o->zeros), wanted));
+    if (o->activation >= 0)
+        ir_set_input(n, o->activation, ir_cast(&b, node_in(n, o->activation), wanted));
     const enum npuc_status s = ir_infer(n);
     return s == NPUC_OK ? widen(n, model, bias) : s;
 }
@@ -71,11 +89,10 @@ enum npuc_status precision(struct pass_ctx *px, struct graph *g)
         return NPUC_OK;
     for_each_node_safe(n, g)
     {
-        int weight, activation;
-        if (!has_weight(n, &weight, &activation) || !is_embedding(n) || !wants(px, node_in(n, weight)) ||
-            !ir_may_rewrite(px->cx))
+        const struct operands *o = operands_of(n);
+        if (!o || !is_embedding(n) || !wants(px, node_in(n, o->weight)) || !ir_may_rewrite(px->cx))
             continue;
-        const enum npuc_status s = convert(px, n, weight, activation);
+        const enum npuc_status s = convert(px, n, o);
         if (s != NPUC_OK)
             return s;
         pass_count(px, STAT_precision_converted, 1);
