@@ -6,7 +6,9 @@
 
 A folder has model.onnx, meta.json (tolerance, file names) and cases/<k>/{inputs,outputs}/<name>.npy."""
 import argparse
+import concurrent.futures
 import json
+import os
 import pathlib
 import shlex
 import subprocess
@@ -57,20 +59,26 @@ def main():
     parser.add_argument("--atol", type=float, default=0.0, help="allow at least this much (for other precisions)")
     parser.add_argument("folders", nargs="+", type=pathlib.Path)
     options = parser.parse_args()
-    failed, total = 0, 0
+    runs = []
     for folder in options.folders:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         meta["tolerance"]["atol"] = max(meta["tolerance"]["atol"], options.atol)
         for case in sorted((folder / "cases").iterdir()):
-            for passes in options.passes or ["NONE", "default"]:
-                with tempfile.TemporaryDirectory() as out:
-                    faults = run_case(options.opt, folder, case, meta, passes, out)
-                total += 1
-                failed += bool(faults)
-                for fault in faults[:3]:
-                    print(f"{folder.name}/{case.name} ({passes}): {fault}")
-    print(f"{total - failed} of {total} runs agree")
-    return 1 if failed or not total else 0
+            runs += [(folder, case, meta, passes) for passes in options.passes or ["NONE", "default"]]
+
+    def check(run):
+        folder, case, meta, passes = run
+        with tempfile.TemporaryDirectory() as out:
+            return run_case(options.opt, folder, case, meta, passes, out)
+
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (folder, case, _, passes), faults in zip(runs, pool.map(check, runs)):
+            failed += bool(faults)
+            for fault in faults[:3]:
+                print(f"{folder.name}/{case.name} ({passes}): {fault}")
+    print(f"{len(runs) - failed} of {len(runs)} runs agree")
+    return 1 if failed or not runs else 0
 
 
 if __name__ == "__main__":
