@@ -47,6 +47,12 @@ static bool choose_tile(const struct machine *m, struct nbits_tile *t)
     return rows >= 1;
 }
 
+static bool has_mac(const struct machine *m, enum dtype t)
+{
+    const enum target_key key = t == DT_F32 ? TK_MAC_F32 : t == DT_F16 ? TK_MAC_F16 : TK_MAC_BF16;
+    return target_num(m->target, key) > 0;
+}
+
 static bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct nbits *q,
                         const char **reason)
 {
@@ -68,6 +74,10 @@ static bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct
         return refuse(reason, "block-quantised products take f32, f16 or bf16 of known rank");
     if (bias && bias->type->dtype != DT_F32 && !value_const(bias))
         return refuse(reason, "a computed bias must be f32");
+    if (!has_mac(m, q->to))
+        return refuse(reason, "the matrix unit does not multiply this type");
+    if (bias && m->size[TS_BT] <= 0)
+        return refuse(reason, "the target has no bias table");
     if (m->n_vector <= 0)
         return refuse(reason, "the target has no vector cores");
     if (q->n < 1 || q->k < 1 || !read_zeros(cx, n, q, reason))
