@@ -17,12 +17,12 @@
 #define TURN  ((int64_t)1 << 18)
 #define SMALL 1e-3 /* of the memory's rate: not worth a second walk */
 
-static const struct emu_program *program_of(const struct clock *k, int i)
+static const struct emu_program *program_of(struct emu_program *const *of_kind, int i)
 {
-    const bool mixed = k->prog[TCORE_CUBE] && k->prog[TCORE_VECTOR];
+    const bool mixed = of_kind[TCORE_CUBE] && of_kind[TCORE_VECTOR];
     if (i == 0)
-        return k->prog[TCORE_CUBE];
-    return i == 1 || mixed ? k->prog[TCORE_VECTOR] : NULL;
+        return of_kind[TCORE_CUBE];
+    return i == 1 || mixed ? of_kind[TCORE_VECTOR] : NULL;
 }
 
 static void free_block(struct clock_block *b)
@@ -42,7 +42,7 @@ static struct clock_block *new_block(struct clock *k, int64_t number)
     struct clock_block *b = calloc(1, sizeof *b);
     bool ok = b != NULL;
     for (int i = 0; ok && i < EMU_BLOCK_CORES; i++) {
-        const struct emu_program *p = program_of(k, i);
+        const struct emu_program *p = program_of(k->slice, i);
         struct clock_core *c = &b->core[i];
         c->clock = k;
         c->block = b;
@@ -77,11 +77,18 @@ static void start_block(struct clock_block *b)
 
 typedef bool clock_observer(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op);
 
+/* Where a core stands, as a number of its kernel's instructions. */
+static int32_t place_of(const struct clock_core *c)
+{
+    const struct emu_program *p = c->core.prog;
+    return c->core.pc < p->n_code ? (int32_t)(p->code[c->core.pc].insn - p->section->code.data) : p->n_code;
+}
+
 static bool stopped(struct clock *k, struct clock_core *c)
 {
     if (!k->launch->error[0] && !k->cancelled && !k->no_memory)
         snprintf(k->launch->error, sizeof k->launch->error, "kernel '%.80s', instruction %d: %s",
-                 str_text(k->launch->kernel->exprs.strings, k->launch->kernel->name), c->core.pc,
+                 str_text(k->launch->kernel->exprs.strings, k->launch->kernel->name), place_of(c),
                  c->core.fault ? c->core.fault : "stopped");
     return false;
 }
@@ -112,7 +119,7 @@ static bool fail_wait(struct clock *k, const struct clock_core *c)
     const struct emu_launch *l = k->launch;
     snprintf(k->launch->error, sizeof k->launch->error, "kernel '%.80s', %s core %d.%d waits forever at instruction %d",
              str_text(l->kernel->exprs.strings, l->kernel->name), c->core.id.kind == TCORE_CUBE ? "cube" : "vector",
-             c->core.id.block, c->core.id.sub, c->core.pc);
+             c->core.id.block, c->core.id.sub, place_of(c));
     return false;
 }
 
@@ -279,6 +286,20 @@ static bool wake(struct clock *k)
     return any;
 }
 
+/* The blocks that are left run their whole programs. */
+static bool bind_programs(struct clock *k)
+{
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            struct clock_core *c = &k->blocks[i]->core[j];
+            if (c->used && !emu_core_bind(&c->core, program_of(k->prog, j), k->launch)) {
+                k->no_memory = true;
+                return false;
+            }
+        }
+    return true;
+}
+
 static bool walk_once(struct clock *k)
 {
     k->now = 0;
@@ -312,7 +333,7 @@ static double end_of(const struct clock *k)
  * matter either little or by their share. */
 static bool walk_times(struct clock *k)
 {
-    if (!walk_once(k))
+    if (!bind_programs(k) || !walk_once(k))
         return false;
     const double rate = rate_beside_writes(k, end_of(k));
     if (k->missed == 0 || rate > (1 - SMALL) * k->memory_rate)
@@ -332,6 +353,11 @@ static bool prepare(struct clock *k)
     k->blocks = calloc((size_t)n + 1, sizeof(struct clock_block *));
     if (!k->l2 || !k->miss || !k->blocks)
         return false;
+    for (int i = 0; i < TCORE_COUNT; i++) {
+        k->slice[i] = k->prog[i] ? clock_slice_new(&k->arena, k->prog[i]) : NULL;
+        if (k->prog[i] && !k->slice[i])
+            return false;
+    }
     for (; k->n_blocks < n; k->n_blocks++) {
         k->blocks[k->n_blocks] = new_block(k, k->n_blocks);
         if (!k->blocks[k->n_blocks])
@@ -347,6 +373,7 @@ static void release(struct clock *k)
     free(k->blocks);
     free(k->miss);
     clock_l2_free(k->l2);
+    arena_free(&k->arena);
 }
 
 static enum npuc_status status_of(const struct clock *k)
@@ -360,6 +387,7 @@ enum npuc_status clock_run(struct emu_launch *l, struct emu_timing *out, uint32_
     *out = (struct emu_timing){.bound_by = "launch"};
     if (!k.prog)
         return NPUC_E_INVALID;
+    arena_init(&k.arena, NULL);
     if (l->blocks < 0 || l->blocks > EMU_MAX_BLOCKS || !prepare(&k)) {
         release(&k);
         snprintf(l->error, sizeof l->error, "out of host memory for the clock of %lld cores", (long long)l->blocks);

@@ -69,16 +69,6 @@ static void mix_cost(uint64_t *h, const struct clock_cost *c)
     mix(h, (uint64_t)c->bytes);
 }
 
-/* Operands that decide the cost of the most frequent instructions, in place of the cost itself. */
-static const struct {
-    int n;
-    int field[3];
-} extents[TILE_OP_END] = {
-    [TILE_COPY_L0A] = {2, {EMU_FIELD(COPY_L0A, m), EMU_FIELD(COPY_L0A, k)}},
-    [TILE_COPY_L0B] = {2, {EMU_FIELD(COPY_L0B, n), EMU_FIELD(COPY_L0B, k)}},
-    [TILE_MAC] = {3, {EMU_FIELD(MAC, m), EMU_FIELD(MAC, n), EMU_FIELD(MAC, k)}},
-};
-
 static bool leaves_tensor(struct clock_core *c, struct emu_launch *l, const struct emu_op *op, int32_t tensor)
 {
     const struct strtab *strings = l->kernel->exprs.strings;
@@ -104,14 +94,16 @@ bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *
     (void)id;
     if (!go_on(c, l))
         return false;
-    if (op->insn->op >= TILE_LOAD && op->insn->op <= TILE_STOREX && c->asked >= c->clock->quantum) {
+    const struct emu_ins *in = &c->core.prog->code[c->core.pc];
+    if (in->op >= TILE_LOAD && in->op <= TILE_STOREX && c->asked >= c->clock->quantum) {
         c->suspended = true;
         return false;
     }
-    mix(&c->hash, (uint64_t)(op->insn - c->cx.section->code.data));
-    for (int i = 0; i < extents[op->insn->op].n; i++)
-        mix(&c->hash, (uint64_t)op->arg[extents[op->insn->op].field[i]]);
-    if (op->insn->op < TILE_LOAD || extents[op->insn->op].n > 0)
+    mix(&c->hash, (uint64_t)c->core.pc);
+    if (in->op == CLOCK_MARK)
+        for (int i = 0; i < in->n_fields; i++)
+            mix(&c->hash, (uint64_t)op->arg[i]);
+    if (in->op == CLOCK_MARK || in->op < TILE_LOAD)
         return true;
     struct clock_cost cost;
     clock_cost_of(&c->cx, op, &cost);

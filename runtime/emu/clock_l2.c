@@ -24,8 +24,9 @@ struct region { /* GM between two addresses that tensors of the launch cover */
     int32_t first; /* its first chunk */
     bool warm;
 };
-/* Reads that found everything, or brought it: the same read again within a part of the cache's size of new lines finds
- * everything. A part of a quarter moves a product's time by one percent, one of a 32nd by nothing. */
+/* Reads that found everything, or brought it, and writes: the same again within a part of the cache's size of new lines
+ * finds everything. A part of a quarter moves a product's time by one percent, one of a 32nd by nothing. When all of
+ * the launch's memory fits, that is for ever. */
 #define RECENT_BITS 14
 #define RECENT_PART 32
 struct recent {
@@ -35,6 +36,7 @@ struct recent {
 struct clock_l2 {
     const struct emu_launch *launch;
     int64_t line, capacity, used, dirtied, entered;
+    int64_t recent_bytes; /* for so many new bytes a move stays recent */
     int shift; /* line = 1 << shift: the largest power of two within the target's line */
     struct recent *recent;
     struct clock_traffic *traffic; /* per tensor */
@@ -80,6 +82,7 @@ static bool number_chunks(struct clock_l2 *c, int64_t n)
 {
     int64_t chunks = 0;
     const int64_t chunk = c->line * LINES;
+    c->recent_bytes = c->capacity / RECENT_PART;
     for (int32_t i = 0; i < c->n_regions; i++) {
         struct region *r = &c->regions[i];
         r->lo -= r->lo % c->line;
@@ -93,6 +96,8 @@ static bool number_chunks(struct clock_l2 *c, int64_t n)
             if (c->launch->tensors[t].address >= c->regions[i].lo && c->launch->tensors[t].address < c->regions[i].hi)
                 c->region_of[t] = i;
     c->n_chunks = (int32_t)chunks;
+    if (chunks * chunk <= c->capacity)
+        c->recent_bytes = INT64_MAX;
     c->chunks = calloc((size_t)chunks + 1, sizeof *c->chunks);
     if (!c->chunks)
         return false;
@@ -145,10 +150,7 @@ static void make_newest(struct clock_l2 *c, int32_t i)
 
 static int count_bits(uint64_t v)
 {
-    int n = 0;
-    for (; v; v &= v - 1)
-        n++;
-    return n;
+    return __builtin_popcountll(v);
 }
 
 static void evict(struct clock_l2 *c, int32_t keep)
@@ -248,11 +250,11 @@ static uint64_t key_of(const struct clock_span *s)
     return h | 1;
 }
 
-static bool is_recent(struct clock_l2 *c, const struct clock_span *s)
+static bool is_recent(struct clock_l2 *c, const struct clock_span *s, bool write)
 {
-    const uint64_t key = key_of(s);
+    const uint64_t key = key_of(s) ^ (uint64_t)write << 1;
     struct recent *r = &c->recent[key >> (64 - RECENT_BITS)];
-    const bool found = r->key == key && c->entered - r->entered < c->capacity / RECENT_PART;
+    const bool found = r->key == key && c->entered - r->entered < c->recent_bytes;
     if (!found)
         *r = (struct recent){key, c->entered};
     return found;
@@ -264,10 +266,10 @@ bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t by
     const struct emu_tensor *t = &c->launch->tensors[s.tensor];
     if (!normalise(&s, t->size))
         return false;
-    if (!write && is_recent(c, &s)) {
-        c->traffic[s.tensor].read += bytes;
+    struct clock_traffic *sum = &c->traffic[s.tensor];
+    *(write ? &sum->written : &sum->read) += bytes;
+    if (is_recent(c, &s, write))
         return true;
-    }
     const int64_t run = run_of(&s), *n = s.n, *step = s.gm;
     int64_t missed = 0;
     const struct region *r = &c->regions[c->region_of[s.tensor]];
@@ -277,13 +279,7 @@ bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t by
                 for (int64_t l = 0; l < n[3]; l++)
                     missed += touch(c, r, t->address + s.off + i * step[0] + j * step[1] + k * step[2] + l * step[3],
                                     run, write);
-    struct clock_traffic *sum = &c->traffic[s.tensor];
-    if (write) {
-        sum->written += bytes;
-        return true;
-    }
-    sum->read += bytes;
-    sum->missed += missed;
+    sum->missed += write ? 0 : missed;
     return true;
 }
 

@@ -72,6 +72,10 @@ bool clock_l2_move(struct clock_l2 *c, const struct clock_span *s, int64_t bytes
 const struct clock_traffic *clock_l2_traffic(const struct clock_l2 *c, int32_t tensor);
 int64_t clock_l2_dirtied(const struct clock_l2 *c); /* bytes of distinct lines written */
 
+/* ---- what the first walk needs of a program (clock_slice.c) ---- */
+enum { CLOCK_MARK = TILE_OP_END }; /* shows its operands to the observer; `insn` is the first that it stands for */
+struct emu_program *clock_slice_new(struct arena *a, const struct emu_program *p); /* NULL: out of memory */
+
 /* ---- timelines (clock_core.c) ---- */
 enum clock_move { CLOCK_MOVE_NONE, CLOCK_MOVE_ASKED, CLOCK_MOVE_RUNS, CLOCK_MOVE_LANDED };
 struct clock_times { /* when the cross-core flags of one number were set */
@@ -112,6 +116,8 @@ struct clock_block {
 struct clock {
     struct emu_launch *launch;
     struct emu_program *const *prog;
+    struct emu_program *slice[TCORE_COUNT]; /* of each program */
+    struct arena arena;
     struct clock_rates rates;
     struct clock_l2 *l2;
     struct clock_block **blocks; /* NULL behind n_blocks */
