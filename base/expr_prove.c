@@ -4,7 +4,8 @@
  *      s*s - s with s >= 1, or 4096*h - s*h with s <= 4096, has no negative term;
  *   3. one atom is replaced by something weaker and simpler, and the rest is proven again:
  *      x//m by (x - m + 1)/m or x/m (times m), x%m by its bound or by x - m*(x//m), min, max and select by their arms.
- * Before that, what is negative in a corner of the symbols' ranges is given up. Steps are counted, so a failing proof ends soon; "not proven" says nothing. */
+ * Before that, what is negative in a corner of the symbols' ranges is given up. Steps are counted, so a failing proof
+ * ends soon; "not proven" says nothing. */
 #include "base/expr_priv.h"
 
 #include <string.h>
