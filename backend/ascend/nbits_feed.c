@@ -21,11 +21,12 @@ static const struct nbits_feed *self(const struct mm_feed *f)
     return (const struct nbits_feed *)(const void *)f; /* its first member */
 }
 
-static bool fits(const struct machine *m, const struct nbits *q, int64_t rows, int64_t group, int64_t kb)
+/* The longest block that fits beside a group, 0 or less: none. */
+static int64_t most_block(const struct machine *m, const struct nbits *q, int64_t rows, int64_t group)
 {
     struct nbits_tile t = {.q = q, .rows = rows, .cols = group};
     const int64_t slack = 8 * m->align[TS_UB]; /* starts of four rings */
-    return 2 * (nbits_tile_bytes(&t) + rows * kb * dtype_size(q->to)) + slack <= m->size[TS_UB];
+    return ((m->size[TS_UB] - slack) / 2 - nbits_tile_bytes(&t)) / (rows * dtype_size(q->to));
 }
 
 /* Full bursts of codes first, then blocks of a good length. */
@@ -45,11 +46,12 @@ static bool feed_fit(const struct mm_feed *base, const struct machine *m, int64_
     most = f->wish_k > 0 && f->wish_k < most ? size_align(f->wish_k, 16) : most;
     double best = 0;
     for (int64_t group = step; group < whole + step && (group <= MOST_GROUP || group == step); group += step) {
-        if (!fits(m, q, rows, group, 16))
+        const int64_t room = most_block(m, q, rows, group), limit = room < most ? room : most;
+        if (room < 16)
             break;
-        for (int64_t n = 1; group / n >= 16; n++) {
+        for (int64_t n = size_ceil_div(group, limit); group / n >= 16; n++) {
             const int64_t kb = group / n;
-            if (group % n != 0 || kb % 16 != 0 || kb > most || !fits(m, q, rows, group, kb))
+            if (group % n != 0 || kb % 16 != 0)
                 continue;
             const double value = value_of(m, q, group, kb);
             if (value <= best)
