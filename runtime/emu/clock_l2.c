@@ -190,23 +190,44 @@ static uint64_t bits(int64_t from, int64_t to)
     return below & ~(((uint64_t)1 << from) - 1);
 }
 
-/* Bytes of the lines of [at, at + bytes) that were not there. */
-static int64_t touch(struct clock_l2 *c, const struct region *r, int64_t at, int64_t bytes, bool write)
+/* One move's lines: those of neighbouring rows in one chunk are gathered before the chunk is looked at. */
+struct touches {
+    struct clock_l2 *cache;
+    const struct region *region;
+    bool write;
+    int32_t chunk;
+    uint64_t lines;
+    int64_t missed; /* lines that were not there */
+};
+
+static void touch_gathered(struct touches *x)
 {
-    const int64_t end = ((at + bytes - 1 - r->lo) >> c->shift) + 1;
-    int64_t missed = 0;
-    for (int64_t line = (at - r->lo) >> c->shift; line < end;) {
+    struct clock_l2 *c = x->cache;
+    if (!x->lines)
+        return;
+    x->missed += touch_chunk(c, x->chunk, x->lines, x->region->warm);
+    if (x->write) {
+        c->dirtied += count_bits(x->lines & ~c->chunks[x->chunk].dirty) * c->line;
+        c->chunks[x->chunk].dirty |= x->lines;
+    }
+    x->lines = 0;
+}
+
+/* Lines of [at, at + bytes). */
+static void touch(struct touches *x, int64_t at, int64_t bytes)
+{
+    const struct region *r = x->region;
+    const int shift = x->cache->shift;
+    const int64_t end = ((at + bytes - 1 - r->lo) >> shift) + 1;
+    for (int64_t line = (at - r->lo) >> shift; line < end;) {
         const int64_t chunk = line / LINES, stop = (chunk + 1) * LINES < end ? (chunk + 1) * LINES : end;
-        const uint64_t lines = bits(line % LINES, stop - chunk * LINES);
         const int32_t i = r->first + (int32_t)chunk;
-        missed += touch_chunk(c, i, lines, r->warm);
-        if (write) {
-            c->dirtied += count_bits(lines & ~c->chunks[i].dirty) * c->line;
-            c->chunks[i].dirty |= lines;
-        }
+        if (i != x->chunk)
+            touch_gathered(x);
+        x->chunk = i;
+        x->lines |= bits(line % LINES, stop - chunk * LINES);
         line = stop;
     }
-    return missed * c->line;
 }
 
 /* Steps of ascending, positive strides; dimensions that do not move are left out. false: beyond `size`. */
@@ -227,11 +248,11 @@ static bool normalise(struct clock_span *s, int64_t size)
     return s->off >= 0 && s->off <= size && last <= size - s->size;
 }
 
-/* Bytes that one step of the innermost dimensions covers without a gap of a line. */
-static int64_t run_of(struct clock_span *s)
+/* Bytes that one step of the innermost dimensions covers without a gap of a line: every line between is touched. */
+static int64_t run_of(struct clock_span *s, int64_t line)
 {
     int64_t run = s->size;
-    for (int i = 3; i >= 0 && (s->n[i] == 1 || s->gm[i] <= run); i--) {
+    for (int i = 3; i >= 0 && (s->n[i] == 1 || s->gm[i] < run + line); i--) {
         run += (s->n[i] - 1) * s->gm[i];
         s->n[i] = 1;
     }
@@ -270,16 +291,15 @@ bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t by
     *(write ? &sum->written : &sum->read) += bytes;
     if (is_recent(c, &s, write))
         return true;
-    const int64_t run = run_of(&s), *n = s.n, *step = s.gm;
-    int64_t missed = 0;
-    const struct region *r = &c->regions[c->region_of[s.tensor]];
+    const int64_t run = run_of(&s, c->line), *n = s.n, *step = s.gm;
+    struct touches x = {.cache = c, .region = &c->regions[c->region_of[s.tensor]], .write = write};
     for (int64_t i = 0; i < n[0]; i++)
         for (int64_t j = 0; j < n[1]; j++)
             for (int64_t k = 0; k < n[2]; k++)
                 for (int64_t l = 0; l < n[3]; l++)
-                    missed += touch(c, r, t->address + s.off + i * step[0] + j * step[1] + k * step[2] + l * step[3],
-                                    run, write);
-    sum->missed += write ? 0 : missed;
+                    touch(&x, t->address + s.off + i * step[0] + j * step[1] + k * step[2] + l * step[3], run);
+    touch_gathered(&x);
+    sum->missed += write ? 0 : x.missed * c->line;
     return true;
 }
 
