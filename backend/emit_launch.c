@@ -16,7 +16,8 @@ static int32_t source_of(struct emit *e, const struct node *n)
         return -1;
     const char *fused = vendor_name(e, n);
     const sym fused_as = fused ? str_internz(&p->strings, fused) : 0;
-    /* regions of several kinds may come from one node: an odd factor keeps (place, operator) apart, the name is added */
+    /* regions of several kinds may come from one node: an odd factor keeps (place, operator) apart, the name is added
+     */
     const uint64_t place = (uint64_t)(uintptr_t)n->loc ^ (uint64_t)n->op << 48;
     const uint64_t key = place * 0x9e3779b97f4a7c15u + fused_as;
     const uint64_t *known = map_find(&em->sources, key);

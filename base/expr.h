@@ -52,7 +52,7 @@ struct expr_node {
     int32_t n;      /* operands (SUM and PROD: any number, else 0..3) */
     int64_t value;  /* CONST, SYM; constant part of SUM */
     const expr *arg;
-    const int64_t *coef; /* SUM only, n of them */
+    const int64_t *coef;     /* SUM only, n of them */
     struct expr_range range; /* from the ranges of its operands; multiple 0: the value is 0 */
 };
 struct expr_pool {
@@ -69,7 +69,7 @@ struct expr_pool {
 /* The arena must have on_oom set. */
 void expr_pool_init(struct expr_pool *p, struct arena *a, struct strtab *strings);
 int32_t expr_symbol_new(struct expr_pool *p, sym name,
-                        struct expr_range r);                  /* symbol number; an existing name is found */
+                        struct expr_range r); /* symbol number; an existing name is found */
 /* Narrows a symbol's range; what is known of existing expressions follows. */
 void expr_symbol_narrow(struct expr_pool *p, int32_t symbol, struct expr_range r);
 int32_t expr_symbol_find(const struct expr_pool *p, sym name); /* -1 when absent */

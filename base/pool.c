@@ -1,9 +1,9 @@
-/* Workers take items from one atomic counter; the caller works as worker 0. A worker joins an open job under the lock and the caller
- * closes the job before it waits, so a worker that comes late finds nothing to join.
+/* Workers take items from one atomic counter; the caller works as worker 0. A worker joins an open job under the lock
+ * and the caller closes the job before it waits, so a worker that comes late finds nothing to join.
  *
- * Launches follow each other by microseconds, and waking a sleeping thread costs about as much as a small launch: workers look for
- * the next job a while before they sleep, and the caller looks for their end a while before it does. Not when there are more threads
- * than processors: then the one looked for may be the one kept from running. */
+ * Launches follow each other by microseconds, and waking a sleeping thread costs about as much as a small launch:
+ * workers look for the next job a while before they sleep, and the caller looks for their end a while before it does.
+ * Not when there are more threads than processors: then the one looked for may be the one kept from running. */
 #include "base/pool.h"
 
 #include <pthread.h>
@@ -28,7 +28,7 @@ struct pool {
     _Atomic int n_busy;          /* workers within the job */
     /* under the lock */
     int n_asleep;
-    bool open;                   /* the job may be joined */
+    bool open; /* the job may be joined */
     bool leaving;
     /* constant during a job */
     int64_t n_items;

@@ -125,8 +125,10 @@ enum npuc_status external_data(struct import *im, const Onnx__TensorProto *t, sy
     *data = NULL;
     if (f->missing) {
         if (im->model->info.n_missing++ == 0) {
-            im->model->info.missing_tensor = arena_strndup(&im->model->arena, sym_text(im, name), (int64_t)strlen(sym_text(im, name)));
-            im->model->info.missing_file = arena_strndup(&im->model->arena, sym_text(im, location), (int64_t)strlen(sym_text(im, location)));
+            im->model->info.missing_tensor =
+                arena_strndup(&im->model->arena, sym_text(im, name), (int64_t)strlen(sym_text(im, name)));
+            im->model->info.missing_file =
+                arena_strndup(&im->model->arena, sym_text(im, location), (int64_t)strlen(sym_text(im, location)));
         }
         return im->o.allow_missing_data ? NPUC_OK
                                         : external_fail(im, name, "the data file '%s' does not exist beside the model",

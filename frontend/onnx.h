@@ -25,9 +25,9 @@ struct onnx_info {
     } * opsets;
     int64_t n_nodes; /* nodes in the file, those of subgraphs and functions included */
     int64_t n_functions;
-    int64_t n_params, param_size;      /* elements and bytes of the initializers */
-    int64_t n_external, external_size; /* tensors kept outside the file and their bytes */
-    int64_t n_missing;                 /* tensors whose external file is absent */
+    int64_t n_params, param_size;              /* elements and bytes of the initializers */
+    int64_t n_external, external_size;         /* tensors kept outside the file and their bytes */
+    int64_t n_missing;                         /* tensors whose external file is absent */
     const char *missing_tensor, *missing_file; /* the first of them, as in the file; NULL */
 };
 

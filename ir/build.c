@@ -1,5 +1,5 @@
-/* Creating and changing nodes. Every edge of the graph is linked and unlinked here, so that use lists, order and parents
- * cannot disagree. */
+/* Creating and changing nodes. Every edge of the graph is linked and unlinked here, so that use lists, order and
+ * parents cannot disagree. */
 #include "ir/build.h"
 
 #include <string.h>
@@ -102,8 +102,7 @@ static void node_link(struct node *n, struct graph *g, struct node *before)
     *(before ? &before->prev : &g->last) = n;
     for (int i = 0; i < n->n_out; i++)
         n->out[i].graph = g;
-    for_each_region(r, n)
-        r->parent = g;
+    for_each_region(r, n) r->parent = g;
 }
 
 static void node_unlink(struct node *n)
@@ -135,12 +134,9 @@ static struct attr attr_default(struct ir_ctx *cx, const struct attr_def *d)
     if (!d->has_default)
         return (struct attr){.kind = ATTR_NONE};
     switch (d->kind) {
-    case ATTR_INT:
-        return (struct attr){.kind = ATTR_INT, .v.i = d->i};
-    case ATTR_FLOAT:
-        return (struct attr){.kind = ATTR_FLOAT, .v.f = d->f};
-    case ATTR_STRING:
-        return (struct attr){.kind = ATTR_STRING, .v.s = str_internz(&cx->strings, d->s ? d->s : "")};
+    case ATTR_INT: return (struct attr){.kind = ATTR_INT, .v.i = d->i};
+    case ATTR_FLOAT: return (struct attr){.kind = ATTR_FLOAT, .v.f = d->f};
+    case ATTR_STRING: return (struct attr){.kind = ATTR_STRING, .v.s = str_internz(&cx->strings, d->s ? d->s : "")};
     default: /* the length of a list default depends on ranks: left to the operator's hooks */
         return (struct attr){.kind = ATTR_NONE};
     }
@@ -206,9 +202,7 @@ void ir_erase(struct node *n)
         NPUC_ASSERT(!n->out[i].uses);
     for (int i = 0; i < n->n_in; i++)
         use_unlink(&n->in[i]);
-    for_each_region(r, n)
-        while (r->last)
-            ir_erase(r->last);
+    for_each_region(r, n) while (r->last) ir_erase(r->last);
     node_unlink(n);
 }
 
@@ -276,7 +270,7 @@ static bool is_result_use(const struct use *u)
 
 static bool is_result(const struct value *v)
 {
-    for_each_use(u, v)
+    for_each_use (u, v)
         if (is_result_use(u))
             return true;
     return false;
@@ -299,7 +293,7 @@ bool ir_can_replace(const struct value *old, const struct value *with)
         return false;
     if (!is_result_copy(old) || can_take_result(old, with))
         return true;
-    for_each_use(u, old)
+    for_each_use (u, old)
         if (!is_result_use(u))
             return true;
     return false;

@@ -9,9 +9,9 @@ struct builder {
     struct ir_ctx *cx;
     struct graph *graph;
     struct node *before;
-    const struct loc *loc;   /* given to new nodes */
+    const struct loc *loc; /* given to new nodes */
 };
-struct builder ir_at(struct node *before);          /* loc of `before` */
+struct builder ir_at(struct node *before); /* loc of `before` */
 struct builder ir_at_end(struct graph *g);
 
 struct graph *ir_func_new(struct module *m, sym name);
@@ -26,7 +26,7 @@ void ir_set_str(struct node *n, const char *attr, const char *v);
 void ir_set_ints(struct node *n, const char *attr, const int64_t *v, int64_t len);
 void ir_set_graph(struct node *n, const char *attr, struct graph *g);
 void ir_set_attr(struct node *n, const char *attr, struct attr v); /* payload is copied into the module's arena */
-enum npuc_status ir_infer(struct node *n);        /* infer hook: types and known elements of the outputs */
+enum npuc_status ir_infer(struct node *n); /* infer hook: types and known elements of the outputs */
 /* ir_new + infer for the common case of one output; NULL after a reported error. */
 struct value *ir_op1(struct builder *b, enum op op, struct value *a);
 struct value *ir_op2(struct builder *b, enum op op, struct value *x, struct value *y);
@@ -50,7 +50,7 @@ struct value *ir_sizes(struct builder *b, const expr *e, int64_t n, bool scalar)
 void ir_replace_all(struct value *old, struct value *with);
 bool ir_can_replace(const struct value *old, const struct value *with); /* would ir_replace_all change anything? */
 void ir_set_input(struct node *n, int i, struct value *v);
-void ir_erase(struct node *n);                                 /* outputs must be unused */
+void ir_erase(struct node *n); /* outputs must be unused */
 void ir_move_before(struct node *n, struct node *before);
 void ir_move_to_end(struct node *n, struct graph *g);
 /* A node like `n`, before it, with other numbers of inputs and outputs (empty, untyped); bodies move to it. */
@@ -64,7 +64,7 @@ struct node *ir_fuse(struct ir_ctx *cx, struct node *const *nodes, int64_t n, st
 void ir_unfuse(struct node *fused);
 const struct loc *ir_merge_loc(struct module *m, const struct loc *a, const struct loc *b);
 void ir_sort(struct graph *g);          /* restores topological order; a cycle is an internal error */
-int64_t ir_dce(struct graph *g);         /* erases unused nodes without side effects, also in bodies; returns how many */
+int64_t ir_dce(struct graph *g);        /* erases unused nodes without side effects, also in bodies; returns how many */
 bool ir_may_rewrite(struct ir_ctx *cx); /* counts a rewrite; false after --max-rewrites */
 
 #endif

@@ -6,10 +6,9 @@
 #include "ir/text_priv.h"
 
 static const char *const kind_names[] = {
-    [ATTR_NONE] = "nothing",     [ATTR_INT] = "an integer",       [ATTR_FLOAT] = "a float",
-    [ATTR_STRING] = "a string",  [ATTR_INTS] = "integers",        [ATTR_FLOATS] = "floats",
-    [ATTR_STRINGS] = "strings",  [ATTR_TENSOR] = "a tensor",      [ATTR_GRAPH] = "a graph",
-    [ATTR_TYPE] = "a type",
+    [ATTR_NONE] = "nothing",  [ATTR_INT] = "an integer", [ATTR_FLOAT] = "a float",   [ATTR_STRING] = "a string",
+    [ATTR_INTS] = "integers", [ATTR_FLOATS] = "floats",  [ATTR_STRINGS] = "strings", [ATTR_TENSOR] = "a tensor",
+    [ATTR_GRAPH] = "a graph", [ATTR_TYPE] = "a type",
 };
 
 static const char *arity_fault(struct ir_ctx *cx, const struct node *n, const struct op_def *d)

@@ -1,4 +1,5 @@
-/* Reference interpreter: runs a function with the operators' kernels. Used by folding, differential tests, calibration. */
+/* Reference interpreter: runs a function with the operators' kernels. Used by folding, differential tests, calibration.
+ */
 #ifndef IR_EVAL_H
 #define IR_EVAL_H
 
@@ -9,9 +10,9 @@
  * (symbols: values per symbol, may be NULL), views, Fused regions, If/Loop/Scan bodies. */
 NPUC_MUST_CHECK enum npuc_status ir_eval_node(struct ir_ctx *cx, const struct node *n, const struct k_tensor *const *in,
                                               const int64_t *symbols, struct k_tensor *out, struct arena *a);
-/* Runs the function: inputs in order, outputs in the order of its Yield. Binds symbols from the input shapes; a contradiction is
- * a reported error. */
-NPUC_MUST_CHECK enum npuc_status ir_eval(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs, struct k_tensor *outputs,
-                                         struct arena *a);
+/* Runs the function: inputs in order, outputs in the order of its Yield. Binds symbols from the input shapes; a
+ * contradiction is a reported error. */
+NPUC_MUST_CHECK enum npuc_status ir_eval(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs,
+                                         struct k_tensor *outputs, struct arena *a);
 
 #endif

@@ -62,8 +62,8 @@ static struct k_tensor take(struct frame *f, const struct k_tensor *t, int64_t a
 }
 
 /* The items along a new axis; `empty` gives dtype and dims when there is none. */
-static enum npuc_status pile(struct frame *f, const struct node *n, const struct stack *st, const struct type *type, int64_t axis,
-                             bool reversed, struct k_tensor *out)
+static enum npuc_status pile(struct frame *f, const struct node *n, const struct stack *st, const struct type *type,
+                             int64_t axis, bool reversed, struct k_tensor *out)
 {
     const int64_t count = st->items.len;
     *out = (struct k_tensor){.dtype = type->dtype, .rank = type->rank > 0 ? type->rank : 1};
@@ -146,7 +146,8 @@ static enum npuc_status loop_finish(struct frame *f, const struct node *n, const
     return s;
 }
 
-enum npuc_status eval_loop(struct frame *f, const struct node *n, const struct k_tensor *const *in, struct k_tensor *out)
+enum npuc_status eval_loop(struct frame *f, const struct node *n, const struct k_tensor *const *in,
+                           struct k_tensor *out)
 {
     struct loop l = loop_new(f, n, n->n_in - 2);
     const int64_t trips = in[0] ? k_get_i64(in[0], 0) : INT64_MAX;
@@ -169,7 +170,8 @@ enum npuc_status eval_loop(struct frame *f, const struct node *n, const struct k
     return loop_finish(f, n, &l, 2, out);
 }
 
-enum npuc_status eval_scan(struct frame *f, const struct node *n, const struct k_tensor *const *in, struct k_tensor *out)
+enum npuc_status eval_scan(struct frame *f, const struct node *n, const struct k_tensor *const *in,
+                           struct k_tensor *out)
 {
     const int n_scan_in = (int)node_attr_int(n, "num_scan_inputs", 0);
     const int n_state = n->n_in - n_scan_in;
@@ -182,7 +184,8 @@ enum npuc_status eval_scan(struct frame *f, const struct node *n, const struct k
         if (s != NPUC_OK)
             return s;
         if (i && len != trips)
-            return node_error(f->cx, n, D_RUN_FAULT, "scan input %d has %" PRId64 " elements, the first %" PRId64, i, len, trips);
+            return node_error(f->cx, n, D_RUN_FAULT, "scan input %d has %" PRId64 " elements, the first %" PRId64, i,
+                              len, trips);
         trips = len;
     }
     for (int i = 0; i < n_state; i++)

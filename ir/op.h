@@ -1,5 +1,5 @@
-/* Operators: one row per operator in ir/ops/<family>.def (formula operators: one row in kernels/formula.def), hooks beside the
- * row in the same-named .c file. Nothing else lists operators. */
+/* Operators: one row per operator in ir/ops/<family>.def (formula operators: one row in kernels/formula.def), hooks
+ * beside the row in the same-named .c file. Nothing else lists operators. */
 #ifndef IR_OP_H
 #define IR_OP_H
 
@@ -17,26 +17,49 @@ enum op {
 };
 
 /* The class picks the kernel generator (DESIGN section 3). */
-enum op_class { CLS_FREE /* no work: views, Constant, Yield */, CLS_ELEMENTWISE, CLS_MATMUL, CLS_CONV, CLS_REDUCE, CLS_NORM, CLS_ATTENTION,
-                CLS_MOVE, CLS_WINDOW, CLS_SORT, CLS_RECURRENT, CLS_CONTROL, CLS_FUSED, CLS_HOST };
+enum op_class {
+    CLS_FREE /* no work: views, Constant, Yield */,
+    CLS_ELEMENTWISE,
+    CLS_MATMUL,
+    CLS_CONV,
+    CLS_REDUCE,
+    CLS_NORM,
+    CLS_ATTENTION,
+    CLS_MOVE,
+    CLS_WINDOW,
+    CLS_SORT,
+    CLS_RECURRENT,
+    CLS_CONTROL,
+    CLS_FUSED,
+    CLS_HOST
+};
 
 enum op_trait {
-    T_ELEMENTWISE = 1 << 0, T_COMMUTATIVE = 1 << 1, T_MAC = 1 << 2, T_MOVE = 1 << 3, T_REDUCE = 1 << 4,
-    T_SIDE_EFFECT = 1 << 5, T_VARIADIC_IN = 1 << 6, T_VARIADIC_OUT = 1 << 7, T_VIEW = 1 << 8 /* output is input 0 with other dims */,
+    T_ELEMENTWISE = 1 << 0,
+    T_COMMUTATIVE = 1 << 1,
+    T_MAC = 1 << 2,
+    T_MOVE = 1 << 3,
+    T_REDUCE = 1 << 4,
+    T_SIDE_EFFECT = 1 << 5,
+    T_VARIADIC_IN = 1 << 6,
+    T_VARIADIC_OUT = 1 << 7,
+    T_VIEW = 1 << 8 /* output is input 0 with other dims */,
     T_SHAPE_DATA = 1 << 9 /* output content may be known expressions: infer sets elems */,
-    T_TERMINATOR = 1 << 10, T_REGION = 1 << 11, T_NONDETERMINISTIC = 1 << 12,
+    T_TERMINATOR = 1 << 10,
+    T_REGION = 1 << 11,
+    T_NONDETERMINISTIC = 1 << 12,
     T_DATA_SHAPE = 1 << 13 /* output size depends on input data: fresh symbols */
 };
 
 /* Attribute schema: kind, name and default; a sentinel with name NULL ends the array. */
 struct attr_def {
     const char *name;
-    int kind;            /* enum attr_kind */
+    int kind; /* enum attr_kind */
     bool required;
     bool has_default;
-    int64_t i;           /* default of INT; of INTS: every element */
-    float f;             /* default of FLOAT */
-    const char *s;       /* default of STRING */
+    int64_t i;     /* default of INT; of INTS: every element */
+    float f;       /* default of FLOAT */
+    const char *s; /* default of STRING */
 };
 
 struct ir_ctx;
@@ -47,9 +70,10 @@ struct cost {
 };
 
 struct op_def {
-    const char *name;    /* ONNX name (core operator: newest opset's meaning) */
-    const char *domain;  /* "" or "com.microsoft" (names are unique over both, save those ending in _ms), "npuc" for our own */
-    int since;           /* opset whose meaning the hooks implement */
+    const char *name; /* ONNX name (core operator: newest opset's meaning) */
+    const char
+        *domain; /* "" or "com.microsoft" (names are unique over both, save those ending in _ms), "npuc" for our own */
+    int since;   /* opset whose meaning the hooks implement */
     int16_t min_in, max_in, n_out, n_attrs;
     enum op_class cls;
     uint32_t traits;
@@ -63,12 +87,12 @@ struct op_def {
     enum npuc_status (*legal)(struct ir_ctx *cx, struct node *n);
     /* Work for given symbol values; default counts one ALU operation per output element plus bytes. May be NULL. */
     void (*cost)(struct ir_ctx *cx, const struct node *n, const int64_t *symbols, struct cost *c);
-    const char *kernel;  /* name in kernels' table when it differs from `name`; "" = has no kernel */
-    int fn;              /* enum k_fn for formula operators, else 0 */
+    const char *kernel; /* name in kernels' table when it differs from `name`; "" = has no kernel */
+    int fn;             /* enum k_fn for formula operators, else 0 */
 };
 
 extern const struct op_def *const op_table[OP_count];
-bool op_runs_on_host(enum op op); /* is there a kernel, or is the operator a view? */
+bool op_runs_on_host(enum op op);                      /* is there a kernel, or is the operator a view? */
 enum op op_find(const char *domain, const char *name); /* OP_none when unknown; "ai.onnx" is "" */
 enum op op_by_name(const char *name);                  /* in any domain, as IR text spells it */
 /* Of the first min_in inputs Loop may lack its count and condition, and the attention operators of com.microsoft keys
@@ -78,6 +102,9 @@ static inline bool op_needs_input(const struct op_def *d, int i)
     const bool gaps = (d->traits & T_REGION) || (d->cls == CLS_ATTENTION && *d->domain && i > 0);
     return i < d->min_in && !gaps;
 }
-static inline bool op_has(enum op op, uint32_t trait) { return (op_table[op]->traits & trait) != 0; }
+static inline bool op_has(enum op op, uint32_t trait)
+{
+    return (op_table[op]->traits & trait) != 0;
+}
 
 #endif

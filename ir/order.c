@@ -1,4 +1,5 @@
-/* Topological order and dead nodes. Operands of nodes within bodies count as operands of the node that owns the body. */
+/* Topological order and dead nodes. Operands of nodes within bodies count as operands of the node that owns the body.
+ */
 #include "ir/build.h"
 
 enum { STATE_NEW, STATE_OPEN, STATE_DONE };
@@ -6,7 +7,7 @@ enum { STATE_NEW, STATE_OPEN, STATE_DONE };
 /* Dependencies of the nodes of one graph: of node i, dep[first[i]] .. dep[first[i + 1]]. */
 struct deps {
     struct arena *a;
-    struct map index;          /* node id -> position in the graph */
+    struct map index; /* node id -> position in the graph */
     struct node **nodes;
     int64_t *first;
     VEC(int64_t) dep;
@@ -19,21 +20,19 @@ static void add_deps(struct deps *d, const struct graph *g, const struct node *n
         if (v && v->def && v->graph == g)
             vec_push(d->a, &d->dep, (int64_t)*map_find(&d->index, v->def->id));
     }
-    for_each_region(r, n)
-        for_each_node(inner, r)
-            add_deps(d, g, inner);
+    for_each_region(r, n) for_each_node (inner, r) add_deps(d, g, inner);
 }
 
 static int64_t collect(struct deps *d, const struct graph *g)
 {
     map_init(&d->index, d->a);
     int64_t len = 0;
-    for_each_node(n, g)
+    for_each_node (n, g)
         map_put(&d->index, n->id, (uint64_t)len++);
     d->nodes = ARENA_ARRAY(d->a, struct node *, len);
     d->first = ARENA_ARRAY(d->a, int64_t, len + 1);
     int64_t i = 0;
-    for_each_node(n, g) {
+    for_each_node (n, g) {
         d->nodes[i] = n;
         add_deps(d, g, n);
         d->first[++i] = d->dep.len;
@@ -116,8 +115,7 @@ int64_t ir_dce(struct graph *g)
             erased++;
             continue;
         }
-        for_each_region(r, n)
-            erased += ir_dce(r);
+        for_each_region(r, n) erased += ir_dce(r);
     }
     return erased;
 }

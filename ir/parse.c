@@ -185,8 +185,9 @@ static bool apply_types(struct parser *p, struct node *n, int64_t at, const stru
     for (int i = 0; type && i < n->n_out; i++) {
         if (!type_fits(p->cx, n, n->out[i].type, type[i]))
             return node_fail(p, at,
-                             arena_printf(scratch, "output %d of %s is %s, its operands give %s", i, op_table[n->op]->name,
-                                          type_text(p->cx, type[i]), type_text(p->cx, n->out[i].type)));
+                             arena_printf(scratch, "output %d of %s is %s, its operands give %s", i,
+                                          op_table[n->op]->name, type_text(p->cx, type[i]),
+                                          type_text(p->cx, n->out[i].type)));
         n->out[i].type = type[i];
     }
     return true;
@@ -300,7 +301,8 @@ static bool check_results(struct parser *p, const struct graph *g, const struct 
 {
     const struct node *yield = graph_yield(g);
     if (results->list.len != yield->n_in)
-        return parse_fail(p, "Yield has %d operands, the function %d results", (int)yield->n_in, (int)results->list.len);
+        return parse_fail(p, "Yield has %d operands, the function %d results", (int)yield->n_in,
+                          (int)results->list.len);
     for (int i = 0; i < yield->n_in; i++) {
         const struct param *r = &results->list.data[i];
         const struct value *v = yield->in[i].value;

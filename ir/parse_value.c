@@ -99,7 +99,8 @@ static bool parse_escape(struct parser *p, char *c)
     *c = kind;
     if (kind == 'n')
         *c = '\n';
-    else if (kind == 'x' && p->len - p->pos >= 2 && hex_digit(p->text[p->pos]) >= 0 && hex_digit(p->text[p->pos + 1]) >= 0) {
+    else if (kind == 'x' && p->len - p->pos >= 2 && hex_digit(p->text[p->pos]) >= 0 &&
+             hex_digit(p->text[p->pos + 1]) >= 0) {
         *c = (char)(hex_digit(p->text[p->pos]) << 4 | hex_digit(p->text[p->pos + 1]));
         p->pos += 2;
     } else if (kind != '"' && kind != '\\')
@@ -222,8 +223,8 @@ static bool parse_layout(struct parser *p, struct layout *l)
         l->kind = (enum layout_kind)k;
         int64_t number = 0;
         if (k == LAYOUT_CACHE) {
-            if (!parse_expect(p, "(") || !parse_int(p, &number) || !parse_expect(p, ",") || !parse_dim(p, ')', &l->capacity) ||
-                !parse_expect(p, ")"))
+            if (!parse_expect(p, "(") || !parse_int(p, &number) || !parse_expect(p, ",") ||
+                !parse_dim(p, ')', &l->capacity) || !parse_expect(p, ")"))
                 return false;
             l->axis = (int)number;
         } else if (k != LAYOUT_NHWC && parse_accept(p, "(")) {
@@ -457,21 +458,14 @@ bool parse_attr_value(struct parser *p, int kind, struct attr *a)
 {
     *a = (struct attr){.kind = (enum attr_kind)kind};
     switch (kind) {
-    case ATTR_INT:
-        return parse_int(p, &a->v.i);
-    case ATTR_FLOAT:
-        return parse_float(p, &a->v.f);
-    case ATTR_STRING:
-        return parse_string(p, &a->v.s);
+    case ATTR_INT: return parse_int(p, &a->v.i);
+    case ATTR_FLOAT: return parse_float(p, &a->v.f);
+    case ATTR_STRING: return parse_string(p, &a->v.s);
     case ATTR_INTS:
     case ATTR_FLOATS:
-    case ATTR_STRINGS:
-        return parse_list(p, kind, a);
-    case ATTR_TENSOR:
-        return parse_tensor(p, a);
-    case ATTR_TYPE:
-        return parse_type(p, &a->v.type);
-    default:
-        return parse_fail(p, "attribute of unknown kind");
+    case ATTR_STRINGS: return parse_list(p, kind, a);
+    case ATTR_TENSOR: return parse_tensor(p, a);
+    case ATTR_TYPE: return parse_type(p, &a->v.type);
+    default: return parse_fail(p, "attribute of unknown kind");
     }
 }

@@ -9,10 +9,10 @@ struct printer {
     struct text t;
     const struct module *m;
     struct ir_ctx *cx;
-    sym *names;         /* by value id */
-    struct map *scope;  /* names taken in the present function or Fused region -> counter of copies */
-    uint32_t next;      /* number tried next for an unnamed value */
-    bool *symbols;      /* used, by symbol number */
+    sym *names;        /* by value id */
+    struct map *scope; /* names taken in the present function or Fused region -> counter of copies */
+    uint32_t next;     /* number tried next for an unnamed value */
+    bool *symbols;     /* used, by symbol number */
 };
 
 /* ---- names */
@@ -29,12 +29,10 @@ static void scope_values(struct printer *p, const struct graph *g, value_fn *fn)
 {
     for (int i = 0; i < g->n_inputs; i++)
         fn(p, g->inputs[i]);
-    for_each_node(n, g) {
+    for_each_node (n, g) {
         for (int i = 0; i < n->n_out; i++)
             fn(p, &n->out[i]);
-        for_each_region(r, n)
-            if (!is_own_scope(r))
-                scope_values(p, r, fn);
+        for_each_region(r, n) if (!is_own_scope(r)) scope_values(p, r, fn);
     }
 }
 
@@ -80,8 +78,9 @@ static void name_scope(struct printer *p, const struct graph *g);
 
 static void name_inner_scopes(struct printer *p, const struct graph *g)
 {
-    for_each_node(n, g)
-        for_each_region(r, n) {
+    for_each_node (n, g)
+        for_each_region(r, n)
+        {
             if (is_own_scope(r))
                 name_scope(p, r);
             else
@@ -125,14 +124,13 @@ static void use_graph(struct printer *p, const struct graph *g)
 {
     for (int i = 0; i < g->n_inputs; i++)
         use_type(p, g->inputs[i]->type);
-    for_each_node(n, g) {
+    for_each_node (n, g) {
         for (int i = 0; i < n->n_out; i++) {
             use_type(p, n->out[i].type);
             for (int64_t k = 0; n->op == OP_SizeOf && k < n->out[i].n_elems; k++)
                 use_expr(p, n->out[i].elems[k]);
         }
-        for_each_region(r, n)
-            use_graph(p, r);
+        for_each_region(r, n) use_graph(p, r);
     }
 }
 
@@ -201,17 +199,10 @@ static void print_list_item(struct printer *p, const struct attr *a, int64_t i)
 static void print_attr(struct printer *p, const struct attr *a, int indent)
 {
     switch (a->kind) {
-    case ATTR_NONE:
-        break;
-    case ATTR_INT:
-        text_printf(&p->t, "%" PRId64, a->v.i);
-        break;
-    case ATTR_FLOAT:
-        text_float(&p->t, a->v.f);
-        break;
-    case ATTR_STRING:
-        print_symbol_text(p, a->v.s);
-        break;
+    case ATTR_NONE: break;
+    case ATTR_INT: text_printf(&p->t, "%" PRId64, a->v.i); break;
+    case ATTR_FLOAT: text_float(&p->t, a->v.f); break;
+    case ATTR_STRING: print_symbol_text(p, a->v.s); break;
     case ATTR_INTS:
     case ATTR_FLOATS:
     case ATTR_STRINGS:
@@ -222,15 +213,9 @@ static void print_attr(struct printer *p, const struct attr *a, int indent)
         }
         text_put(&p->t, "]");
         break;
-    case ATTR_TENSOR:
-        text_tensor(&p->t, p->cx, a->v.t.type, a->v.t.blob);
-        break;
-    case ATTR_GRAPH:
-        print_graph(p, a->v.graph, indent);
-        break;
-    case ATTR_TYPE:
-        text_type(&p->t, p->cx, a->v.type);
-        break;
+    case ATTR_TENSOR: text_tensor(&p->t, p->cx, a->v.t.type, a->v.t.blob); break;
+    case ATTR_GRAPH: print_graph(p, a->v.graph, indent); break;
+    case ATTR_TYPE: text_type(&p->t, p->cx, a->v.type); break;
     }
 }
 
@@ -341,7 +326,7 @@ static void print_graph(struct printer *p, const struct graph *g, int indent)
         text_put(&p->t, ")");
     }
     text_put(&p->t, " {\n");
-    for_each_node(n, g)
+    for_each_node (n, g)
         print_node(p, n, indent + 1);
     print_indent(p, indent);
     text_put(&p->t, "}");

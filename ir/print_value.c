@@ -10,10 +10,16 @@
 #include "kernels/tensor.h"
 
 const char *const layout_names[LAYOUT_COUNT] = {
-    [LAYOUT_ND] = "nd",           [LAYOUT_NZ] = "nz",     [LAYOUT_NZ_T] = "nz_t",   [LAYOUT_NC1HWC0] = "nc1hwc0",
-    [LAYOUT_FRACTAL_Z] = "fractal_z", [LAYOUT_NHWC] = "nhwc", [LAYOUT_CACHE] = "cache",
+    [LAYOUT_ND] = "nd",
+    [LAYOUT_NZ] = "nz",
+    [LAYOUT_NZ_T] = "nz_t",
+    [LAYOUT_NC1HWC0] = "nc1hwc0",
+    [LAYOUT_FRACTAL_Z] = "fractal_z",
+    [LAYOUT_NHWC] = "nhwc",
+    [LAYOUT_CACHE] = "cache",
 };
-const char *const place_names[4] = {[PLACE_NONE] = "anywhere", [PLACE_NPU] = "npu", [PLACE_HOST] = "host", [PLACE_FREE] = "free"};
+const char *const place_names[4] = {
+    [PLACE_NONE] = "anywhere", [PLACE_NPU] = "npu", [PLACE_HOST] = "host", [PLACE_FREE] = "free"};
 
 static void text_bytes(struct text *t, const char *s, int64_t len)
 {
@@ -118,17 +124,14 @@ static void text_quant(struct text *t, const struct quant *q)
 void text_type(struct text *t, const struct ir_ctx *cx, const struct type *type)
 {
     switch (type->kind) {
-    case TYPE_NONE:
-        text_put(t, "none");
-        return;
+    case TYPE_NONE: text_put(t, "none"); return;
     case TYPE_SEQUENCE:
     case TYPE_OPTIONAL:
         text_put(t, type->kind == TYPE_SEQUENCE ? "seq(" : "opt(");
         text_type(t, cx, type->elem);
         text_put(t, ")");
         return;
-    case TYPE_TENSOR:
-        break;
+    case TYPE_TENSOR: break;
     }
     text_put(t, type->dtype == DT_NONE ? "any" : dtype_table[type->dtype].name);
     text_put(t, "[");
@@ -169,8 +172,8 @@ static void text_element(struct text *t, const struct k_tensor *k, int64_t i)
  * padding bits. */
 static bool is_plain(const struct k_tensor *k)
 {
-    static const enum dtype plain[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I64, DT_I32, DT_I16, DT_I8,
-                                       DT_U64, DT_U32, DT_U16, DT_U8,   DT_BOOL};
+    static const enum dtype plain[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I64, DT_I32, DT_I16,
+                                       DT_I8,  DT_U64, DT_U32, DT_U16,  DT_U8,  DT_BOOL};
     bool known = false;
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
         known = known || plain[i] == k->dtype;
@@ -275,12 +278,11 @@ static void blob_file_add(struct blob_file *f, const struct attr *attr)
 
 static void blob_file_graph(struct blob_file *f, const struct graph *g)
 {
-    for_each_node(n, g) {
+    for_each_node (n, g) {
         for (int i = 0; i < op_table[n->op]->n_attrs; i++)
             if (n->attrs[i].kind == ATTR_TENSOR)
                 blob_file_add(f, &n->attrs[i]);
-        for_each_region(r, n)
-            blob_file_graph(f, r);
+        for_each_region(r, n) blob_file_graph(f, r);
     }
 }
 

@@ -10,9 +10,9 @@ struct target_info {
     bool (*supports)(const struct target_info *t, struct ir_ctx *cx, const struct node *n, const char **reason);
     /* Matmul weight layout the generator wants for an element type. */
     struct layout (*weight_layout)(const struct target_info *t, enum dtype dtype);
-    int64_t row_elems;       /* longest row (f32 elements) a row-wise fused kernel keeps on chip */
-    bool has_mac[DT_COUNT];  /* matrix unit takes this type */
-    const void *machine;     /* the backend's own data */
+    int64_t row_elems;      /* longest row (f32 elements) a row-wise fused kernel keeps on chip */
+    bool has_mac[DT_COUNT]; /* matrix unit takes this type */
+    const void *machine;    /* the backend's own data */
 };
 
 #endif

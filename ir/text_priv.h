@@ -4,8 +4,8 @@
 
 #include "ir/text.h"
 
-#define IR_INLINE_BYTES 64   /* larger constants are printed by hash */
-#define IR_MAX_NESTING 64    /* bodies within bodies */
+#define IR_INLINE_BYTES     64 /* larger constants are printed by hash */
+#define IR_MAX_NESTING      64 /* bodies within bodies */
 #define IR_MAX_TYPE_NESTING 8
 
 struct text {

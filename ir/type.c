@@ -32,8 +32,8 @@ static bool type_equal(const struct type *a, const struct type *b)
 
 static uint64_t type_hash(const struct type *t)
 {
-    int64_t part[12 + IR_MAX_RANK] = {t->kind, t->dtype, t->rank, t->layout.kind, t->layout.c0, t->layout.axis,
-                                      t->layout.capacity};
+    int64_t part[12 + IR_MAX_RANK] = {t->kind,      t->dtype,       t->rank,           t->layout.kind,
+                                      t->layout.c0, t->layout.axis, t->layout.capacity};
     int64_t n = 7;
     if (t->quant) {
         part[n++] = t->quant->scale_dtype;
@@ -71,7 +71,8 @@ const struct type *type_intern(struct ir_ctx *cx, const struct type *t)
 
 const struct type *type_tensor(struct ir_ctx *cx, enum dtype t, int rank, const expr *dims)
 {
-    return type_intern(cx, &(struct type){.kind = TYPE_TENSOR, .dtype = t, .rank = rank, .dims = rank > 0 ? dims : NULL});
+    return type_intern(cx,
+                       &(struct type){.kind = TYPE_TENSOR, .dtype = t, .rank = rank, .dims = rank > 0 ? dims : NULL});
 }
 
 const struct type *type_with_dtype(struct ir_ctx *cx, const struct type *t, enum dtype dt)

@@ -9,10 +9,18 @@
 enum type_kind { TYPE_TENSOR, TYPE_SEQUENCE, TYPE_OPTIONAL, TYPE_NONE /* absent optional value */ };
 
 /* Storage order of a tensor. ND is dense row-major over the dims. The blocked forms apply to the last two axes
- * (NZ: [.., cols/C0, rows16, C0]) or to NCHW (NC1HWC0, FRACTAL_Z). CACHE is ND with axis `axis` padded to `capacity` rows:
- * a KV cache of which the first dims[axis] rows are valid. */
-enum layout_kind { LAYOUT_ND, LAYOUT_NZ, LAYOUT_NZ_T /* NZ of the transposed matrix */, LAYOUT_NC1HWC0, LAYOUT_FRACTAL_Z,
-                   LAYOUT_NHWC, LAYOUT_CACHE, LAYOUT_COUNT };
+ * (NZ: [.., cols/C0, rows16, C0]) or to NCHW (NC1HWC0, FRACTAL_Z). CACHE is ND with axis `axis` padded to `capacity`
+ * rows: a KV cache of which the first dims[axis] rows are valid. */
+enum layout_kind {
+    LAYOUT_ND,
+    LAYOUT_NZ,
+    LAYOUT_NZ_T /* NZ of the transposed matrix */,
+    LAYOUT_NC1HWC0,
+    LAYOUT_FRACTAL_Z,
+    LAYOUT_NHWC,
+    LAYOUT_CACHE,
+    LAYOUT_COUNT
+};
 struct layout {
     enum layout_kind kind;
     int c0;        /* NZ, NC1HWC0: elements of the innermost block; else 0 */
@@ -32,8 +40,8 @@ struct quant {
 struct type {
     enum type_kind kind;
     enum dtype dtype;
-    int rank;                 /* -1: unknown */
-    const expr *dims;         /* rank of them; an unknown size is a symbol of its own */
+    int rank;         /* -1: unknown */
+    const expr *dims; /* rank of them; an unknown size is a symbol of its own */
     struct layout layout;
     const struct quant *quant; /* NULL: plain */
     const struct type *elem;   /* of a sequence or optional */

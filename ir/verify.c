@@ -1,5 +1,5 @@
-/* The verifier: what must hold between passes. It trusts nothing but the memory of nodes and values itself, so that a pass
- * that forgot a link is found here and not as a wrong result later. */
+/* The verifier: what must hold between passes. It trusts nothing but the memory of nodes and values itself, so that a
+ * pass that forgot a link is found here and not as a wrong result later. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,9 +16,9 @@ struct verifier {
     const struct module *m;
     const char *after;
     int findings;
-    uint8_t *defined;   /* by value id: visible at the node under inspection */
-    int64_t *uses;      /* by value id: operands found in nodes */
-    int64_t n_visited;  /* nodes, against cyclic lists */
+    uint8_t *defined;  /* by value id: visible at the node under inspection */
+    int64_t *uses;     /* by value id: operands found in nodes */
+    int64_t n_visited; /* nodes, against cyclic lists */
 };
 
 /* n may be NULL (a finding about a graph). */
@@ -117,8 +117,8 @@ static void check_layout(struct verifier *v, const struct node *n, const struct 
                 type_text(v->cx, t));
     const bool image = l->kind == LAYOUT_NC1HWC0 || l->kind == LAYOUT_FRACTAL_Z;
     if (image && (t->rank < 3 || l->c0 <= 0))
-        finding(v, n, "%s: layout %s needs image axes and a block size, type is %s", name_of(v, x), layout_names[l->kind],
-                type_text(v->cx, t));
+        finding(v, n, "%s: layout %s needs image axes and a block size, type is %s", name_of(v, x),
+                layout_names[l->kind], type_text(v->cx, t));
     if (l->kind == LAYOUT_CACHE && (l->axis < 0 || l->axis >= t->rank || l->capacity == EXPR_INVALID))
         finding(v, n, "%s: a cache needs an axis and a capacity, type is %s", name_of(v, x), type_text(v->cx, t));
     if (t->quant && t->quant->axis >= t->rank)
@@ -146,8 +146,8 @@ static void check_types(struct verifier *v, struct node *n)
         n->out[i].elems = old[i].elems;
         n->out[i].n_elems = old[i].n_elems;
         if (s == NPUC_OK && !type_fits(cx, n, inferred, old[i].type))
-            finding(v, n, "output %d (%s) has type %s, expected %s", i, name_of(v, &n->out[i]), type_text(cx, old[i].type),
-                    type_text(cx, inferred));
+            finding(v, n, "output %d (%s) has type %s, expected %s", i, name_of(v, &n->out[i]),
+                    type_text(cx, old[i].type), type_text(cx, inferred));
     }
     cx->n_fresh = n_fresh;
     if (s != NPUC_OK)
@@ -177,14 +177,15 @@ static void undefine(struct verifier *v, const struct graph *g)
 {
     for (int i = 0; i < g->n_inputs; i++)
         v->defined[g->inputs[i]->id] = 0;
-    for_each_node(n, g)
+    for_each_node (n, g)
         for (int i = 0; i < n->n_out; i++)
             v->defined[n->out[i].id] = 0;
 }
 
 static void check_regions(struct verifier *v, const struct node *n)
 {
-    for_each_region(r, n) {
+    for_each_region(r, n)
+    {
         if (r->owner != n || r->parent != n->graph)
             finding(v, n, "a body does not know its owner");
         else
@@ -239,7 +240,8 @@ static void check_uses(struct verifier *v, const struct node *n, const struct va
 {
     if (x->id < v->m->n_values && v->uses[x->id] != 0)
         finding(v, n, "value %s: %s", name_of(v, x),
-                v->uses[x->id] > 0 ? "an operand is missing in its use list" : "its use list names a user that is gone");
+                v->uses[x->id] > 0 ? "an operand is missing in its use list"
+                                   : "its use list names a user that is gone");
 }
 
 static void check_graph(struct verifier *v, const struct graph *g)
@@ -257,7 +259,7 @@ static void check_graph(struct verifier *v, const struct graph *g)
         else
             check_layout(v, g->owner, g->inputs[i]);
     }
-    for_each_node(n, g) {
+    for_each_node (n, g) {
         if (++v->n_visited > (int64_t)v->m->n_nodes || n->op <= OP_none || n->op >= OP_count) {
             finding(v, g->owner, "a node list that does not end");
             return;
@@ -266,7 +268,7 @@ static void check_graph(struct verifier *v, const struct graph *g)
     }
     for (int i = 0; i < g->n_inputs; i++)
         check_uses(v, g->owner, g->inputs[i]);
-    for_each_node(n, g)
+    for_each_node (n, g)
         for (int i = 0; i < n->n_out; i++)
             check_uses(v, n, &n->out[i]);
     undefine(v, g);

@@ -62,22 +62,43 @@ static void head(void *arg, int64_t item, int worker)
     float *s = j->scratch + worker * (ROW_BLOCK + 1) * a->keys, *bias = s + ROW_BLOCK * a->keys;
     for (int64_t r = 0; r < a->seq; r += ROW_BLOCK) {
         const int64_t rows = a->seq - r < ROW_BLOCK ? a->seq - r : ROW_BLOCK;
-        k_matmul(&(struct k_matmul_args){.dtype = DT_F32, .m = rows, .n = a->keys, .k = a->head, .a = a->q + (item * a->seq + r) * a->head,
-                                         .b = a->k + kv * a->keys * a->head, .a_row = a->head, .a_col = 1, .b_row = 1, .b_col = a->head,
-                                         .c = s, .c_row = a->keys}, NULL);
+        k_matmul(&(struct k_matmul_args){.dtype = DT_F32,
+                                         .m = rows,
+                                         .n = a->keys,
+                                         .k = a->head,
+                                         .a = a->q + (item * a->seq + r) * a->head,
+                                         .b = a->k + kv * a->keys * a->head,
+                                         .a_row = a->head,
+                                         .a_col = 1,
+                                         .b_row = 1,
+                                         .b_col = a->head,
+                                         .c = s,
+                                         .c_row = a->keys},
+                 NULL);
         k_row_scalar(K_FN_Mul, s, s, a->scale, rows * a->keys);
         for (int64_t i = 0; i < rows; i++)
             soften(a, (const int64_t[]){b, n, r + i}, s + i * a->keys, bias);
-        k_matmul(&(struct k_matmul_args){.dtype = DT_F32, .m = rows, .n = a->v_head, .k = a->keys, .a = s, .b = a->v + kv * a->keys * a->v_head,
-                                         .a_row = a->keys, .a_col = 1, .b_row = a->v_head, .b_col = 1,
-                                         .c = a->y + (item * a->seq + r) * a->v_head, .c_row = a->v_head}, NULL);
+        k_matmul(&(struct k_matmul_args){.dtype = DT_F32,
+                                         .m = rows,
+                                         .n = a->v_head,
+                                         .k = a->keys,
+                                         .a = s,
+                                         .b = a->v + kv * a->keys * a->v_head,
+                                         .a_row = a->keys,
+                                         .a_col = 1,
+                                         .b_row = a->v_head,
+                                         .b_col = 1,
+                                         .c = a->y + (item * a->seq + r) * a->v_head,
+                                         .c_row = a->v_head},
+                 NULL);
     }
 }
 
 enum npuc_status k_attend(struct k_call *c, const struct k_attend *a)
 {
     if (a->kv_heads <= 0 || a->heads % a->kv_heads)
-        return k_fail(c, NPUC_E_INVALID, "%lld query heads do not share %lld key heads", (long long)a->heads, (long long)a->kv_heads);
+        return k_fail(c, NPUC_E_INVALID, "%lld query heads do not share %lld key heads", (long long)a->heads,
+                      (long long)a->kv_heads);
     struct job j = {a, k_scratch(c, pool_threads(c->pool) * (ROW_BLOCK + 1) * a->keys, sizeof(float))};
     if (!j.scratch)
         return k_no_memory(c);

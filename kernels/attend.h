@@ -1,7 +1,8 @@
 /* Scaled dot-product attention on dense float operands, and the layout steps around it. The arithmetic, step by step:
  *   score = sum over h ascending of fma(q, k); times scale; softcap * tanh(score / softcap) when softcap > 0; plus bias
  *   e = exp(score - max of the row); p = e / (64-lane sum of e); y = sum over all keys ascending of fma(p, v)
- * Everything is float; a result is rounded to the model's type once, at the end. A row whose bias is -inf everywhere gives p = 0. */
+ * Everything is float; a result is rounded to the model's type once, at the end. A row whose bias is -inf everywhere
+ * gives p = 0. */
 #ifndef KERNELS_ATTEND_H
 #define KERNELS_ATTEND_H
 
@@ -9,16 +10,16 @@
 
 struct k_attend {
     int64_t batch, heads, kv_heads, seq, keys, head, v_head;
-    const float *q, *k, *v;        /* [batch][heads][seq][head], [batch][kv_heads][keys][head], [..][v_head] */
-    float *y;                      /* [batch][heads][seq][v_head] */
-    enum dtype type;               /* of the model's operands */
+    const float *q, *k, *v; /* [batch][heads][seq][head], [batch][kv_heads][keys][head], [..][v_head] */
+    float *y;               /* [batch][heads][seq][v_head] */
+    enum dtype type;        /* of the model's operands */
     float scale, softcap;
-    const float *sink;             /* per head a logit that joins the softmax without a value, or NULL */
+    const float *sink; /* per head a logit that joins the softmax without a value, or NULL */
     /* Writes the additive mask of one row: `keys` values. NULL: none. */
     void (*bias)(const void *arg, const int64_t at[3], float *row); /* at: batch, head, row */
     const void *bias_arg;
-    float *qk;                     /* scores as [batch][heads][seq][keys], or NULL */
-    int qk_mode;                   /* 0 scaled, 1 after softcap, 2 after bias, 3 probabilities */
+    float *qk;   /* scores as [batch][heads][seq][keys], or NULL */
+    int qk_mode; /* 0 scaled, 1 after softcap, 2 after bias, 3 probabilities */
 };
 enum npuc_status k_attend(struct k_call *c, const struct k_attend *a);
 

@@ -28,16 +28,13 @@ static int64_t whole_of(enum dtype to, double v)
 {
     switch ((int)to) {
     case DT_I64:
-    case DT_U32:
-        return trunc64(v);
+    case DT_U32: return trunc64(v);
     case DT_U64:
         if (v < 9223372036854775808.0)
             return trunc64(v);
         return (int64_t)((uint64_t)trunc64(v - 9223372036854775808.0) ^ (uint64_t)1 << 63);
-    case DT_BOOL:
-        return v != 0;
-    default:
-        return trunc32(v);
+    case DT_BOOL: return v != 0;
+    default: return trunc32(v);
     }
 }
 
@@ -101,7 +98,8 @@ void k_cast(enum dtype to, void *dst, enum dtype from, const void *src, int64_t 
         cast_range(to, dst, from, src, n, saturate);
 }
 
-void k_cast_rows(enum dtype to, void *dst, int64_t dst_row, enum dtype from, const struct k_rows *src, int64_t rows, int64_t cols)
+void k_cast_rows(enum dtype to, void *dst, int64_t dst_row, enum dtype from, const struct k_rows *src, int64_t rows,
+                 int64_t cols)
 {
     const int to_size = dtype_size(to), from_size = dtype_size(from);
     NPUC_ASSERT(to_size > 0 && from_size > 0);

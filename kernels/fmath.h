@@ -1,5 +1,5 @@
-/* exp, log, tanh, erf, sin, cos ... on the vector operations of whichever simd_*.h was included before: one text for the
- * scalar and the SIMD form, hence the same bits. Every multiply-add that is fused is written as v_fma.
+/* exp, log, tanh, erf, sin, cos ... on the vector operations of whichever simd_*.h was included before: one text for
+ * the scalar and the SIMD form, hence the same bits. Every multiply-add that is fused is written as v_fma.
  *
  * exp, log, erf and the trigonometric polynomials follow the fused-multiply-add forms published by N. Juffa for
  * single precision; the rest is derived from them. Alternatives refused: libm (bits differ between versions and
@@ -10,7 +10,10 @@
 #include "kernels/fmath_wide.h"
 
 /* 2^i for i in [-126, 127] */
-static inline vf v_pow2i(vi i) { return v_of_bits(i_shl(i_add(i, i_k(127)), 23)); }
+static inline vf v_pow2i(vi i)
+{
+    return v_of_bits(i_shl(i_add(i, i_k(127)), 23));
+}
 
 /* x = k*ln2 + r, |r| <= ln2/2; gives r and exp(r) = 1 + r + r*r*q: returns q */
 static inline vf v_exp_split(vf x, vf *k, vf *r)
@@ -159,16 +162,49 @@ static inline vf v_pow(vf x, vf y)
 {
     return m_all(v_eq(y, v_k(2))) ? v_mul(x, x) : v_each2(k_pow, x, y);
 }
-static inline vf v_mod(vf x, vf y) { return v_each2(k_mod, x, y); }
-static inline vf v_fmod(vf x, vf y) { return v_each2(k_fmod, x, y); }
-static inline vf v_tan(vf x) { return v_each(k_tan, x); }
-static inline vf v_asin(vf x) { return v_each(k_asin, x); }
-static inline vf v_acos(vf x) { return v_each(k_acos, x); }
-static inline vf v_atan(vf x) { return v_each(k_atan, x); }
-static inline vf v_sinh(vf x) { return v_each(k_sinh, x); }
-static inline vf v_cosh(vf x) { return v_each(k_cosh, x); }
-static inline vf v_asinh(vf x) { return v_each(k_asinh, x); }
-static inline vf v_acosh(vf x) { return v_each(k_acosh, x); }
-static inline vf v_atanh(vf x) { return v_each(k_atanh, x); }
+static inline vf v_mod(vf x, vf y)
+{
+    return v_each2(k_mod, x, y);
+}
+static inline vf v_fmod(vf x, vf y)
+{
+    return v_each2(k_fmod, x, y);
+}
+static inline vf v_tan(vf x)
+{
+    return v_each(k_tan, x);
+}
+static inline vf v_asin(vf x)
+{
+    return v_each(k_asin, x);
+}
+static inline vf v_acos(vf x)
+{
+    return v_each(k_acos, x);
+}
+static inline vf v_atan(vf x)
+{
+    return v_each(k_atan, x);
+}
+static inline vf v_sinh(vf x)
+{
+    return v_each(k_sinh, x);
+}
+static inline vf v_cosh(vf x)
+{
+    return v_each(k_cosh, x);
+}
+static inline vf v_asinh(vf x)
+{
+    return v_each(k_asinh, x);
+}
+static inline vf v_acosh(vf x)
+{
+    return v_each(k_acosh, x);
+}
+static inline vf v_atanh(vf x)
+{
+    return v_each(k_atanh, x);
+}
 
 #endif

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#define LN2_HI 0.693147180369123816490
-#define LN2_LO 1.90821492927058770002e-10
+#define LN2_HI  0.693147180369123816490
+#define LN2_LO  1.90821492927058770002e-10
 #define PI_HALF 1.57079632679489661923
 
 static double pow2d(int e) /* e in [-1022, 1023] */
@@ -64,8 +64,8 @@ static double cos_kernel(double r)
 static int reduce_far(float x, double *r)
 {
     /* 2/pi in 32-bit words, most significant first; enough for exponent 127 and 64 bits beyond */
-    static const uint32_t bits[] = {0, 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041,
-                                    0xfe5163ab, 0xdebbc561};
+    static const uint32_t bits[] = {0,          0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0,
+                                    0xdb629599, 0x3c439041, 0xfe5163ab, 0xdebbc561};
     uint32_t u;
     memcpy(&u, &x, sizeof u);
     const int shift = (int)(u >> 23 & 0xff) - 127 - 23; /* |x| = m * 2^shift, -7 <= shift <= 104 */
@@ -256,7 +256,10 @@ float k_pow(float x, float y)
     return (float)(x < 0 && odd ? -v : v);
 }
 
-float k_fmod(float x, float y) { return fmodf(x, y); } /* exact, so the same everywhere */
+float k_fmod(float x, float y)
+{
+    return fmodf(x, y);
+} /* exact, so the same everywhere */
 float k_mod(float x, float y)
 {
     const float r = fmodf(x, y);

@@ -10,8 +10,8 @@
 double k_exp_wide(double x);
 double k_log_wide(double x);
 float k_sin_far(float x, int quarter); /* sin of x + quarter*pi/2 for |x| beyond K_TRIG_MAX, infinity and NaN */
-float k_mod(float x, float y);  /* sign of y, as Python's % */
-float k_fmod(float x, float y); /* sign of x, as C's fmod */
+float k_mod(float x, float y);         /* sign of y, as Python's % */
+float k_fmod(float x, float y);        /* sign of x, as C's fmod */
 float k_tan(float x);
 float k_asin(float x);
 float k_acos(float x);

@@ -35,7 +35,8 @@ extern k_loop_f64 *const k_loops_f64[K_FN_end];
 extern k_loop_int *const k_loops_i64[K_FN_end];
 extern k_loop_int *const k_loops_u64[K_FN_end];
 
-/* AVX2, FMA and F16C are there and not disabled (NPUC_SCALAR_ONLY at build time; k_simd_enable at run time, for tests). */
+/* AVX2, FMA and F16C are there and not disabled (NPUC_SCALAR_ONLY at build time; k_simd_enable at run time, for tests).
+ */
 bool k_simd(void);
 void k_simd_enable(bool on);
 

@@ -1,6 +1,6 @@
-/* Multiply-accumulate on fractals and on strided matrices. Both pack 16 columns of b as f32 rows [k][16] for a block of k and run
- * the same register tile over the rows of a; partial sums rest in c (f32, exact), so k stays ascending. A single row of f32
- * skips the packing: reading b once is all its cost. */
+/* Multiply-accumulate on fractals and on strided matrices. Both pack 16 columns of b as f32 rows [k][16] for a block of
+ * k and run the same register tile over the rows of a; partial sums rest in c (f32, exact), so k stays ascending. A
+ * single row of f32 skips the packing: reading b once is all its cost. */
 #include "kernels/mac.h"
 
 #include <math.h>
@@ -67,7 +67,10 @@ const struct k_mac_impl *k_mac_impl(void)
     return &k_mac_scalar;
 }
 
-static bool is_whole(enum dtype t) { return t == DT_I8 || t == DT_U8; }
+static bool is_whole(enum dtype t)
+{
+    return t == DT_I8 || t == DT_U8;
+}
 bool k_mac_supports(enum dtype t)
 {
     return is_whole(t) || (k_wide_of(t) == K_WIDE_F32 && dtype_size(t) > 0 && t != DT_F8E8M0);
@@ -134,7 +137,8 @@ static void block(const struct frac *f, int64_t m1, int64_t m1_end, int64_t k0, 
     for (int64_t n1 = 0; n1 < f->n1; n1++) {
         pack_b(f, bt, n1, k0, len);
         for (int64_t i = m1; i < m1_end; i++) {
-            struct k_tile t = {.a_step = frac_len, .c0 = f->c0, .b = bt, .k = len, .c_row = 16, .init = f->g->init && k0 == 0};
+            struct k_tile t = {
+                .a_step = frac_len, .c0 = f->c0, .b = bt, .k = len, .c_row = 16, .init = f->g->init && k0 == 0};
             t.a = direct ? (const float *)(const void *)a_at(f, i, k0 / f->c0) : at + (i - m1) * kb * frac_len;
             rows_times(f, &t, i, n1);
         }
@@ -151,7 +155,8 @@ static void one_row(const struct frac *f)
             memcpy(a + k, a_at(f, 0, (k0 + k) / 8), 8 * sizeof *a);
         for (int64_t n1 = 0; f->g->init && k0 == 0 && n1 < f->n1; n1++)
             memset(c_at(f, 0, n1), 0, 16 * sizeof *a);
-        const struct k_row r = {a, (const float *)(const void *)b_at(f, k0 / 8, 0), f->b_pitch, f->n1, len, c_at(f, 0, 0), f->m1 * 256};
+        const struct k_row r = {
+            a, (const float *)(const void *)b_at(f, k0 / 8, 0), f->b_pitch, f->n1, len, c_at(f, 0, 0), f->m1 * 256};
         f->impl->row(&r);
     }
 }

@@ -16,12 +16,12 @@
  * m, n, k are the real extents; M1, N1, K1 their fractal counts. Rows m..M1*16 of a may hold anything (they are not
  * computed); k..K1*C0 must not be read as values. Columns n..N1*16 are computed from whatever b holds there. */
 struct k_mac_args {
-    enum dtype dtype;      /* of a and b: F32, F16, BF16, I8 (acc i32), F8E4M3FN ... */
+    enum dtype dtype; /* of a and b: F32, F16, BF16, I8 (acc i32), F8E4M3FN ... */
     int64_t m, n, k;
     const void *a, *b;
     void *c;
-    bool init;             /* true: acc starts at 0; false: at c */
-    int64_t b_pitch;       /* elements from one k1 of b to the next; 0: N1*16*C0 */
+    bool init;       /* true: acc starts at 0; false: at c */
+    int64_t b_pitch; /* elements from one k1 of b to the next; 0: N1*16*C0 */
 };
 bool k_mac_supports(enum dtype t);
 void k_mac_fractal(const struct k_mac_args *g);
@@ -42,13 +42,15 @@ struct pool;
 void k_matmul(const struct k_matmul_args *g, struct pool *pool);
 
 /* Layout changes between a dense matrix and the C1-R-C0 form ("NZ": [ceil(cols/c0)][rows_pad][c0], element (r,c) at
- * (c/c0*rows_pad + r)*c0 + c%c0). `size` bytes per element (1, 2, 4). Padding (cols to c0, rows to rows_pad) is zeroed. */
-void k_nd_to_nz(void *dst, int64_t rows_pad, const void *src, int64_t src_row, int64_t src_col, int64_t rows, int64_t cols,
-                int64_t c0, int size);
-void k_nz_to_nd(void *dst, int64_t dst_row, const void *src, int64_t rows_pad, int64_t rows, int64_t cols, int64_t c0, int size);
+ * (c/c0*rows_pad + r)*c0 + c%c0). `size` bytes per element (1, 2, 4). Padding (cols to c0, rows to rows_pad) is zeroed.
+ */
+void k_nd_to_nz(void *dst, int64_t rows_pad, const void *src, int64_t src_row, int64_t src_col, int64_t rows,
+                int64_t cols, int64_t c0, int size);
+void k_nz_to_nd(void *dst, int64_t dst_row, const void *src, int64_t rows_pad, int64_t rows, int64_t cols, int64_t c0,
+                int size);
 
-/* Block-quantised weights (com.microsoft MatMulNBits, GatherBlockQuantized): n values of `bits` 2, 4 or 8 bits, low bits
- * first, value = (q - zero) * scale computed in f32. */
+/* Block-quantised weights (com.microsoft MatMulNBits, GatherBlockQuantized): n values of `bits` 2, 4 or 8 bits, low
+ * bits first, value = (q - zero) * scale computed in f32. */
 void k_dequant_block(float *y, const uint8_t *codes, int64_t first, int64_t n, int bits, float scale, float zero);
 
 #endif

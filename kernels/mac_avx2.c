@@ -10,33 +10,32 @@
 #define ROWS5(X) ROWS4(X) X(4)
 #define ROWS6(X) ROWS5(X) X(5)
 
-#define ROW_START(r)                                                                                    \
-    __m256 lo##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(t->c + (r) * t->c_row);              \
-    __m256 hi##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(t->c + (r) * t->c_row + 8);
-#define ROW_STEP(r)                                              \
-    {                                                            \
-        const __m256 v = _mm256_broadcast_ss(a + (r) * t->c0);   \
-        lo##r = _mm256_fmadd_ps(v, b0, lo##r);                   \
-        hi##r = _mm256_fmadd_ps(v, b1, hi##r);                   \
+#define ROW_START(r)                                                                                                   \
+    __m256 lo##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(t->c + (r)*t->c_row);                               \
+    __m256 hi##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(t->c + (r)*t->c_row + 8);
+#define ROW_STEP(r)                                                                                                    \
+    {                                                                                                                  \
+        const __m256 v = _mm256_broadcast_ss(a + (r)*t->c0);                                                           \
+        lo##r = _mm256_fmadd_ps(v, b0, lo##r);                                                                         \
+        hi##r = _mm256_fmadd_ps(v, b1, hi##r);                                                                         \
     }
-#define ROW_END(r)                                          \
-    _mm256_storeu_ps(t->c + (r) * t->c_row, lo##r);         \
-    _mm256_storeu_ps(t->c + (r) * t->c_row + 8, hi##r);
+#define ROW_END(r)                                                                                                     \
+    _mm256_storeu_ps(t->c + (r)*t->c_row, lo##r);                                                                      \
+    _mm256_storeu_ps(t->c + (r)*t->c_row + 8, hi##r);
 
-#define TILE(R)                                                                                  \
-    static void tile##R(const struct k_tile *t)                                                  \
-    {                                                                                            \
-        ROWS##R(ROW_START)                                                                       \
-        const float *b = t->b, *block = t->a;                                                    \
-        for (int64_t k = 0; k < t->k; block += t->a_step) {                                      \
-            const float *a = block;                                                              \
-            const int64_t end = k + t->c0 < t->k ? k + t->c0 : t->k;                             \
-            for (; k < end; k++, a++, b += K_TILE_N) {                                           \
-                const __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8);               \
-                ROWS##R(ROW_STEP)                                                                \
-            }                                                                                    \
-        }                                                                                        \
-        ROWS##R(ROW_END)                                                                         \
+#define TILE(R)                                                                                                        \
+    static void tile##R(const struct k_tile *t)                                                                        \
+    {                                                                                                                  \
+        ROWS##R(ROW_START) const float *b = t->b, *block = t->a;                                                       \
+        for (int64_t k = 0; k < t->k; block += t->a_step) {                                                            \
+            const float *a = block;                                                                                    \
+            const int64_t end = k + t->c0 < t->k ? k + t->c0 : t->k;                                                   \
+            for (; k < end; k++, a++, b += K_TILE_N) {                                                                 \
+                const __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8);                                     \
+                ROWS##R(ROW_STEP)                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+        ROWS##R(ROW_END)                                                                                               \
     }
 TILE(1)
 TILE(2)
@@ -51,8 +50,8 @@ static void tile_avx2(const struct k_tile *t, int rows)
     by_rows[rows - 1](t);
 }
 
-/* Columns k..k+7 of 8 rows `row` floats apart, as 8 vectors over the rows. Halves of rows i and i + 4 are joined while loading, so
- * that two shuffles per vector finish the transpose. */
+/* Columns k..k+7 of 8 rows `row` floats apart, as 8 vectors over the rows. Halves of rows i and i + 4 are joined while
+ * loading, so that two shuffles per vector finish the transpose. */
 static inline __m256 pair(const float *p, int64_t row)
 {
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * row), 1);
@@ -81,10 +80,10 @@ static void transpose_avx2(float *y, const float *x, int64_t c0)
         }
 }
 
-#define FOUR(acc, v, at)                                                   \
-    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at)), (v)[0], acc);     \
-    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 1), (v)[1], acc); \
-    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 2), (v)[2], acc); \
+#define FOUR(acc, v, at)                                                                                               \
+    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at)), (v)[0], acc);                                                 \
+    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 1), (v)[1], acc);                                             \
+    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 2), (v)[2], acc);                                             \
     acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 3), (v)[3], acc);
 static inline void row_fractal(float *c, const float *a, const float *b)
 {
@@ -101,8 +100,8 @@ static inline void row_fractal(float *c, const float *a, const float *b)
     _mm256_storeu_ps(c + 8, hi);
 }
 
-/* Weights come from main memory, in runs too short for the hardware to follow: the fractal some groups ahead is asked for, also
- * beyond the end, where the next call goes on. */
+/* Weights come from main memory, in runs too short for the hardware to follow: the fractal some groups ahead is asked
+ * for, also beyond the end, where the next call goes on. */
 static inline void ask_for(uintptr_t at)
 {
     for (int line = 0; line < 8; line++)

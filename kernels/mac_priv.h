@@ -1,14 +1,15 @@
-/* Building blocks of the multiply-accumulate forms, with a scalar and an AVX2 implementation that give the same bits. */
+/* Building blocks of the multiply-accumulate forms, with a scalar and an AVX2 implementation that give the same bits.
+ */
 #ifndef KERNELS_MAC_PRIV_H
 #define KERNELS_MAC_PRIV_H
 
 #include "kernels/mac.h"
 
 enum {
-    K_TILE_N = 16,     /* columns of a tile: one fractal */
-    K_TILE_M = 6,      /* most rows of a tile: 12 AVX2 accumulators, 2 operands, 1 broadcast */
-    K_BLOCK_K = 256,   /* b of a tile packed: 16 KiB, stays in the L1 cache */
-    K_BLOCK_M = 64     /* rows of a converted at a time: 64 KiB */
+    K_TILE_N = 16,   /* columns of a tile: one fractal */
+    K_TILE_M = 6,    /* most rows of a tile: 12 AVX2 accumulators, 2 operands, 1 broadcast */
+    K_BLOCK_K = 256, /* b of a tile packed: 16 KiB, stays in the L1 cache */
+    K_BLOCK_M = 64   /* rows of a converted at a time: 64 KiB */
 };
 
 /* c[r][0..16) (+)= sum over k of a(r, k) * b[k][0..16), rows 1..K_TILE_M, k ascending. a(r, k) is at
@@ -24,8 +25,9 @@ struct k_tile {
     bool init;
 };
 
-/* One row times fractals of f32 with c0 = 8: c[n*c_step + 0..16) (+)= a[0..k) * b for n < n1; the fractal of column block n and k
- * block i begins at b + i*b_step + n*128. Groups of k outermost: b is read in the order in which it lies. */
+/* One row times fractals of f32 with c0 = 8: c[n*c_step + 0..16) (+)= a[0..k) * b for n < n1; the fractal of column
+ * block n and k block i begins at b + i*b_step + n*128. Groups of k outermost: b is read in the order in which it lies.
+ */
 struct k_row {
     const float *a, *b;
     int64_t b_step, n1, k;

@@ -1,5 +1,5 @@
-/* k_matmul: strided matrices of any dtype. Floats of up to 32 bits go through the register tile of kernels/mac_priv.h; double and
- * integers, which only host operators need, through plain loops in the same order. */
+/* k_matmul: strided matrices of any dtype. Floats of up to 32 bits go through the register tile of kernels/mac_priv.h;
+ * double and integers, which only host operators need, through plain loops in the same order. */
 #include <math.h>
 #include <string.h>
 
@@ -69,7 +69,8 @@ static void pack_a(const struct work *w, float *y, int64_t m0, int64_t rows, int
 }
 
 /* 16 columns from n0 for the packed rows; partial sums rest in c. */
-static void columns(const struct work *w, const float *at, int64_t m0, int64_t rows, const float *bt, int64_t n0, int64_t k0, int64_t len)
+static void columns(const struct work *w, const float *at, int64_t m0, int64_t rows, const float *bt, int64_t n0,
+                    int64_t k0, int64_t len)
 {
     const struct k_matmul_args *g = w->g;
     const int64_t width = g->n - n0 < K_TILE_N ? g->n - n0 : K_TILE_N, blocks = size_ceil_div(len, 8);
@@ -83,7 +84,12 @@ static void columns(const struct work *w, const float *at, int64_t m0, int64_t r
             if (from)
                 memcpy(c + r * K_TILE_N, from, (size_t)width * sizeof *c);
         }
-        struct k_tile t = {.a = at + (m / 16 * blocks * 16 + m % 16) * 8, .a_step = 128, .c0 = 8, .b = bt, .k = len, .c = c,
+        struct k_tile t = {.a = at + (m / 16 * blocks * 16 + m % 16) * 8,
+                           .a_step = 128,
+                           .c0 = 8,
+                           .b = bt,
+                           .k = len,
+                           .c = c,
                            .c_row = K_TILE_N};
         w->impl->tile(&t, (int)count);
         for (int64_t r = 0; r < count; r++)
@@ -137,7 +143,8 @@ static void row_whole(const struct k_matmul_args *g, int64_t m)
         if (g->bias)
             s = wide ? ((const uint64_t *)g->bias)[n] : ((const uint32_t *)g->bias)[n];
         for (int64_t k = 0; k < g->k; k++)
-            s += whole_at(g->dtype, g->a, m * g->a_row + k * g->a_col) * whole_at(g->dtype, g->b, k * g->b_row + n * g->b_col);
+            s += whole_at(g->dtype, g->a, m * g->a_row + k * g->a_col) *
+                 whole_at(g->dtype, g->b, k * g->b_row + n * g->b_col);
         if (wide)
             ((uint64_t *)g->c)[m * g->c_row + n] = s;
         else

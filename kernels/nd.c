@@ -77,9 +77,9 @@ struct copy {
     const char *src;
     int64_t size;
 };
-#define COPY(T)                                                                        \
-    for (int64_t r = 0; r < rows; r++)                                                 \
-        for (int64_t i = 0; i < n; i++)                                                \
+#define COPY(T)                                                                                                        \
+    for (int64_t r = 0; r < rows; r++)                                                                                 \
+        for (int64_t i = 0; i < n; i++)                                                                                \
             ((T *)dst)[r * dr + i * ds] = ((const T *)src)[r * sr + i * ss];
 static void copy_block(void *arg, const int64_t *offset)
 {
@@ -87,7 +87,8 @@ static void copy_block(void *arg, const int64_t *offset)
     const struct k_nd *d = j->d;
     const int last = d->rank - 1;
     const int64_t rows = d->dims[last - 1], n = d->dims[last];
-    const int64_t dr = d->stride[0][last - 1], sr = d->stride[1][last - 1], ds = d->stride[0][last], ss = d->stride[1][last];
+    const int64_t dr = d->stride[0][last - 1], sr = d->stride[1][last - 1], ds = d->stride[0][last],
+                  ss = d->stride[1][last];
     void *dst = j->dst + offset[0] * j->size;
     const void *src = j->src + offset[1] * j->size;
     if (ds == 1 && ss == 1) {
@@ -104,7 +105,8 @@ static void copy_block(void *arg, const int64_t *offset)
     } else {
         for (int64_t r = 0; r < rows; r++)
             for (int64_t i = 0; i < n; i++)
-                memcpy((char *)dst + (r * dr + i * ds) * j->size, (const char *)src + (r * sr + i * ss) * j->size, (size_t)j->size);
+                memcpy((char *)dst + (r * dr + i * ds) * j->size, (const char *)src + (r * sr + i * ss) * j->size,
+                       (size_t)j->size);
     }
 }
 

@@ -1,12 +1,13 @@
-/* Between dense matrices and the C1-R-C0 form. A strip of c0 columns is contiguous in both forms when src_col is 1; a transposed
- * source (src_row 1, weights stored [n][k]) goes through 8x8 blocks so that both sides are touched a cache line at a time. */
+/* Between dense matrices and the C1-R-C0 form. A strip of c0 columns is contiguous in both forms when src_col is 1; a
+ * transposed source (src_row 1, weights stored [n][k]) goes through 8x8 blocks so that both sides are touched a cache
+ * line at a time. */
 #include <string.h>
 
 #include "kernels/mac_priv.h"
 
-#define COPY_STRIDED(T)                                                                 \
-    for (int64_t r = 0; r < rows; r++)                                                  \
-        for (int64_t c = 0; c < cols; c++)                                              \
+#define COPY_STRIDED(T)                                                                                                \
+    for (int64_t r = 0; r < rows; r++)                                                                                 \
+        for (int64_t c = 0; c < cols; c++)                                                                             \
             ((T *)dst)[r * c0 + c] = ((const T *)src)[r * src_row + c * src_col];
 
 /* A strip of up to c0 columns. */
@@ -67,13 +68,19 @@ static void strip_rows(const struct strip *s)
             memcpy(y + r * dst_step, x + r * src_step, len);
 }
 
-void k_nd_to_nz(void *dst, int64_t rows_pad, const void *src, int64_t src_row, int64_t src_col, int64_t rows, int64_t cols,
-                int64_t c0, int size)
+void k_nd_to_nz(void *dst, int64_t rows_pad, const void *src, int64_t src_row, int64_t src_col, int64_t rows,
+                int64_t cols, int64_t c0, int size)
 {
     for (int64_t c = 0; c < cols; c += c0) {
         const int64_t width = cols - c < c0 ? cols - c : c0;
-        struct strip s = {.dst = (char *)dst + c * rows_pad * size, .src = (const char *)src + c * src_col * size,
-                          .src_row = src_row, .src_col = src_col, .rows = rows, .cols = width, .c0 = c0, .size = size};
+        struct strip s = {.dst = (char *)dst + c * rows_pad * size,
+                          .src = (const char *)src + c * src_col * size,
+                          .src_row = src_row,
+                          .src_col = src_col,
+                          .rows = rows,
+                          .cols = width,
+                          .c0 = c0,
+                          .size = size};
         if (width < c0)
             memset(s.dst, 0, (size_t)(rows * c0 * size));
         memset((char *)s.dst + rows * c0 * size, 0, (size_t)((rows_pad - rows) * c0 * size));
@@ -86,7 +93,8 @@ void k_nd_to_nz(void *dst, int64_t rows_pad, const void *src, int64_t src_row, i
     }
 }
 
-void k_nz_to_nd(void *dst, int64_t dst_row, const void *src, int64_t rows_pad, int64_t rows, int64_t cols, int64_t c0, int size)
+void k_nz_to_nd(void *dst, int64_t dst_row, const void *src, int64_t rows_pad, int64_t rows, int64_t cols, int64_t c0,
+                int size)
 {
     for (int64_t c = 0; c < cols; c += c0) {
         const size_t len = (size_t)((cols - c < c0 ? cols - c : c0) * size);

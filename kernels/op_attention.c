@@ -1,4 +1,5 @@
-/* Attention of ai.onnx, opsets 23 to 25: 3-D or 4-D operands, grouped heads, cache by past inputs or by nonpad_kv_seqlen. */
+/* Attention of ai.onnx, opsets 23 to 25: 3-D or 4-D operands, grouped heads, cache by past inputs or by
+ * nonpad_kv_seqlen. */
 #include <math.h>
 #include <string.h>
 
@@ -6,8 +7,8 @@
 
 struct call {
     struct k_attend a;
-    int64_t past;               /* rows of the cache before the new keys */
-    const int64_t *valid;       /* nonpad_kv_seqlen per batch, or NULL */
+    int64_t past;         /* rows of the cache before the new keys */
+    const int64_t *valid; /* nonpad_kv_seqlen per batch, or NULL */
     struct k_mask mask;
     bool causal;
     int64_t left, right;        /* window, -1 = open */
@@ -55,12 +56,14 @@ static bool four_dims(struct k_call *c, int i, int64_t heads, struct k_tensor *y
 }
 
 /* past (may be absent) and the new rows as one tensor, which is output `out` when that is asked for. */
-static bool append(struct k_call *c, const struct k_tensor *past, const struct k_tensor *add, int out, struct k_tensor *y)
+static bool append(struct k_call *c, const struct k_tensor *past, const struct k_tensor *add, int out,
+                   struct k_tensor *y)
 {
     int64_t dims[4];
     memcpy(dims, add->dims, sizeof dims);
     if (past) {
-        if (past->rank != 4 || past->dtype != add->dtype || past->dims[0] != dims[0] || past->dims[1] != dims[1] || past->dims[3] != dims[3]) {
+        if (past->rank != 4 || past->dtype != add->dtype || past->dims[0] != dims[0] || past->dims[1] != dims[1] ||
+            past->dims[3] != dims[3]) {
             k_fail(c, NPUC_E_INVALID, "the cache does not fit the new keys or values");
             return false;
         }
@@ -76,7 +79,7 @@ static bool append(struct k_call *c, const struct k_tensor *past, const struct k
     for (int64_t o = 0; o < dims[0] * dims[1]; o++) {
         if (old > 0)
             memmove(p + o * dims[2] * row, (const char *)past->data + o * old * row, (size_t)(old * row));
-        memcpy(p + (o * dims[2] + old) * row, (const char *)add->data + o * new * row, (size_t)(new * row));
+        memcpy(p + (o * dims[2] + old) * row, (const char *)add->data + o * new *row, (size_t)(new *row));
     }
     *y = inner.out[0];
     return true;
@@ -87,19 +90,32 @@ static bool setup(struct k_call *c, struct call *t)
     struct k_tensor q, k, v;
     const int64_t heads = k_attr_int(c, "q_num_heads", 0), kv_heads = k_attr_int(c, "kv_num_heads", 0);
     int64_t n = 0;
-    if (!k_has(c, 3, 1) || !four_dims(c, 0, heads, &q) || !four_dims(c, 1, kv_heads, &k) || !four_dims(c, 2, kv_heads, &v))
+    if (!k_has(c, 3, 1) || !four_dims(c, 0, heads, &q) || !four_dims(c, 1, kv_heads, &k) ||
+        !four_dims(c, 2, kv_heads, &v))
         return false;
-    if (q.dims[0] != k.dims[0] || q.dims[3] != k.dims[3] || k.dims[0] != v.dims[0] || k.dims[1] != v.dims[1] || k.dims[2] != v.dims[2]) {
+    if (q.dims[0] != k.dims[0] || q.dims[3] != k.dims[3] || k.dims[0] != v.dims[0] || k.dims[1] != v.dims[1] ||
+        k.dims[2] != v.dims[2]) {
         k_fail(c, NPUC_E_INVALID, "Q, K and V do not fit each other");
         return false;
     }
-    *t = (struct call){.past = k_in(c, 4) ? c->in[4]->dims[2] : 0, .causal = k_attr_int(c, "is_causal", 0) != 0,
-                       .left = k_attr_int(c, "left_window_size", -1), .right = k_attr_int(c, "right_window_size", -1)};
+    *t = (struct call){.past = k_in(c, 4) ? c->in[4]->dims[2] : 0,
+                       .causal = k_attr_int(c, "is_causal", 0) != 0,
+                       .left = k_attr_int(c, "left_window_size", -1),
+                       .right = k_attr_int(c, "right_window_size", -1)};
     if (!append(c, k_in(c, 4), &k, 1, &t->present[0]) || !append(c, k_in(c, 5), &v, 2, &t->present[1]))
         return false;
-    t->a = (struct k_attend){.batch = q.dims[0], .heads = q.dims[1], .kv_heads = k.dims[1], .seq = q.dims[2], .head = q.dims[3],
-                             .keys = t->present[0].dims[2], .v_head = v.dims[3], .type = q.dtype, .bias = bias_row, .bias_arg = t,
-                             .softcap = k_attr_float(c, "softcap", 0), .qk_mode = (int)k_attr_int(c, "qk_matmul_output_mode", 0)};
+    t->a = (struct k_attend){.batch = q.dims[0],
+                             .heads = q.dims[1],
+                             .kv_heads = k.dims[1],
+                             .seq = q.dims[2],
+                             .head = q.dims[3],
+                             .keys = t->present[0].dims[2],
+                             .v_head = v.dims[3],
+                             .type = q.dtype,
+                             .bias = bias_row,
+                             .bias_arg = t,
+                             .softcap = k_attr_float(c, "softcap", 0),
+                             .qk_mode = (int)k_attr_int(c, "qk_matmul_output_mode", 0)};
     const float scale = k_attr_float(c, "scale", 0);
     t->a.scale = scale != 0 ? scale : 1.0f / sqrtf((float)t->a.head);
     if (k_in(c, 6)) {
@@ -138,5 +154,6 @@ enum npuc_status k_op_attention(struct k_call *c)
     if (!merged)
         return k_no_memory(c);
     k_merge_heads(&h, merged, a->y);
-    return k_out_floats(c, 0, a->type, &(struct k_tensor){.rank = 3, .dims = {a->batch, a->seq, a->heads * a->v_head}}, merged);
+    return k_out_floats(c, 0, a->type, &(struct k_tensor){.rank = 3, .dims = {a->batch, a->seq, a->heads * a->v_head}},
+                        merged);
 }

@@ -86,7 +86,8 @@ static enum npuc_status cast_to(struct k_call *c, enum dtype to)
     if (x->dtype == DT_STRING && k_wide_of(to) != K_WIDE_NONE)
         return from_text(c, x, to);
     if (k_wide_of(x->dtype) == K_WIDE_NONE || (k_wide_of(to) == K_WIDE_NONE && to != DT_STRING))
-        return k_fail(c, NPUC_E_UNSUPPORTED, "no conversion from %s to %s", dtype_table[x->dtype].name, dtype_table[to].name);
+        return k_fail(c, NPUC_E_UNSUPPORTED, "no conversion from %s to %s", dtype_table[x->dtype].name,
+                      dtype_table[to].name);
     if (to == DT_STRING)
         return to_text(c, x);
     if (to == DT_F8E8M0)
@@ -103,7 +104,10 @@ enum npuc_status k_op_cast(struct k_call *c)
 {
     return k_has(c, 1, 1) ? cast_to(c, dtype_from_onnx(k_attr_int(c, "to", 0))) : NPUC_E_INVALID;
 }
-enum npuc_status k_op_cast_like(struct k_call *c) { return k_has(c, 2, 1) ? cast_to(c, c->in[1]->dtype) : NPUC_E_INVALID; }
+enum npuc_status k_op_cast_like(struct k_call *c)
+{
+    return k_has(c, 2, 1) ? cast_to(c, c->in[1]->dtype) : NPUC_E_INVALID;
+}
 enum npuc_status k_op_bit_cast(struct k_call *c)
 {
     if (!k_has(c, 1, 1))

@@ -1,7 +1,9 @@
-/* BatchNormalization, InstanceNormalization, GroupNormalization, LRN, LpNormalization, MeanVarianceNormalization, Hardmax.
+/* BatchNormalization, InstanceNormalization, GroupNormalization, LRN, LpNormalization, MeanVarianceNormalization,
+ * Hardmax.
  *
  * f64 is computed in double, every other type in float and rounded once at the end, with the formulas and 64-lane
- * reductions of kernels/vec.h. Standardising a row: mean = SUM / n; x - mean; SUMSQ / n + epsilon; times Rsqrt of that. */
+ * reductions of kernels/vec.h. Standardising a row: mean = SUM / n; x - mean; SUMSQ / n + epsilon; times Rsqrt of that.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +13,10 @@ union scalar {
     float f;
     double d;
 };
-static enum dtype carrier(const struct k_tensor *x) { return x->dtype == DT_F64 ? DT_F64 : DT_F32; }
+static enum dtype carrier(const struct k_tensor *x)
+{
+    return x->dtype == DT_F64 ? DT_F64 : DT_F32;
+}
 
 /* A copy of t in type `to`. */
 static void *copy_as(struct k_call *c, enum dtype to, const struct k_tensor *t)
@@ -21,7 +26,8 @@ static void *copy_as(struct k_call *c, enum dtype to, const struct k_tensor *t)
         k_cast(to, y, t->dtype, t->data, k_count(t), true);
     return y;
 }
-static enum npuc_status store(struct k_call *c, int i, enum dtype t, const struct k_tensor *like, enum dtype from, const void *x)
+static enum npuc_status store(struct k_call *c, int i, enum dtype t, const struct k_tensor *like, enum dtype from,
+                              const void *x)
 {
     void *y = k_out(c, i, t, like->rank, like->dims);
     if (!y)
@@ -95,7 +101,8 @@ static bool channels_of(struct k_call *c, int inputs, struct channels *d)
         return false;
     const struct k_tensor *x = c->in[0];
     bool fits = x->rank >= 1;
-    *d = (struct channels){.n = fits ? x->dims[0] : 0, .c = x->rank > 1 ? x->dims[1] : 1,
+    *d = (struct channels){.n = fits ? x->dims[0] : 0,
+                           .c = x->rank > 1 ? x->dims[1] : 1,
                            .s = x->rank > 2 ? k_dims_count(x->rank - 2, x->dims + 2) : 1};
     for (int i = 1; fits && i < inputs; i++)
         fits = k_count(c->in[i]) == d->c;
@@ -105,7 +112,8 @@ static bool channels_of(struct k_call *c, int inputs, struct channels *d)
 }
 
 /* Means and variances of the channels of x over batch and space, in type t. */
-static bool channel_moments(struct k_call *c, enum dtype t, const struct channels *d, const char *x, struct k_tensor moments[2])
+static bool channel_moments(struct k_call *c, enum dtype t, const struct channels *d, const char *x,
+                            struct k_tensor moments[2])
 {
     const int size = dtype_size(t);
     char *row = k_scratch(c, d->s, size);
@@ -158,7 +166,8 @@ enum npuc_status k_op_batch_normalization(struct k_call *c)
     void *scale = copy_as(c, t, c->in[1]), *bias = copy_as(c, t, c->in[2]);
     struct k_tensor moments[2];
     for (int i = 0; i < 2; i++)
-        moments[i] = (struct k_tensor){.dtype = t, .rank = 1, .dims = {d.c}, .data = copy_as(c, t, c->in[3 + i]), .size = d.c * dtype_size(t)};
+        moments[i] = (struct k_tensor){
+            .dtype = t, .rank = 1, .dims = {d.c}, .data = copy_as(c, t, c->in[3 + i]), .size = d.c * dtype_size(t)};
     if (!y || !scale || !bias || !moments[0].data || !moments[1].data)
         return k_no_memory(c);
     if (k_attr_int(c, "training_mode", 0)) {
@@ -221,7 +230,10 @@ static enum npuc_status group_norm(struct k_call *c, int64_t groups)
     }
     return store(c, 0, x->dtype, x, t, y);
 }
-enum npuc_status k_op_instance_normalization(struct k_call *c) { return group_norm(c, 0); }
+enum npuc_status k_op_instance_normalization(struct k_call *c)
+{
+    return group_norm(c, 0);
+}
 enum npuc_status k_op_group_normalization(struct k_call *c)
 {
     const int64_t groups = k_attr_int(c, "num_groups", -1);
@@ -246,7 +258,8 @@ enum npuc_status k_op_lrn(struct k_call *c)
         return k_no_memory(c);
     with_row(t, K_FN_Mul, squares, y, k_count(x));
     for (int64_t i = 0; i < d.n * d.c; i++) {
-        const int64_t ch = i % d.c, from = ch > below ? ch - below : 0, to = above < d.c - 1 - ch ? ch + above : d.c - 1;
+        const int64_t ch = i % d.c, from = ch > below ? ch - below : 0,
+                      to = above < d.c - 1 - ch ? ch + above : d.c - 1;
         memset(sum, 0, (size_t)bytes);
         for (int64_t k = from; k <= to; k++)
             with_row(t, K_FN_Add, sum, squares + (i - ch + k) * bytes, d.s);

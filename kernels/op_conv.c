@@ -3,7 +3,8 @@
  * Definition: acc starts at 0; for k ascending over (channel of the group, position in the kernel, row-major)
  * acc = fma(w[m][k], x[k], acc) in f32 (f64 in double, integers wrap in int32), elements of the padding being 0 and
  * taking part; the bias is added after that, then the sum is rounded to the type of the result. A product of matrices
- * with the elements of the windows as columns does just this, so a cube that gathers its operand gives the same bits. */
+ * with the elements of the windows as columns does just this, so a cube that gathers its operand gives the same bits.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -20,7 +21,8 @@ struct conv {
     void *y;
 };
 
-/* Positions of x and the weight among the inputs, of their zero points, and of the bias; NOT_AN_INPUT is always absent. */
+/* Positions of x and the weight among the inputs, of their zero points, and of the bias; NOT_AN_INPUT is always absent.
+ */
 enum { NOT_AN_INPUT = 16 };
 struct inputs {
     int x, weight, x_zero, w_zero, bias;
@@ -30,8 +32,8 @@ static bool conv_of(struct k_call *c, const struct inputs *at, struct conv *v)
 {
     const struct k_tensor *x = k_in(c, at->x), *weight = k_in(c, at->weight), *bias = k_in(c, at->bias);
     *v = (struct conv){.group = k_attr_int(c, "group", 1)};
-    if (x->rank < 3 || weight->rank != x->rank || v->group < 1 || weight->dims[0] % v->group ||
-        x->dims[1] % v->group || weight->dims[1] != x->dims[1] / v->group) {
+    if (x->rank < 3 || weight->rank != x->rank || v->group < 1 || weight->dims[0] % v->group || x->dims[1] % v->group ||
+        weight->dims[1] != x->dims[1] / v->group) {
         k_fail(c, NPUC_E_INVALID, "ranks, channels and group of input and weight do not fit each other");
         return false;
     }
@@ -39,7 +41,8 @@ static bool conv_of(struct k_call *c, const struct inputs *at, struct conv *v)
     v->channels = x->dims[1];
     v->outs = weight->dims[0];
     if (bias && k_count(bias) != v->outs) {
-        k_fail(c, NPUC_E_INVALID, "the bias has %lld elements, expected %lld", (long long)k_count(bias), (long long)v->outs);
+        k_fail(c, NPUC_E_INVALID, "the bias has %lld elements, expected %lld", (long long)k_count(bias),
+               (long long)v->outs);
         return false;
     }
     return k_window_of(c, x, weight->dims + 2, &v->w);
@@ -78,8 +81,19 @@ static void multiply(const struct conv *v, const struct product *p, struct pool 
         pool_for(pool, p->m, i32_row, &rows);
         return;
     }
-    k_matmul(&(struct k_matmul_args){.dtype = v->type, .m = p->m, .n = p->n, .k = p->k, .a = p->weight, .a_row = p->k, .a_col = 1,
-                                     .b = p->columns, .b_row = p->b_row, .b_col = 1, .c = p->y, .c_row = p->y_row}, pool);
+    k_matmul(&(struct k_matmul_args){.dtype = v->type,
+                                     .m = p->m,
+                                     .n = p->n,
+                                     .k = p->k,
+                                     .a = p->weight,
+                                     .a_row = p->k,
+                                     .a_col = 1,
+                                     .b = p->columns,
+                                     .b_row = p->b_row,
+                                     .b_col = 1,
+                                     .c = p->y,
+                                     .c_row = p->y_row},
+             pool);
 }
 
 /* A window of one element with stride 1: x is the matrix already. */
@@ -112,7 +126,8 @@ static enum npuc_status run(struct k_call *c, const struct conv *v)
         return k_no_memory(c);
     for (int64_t i = 0; i < v->batch * v->group && plane > 0; i++) {
         const char *x = (const char *)v->x + i * in * k_plane_in(w) * size;
-        struct product p = {.weight = (const char *)v->weight + i % v->group * m * k * size, .m = m, .k = k, .y_row = plane};
+        struct product p = {
+            .weight = (const char *)v->weight + i % v->group * m * k * size, .m = m, .k = k, .y_row = plane};
         char *y = (char *)v->y + i * m * plane * sum_size;
         if (direct) {
             p.columns = x;
@@ -145,8 +160,10 @@ enum npuc_status k_op_conv(struct k_call *c)
     const struct k_tensor *x = c->in[0], *bias = k_in(c, 2);
     v.type = x->dtype;
     v.sum = v.type == DT_F64 ? DT_F64 : DT_F32;
-    if (!dtype_is_float(v.type) || dtype_size(v.type) < 2 || c->in[1]->dtype != v.type || (bias && bias->dtype != v.type))
-        return k_fail(c, NPUC_E_UNSUPPORTED, "types %s and %s", dtype_table[v.type].name, dtype_table[c->in[1]->dtype].name);
+    if (!dtype_is_float(v.type) || dtype_size(v.type) < 2 || c->in[1]->dtype != v.type ||
+        (bias && bias->dtype != v.type))
+        return k_fail(c, NPUC_E_UNSUPPORTED, "types %s and %s", dtype_table[v.type].name,
+                      dtype_table[c->in[1]->dtype].name);
     k_window_dims(&v.w, x, v.outs, dims);
     void *y = k_out(c, 0, v.type, x->rank, dims);
     const int64_t n = y ? k_count(&c->out[0]) : 0, plane = k_plane_out(&v.w);

@@ -1,7 +1,8 @@
 /* ConvTranspose: the adjoint of a convolution from the result to the input.
  *
- * Definition: for every position t of the kernel p[m, t] = sum over the channels of the group, ascending, by fma from 0;
- * y = sum of p over t ascending (row-major), each addition rounded to f32; then the bias, then the type of the result. */
+ * Definition: for every position t of the kernel p[m, t] = sum over the channels of the group, ascending, by fma from
+ * 0; y = sum of p over t ascending (row-major), each addition rounded to f32; then the bias, then the type of the
+ * result. */
 #include <string.h>
 
 #include "base/pool.h"
@@ -41,19 +42,22 @@ static bool extents(struct k_call *c, const struct k_tensor *x, const struct k_t
 static bool transposed_of(struct k_call *c, struct transposed *v)
 {
     const struct k_tensor *x = c->in[0], *weight = c->in[1], *bias = k_in(c, 2);
-    *v = (struct transposed){.group = k_attr_int(c, "group", 1), .type = x->dtype, .sum = x->dtype == DT_F64 ? DT_F64 : DT_F32};
+    *v = (struct transposed){
+        .group = k_attr_int(c, "group", 1), .type = x->dtype, .sum = x->dtype == DT_F64 ? DT_F64 : DT_F32};
     if (x->rank < 3 || weight->rank != x->rank || v->group < 1 || v->group > INT32_MAX || x->dims[1] % v->group ||
         weight->dims[0] != x->dims[1]) {
         k_fail(c, NPUC_E_INVALID, "ranks, channels and group of input and weight do not fit each other");
         return false;
     }
-    if (!dtype_is_float(v->type) || dtype_size(v->type) < 2 || weight->dtype != v->type || (bias && bias->dtype != v->type)) {
+    if (!dtype_is_float(v->type) || dtype_size(v->type) < 2 || weight->dtype != v->type ||
+        (bias && bias->dtype != v->type)) {
         k_fail(c, NPUC_E_UNSUPPORTED, "types %s and %s", dtype_table[v->type].name, dtype_table[weight->dtype].name);
         return false;
     }
     v->outs = weight->dims[1] * v->group;
     if (bias && k_count(bias) != v->outs) {
-        k_fail(c, NPUC_E_INVALID, "the bias has %lld elements, expected %lld", (long long)k_count(bias), (long long)v->outs);
+        k_fail(c, NPUC_E_INVALID, "the bias has %lld elements, expected %lld", (long long)k_count(bias),
+               (long long)v->outs);
         return false;
     }
     return extents(c, x, weight, &v->w);
@@ -65,8 +69,8 @@ struct col2im {
     const void *taps; /* [channel][tap][position of x] */
     void *y;          /* [channel][position of y] */
 };
-#define ADD_LINE(T)                                                               \
-    for (int64_t o = from; o < to; o++)                                           \
+#define ADD_LINE(T)                                                                                                    \
+    for (int64_t o = from; o < to; o++)                                                                                \
         ((T *)y)[at + o * w->stride[2]] += ((const T *)taps)[line + o];
 static void add_channel(void *arg, int64_t channel, int worker)
 {
@@ -101,7 +105,8 @@ enum { TAP_ELEMENTS = 1 << 20 }; /* products kept at once, about 4 MB */
 static enum npuc_status run(struct k_call *c, const struct transposed *v, void *y)
 {
     const struct k_tensor *x = c->in[0], *weight = c->in[1];
-    const int64_t k = x->dims[1] / v->group, m = v->outs / v->group, taps = k_window_taps(&v->w), n = k_plane_out(&v->w);
+    const int64_t k = x->dims[1] / v->group, m = v->outs / v->group, taps = k_window_taps(&v->w),
+                  n = k_plane_out(&v->w);
     const int size = dtype_size(v->type), sum_size = dtype_size(v->sum);
     int64_t step = taps * n > 0 ? TAP_ELEMENTS / (taps * n) : m;
     step = step < 1 ? 1 : step > m ? m : step;
@@ -112,9 +117,19 @@ static enum npuc_status run(struct k_call *c, const struct transposed *v, void *
         for (int64_t first = 0; first < m; first += step) {
             const int64_t channels = m - first < step ? m - first : step;
             const char *w = (const char *)weight->data + (i % v->group * k * m + first) * taps * size;
-            k_matmul(&(struct k_matmul_args){.dtype = v->type, .m = channels * taps, .n = n, .k = k, .a = w, .a_row = 1, .a_col = m * taps,
-                                             .b = (const char *)x->data + i * k * n * size, .b_row = n, .b_col = 1,
-                                             .c = products, .c_row = n}, c->pool);
+            k_matmul(&(struct k_matmul_args){.dtype = v->type,
+                                             .m = channels * taps,
+                                             .n = n,
+                                             .k = k,
+                                             .a = w,
+                                             .a_row = 1,
+                                             .a_col = m * taps,
+                                             .b = (const char *)x->data + i * k * n * size,
+                                             .b_row = n,
+                                             .b_col = 1,
+                                             .c = products,
+                                             .c_row = n},
+                     c->pool);
             struct col2im add = {v, products, (char *)y + (i * m + first) * k_plane_in(&v->w) * sum_size};
             pool_for(c->pool, channels, add_channel, &add);
         }

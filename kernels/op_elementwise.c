@@ -20,8 +20,8 @@ static void apply_block(void *arg, const int64_t *offset)
     const int last = d->rank - 1;
     struct k_rows rows[3] = {0};
     for (int i = 0; i < a->arity; i++)
-        rows[i] = (struct k_rows){(const char *)a->in[i]->data + offset[i + 1] * dtype_size(a->in[i]->dtype), d->stride[i + 1][last - 1],
-                                  d->stride[i + 1][last]};
+        rows[i] = (struct k_rows){(const char *)a->in[i]->data + offset[i + 1] * dtype_size(a->in[i]->dtype),
+                                  d->stride[i + 1][last - 1], d->stride[i + 1][last]};
     k_vec(a->fn, a->in[a->arity - 1]->dtype, d->dims[last - 1], d->dims[last], a->dst + offset[0] * a->dst_size,
           d->stride[0][last - 1], rows, a->params);
 }
@@ -73,7 +73,8 @@ enum npuc_status k_apply(struct k_call *c, enum k_fn fn, const struct k_tensor *
     struct k_nd d = {.n = info->arity + 1};
     for (int i = fn == K_FN_Where ? 1 : 0; i < info->arity; i++)
         if (in[i]->dtype != t)
-            return k_fail(c, NPUC_E_INVALID, "inputs have types %s and %s", dtype_table[in[i]->dtype].name, dtype_table[t].name);
+            return k_fail(c, NPUC_E_INVALID, "inputs have types %s and %s", dtype_table[in[i]->dtype].name,
+                          dtype_table[t].name);
     if (!shape_of(c, in, info->arity, &d))
         return NPUC_E_INVALID;
     if (fn == K_FN_Where && dtype_size(t) == 0)
@@ -106,11 +107,33 @@ struct param {
     float value;
 };
 /* Attribute names and defaults of every formula, from its row. */
-#define P0 {{0}}
-#define P1(a, x) {{#a, x}}
-#define P2(a, x, b, y) {{#a, x}, {#b, y}}
-#define P3(a, x, b, y, e, z) {{#a, x}, {#b, y}, {#e, z}}
-#define I2(a, x, b, y) P2(a, x, b, y)
+#define P0                                                                                                             \
+    {                                                                                                                  \
+        {                                                                                                              \
+            0                                                                                                          \
+        }                                                                                                              \
+    }
+#define P1(a, x)                                                                                                       \
+    {                                                                                                                  \
+        {                                                                                                              \
+#a, x                                                                                                      \
+        }                                                                                                              \
+    }
+#define P2(a, x, b, y)                                                                                                 \
+    {                                                                                                                  \
+        {#a, x},                                                                                                       \
+        {                                                                                                              \
+#b, y                                                                                                      \
+        }                                                                                                              \
+    }
+#define P3(a, x, b, y, e, z)                                                                                           \
+    {                                                                                                                  \
+        {#a, x}, {#b, y},                                                                                              \
+        {                                                                                                              \
+#e, z                                                                                                      \
+        }                                                                                                              \
+    }
+#define I2(a, x, b, y)                                         P2(a, x, b, y)
 #define FORMULA(number, nm, arity, result, types, params, ...) [number] = params,
 static const struct param params_of[K_FN_end][3] = {
 #include "kernels/formula.def"
@@ -138,7 +161,10 @@ enum npuc_status k_op_gelu(struct k_call *c)
 {
     return k_elementwise(c, strcmp(k_attr_str(c, "approximate", "none"), "tanh") ? K_FN_Gelu : K_FN_GeluTanh);
 }
-enum npuc_status k_op_mod(struct k_call *c) { return k_elementwise(c, k_attr_int(c, "fmod", 0) ? K_FN_FMod : K_FN_Mod); }
+enum npuc_status k_op_mod(struct k_call *c)
+{
+    return k_elementwise(c, k_attr_int(c, "fmod", 0) ? K_FN_FMod : K_FN_Mod);
+}
 enum npuc_status k_op_bit_shift(struct k_call *c)
 {
     return k_elementwise(c, strcmp(k_attr_str(c, "direction", ""), "LEFT") ? K_FN_BitShiftRight : K_FN_BitShiftLeft);
@@ -175,7 +201,8 @@ static const struct k_tensor *as_type(struct k_call *c, const struct k_tensor *t
 }
 
 /* Runs fn in `work` instead of the type of output 0 and casts the result back. */
-static enum npuc_status apply_as(struct k_call *c, enum k_fn fn, enum dtype work, const struct k_tensor *const *in, enum dtype result)
+static enum npuc_status apply_as(struct k_call *c, enum k_fn fn, enum dtype work, const struct k_tensor *const *in,
+                                 enum dtype result)
 {
     const struct k_tensor *arg[3] = {0};
     for (int i = 0; i < k_fn_info(fn)->arity; i++)
@@ -274,9 +301,18 @@ static enum npuc_status chain(struct k_call *c, enum k_fn fn)
     }
     return NPUC_OK;
 }
-enum npuc_status k_op_sum(struct k_call *c) { return chain(c, K_FN_Add); }
-enum npuc_status k_op_max(struct k_call *c) { return chain(c, K_FN_Max); }
-enum npuc_status k_op_min(struct k_call *c) { return chain(c, K_FN_Min); }
+enum npuc_status k_op_sum(struct k_call *c)
+{
+    return chain(c, K_FN_Add);
+}
+enum npuc_status k_op_max(struct k_call *c)
+{
+    return chain(c, K_FN_Max);
+}
+enum npuc_status k_op_min(struct k_call *c)
+{
+    return chain(c, K_FN_Min);
+}
 enum npuc_status k_op_mean(struct k_call *c)
 {
     K_TRY(chain(c, K_FN_Add));

@@ -5,19 +5,36 @@
 #include "kernels/attend.h"
 #include "kernels/rows.h"
 
-enum gqa_input { Q, K, V, PAST_K, PAST_V, SEQLENS, TOTAL, COS, SIN, POSITIONS, BIAS, SINK, K_SCALE, V_SCALE, Q_NORM, K_NORM };
+enum gqa_input {
+    Q,
+    K,
+    V,
+    PAST_K,
+    PAST_V,
+    SEQLENS,
+    TOTAL,
+    COS,
+    SIN,
+    POSITIONS,
+    BIAS,
+    SINK,
+    K_SCALE,
+    V_SCALE,
+    Q_NORM,
+    K_NORM
+};
 
 struct gqa {
     struct k_attend a;
-    const int64_t *len;  /* keys of each batch, the new ones included */
-    int64_t total;       /* longest */
-    int64_t window;      /* keys that a row sees, itself included; -1 = all */
+    const int64_t *len; /* keys of each batch, the new ones included */
+    int64_t total;      /* longest */
+    int64_t window;     /* keys that a row sees, itself included; -1 = all */
     bool causal;
     struct k_mask mask;
     struct k_rotary rotary;
-    int64_t rows;        /* of the caches of cosines */
+    int64_t rows; /* of the caches of cosines */
     const int64_t *positions;
-    float *q, *k, *v;    /* new rows, [B][heads][S][H] */
+    float *q, *k, *v; /* new rows, [B][heads][S][H] */
 };
 
 /* Rows of a batch entry before the new ones. */
@@ -60,7 +77,8 @@ static bool operands(struct k_call *c, struct gqa *t)
         return false;
     const float *xk = x + n * h, *xv = x + (n + kv) * h;
     if (!packed) {
-        if (!k_in(c, V) || k_count(c->in[K]) != t->a.batch * t->a.seq * kv * h || k_count(c->in[V]) != k_count(c->in[K])) {
+        if (!k_in(c, V) || k_count(c->in[K]) != t->a.batch * t->a.seq * kv * h ||
+            k_count(c->in[V]) != k_count(c->in[K])) {
             k_fail(c, NPUC_E_INVALID, "key or value do not fit the query");
             return false;
         }
@@ -97,7 +115,8 @@ static enum npuc_status rotate(struct k_call *c, const struct gqa *t, float *x, 
             for (int64_t s = 0; s < t->a.seq; s++, x += t->a.head) {
                 const int64_t pos = t->positions ? t->positions[b * t->a.seq + s] : past_of(t, b) + s;
                 if (pos < 0 || pos >= t->rows)
-                    return k_fail(c, NPUC_E_INVALID, "position %lld is outside of the cache of %lld rows", (long long)pos, (long long)t->rows);
+                    return k_fail(c, NPUC_E_INVALID, "position %lld is outside of the cache of %lld rows",
+                                  (long long)pos, (long long)t->rows);
                 k_row_rotate(x, x, &t->rotary, pos);
             }
     return NPUC_OK;
@@ -108,9 +127,13 @@ static enum npuc_status rotary_setup(struct k_call *c, struct gqa *t)
     if (!k_attr_int(c, "do_rotary", 0))
         return NPUC_OK;
     const struct k_tensor *cosines = k_in(c, COS), *sines = k_in(c, SIN);
-    if (!cosines || !sines || cosines->rank != 2 || k_count(sines) != k_count(cosines) || 2 * cosines->dims[1] > t->a.head)
+    if (!cosines || !sines || cosines->rank != 2 || k_count(sines) != k_count(cosines) ||
+        2 * cosines->dims[1] > t->a.head)
         return k_fail(c, NPUC_E_INVALID, "cos_cache and sin_cache do not fit the head size");
-    t->rotary = (struct k_rotary){.cos = k_floats(c, cosines), .sin = k_floats(c, sines), .half = cosines->dims[1], .head = t->a.head,
+    t->rotary = (struct k_rotary){.cos = k_floats(c, cosines),
+                                  .sin = k_floats(c, sines),
+                                  .half = cosines->dims[1],
+                                  .head = t->a.head,
                                   .interleaved = k_attr_int(c, "rotary_interleaved", 0) != 0};
     t->rows = cosines->dims[0];
     if (k_in(c, POSITIONS)) {
@@ -127,8 +150,10 @@ static const float *update_cache(struct k_call *c, const struct gqa *t, int past
     const struct k_tensor *past = k_in(c, past_in);
     const int64_t kv = t->a.kv_heads, h = t->a.head, dims[4] = {t->a.batch, kv, t->a.keys, h};
     const enum dtype type = t->a.type;
-    if (past && (past->rank != 4 || past->dtype != type || past->dims[0] != dims[0] || past->dims[1] != kv || past->dims[3] != h)) {
-        k_fail(c, past->dtype == type ? NPUC_E_INVALID : NPUC_E_UNSUPPORTED, "the cache does not fit the keys or values");
+    if (past && (past->rank != 4 || past->dtype != type || past->dims[0] != dims[0] || past->dims[1] != kv ||
+                 past->dims[3] != h)) {
+        k_fail(c, past->dtype == type ? NPUC_E_INVALID : NPUC_E_UNSUPPORTED,
+               "the cache does not fit the keys or values");
         return NULL;
     }
     struct k_tensor fresh = {0};
@@ -153,8 +178,11 @@ static enum npuc_status gqa_setup(struct k_call *c, struct gqa *t)
 {
     int64_t n;
     *t = (struct gqa){.window = k_attr_int(c, "local_window_size", -1), .causal = k_attr_int(c, "causal", 1) != 0};
-    t->a = (struct k_attend){.heads = k_attr_int(c, "num_heads", 0), .kv_heads = k_attr_int(c, "kv_num_heads", 0), .bias = gqa_bias,
-                             .bias_arg = t, .softcap = k_attr_float(c, "softcap", 0)};
+    t->a = (struct k_attend){.heads = k_attr_int(c, "num_heads", 0),
+                             .kv_heads = k_attr_int(c, "kv_num_heads", 0),
+                             .bias = gqa_bias,
+                             .bias_arg = t,
+                             .softcap = k_attr_float(c, "softcap", 0)};
     if (!k_in(c, Q) || !k_in(c, SEQLENS) || !k_in(c, TOTAL) || c->n_out < 1 || t->a.heads <= 0 || t->a.kv_heads <= 0)
         return k_fail(c, NPUC_E_INVALID, "inputs or numbers of heads are missing");
     if (k_in(c, K_SCALE) || k_in(c, V_SCALE))
@@ -172,7 +200,8 @@ static enum npuc_status gqa_setup(struct k_call *c, struct gqa *t)
         len[b]++;
         const int64_t past = past_of(t, b);
         if (past < 0 || past + t->a.seq > t->a.keys || len[b] > t->a.keys)
-            return k_fail(c, NPUC_E_INVALID, "seqlens_k[%lld] does not fit total_sequence_length and the cache", (long long)b);
+            return k_fail(c, NPUC_E_INVALID, "seqlens_k[%lld] does not fit total_sequence_length and the cache",
+                          (long long)b);
     }
     const float scale = k_attr_float(c, "scale", 0);
     t->a.scale = scale != 0 ? scale : 1.0f / sqrtf((float)t->a.head);

@@ -45,7 +45,8 @@ enum npuc_status k_op_gather(struct k_call *c)
     return NPUC_OK;
 }
 
-/* Offset in a tensor of shape `t` of the element that position `index` (of `rank` dims) addresses with `v` on the axis. */
+/* Offset in a tensor of shape `t` of the element that position `index` (of `rank` dims) addresses with `v` on the axis.
+ */
 static int64_t element_at(const struct k_tensor *t, const int64_t *index, int axis, int64_t v)
 {
     int64_t at = 0;
@@ -108,7 +109,8 @@ enum npuc_status k_op_gather_nd(struct k_call *c)
     if (!v)
         return k_no_memory(c);
     const int64_t depth = at->rank > 0 ? at->dims[at->rank - 1] : 0;
-    if (at->rank < 1 || batch < 0 || batch >= at->rank || batch + depth > x->rank || at->rank - 1 + x->rank - batch - depth > K_MAX_RANK)
+    if (at->rank < 1 || batch < 0 || batch >= at->rank || batch + depth > x->rank ||
+        at->rank - 1 + x->rank - batch - depth > K_MAX_RANK)
         return k_fail(c, NPUC_E_INVALID, "indices do not fit the data");
     const int tail = x->rank - batch - (int)depth;
     memcpy(dims, at->dims, (size_t)(at->rank - 1) * sizeof *dims);
@@ -219,7 +221,8 @@ enum npuc_status k_op_scatter_nd(struct k_call *c)
     const int64_t depth = at->rank > 0 ? at->dims[at->rank - 1] : 0;
     if (at->rank < 1 || depth > x->rank)
         return k_fail(c, NPUC_E_INVALID, "indices do not fit the data");
-    const int64_t slices = k_dims_count(at->rank - 1, at->dims), row = k_dims_count(x->rank - (int)depth, x->dims + depth);
+    const int64_t slices = k_dims_count(at->rank - 1, at->dims),
+                  row = k_dims_count(x->rank - (int)depth, x->dims + depth);
     if (k_count(c->in[2]) != slices * row)
         return k_fail(c, NPUC_E_INVALID, "updates do not fit the indices");
     K_TRY(scatter_start(c, &s));
@@ -261,7 +264,8 @@ enum npuc_status k_op_tensor_scatter(struct k_call *c)
             if (circular && to >= 0)
                 to %= rows;
             if (to < 0 || to >= rows)
-                return k_fail(c, NPUC_E_INVALID, "row %lld is outside of the cache of %lld rows", (long long)to, (long long)rows);
+                return k_fail(c, NPUC_E_INVALID, "row %lld is outside of the cache of %lld rows", (long long)to,
+                              (long long)rows);
             memcpy(y + (o * rows + to) * row, up + (o * add + s) * row, (size_t)row);
         }
     k_move_done(c, 0, y);

@@ -15,9 +15,9 @@ static enum dtype sum_type(enum dtype t)
 
 /* numpy's matmul shapes: A as batch x m x k, B as batch x k x n. */
 struct shapes {
-    int rank;                 /* of the result */
+    int rank; /* of the result */
     int64_t dims[K_MAX_RANK];
-    struct k_nd batch;        /* operands: 0 a, 1 b; strides in matrices */
+    struct k_nd batch; /* operands: 0 a, 1 b; strides in matrices */
     int64_t m, n, k;
 };
 static bool shapes_of(struct k_call *c, struct shapes *s)
@@ -83,8 +83,22 @@ static void run_batches(struct k_call *c, struct shapes *s, const void *a, const
         s->m *= batches;
         s->batch.rank = 0;
     }
-    struct batched j = {.s = s, .a = a, .b = b, .c = y, .in_size = dtype_size(t), .out_size = dtype_size(sum_type(t)), .pool = c->pool,
-                        .g = {.dtype = t, .m = s->m, .n = s->n, .k = s->k, .a_row = s->k, .a_col = 1, .b_row = s->n, .b_col = 1, .c_row = s->n}};
+    struct batched j = {.s = s,
+                        .a = a,
+                        .b = b,
+                        .c = y,
+                        .in_size = dtype_size(t),
+                        .out_size = dtype_size(sum_type(t)),
+                        .pool = c->pool,
+                        .g = {.dtype = t,
+                              .m = s->m,
+                              .n = s->n,
+                              .k = s->k,
+                              .a_row = s->k,
+                              .a_col = 1,
+                              .b_row = s->n,
+                              .b_col = 1,
+                              .c_row = s->n}};
     if (batches > 0)
         k_nd_each(&s->batch, 0, one_batch, &j);
 }
@@ -138,8 +152,8 @@ enum npuc_status k_op_mat_mul_integer(struct k_call *c)
 
 /* --- QLinearMatMul --- */
 
-/* x minus its zero point in type t, which holds the difference exactly. The zero point: one value, or one per row (by_row)
- * or column of the last two axes. */
+/* x minus its zero point in type t, which holds the difference exactly. The zero point: one value, or one per row
+ * (by_row) or column of the last two axes. */
 static void *centred_as(struct k_call *c, enum dtype t, int i, bool by_row)
 {
     const struct k_tensor *x = c->in[i], *zero = c->in[i + 2];
@@ -190,7 +204,8 @@ enum npuc_status k_op_qlinear_mat_mul(struct k_call *c)
     for (int i = 0; fits && i < 2; i++)
         fits = dtype_size(operands[i]->dtype) == 1 && dtype_is_float(operands[i]->dtype) == (sum == DT_F32);
     struct shapes s;
-    if (!fits || dtype_size(zero->dtype) != 1 || (sum == DT_I32 && zero->dtype != DT_I8 && zero->dtype != DT_U8) || !shapes_of(&product, &s))
+    if (!fits || dtype_size(zero->dtype) != 1 || (sum == DT_I32 && zero->dtype != DT_I8 && zero->dtype != DT_U8) ||
+        !shapes_of(&product, &s))
         return k_fail(c, NPUC_E_INVALID, "types or shapes do not fit");
     for (int i = 1; i < 8; i++)
         if (i != 3 && k_count(c->in[i]) == 0)
@@ -218,7 +233,8 @@ static enum npuc_status gemm_finish(struct k_call *c, const struct k_tensor *sum
     if (bias) {
         int rank;
         int64_t dims[K_MAX_RANK];
-        if (!k_broadcast(2, sum->dims, bias->rank, bias->dims, &rank, dims) || rank != 2 || dims[0] != sum->dims[0] || dims[1] != sum->dims[1])
+        if (!k_broadcast(2, sum->dims, bias->rank, bias->dims, &rank, dims) || rank != 2 || dims[0] != sum->dims[0] ||
+            dims[1] != sum->dims[1])
             return k_fail(c, NPUC_E_INVALID, "input C does not broadcast to the result");
         scaled = *sum;
         void *spread = k_scratch(c, n, dtype_size(bias->dtype));
@@ -248,7 +264,8 @@ enum npuc_status k_op_gemm(struct k_call *c)
     const struct k_tensor *a = c->in[0], *b = c->in[1];
     const bool ta = k_attr_int(c, "transA", 0), tb = k_attr_int(c, "transB", 0);
     const enum dtype t = a->dtype;
-    if (a->rank != 2 || b->rank != 2 || a->dims[ta ? 0 : 1] != b->dims[tb ? 1 : 0] || b->dtype != t || dtype_size(t) == 0)
+    if (a->rank != 2 || b->rank != 2 || a->dims[ta ? 0 : 1] != b->dims[tb ? 1 : 0] || b->dtype != t ||
+        dtype_size(t) == 0)
         return k_fail(c, NPUC_E_INVALID, "types or shapes do not fit");
     const int64_t m = a->dims[ta ? 1 : 0], n = b->dims[tb ? 0 : 1], k = a->dims[ta ? 0 : 1], dims[2] = {m, n};
     struct k_tensor sum = {.dtype = sum_type(t), .rank = 2, .dims = {m, n}};
@@ -258,8 +275,19 @@ enum npuc_status k_op_gemm(struct k_call *c)
     sum.data = dtype_size(sum.dtype) == dtype_size(t) ? y : k_scratch(c, m * n, dtype_size(sum.dtype));
     if (!sum.data)
         return k_no_memory(c);
-    k_matmul(&(struct k_matmul_args){.dtype = t, .m = m, .n = n, .k = k, .a = a->data, .b = b->data, .a_row = ta ? 1 : k, .a_col = ta ? m : 1,
-                                     .b_row = tb ? 1 : n, .b_col = tb ? k : 1, .c = sum.data, .c_row = n}, c->pool);
+    k_matmul(&(struct k_matmul_args){.dtype = t,
+                                     .m = m,
+                                     .n = n,
+                                     .k = k,
+                                     .a = a->data,
+                                     .b = b->data,
+                                     .a_row = ta ? 1 : k,
+                                     .a_col = ta ? m : 1,
+                                     .b_row = tb ? 1 : n,
+                                     .b_col = tb ? k : 1,
+                                     .c = sum.data,
+                                     .c_row = n},
+             c->pool);
     K_TRY(gemm_finish(c, &sum));
     if (sum.data != y)
         k_cast(t, y, sum.dtype, sum.data, m * n, true);
@@ -291,8 +319,8 @@ static void dequant_row(const struct nbits *q, float *y, int64_t row)
     for (int64_t b = 0; b < q->blocks; b++) {
         const int64_t left = q->k - b * q->block, len = left < q->block ? left : q->block;
         if (!q->group) {
-            k_dequant_block(y + b * q->block, q->codes + row * bytes, b * q->block, len, q->bits, q->scales[row * q->blocks + b],
-                            zero_of(q, row, b));
+            k_dequant_block(y + b * q->block, q->codes + row * bytes, b * q->block, len, q->bits,
+                            q->scales[row * q->blocks + b], zero_of(q, row, b));
             continue;
         }
         for (int64_t i = b * q->block; i < b * q->block + len; i++)
@@ -303,21 +331,28 @@ static void dequant_row(const struct nbits *q, float *y, int64_t row)
 static bool nbits_of(struct k_call *c, struct nbits *q)
 {
     const int64_t prepacked = k_attr_int(c, "weight_prepacked", 0);
-    *q = (struct nbits){.n = k_attr_int(c, "N", 0), .k = k_attr_int(c, "K", 0), .block = k_attr_int(c, "block_size", 0),
-                        .bits = (int)k_attr_int(c, "bits", 4), .zero = k_in(c, 3)};
-    if (prepacked != 0 || (q->bits != 2 && q->bits != 4 && q->bits != 8) || q->block < 16 || (q->block & (q->block - 1))) {
+    *q = (struct nbits){.n = k_attr_int(c, "N", 0),
+                        .k = k_attr_int(c, "K", 0),
+                        .block = k_attr_int(c, "block_size", 0),
+                        .bits = (int)k_attr_int(c, "bits", 4),
+                        .zero = k_in(c, 3)};
+    if (prepacked != 0 || (q->bits != 2 && q->bits != 4 && q->bits != 8) || q->block < 16 ||
+        (q->block & (q->block - 1))) {
         k_fail(c, NPUC_E_UNSUPPORTED, "bits, block_size or weight_prepacked are outside of what is known");
         return false;
     }
     q->blocks = size_ceil_div(q->k, q->block);
     q->codes = c->in[1]->data;
     q->scales = k_floats(c, c->in[2]);
-    const int64_t zero_len = !q->zero ? 0 : q->zero->dtype == DT_U8 ? q->n * size_ceil_div(q->blocks * q->bits, 8) : q->n * q->blocks;
+    const int64_t zero_len = !q->zero                  ? 0
+                             : q->zero->dtype == DT_U8 ? q->n * size_ceil_div(q->blocks * q->bits, 8)
+                                                       : q->n * q->blocks;
     int64_t n = 0;
     if (k_in(c, 4) && k_count(k_in(c, 4)) > 0)
         q->group = k_whole(c, 4, &n);
-    bool fits = k_count(c->in[1]) == q->n * q->blocks * (q->block * q->bits / 8) && k_count(c->in[2]) == q->n * q->blocks &&
-                (!q->zero || k_count(q->zero) == zero_len) && (!q->group || n == q->k);
+    bool fits = k_count(c->in[1]) == q->n * q->blocks * (q->block * q->bits / 8) &&
+                k_count(c->in[2]) == q->n * q->blocks && (!q->zero || k_count(q->zero) == zero_len) &&
+                (!q->group || n == q->k);
     for (int64_t i = 0; fits && q->group && i < n; i++)
         fits = q->group[i] >= 0 && q->group[i] < q->blocks;
     if (!fits)
@@ -335,13 +370,25 @@ enum npuc_status k_op_mat_mul_nbits(struct k_call *c)
     struct k_tensor y = *x;
     y.dims[y.rank - 1] = q.n;
     const int64_t m = q.k > 0 ? k_count(x) / q.k : 0;
-    float *a = k_floats(c, x), *w = k_scratch(c, q.n * q.k, sizeof *w), *sum = k_scratch(c, m * q.n, sizeof *sum), *b = NULL;
+    float *a = k_floats(c, x), *w = k_scratch(c, q.n * q.k, sizeof *w), *sum = k_scratch(c, m * q.n, sizeof *sum),
+          *b = NULL;
     if (!a || !w || !sum || (bias && !(b = k_floats(c, bias))))
         return k_no_memory(c);
     for (int64_t n = 0; n < q.n; n++)
         dequant_row(&q, w + n * q.k, n);
-    k_matmul(&(struct k_matmul_args){.dtype = DT_F32, .m = m, .n = q.n, .k = q.k, .a = a, .b = w, .a_row = q.k, .a_col = 1, .b_row = 1,
-                                     .b_col = q.k, .c = sum, .c_row = q.n}, c->pool);
+    k_matmul(&(struct k_matmul_args){.dtype = DT_F32,
+                                     .m = m,
+                                     .n = q.n,
+                                     .k = q.k,
+                                     .a = a,
+                                     .b = w,
+                                     .a_row = q.k,
+                                     .a_col = 1,
+                                     .b_row = 1,
+                                     .b_col = q.k,
+                                     .c = sum,
+                                     .c_row = q.n},
+             c->pool);
     if (b) {
         const struct k_rows arg[3] = {{sum, q.n, 1}, {b, 0, 1}};
         k_vec(K_FN_Add, DT_F32, m, q.n, sum, q.n, arg, NULL);

@@ -11,11 +11,11 @@ struct mha {
     struct k_attend a;
     int64_t past;
     bool causal;
-    float filter;             /* added where the padding mask is 0 */
+    float filter; /* added where the padding mask is 0 */
     struct k_mask mask;
-    const int64_t *padding;   /* kept keys: per batch a length, or a 0/1 matrix */
-    int64_t padding_row;      /* 0: lengths; else entries per batch */
-    bool padding_by_row;      /* [B][S][T] instead of [B][T] */
+    const int64_t *padding; /* kept keys: per batch a length, or a 0/1 matrix */
+    int64_t padding_row;    /* 0: lengths; else entries per batch */
+    bool padding_by_row;    /* [B][S][T] instead of [B][T] */
 };
 
 static void mha_bias(const void *arg, const int64_t at[3], float *row)
@@ -29,8 +29,9 @@ static void mha_bias(const void *arg, const int64_t at[3], float *row)
     for (int64_t j = 0; j < keys; j++) {
         bool keep = true;
         if (t->padding)
-            keep = !t->padding_row ? j < t->padding[at[0]]
-                                   : t->padding[at[0] * t->padding_row + (t->padding_by_row ? at[2] * keys : 0) + j] != 0;
+            keep = !t->padding_row
+                       ? j < t->padding[at[0]]
+                       : t->padding[at[0] * t->padding_row + (t->padding_by_row ? at[2] * keys : 0) + j] != 0;
         if (!keep)
             row[j] += t->filter;
         if (t->causal && j > t->past + at[2])
@@ -51,7 +52,8 @@ static float *project(struct k_call *c, const struct k_tensor *x, const struct m
         return NULL;
     struct k_nd d = {.n = 2, .rank = 4, .dims = {x->dims[0], n, *rows, k_count(x) / parts / (x->dims[0] * n * *rows)}};
     const int64_t width = d.dims[3], pitch = n * parts * width;
-    const int64_t apart[4] = {*rows * pitch, parts * width, pitch, 1}, dense[4] = {n * *rows * width, *rows * width, width, 1};
+    const int64_t apart[4] = {*rows * pitch, parts * width, pitch, 1},
+                  dense[4] = {n * *rows * width, *rows * width, width, 1};
     const int which = parts == 3 ? part : parts == 2 ? part - 1 : 0;
     memcpy(d.stride[1], x->rank == 4 ? dense : apart, sizeof apart);
     k_nd_dense(&d, 0);
@@ -67,7 +69,8 @@ static float *project(struct k_call *c, const struct k_tensor *x, const struct m
         }
         for (int64_t i = 0; i < x->dims[0] * n; i++)
             for (int64_t r = 0; r < *rows; r++)
-                k_row_binary(K_FN_Add, y + (i * *rows + r) * width, y + (i * *rows + r) * width, b + from + i % n * width, width);
+                k_row_binary(K_FN_Add, y + (i * *rows + r) * width, y + (i * *rows + r) * width,
+                             b + from + i % n * width, width);
     }
     k_round_to(x->dtype, y, k_count(x) / parts);
     return y;
@@ -77,7 +80,8 @@ static float *project(struct k_call *c, const struct k_tensor *x, const struct m
 static const float *join(struct k_call *c, const struct mha *t, int past_in, int out, const float *add)
 {
     const struct k_tensor *past = k_in(c, past_in);
-    const int64_t width = past_in == PAST_K ? t->a.head : t->a.v_head, heads = t->a.batch * t->a.heads, added = t->a.keys - t->past;
+    const int64_t width = past_in == PAST_K ? t->a.head : t->a.v_head, heads = t->a.batch * t->a.heads,
+                  added = t->a.keys - t->past;
     const struct k_tensor shape = {.rank = 4, .dims = {t->a.batch, t->a.heads, t->a.keys, width}};
     float *y = k_scratch(c, k_count(&shape), sizeof *y);
     const float *old = past ? k_floats(c, past) : NULL;
@@ -122,9 +126,16 @@ static enum npuc_status mha_setup(struct k_call *c, struct mha *t)
     int64_t rows = 0, v_rows = 0;
     if (!q || c->n_out < 1 || n <= 0 || (q->rank != 3 && q->rank != 5) || (q->rank == 3 && q->dims[2] % n))
         return k_fail(c, NPUC_E_INVALID, "the query does not fit the number of heads");
-    *t = (struct mha){.causal = k_attr_int(c, "unidirectional", 0) != 0, .filter = k_attr_float(c, "mask_filter_value", -10000.0f)};
-    t->a = (struct k_attend){.batch = q->dims[0], .heads = n, .kv_heads = n, .seq = q->dims[1], .type = q->dtype,
-                             .head = q->rank == 5 ? q->dims[4] : q->dims[2] / n, .bias = mha_bias, .bias_arg = t};
+    *t = (struct mha){.causal = k_attr_int(c, "unidirectional", 0) != 0,
+                      .filter = k_attr_float(c, "mask_filter_value", -10000.0f)};
+    t->a = (struct k_attend){.batch = q->dims[0],
+                             .heads = n,
+                             .kv_heads = n,
+                             .seq = q->dims[1],
+                             .type = q->dtype,
+                             .head = q->rank == 5 ? q->dims[4] : q->dims[2] / n,
+                             .bias = mha_bias,
+                             .bias_arg = t};
     const struct k_tensor *from_k = q->rank == 5 ? q : k, *from_v = q->rank == 5 ? q : k && k->rank == 5 ? k : v;
     if (!from_k || !from_v || from_k->rank < 3 || from_v->rank < 3 || k_count(from_k) == 0 || k_count(q) == 0)
         return k_fail(c, NPUC_E_INVALID, "key or value is missing");

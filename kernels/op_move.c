@@ -258,7 +258,8 @@ enum npuc_status k_op_pad(struct k_call *c)
         m++;
     if (m == 4)
         return k_fail(c, NPUC_E_INVALID, "unknown mode");
-    struct pad p = {.x = x, .src = k_move_in(c, x), .before = before, .size = k_move_size(x->dtype), .mode = (enum pad_mode)m};
+    struct pad p = {
+        .x = x, .src = k_move_in(c, x), .before = before, .size = k_move_size(x->dtype), .mode = (enum pad_mode)m};
     p.value = value && k_count(value) > 0 ? k_move_in(c, value) : k_scratch(c, 1, p.size);
     p.dst = k_move_out(c, 0, x->dtype, x->rank, dims);
     if ((!p.src && k_count(x) > 0) || !p.value || !p.dst)

@@ -1,5 +1,6 @@
-/* Softmax, LogSoftmax, LayerNormalization, RMSNormalization, RotaryEmbedding. All of them compute in float, row by row, with the
- * formulas and 64-lane reductions of kernels/vec.h; the steps are spelled out because fused kernels repeat them. */
+/* Softmax, LogSoftmax, LayerNormalization, RMSNormalization, RotaryEmbedding. All of them compute in float, row by row,
+ * with the formulas and 64-lane reductions of kernels/vec.h; the steps are spelled out because fused kernels repeat
+ * them. */
 #include <string.h>
 
 #include "kernels/op.h"
@@ -71,8 +72,14 @@ static enum npuc_status softmax(struct k_call *c, bool log)
     }
     return k_out_floats(c, 0, x->dtype, x, y);
 }
-enum npuc_status k_op_softmax(struct k_call *c) { return softmax(c, false); }
-enum npuc_status k_op_log_softmax(struct k_call *c) { return softmax(c, true); }
+enum npuc_status k_op_softmax(struct k_call *c)
+{
+    return softmax(c, false);
+}
+enum npuc_status k_op_log_softmax(struct k_call *c)
+{
+    return softmax(c, true);
+}
 
 /* --- normalisations --- */
 
@@ -203,8 +210,8 @@ void k_row_rotate(float *y, const float *x, const struct k_rotary *r, int64_t po
         y[i] = x[i];
 }
 
-/* x [B, S, N, H] or [B, N, S, H] (by_head); rotates in place. pos: row of the caches for (b, s), or NULL: b*S + s, where caches of
- * one batch entry (S rows) serve all. */
+/* x [B, S, N, H] or [B, N, S, H] (by_head); rotates in place. pos: row of the caches for (b, s), or NULL: b*S + s,
+ * where caches of one batch entry (S rows) serve all. */
 struct rotation {
     struct k_rotary r;
     int64_t batch, seq, heads, cache_rows;
@@ -217,9 +224,12 @@ static enum npuc_status rotate_all(struct k_call *c, const struct rotation *t, f
     for (int64_t b = 0; b < t->batch; b++)
         for (int64_t s = 0; s < t->seq; s++) {
             const int64_t flat = b * t->seq + s;
-            const int64_t pos = !t->pos ? (t->cache_rows == t->seq ? s : flat) : t->n_pos == 1 ? t->pos[0] + s : t->pos[flat % t->n_pos];
+            const int64_t pos = !t->pos         ? (t->cache_rows == t->seq ? s : flat)
+                                : t->n_pos == 1 ? t->pos[0] + s
+                                                : t->pos[flat % t->n_pos];
             if (pos < 0 || pos >= t->cache_rows)
-                return k_fail(c, NPUC_E_INVALID, "position %lld is outside of the cache of %lld rows", (long long)pos, (long long)t->cache_rows);
+                return k_fail(c, NPUC_E_INVALID, "position %lld is outside of the cache of %lld rows", (long long)pos,
+                              (long long)t->cache_rows);
             for (int64_t n = 0; n < t->heads; n++) {
                 float *row = x + (t->by_head ? (b * t->heads + n) * t->seq + s : flat * t->heads + n) * t->r.head;
                 k_row_rotate(row, row, &t->r, pos);
@@ -232,7 +242,8 @@ static enum npuc_status rotary(struct k_call *c, int at_cos, int at_pos)
     if (!k_has(c, 3, 1) || !k_in(c, at_cos) || !k_in(c, at_cos + 1))
         return k_fail(c, NPUC_E_INVALID, "inputs are missing");
     const struct k_tensor *x = c->in[0], *cosines = c->in[at_cos], *sines = c->in[at_cos + 1];
-    if ((x->rank != 3 && x->rank != 4) || cosines->rank < 2 || sines->rank != cosines->rank || k_count(sines) != k_count(cosines))
+    if ((x->rank != 3 && x->rank != 4) || cosines->rank < 2 || sines->rank != cosines->rank ||
+        k_count(sines) != k_count(cosines))
         return k_fail(c, NPUC_E_INVALID, "the input must have rank 3 or 4, the caches equal shapes");
     struct rotation t = {.batch = x->dims[0], .by_head = x->rank == 4};
     const int64_t half = cosines->dims[cosines->rank - 1], rd = k_attr_int(c, "rotary_embedding_dim", 0);
@@ -243,7 +254,8 @@ static enum npuc_status rotary(struct k_call *c, int at_cos, int at_pos)
     t.heads = x->rank == 4 ? x->dims[1] : heads;
     if (t.heads <= 0)
         return k_fail(c, NPUC_E_INVALID, "num_heads is needed for an input of rank 3");
-    t.r = (struct k_rotary){.head = x->rank == 4 ? x->dims[3] : x->dims[2] / t.heads, .half = half,
+    t.r = (struct k_rotary){.head = x->rank == 4 ? x->dims[3] : x->dims[2] / t.heads,
+                            .half = half,
                             .interleaved = k_attr_int(c, "interleaved", 0) != 0};
     if (2 * half > t.r.head || (rd > 0 && rd != 2 * half) || (x->rank == 3 && t.r.head * t.heads != x->dims[2]))
         return k_fail(c, NPUC_E_INVALID, "the caches do not fit the head size");
@@ -261,4 +273,7 @@ static enum npuc_status rotary(struct k_call *c, int at_cos, int at_pos)
     K_TRY(rotate_all(c, &t, y));
     return k_out_floats(c, 0, x->dtype, x, y);
 }
-enum npuc_status k_op_rotary_embedding(struct k_call *c) { return rotary(c, 1, 3); }
+enum npuc_status k_op_rotary_embedding(struct k_call *c)
+{
+    return rotary(c, 1, 3);
+}

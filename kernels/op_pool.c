@@ -14,11 +14,11 @@ struct pooling {
     enum pool_kind kind;
     const void *x; /* planes in the carrier type */
     void *y;
-    int64_t *index;     /* of the largest elements in x, or NULL */
-    bool column_major;  /* indices count the first spatial axis fastest */
-    bool count_pads;    /* AveragePool: padding counts as elements */
-    int64_t p;          /* LpPool: the norm */
-    float lowest;       /* MaxPool: of a window without elements */
+    int64_t *index;    /* of the largest elements in x, or NULL */
+    bool column_major; /* indices count the first spatial axis fastest */
+    bool count_pads;   /* AveragePool: padding counts as elements */
+    int64_t p;         /* LpPool: the norm */
+    float lowest;      /* MaxPool: of a window without elements */
 };
 
 /* The input positions of one window on one axis: from, from + step ... below to. */
@@ -35,7 +35,10 @@ static struct taps taps_of(const struct k_window *w, int axis, int64_t o)
 {
     const int64_t start = o * w->stride[axis] - w->before[axis], step = w->dilation[axis], n = w->kernel[axis];
     const int64_t before = count_below(start, step, n, 0), all = count_below(start, step, n, w->in[axis]);
-    return (struct taps){.from = start + before * step, .to = start + all * step, .step = step, .inside = all - before,
+    return (struct taps){.from = start + before * step,
+                         .to = start + all * step,
+                         .step = step,
+                         .inside = all - before,
                          .padded = count_below(start, step, n, w->in[axis] + w->after[axis])};
 }
 static int64_t flat_index(const struct pooling *p, int64_t plane, int64_t at)
@@ -57,18 +60,21 @@ static double root_f64(double sum, int64_t p)
     return p == 1 ? sum : p == 2 ? sqrt(sum) : k_exp_wide(k_log_wide(sum) / (double)p);
 }
 
-#define REAL float
+#define REAL    float
 #define NAME(x) x##_f32
 #include "kernels/pool.inc"
 #undef REAL
 #undef NAME
-#define REAL double
+#define REAL    double
 #define NAME(x) x##_f64
 #include "kernels/pool.inc"
 #undef REAL
 #undef NAME
 
-static enum dtype carrier(enum dtype t) { return t == DT_F64 ? DT_F64 : DT_F32; }
+static enum dtype carrier(enum dtype t)
+{
+    return t == DT_F64 ? DT_F64 : DT_F32;
+}
 
 /* Input 0 in its carrier type. */
 static const void *carried(struct k_call *c)
@@ -131,8 +137,11 @@ static enum npuc_status pool_op(struct k_call *c, struct pooling *p)
 enum npuc_status k_op_max_pool(struct k_call *c)
 {
     const enum dtype t = k_in(c, 0) ? c->in[0]->dtype : DT_F32;
-    struct pooling p = {.kind = POOL_MAX, .column_major = k_attr_int(c, "storage_order", 0) != 0,
-                        .lowest = t == DT_I8 ? -128.0f : t == DT_U8 ? 0.0f : -INFINITY};
+    struct pooling p = {.kind = POOL_MAX,
+                        .column_major = k_attr_int(c, "storage_order", 0) != 0,
+                        .lowest = t == DT_I8   ? -128.0f
+                                  : t == DT_U8 ? 0.0f
+                                               : -INFINITY};
     return pool_op(c, &p);
 }
 enum npuc_status k_op_average_pool(struct k_call *c)

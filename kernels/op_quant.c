@@ -145,7 +145,7 @@ struct table {
     const struct k_tensor *data, *scale, *zero;
     int64_t rows, cols; /* values: the gather axis is 0, the quantised one the last */
     int64_t block, blocks;
-    int bits;           /* of packed uint8 codes, else 0 */
+    int bits; /* of packed uint8 codes, else 0 */
 };
 static float table_zero(const struct table *t, int64_t row, int64_t block)
 {
@@ -176,13 +176,15 @@ enum npuc_status k_op_gather_block_quantized(struct k_call *c)
     int64_t n, dims[K_MAX_RANK];
     if (!k_has(c, 3, 1))
         return NPUC_E_INVALID;
-    struct table t = {.data = c->in[0], .scale = c->in[2], .zero = k_in(c, 3), .block = k_attr_int(c, "block_size", 128)};
+    struct table t = {
+        .data = c->in[0], .scale = c->in[2], .zero = k_in(c, 3), .block = k_attr_int(c, "block_size", 128)};
     const int64_t last = t.data->rank - 1, axis = k_attr_int(c, "quantize_axis", 1);
     const struct k_tensor *at = c->in[1];
     const int64_t *index = k_whole(c, 1, &n);
     if (!index)
         return k_no_memory(c);
-    if (t.data->rank < 2 || k_attr_int(c, "gather_axis", 0) != 0 || (axis != last && axis != -1) || at->rank + last > K_MAX_RANK)
+    if (t.data->rank < 2 || k_attr_int(c, "gather_axis", 0) != 0 || (axis != last && axis != -1) ||
+        at->rank + last > K_MAX_RANK)
         return k_fail(c, NPUC_E_UNSUPPORTED, "only gathering on axis 0 and quantisation on the last axis is known");
     t.bits = t.data->dtype == DT_U8 ? (int)k_attr_int(c, "bits", 4) : 0;
     const int64_t last_dim = t.bits ? t.data->dims[last] * 8 / t.bits : t.data->dims[last];
@@ -193,7 +195,8 @@ enum npuc_status k_op_gather_block_quantized(struct k_call *c)
     t.cols = k_dims_count((int)last - 1, t.data->dims + 1) * last_dim;
     t.blocks = t.cols / t.block;
     if (k_count(t.scale) != t.rows * t.blocks)
-        return k_fail(c, NPUC_E_INVALID, "%lld scales, expected %lld", (long long)k_count(t.scale), (long long)(t.rows * t.blocks));
+        return k_fail(c, NPUC_E_INVALID, "%lld scales, expected %lld", (long long)k_count(t.scale),
+                      (long long)(t.rows * t.blocks));
     memcpy(dims, at->dims, (size_t)at->rank * sizeof *dims);
     memcpy(dims + at->rank, t.data->dims + 1, (size_t)last * sizeof *dims);
     struct k_tensor shape = {.rank = at->rank + (int)last};

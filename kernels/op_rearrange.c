@@ -4,8 +4,8 @@
 #include "base/size.h"
 #include "kernels/op.h"
 
-/* Both directions view the tensor as [N][b*b*C][H][W] on one side and [N][C][H*b][W*b] on the other. The walk has the six
- * axes N, C, block row, block column, H, W. */
+/* Both directions view the tensor as [N][b*b*C][H][W] on one side and [N][C][H*b][W*b] on the other. The walk has the
+ * six axes N, C, block row, block column, H, W. */
 static enum npuc_status depth_space(struct k_call *c, bool to_space)
 {
     const int64_t b = k_attr_int(c, "blocksize", 0);
@@ -13,7 +13,8 @@ static enum npuc_status depth_space(struct k_call *c, bool to_space)
         return NPUC_E_INVALID;
     const struct k_tensor *x = c->in[0];
     if (x->rank != 4 || b < 1 || b > 32768 || (to_space ? x->dims[1] % (b * b) : x->dims[2] % b || x->dims[3] % b))
-        return k_fail(c, NPUC_E_INVALID, "the input must have rank 4 and axes that blocksize %lld divides", (long long)b);
+        return k_fail(c, NPUC_E_INVALID, "the input must have rank 4 and axes that blocksize %lld divides",
+                      (long long)b);
     const bool block_first = !strcmp(k_attr_str(c, "mode", "DCR"), "DCR");
     const int64_t n = x->dims[0], ch = to_space ? x->dims[1] / (b * b) : x->dims[1];
     const int64_t h = to_space ? x->dims[2] : x->dims[2] / b, w = to_space ? x->dims[3] : x->dims[3] / b;
@@ -39,8 +40,14 @@ static enum npuc_status depth_space(struct k_call *c, bool to_space)
     k_move_done(c, 0, y);
     return NPUC_OK;
 }
-enum npuc_status k_op_depth_to_space(struct k_call *c) { return depth_space(c, true); }
-enum npuc_status k_op_space_to_depth(struct k_call *c) { return depth_space(c, false); }
+enum npuc_status k_op_depth_to_space(struct k_call *c)
+{
+    return depth_space(c, true);
+}
+enum npuc_status k_op_space_to_depth(struct k_call *c)
+{
+    return depth_space(c, false);
+}
 
 enum npuc_status k_op_reverse_sequence(struct k_call *c)
 {
@@ -50,19 +57,23 @@ enum npuc_status k_op_reverse_sequence(struct k_call *c)
     const struct k_tensor *x = c->in[0];
     const int64_t batch_axis = k_attr_int(c, "batch_axis", 1), time_axis = k_attr_int(c, "time_axis", 0);
     if (x->rank < 2 || batch_axis + time_axis != 1 || batch_axis < 0 || batch_axis > 1)
-        return k_fail(c, NPUC_E_INVALID, "batch_axis and time_axis must be 0 and 1 in either order, the rank 2 or more");
+        return k_fail(c, NPUC_E_INVALID,
+                      "batch_axis and time_axis must be 0 and 1 in either order, the rank 2 or more");
     const int64_t *lens = k_whole(c, 1, &n);
     const char *src = k_move_in(c, x);
     char *y = k_move_out(c, 0, x->dtype, x->rank, x->dims);
     if (!lens || !src || !y)
         return k_no_memory(c);
-    const int64_t batch = x->dims[batch_axis], time = x->dims[time_axis], block = k_stride(x, 1) * k_move_size(x->dtype);
-    const int64_t batch_step = block * (batch_axis == 0 ? x->dims[1] : 1), time_step = block * (time_axis == 0 ? x->dims[1] : 1);
+    const int64_t batch = x->dims[batch_axis], time = x->dims[time_axis],
+                  block = k_stride(x, 1) * k_move_size(x->dtype);
+    const int64_t batch_step = block * (batch_axis == 0 ? x->dims[1] : 1),
+                  time_step = block * (time_axis == 0 ? x->dims[1] : 1);
     if (n != batch)
         return k_fail(c, NPUC_E_INVALID, "%lld sequence lengths for a batch of %lld", (long long)n, (long long)batch);
     for (int64_t b = 0; b < batch; b++) {
         if (lens[b] < 0 || lens[b] > time)
-            return k_fail(c, NPUC_E_INVALID, "sequence length %lld is not in 0..%lld", (long long)lens[b], (long long)time);
+            return k_fail(c, NPUC_E_INVALID, "sequence length %lld is not in 0..%lld", (long long)lens[b],
+                          (long long)time);
         for (int64_t t = 0; t < time; t++) {
             const int64_t from = t < lens[b] ? lens[b] - 1 - t : t;
             memcpy(y + b * batch_step + t * time_step, src + b * batch_step + from * time_step, (size_t)block);
@@ -114,7 +125,8 @@ enum npuc_status k_op_dropout(struct k_call *c)
     if (!k_has(c, 1, 1))
         return NPUC_E_INVALID;
     const struct k_tensor *x = c->in[0], *ratio = k_in(c, 1), *training = k_in(c, 2);
-    if (training && k_count(training) == 1 && k_get_i64(training, 0) != 0 && !(ratio && k_count(ratio) == 1 && k_get_f64(ratio, 0) == 0))
+    if (training && k_count(training) == 1 && k_get_i64(training, 0) != 0 &&
+        !(ratio && k_count(ratio) == 1 && k_get_f64(ratio, 0) == 0))
         return k_fail(c, NPUC_E_UNSUPPORTED, "training_mode with a ratio other than 0");
     void *y = k_out_like(c, 0, x);
     if (!y)

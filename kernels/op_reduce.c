@@ -1,5 +1,5 @@
-/* Reductions over axes, ArgMax and ArgMin, TopK, cumulative sums. A reduction first brings the reduced axes last (a copy only when
- * they are not there already), then runs the 64-lane row reductions of kernels/vec.h. */
+/* Reductions over axes, ArgMax and ArgMin, TopK, cumulative sums. A reduction first brings the reduced axes last (a
+ * copy only when they are not there already), then runs the 64-lane row reductions of kernels/vec.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,8 +131,11 @@ static enum npuc_status reduce(struct k_call *c, const struct kind *k)
     return NPUC_OK;
 }
 
-#define REDUCE(name, ...) \
-    enum npuc_status k_op_reduce_##name(struct k_call *c) { return reduce(c, &(struct kind){__VA_ARGS__}); }
+#define REDUCE(name, ...)                                                                                              \
+    enum npuc_status k_op_reduce_##name(struct k_call *c)                                                              \
+    {                                                                                                                  \
+        return reduce(c, &(struct kind){__VA_ARGS__});                                                                 \
+    }
 REDUCE(sum, .op = K_RED_SUM)
 REDUCE(mean, .op = K_RED_SUM, .mean = true)
 REDUCE(max, .op = K_RED_MAX)
@@ -241,8 +244,14 @@ static enum npuc_status arg_extreme(struct k_call *c, bool largest)
     }
     return NPUC_OK;
 }
-enum npuc_status k_op_arg_max(struct k_call *c) { return arg_extreme(c, true); }
-enum npuc_status k_op_arg_min(struct k_call *c) { return arg_extreme(c, false); }
+enum npuc_status k_op_arg_max(struct k_call *c)
+{
+    return arg_extreme(c, true);
+}
+enum npuc_status k_op_arg_min(struct k_call *c)
+{
+    return arg_extreme(c, false);
+}
 
 /* Merge sort of element numbers: stable, so that ties keep the lower index first. */
 static void sort_range(const struct k_tensor *t, int64_t *v, int64_t *tmp, int64_t n, bool largest)
@@ -262,7 +271,8 @@ enum npuc_status k_op_top_k(struct k_call *c)
     if (!k_has(c, 2, 1) || !k_axis(c, k_attr_int(c, "axis", -1), c->in[0]->rank, &axis))
         return NPUC_E_INVALID;
     const struct k_tensor *x = c->in[0];
-    const int64_t k = k_get_i64(c->in[1], 0), n = x->dims[axis], inner = k_stride(x, axis), size = k_move_size(x->dtype);
+    const int64_t k = k_get_i64(c->in[1], 0), n = x->dims[axis], inner = k_stride(x, axis),
+                  size = k_move_size(x->dtype);
     if (k < 0 || k > n)
         return k_fail(c, NPUC_E_INVALID, "k is %lld for a dimension of %lld", (long long)k, (long long)n);
     int64_t dims[K_MAX_RANK], *order = k_scratch(c, 2 * n, sizeof *order);
@@ -301,7 +311,8 @@ static enum npuc_status cumulate(struct k_call *c, enum k_fn fn, int64_t neutral
     if (!y)
         return k_no_memory(c);
     const bool reverse = k_attr_int(c, "reverse", 0), exclusive = k_attr_int(c, "exclusive", 0);
-    const int64_t n = x->dims[axis], inner = k_stride(x, axis), size = dtype_size(x->dtype), outer = k_dims_count(axis, x->dims);
+    const int64_t n = x->dims[axis], inner = k_stride(x, axis), size = dtype_size(x->dtype),
+                  outer = k_dims_count(axis, x->dims);
     const char *src = x->data;
     for (int64_t o = 0; o < outer; o++)
         for (int64_t j = 0; j < n; j++) { /* whole rows of `inner` elements at once */
@@ -320,5 +331,11 @@ static enum npuc_status cumulate(struct k_call *c, enum k_fn fn, int64_t neutral
         }
     return NPUC_OK;
 }
-enum npuc_status k_op_cum_sum(struct k_call *c) { return cumulate(c, K_FN_Add, 0); }
-enum npuc_status k_op_cum_prod(struct k_call *c) { return cumulate(c, K_FN_Mul, 1); }
+enum npuc_status k_op_cum_sum(struct k_call *c)
+{
+    return cumulate(c, K_FN_Add, 0);
+}
+enum npuc_status k_op_cum_prod(struct k_call *c)
+{
+    return cumulate(c, K_FN_Mul, 1);
+}

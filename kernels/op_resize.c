@@ -1,8 +1,9 @@
 /* Resize: nearest, linear and cubic, one axis after another.
  *
  * Coordinates and weights are computed in double. An axis maps every output position to a few input positions and their
- * weights; the weighted sum is taken in ascending order in float (double for f64 and integers of 32 bits and more), each
- * product and each addition rounded. Between axes the values stay in that carrier. `nearest` moves elements of any type. */
+ * weights; the weighted sum is taken in ascending order in float (double for f64 and integers of 32 bits and more),
+ * each product and each addition rounded. Between axes the values stay in that carrier. `nearest` moves elements of any
+ * type. */
 #include <math.h>
 #include <string.h>
 
@@ -12,14 +13,14 @@
 enum { AT_X, AT_ROI, AT_SCALES, AT_SIZES };
 
 struct axis {
-    int axis;           /* of the data */
+    int axis; /* of the data */
     int64_t in, out;
     double scale;
     double roi[2];
-    int64_t n;          /* taps per output position */
-    int64_t *at;        /* [out][n] input positions, inside of the data */
-    double *weight;     /* [out][n] */
-    bool *outside;      /* [out] takes the extrapolation value */
+    int64_t n;      /* taps per output position */
+    int64_t *at;    /* [out][n] input positions, inside of the data */
+    double *weight; /* [out][n] */
+    bool *outside;  /* [out] takes the extrapolation value */
 };
 struct resize {
     const struct k_tensor *x;
@@ -111,10 +112,12 @@ static bool resize_of(struct k_call *c, struct resize *r)
 {
     if (!k_has(c, 1, 1))
         return false;
-    *r = (struct resize){.x = c->in[AT_X], .mode = k_attr_str(c, "mode", "nearest"),
+    *r = (struct resize){.x = c->in[AT_X],
+                         .mode = k_attr_str(c, "mode", "nearest"),
                          .nearest = k_attr_str(c, "nearest_mode", "round_prefer_floor"),
                          .coordinates = k_attr_str(c, "coordinate_transformation_mode", "half_pixel"),
-                         .antialias = k_attr_int(c, "antialias", 0) != 0, .exclude_outside = k_attr_int(c, "exclude_outside", 0) != 0,
+                         .antialias = k_attr_int(c, "antialias", 0) != 0,
+                         .exclude_outside = k_attr_int(c, "exclude_outside", 0) != 0,
                          .cubic_a = (double)k_attr_float(c, "cubic_coeff_a", -0.75f)};
     const struct k_tensor *scales = given(c, AT_SCALES);
     if (!read_axes(c, r) || !read_roi(c, r))
@@ -130,16 +133,28 @@ static bool resize_of(struct k_call *c, struct resize *r)
 
 typedef double coordinate_fn(const struct axis *a, double y);
 /* The length of the result before it was rounded to whole elements. */
-static double exact_out(const struct axis *a) { return a->scale * (double)a->in; }
+static double exact_out(const struct axis *a)
+{
+    return a->scale * (double)a->in;
+}
 
-static double half_pixel(const struct axis *a, double y) { return (y + 0.5) / a->scale - 0.5; }
+static double half_pixel(const struct axis *a, double y)
+{
+    return (y + 0.5) / a->scale - 0.5;
+}
 static double half_pixel_symmetric(const struct axis *a, double y)
 {
     const double center = (double)a->in / 2;
     return center * (1 - (double)a->out / exact_out(a)) + half_pixel(a, y);
 }
-static double pytorch_half_pixel(const struct axis *a, double y) { return exact_out(a) == 1 ? -0.5 : half_pixel(a, y); }
-static double asymmetric(const struct axis *a, double y) { return y / a->scale; }
+static double pytorch_half_pixel(const struct axis *a, double y)
+{
+    return exact_out(a) == 1 ? -0.5 : half_pixel(a, y);
+}
+static double asymmetric(const struct axis *a, double y)
+{
+    return y / a->scale;
+}
 static double align_corners(const struct axis *a, double y)
 {
     return exact_out(a) == 1 ? 0 : y * (double)(a->in - 1) / (exact_out(a) - 1);
@@ -191,8 +206,8 @@ static double cubic_weight(const struct resize *r, double d)
     return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
 }
 
-/* The taps of output position o around x: n positions from `first`, stretched by the scale when it shrinks and antialias
- * is on. Positions beyond the ends stand for the ends. */
+/* The taps of output position o around x: n positions from `first`, stretched by the scale when it shrinks and
+ * antialias is on. Positions beyond the ends stand for the ends. */
 static void weigh(const struct resize *r, struct axis *a, int64_t o, double x)
 {
     const bool cubic = !strcmp(r->mode, "cubic");
@@ -214,7 +229,8 @@ static void weigh(const struct resize *r, struct axis *a, int64_t o, double x)
 static enum npuc_status plan_axis(struct k_call *c, const struct resize *r, struct axis *a)
 {
     coordinate_fn *const coordinate = find_coordinates(r->coordinates);
-    const bool nearest = !strcmp(r->mode, "nearest"), cubic = !strcmp(r->mode, "cubic"), crops = coordinate == crop_and_resize;
+    const bool nearest = !strcmp(r->mode, "nearest"), cubic = !strcmp(r->mode, "cubic"),
+               crops = coordinate == crop_and_resize;
     if (!coordinate || (!nearest && !cubic && strcmp(r->mode, "linear") != 0))
         return k_fail(c, NPUC_E_UNSUPPORTED, "mode %s with coordinates %s is not known", r->mode, r->coordinates);
     const double reach = cubic ? 2 : 1, stretch = r->antialias && a->scale < 1 ? a->scale : 1;
@@ -268,24 +284,24 @@ static void move_axis(void *arg, int64_t outer, int worker)
             memcpy(y, x + j->a->at[o] * block, (size_t)block);
     }
 }
-#define MIX(REAL, NAME)                                                                         \
-    static void NAME(void *arg, int64_t outer, int worker)                                      \
-    {                                                                                           \
-        (void)worker;                                                                           \
-        const struct job *j = arg;                                                              \
-        const struct axis *a = j->a;                                                            \
-        const REAL *x = (const REAL *)(const void *)j->x + outer * a->in * j->inner;            \
-        REAL *y = (REAL *)(void *)j->y + outer * a->out * j->inner;                             \
-        for (int64_t o = 0; o < a->out; o++, y += j->inner) {                                   \
-            for (int64_t t = 0; t < a->n; t++) {                                                \
-                const REAL w = (REAL)a->weight[o * a->n + t];                                   \
-                const REAL *row = x + a->at[o * a->n + t] * j->inner;                           \
-                for (int64_t i = 0; i < j->inner; i++)                                          \
-                    y[i] = t == 0 ? w * row[i] : y[i] + w * row[i];                             \
-            }                                                                                   \
-            for (int64_t i = 0; a->outside[o] && i < j->inner; i++)                             \
-                y[i] = *(const REAL *)j->value;                                                 \
-        }                                                                                       \
+#define MIX(REAL, NAME)                                                                                                \
+    static void NAME(void *arg, int64_t outer, int worker)                                                             \
+    {                                                                                                                  \
+        (void)worker;                                                                                                  \
+        const struct job *j = arg;                                                                                     \
+        const struct axis *a = j->a;                                                                                   \
+        const REAL *x = (const REAL *)(const void *)j->x + outer * a->in * j->inner;                                   \
+        REAL *y = (REAL *)(void *)j->y + outer * a->out * j->inner;                                                    \
+        for (int64_t o = 0; o < a->out; o++, y += j->inner) {                                                          \
+            for (int64_t t = 0; t < a->n; t++) {                                                                       \
+                const REAL w = (REAL)a->weight[o * a->n + t];                                                          \
+                const REAL *row = x + a->at[o * a->n + t] * j->inner;                                                  \
+                for (int64_t i = 0; i < j->inner; i++)                                                                 \
+                    y[i] = t == 0 ? w * row[i] : y[i] + w * row[i];                                                    \
+            }                                                                                                          \
+            for (int64_t i = 0; a->outside[o] && i < j->inner; i++)                                                    \
+                y[i] = *(const REAL *)j->value;                                                                        \
+        }                                                                                                              \
     }
 MIX(float, mix_f32)
 MIX(double, mix_f64)
@@ -325,7 +341,9 @@ static void store_whole(const struct k_tensor *y, const void *x, enum dtype from
     for (int64_t i = 0; i < k_count(y); i++) {
         const double v = rint(from == DT_F64 ? ((const double *)x)[i] : (double)((const float *)x)[i]);
         const uint64_t top = is_signed ? UINT64_MAX >> (65 - bits) : UINT64_MAX >> (64 - bits);
-        const uint64_t q = v >= hi ? top : !is_signed ? (v > lo ? (uint64_t)v : 0) : (uint64_t)(int64_t)(v > lo ? v : lo);
+        const uint64_t q = v >= hi      ? top
+                           : !is_signed ? (v > lo ? (uint64_t)v : 0)
+                                        : (uint64_t)(int64_t)(v > lo ? v : lo);
         k_narrow(y->dtype, y->data, i, &q, 1, true);
     }
 }
@@ -352,7 +370,9 @@ enum npuc_status k_op_resize(struct k_call *c)
     } value = {.element = {0}};
     struct job j = {.size = nearest ? k_move_size(t) : dtype_size(work), .value = &value};
     void *y = nearest ? k_move_out(c, 0, t, r.x->rank, dims) : k_out(c, 0, t, r.x->rank, dims), *wide = NULL;
-    const void *data = nearest ? k_move_in(c, r.x) : t == work ? r.x->data : (wide = k_scratch(c, k_count(r.x), j.size));
+    const void *data = nearest     ? k_move_in(c, r.x)
+                       : t == work ? r.x->data
+                                   : (wide = k_scratch(c, k_count(r.x), j.size));
     if (!y || !data)
         return k_no_memory(c);
     if (!nearest)

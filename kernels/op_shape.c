@@ -209,7 +209,8 @@ enum npuc_status k_op_range(struct k_call *c)
         if (real)
             k_set_f64(&c->out[0], i, k_get_f64(start, 0) + (double)i * k_get_f64(step, 0));
         else
-            k_set_i64(&c->out[0], i, (int64_t)((uint64_t)k_get_i64(start, 0) + (uint64_t)i * (uint64_t)k_get_i64(step, 0)));
+            k_set_i64(&c->out[0], i,
+                      (int64_t)((uint64_t)k_get_i64(start, 0) + (uint64_t)i * (uint64_t)k_get_i64(step, 0)));
     }
     return NPUC_OK;
 }

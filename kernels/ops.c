@@ -1,11 +1,14 @@
-/* The table of operator kernels: structural operators from ops.def, then every formula under its own name. A structural row wins
- * over a formula of the same name (Gelu reads an attribute first). */
+/* The table of operator kernels: structural operators from ops.def, then every formula under its own name. A structural
+ * row wins over a formula of the same name (Gelu reads an attribute first). */
 #include <string.h>
 
 #include "kernels/op.h"
 
-#define FORMULA(number, nm, ...) \
-    static enum npuc_status op_##nm(struct k_call *c) { return k_elementwise(c, K_FN_##nm); }
+#define FORMULA(number, nm, ...)                                                                                       \
+    static enum npuc_status op_##nm(struct k_call *c)                                                                  \
+    {                                                                                                                  \
+        return k_elementwise(c, K_FN_##nm);                                                                            \
+    }
 #include "kernels/formula.def"
 #undef FORMULA
 

@@ -1,5 +1,5 @@
-/* Row reductions by 64 lanes; see kernels/vec.h. SUM, SUMSQ (fused), ABSSUM and PROD accumulate float in float, MAX and MIN keep
- * NaN. The AVX2 forms are kernels/reduce_avx2.c. */
+/* Row reductions by 64 lanes; see kernels/vec.h. SUM, SUMSQ (fused), ABSSUM and PROD accumulate float in float, MAX and
+ * MIN keep NaN. The AVX2 forms are kernels/reduce_avx2.c. */
 #include <math.h>
 #include <string.h>
 
@@ -10,16 +10,12 @@
 static double start_real(enum k_red op)
 {
     switch (op) {
-    case K_RED_MAX:
-        return -(double)INFINITY;
-    case K_RED_MIN:
-        return (double)INFINITY;
-    case K_RED_PROD:
-        return 1;
+    case K_RED_MAX: return -(double)INFINITY;
+    case K_RED_MIN: return (double)INFINITY;
+    case K_RED_PROD: return 1;
     case K_RED_SUM:
     case K_RED_SUMSQ:
-    case K_RED_ABSSUM:
-        break;
+    case K_RED_ABSSUM: break;
     }
     return 0;
 }
@@ -50,49 +46,43 @@ void k_red_init(enum k_red op, enum dtype t, union k_lanes *acc)
 
 #define MAXIMUM(a, x) ((a) != (a) || (a) > (x) ? (a) : (x))
 #define MINIMUM(a, x) ((a) != (a) || (a) < (x) ? (a) : (x))
-#define LOOP(lanes, value)                                \
-    for (int64_t i = 0; i < n; i++) {                     \
-        const int64_t at = (first + i) % K_LANES;         \
-        (lanes)[at] = (value);                            \
-    }                                                     \
+#define LOOP(lanes, value)                                                                                             \
+    for (int64_t i = 0; i < n; i++) {                                                                                  \
+        const int64_t at = (first + i) % K_LANES;                                                                      \
+        (lanes)[at] = (value);                                                                                         \
+    }                                                                                                                  \
     return;
 
 static void add_f32(enum k_red op, float *acc, const float *x, int64_t n, int64_t first)
 {
     switch (op) {
-    case K_RED_SUM:
-        LOOP(acc, acc[at] + x[i])
-    case K_RED_MAX:
-        LOOP(acc, MAXIMUM(acc[at], x[i]))
-    case K_RED_MIN:
-        LOOP(acc, MINIMUM(acc[at], x[i]))
-    case K_RED_PROD:
-        LOOP(acc, acc[at] * x[i])
-    case K_RED_SUMSQ:
-        LOOP(acc, fmaf(x[i], x[i], acc[at]))
-    case K_RED_ABSSUM:
-        LOOP(acc, acc[at] + fabsf(x[i]))
+    case K_RED_SUM: LOOP(acc, acc[at] + x[i])
+    case K_RED_MAX: LOOP(acc, MAXIMUM(acc[at], x[i]))
+    case K_RED_MIN: LOOP(acc, MINIMUM(acc[at], x[i]))
+    case K_RED_PROD: LOOP(acc, acc[at] * x[i])
+    case K_RED_SUMSQ: LOOP(acc, fmaf(x[i], x[i], acc[at]))
+    case K_RED_ABSSUM: LOOP(acc, acc[at] + fabsf(x[i]))
     }
 }
 static void add_f64(enum k_red op, double *acc, const double *x, int64_t n, int64_t first)
 {
     switch (op) {
-    case K_RED_SUM:
-        LOOP(acc, acc[at] + x[i])
-    case K_RED_MAX:
-        LOOP(acc, MAXIMUM(acc[at], x[i]))
-    case K_RED_MIN:
-        LOOP(acc, MINIMUM(acc[at], x[i]))
-    case K_RED_PROD:
-        LOOP(acc, acc[at] * x[i])
-    case K_RED_SUMSQ:
-        LOOP(acc, fma(x[i], x[i], acc[at]))
-    case K_RED_ABSSUM:
-        LOOP(acc, acc[at] + fabs(x[i]))
+    case K_RED_SUM: LOOP(acc, acc[at] + x[i])
+    case K_RED_MAX: LOOP(acc, MAXIMUM(acc[at], x[i]))
+    case K_RED_MIN: LOOP(acc, MINIMUM(acc[at], x[i]))
+    case K_RED_PROD: LOOP(acc, acc[at] * x[i])
+    case K_RED_SUMSQ: LOOP(acc, fma(x[i], x[i], acc[at]))
+    case K_RED_ABSSUM: LOOP(acc, acc[at] + fabs(x[i]))
     }
 }
-static int64_t wrap_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
-static int64_t wrap_add(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
+static int64_t wrap_mul(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a * (uint64_t)b);
+}
+static int64_t wrap_add(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a + (uint64_t)b);
+}
 static bool whole_less(bool is_signed, int64_t a, int64_t b)
 {
     return is_signed ? a < b : (uint64_t)a < (uint64_t)b;
@@ -100,18 +90,12 @@ static bool whole_less(bool is_signed, int64_t a, int64_t b)
 static int64_t combine_whole(enum k_red op, bool is_signed, int64_t a, int64_t x)
 {
     switch (op) {
-    case K_RED_SUM:
-        return wrap_add(a, x);
-    case K_RED_MAX:
-        return whole_less(is_signed, a, x) ? x : a;
-    case K_RED_MIN:
-        return whole_less(is_signed, x, a) ? x : a;
-    case K_RED_PROD:
-        return wrap_mul(a, x);
-    case K_RED_SUMSQ:
-        return wrap_add(a, wrap_mul(x, x));
-    case K_RED_ABSSUM:
-        return wrap_add(a, is_signed && x < 0 ? wrap_mul(x, -1) : x);
+    case K_RED_SUM: return wrap_add(a, x);
+    case K_RED_MAX: return whole_less(is_signed, a, x) ? x : a;
+    case K_RED_MIN: return whole_less(is_signed, x, a) ? x : a;
+    case K_RED_PROD: return wrap_mul(a, x);
+    case K_RED_SUMSQ: return wrap_add(a, wrap_mul(x, x));
+    case K_RED_ABSSUM: return wrap_add(a, is_signed && x < 0 ? wrap_mul(x, -1) : x);
     }
     return a;
 }
@@ -162,7 +146,10 @@ void k_red_add(enum k_red op, enum dtype t, union k_lanes *acc, const void *x, i
 }
 
 /* The tree combines what lanes hold: sums of squares and of absolute values are added. */
-static enum k_red tree_op(enum k_red op) { return op == K_RED_SUMSQ || op == K_RED_ABSSUM ? K_RED_SUM : op; }
+static enum k_red tree_op(enum k_red op)
+{
+    return op == K_RED_SUMSQ || op == K_RED_ABSSUM ? K_RED_SUM : op;
+}
 
 void k_red_finish(enum k_red op, enum dtype t, const union k_lanes *acc, void *y)
 {

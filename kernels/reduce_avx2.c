@@ -4,26 +4,32 @@
 #include "kernels/simd_avx2.h"
 
 /* a stays when it is NaN or beats x */
-static inline vf maximum(vf a, vf x) { return v_sel(v_ne(a, a), a, _mm256_max_ps(a, x)); }
-static inline vf minimum(vf a, vf x) { return v_sel(v_ne(a, a), a, _mm256_min_ps(a, x)); }
+static inline vf maximum(vf a, vf x)
+{
+    return v_sel(v_ne(a, a), a, _mm256_max_ps(a, x));
+}
+static inline vf minimum(vf a, vf x)
+{
+    return v_sel(v_ne(a, a), a, _mm256_min_ps(a, x));
+}
 
-#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define EACH(X)  X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #define START(i) vf a##i = v_load(acc + 8 * (i));
-#define END(i) v_store(acc + 8 * (i), a##i);
-#define BLOCKS(name, value)                                        \
-    static void name(float *acc, const float *p, int64_t n)        \
-    {                                                              \
-        EACH(START)                                                \
-        for (const float *end = p + n; p < end; p += K_LANES) {    \
-            EACH(value)                                            \
-        }                                                          \
-        EACH(END)                                                  \
+#define END(i)   v_store(acc + 8 * (i), a##i);
+#define BLOCKS(name, value)                                                                                            \
+    static void name(float *acc, const float *p, int64_t n)                                                            \
+    {                                                                                                                  \
+        EACH(START)                                                                                                    \
+        for (const float *end = p + n; p < end; p += K_LANES) {                                                        \
+            EACH(value)                                                                                                \
+        }                                                                                                              \
+        EACH(END)                                                                                                      \
     }
-#define DO_SUM(i) a##i = v_add(a##i, v_load(p + 8 * (i)));
-#define DO_MAX(i) a##i = maximum(a##i, v_load(p + 8 * (i)));
-#define DO_MIN(i) a##i = minimum(a##i, v_load(p + 8 * (i)));
-#define DO_PROD(i) a##i = v_mul(a##i, v_load(p + 8 * (i)));
-#define DO_SUMSQ(i) a##i = v_fma(v_load(p + 8 * (i)), v_load(p + 8 * (i)), a##i);
+#define DO_SUM(i)    a##i = v_add(a##i, v_load(p + 8 * (i)));
+#define DO_MAX(i)    a##i = maximum(a##i, v_load(p + 8 * (i)));
+#define DO_MIN(i)    a##i = minimum(a##i, v_load(p + 8 * (i)));
+#define DO_PROD(i)   a##i = v_mul(a##i, v_load(p + 8 * (i)));
+#define DO_SUMSQ(i)  a##i = v_fma(v_load(p + 8 * (i)), v_load(p + 8 * (i)), a##i);
 #define DO_ABSSUM(i) a##i = v_add(a##i, v_abs(v_load(p + 8 * (i))));
 BLOCKS(blocks_sum, DO_SUM)
 BLOCKS(blocks_max, DO_MAX)

@@ -13,8 +13,14 @@ int64_t k_dims_count(int rank, const int64_t *dims)
         n *= dims[i];
     return n;
 }
-int64_t k_count(const struct k_tensor *t) { return k_dims_count(t->rank, t->dims); }
-int64_t k_stride(const struct k_tensor *t, int axis) { return k_dims_count(t->rank - axis - 1, t->dims + axis + 1); }
+int64_t k_count(const struct k_tensor *t)
+{
+    return k_dims_count(t->rank, t->dims);
+}
+int64_t k_stride(const struct k_tensor *t, int axis)
+{
+    return k_dims_count(t->rank - axis - 1, t->dims + axis + 1);
+}
 
 enum npuc_status k_fail(struct k_call *c, enum npuc_status s, const char *fmt, ...)
 {

@@ -21,15 +21,15 @@ struct k_tensor {
     enum dtype dtype;
     int rank;
     int64_t dims[K_MAX_RANK];
-    void *data;    /* never NULL when the tensor has elements */
-    int64_t size;  /* bytes behind data */
+    void *data;   /* never NULL when the tensor has elements */
+    int64_t size; /* bytes behind data */
 };
 
 enum k_attr_kind { K_ATTR_INT, K_ATTR_FLOAT, K_ATTR_STRING, K_ATTR_INTS, K_ATTR_FLOATS, K_ATTR_STRINGS, K_ATTR_TENSOR };
 struct k_attr {
     const char *name;
     enum k_attr_kind kind;
-    int64_t len;   /* elements of INTS, FLOATS, STRINGS; bytes of STRING */
+    int64_t len; /* elements of INTS, FLOATS, STRINGS; bytes of STRING */
     union {
         int64_t i;
         float f;
@@ -43,16 +43,16 @@ struct k_attr {
 
 struct pool;
 struct k_call {
-    const char *op;                    /* name, for messages */
-    const struct k_tensor *const *in;  /* NULL = absent optional input */
+    const char *op;                   /* name, for messages */
+    const struct k_tensor *const *in; /* NULL = absent optional input */
     int n_in;
-    struct k_tensor *out;              /* n_out of them; see k_out */
-    int n_out;                         /* outputs asked for; trailing ones may be fewer than the operator has */
-    const struct k_attr *attrs;        /* defaults are filled in by the caller where the schema has them */
+    struct k_tensor *out;       /* n_out of them; see k_out */
+    int n_out;                  /* outputs asked for; trailing ones may be fewer than the operator has */
+    const struct k_attr *attrs; /* defaults are filled in by the caller where the schema has them */
     int n_attrs;
-    struct arena *arena;               /* outputs and scratch */
-    struct pool *pool;                 /* may be NULL; results do not depend on it */
-    char error[256];                   /* set when the status is not NPUC_OK */
+    struct arena *arena; /* outputs and scratch */
+    struct pool *pool;   /* may be NULL; results do not depend on it */
+    char error[256];     /* set when the status is not NPUC_OK */
 };
 typedef enum npuc_status k_op_fn(struct k_call *c);
 
@@ -73,8 +73,8 @@ int64_t k_attr_int(const struct k_call *c, const char *name, int64_t otherwise);
 float k_attr_float(const struct k_call *c, const char *name, float otherwise);
 const char *k_attr_str(const struct k_call *c, const char *name, const char *otherwise);
 
-int64_t k_count(const struct k_tensor *t);                 /* elements */
-int64_t k_stride(const struct k_tensor *t, int axis);      /* elements between neighbours on axis */
+int64_t k_count(const struct k_tensor *t);            /* elements */
+int64_t k_stride(const struct k_tensor *t, int axis); /* elements between neighbours on axis */
 /* One element as a wide value; the generic path for rare types. */
 double k_get_f64(const struct k_tensor *t, int64_t index);
 int64_t k_get_i64(const struct k_tensor *t, int64_t index);

@@ -1,5 +1,5 @@
-/* k_vec: rows of any dtype through the contiguous loops. Operands that are not already float (double, 64-bit) with unit stride
- * are widened chunk by chunk into buffers on the stack; so is a result that is narrower. */
+/* k_vec: rows of any dtype through the contiguous loops. Operands that are not already float (double, 64-bit) with unit
+ * stride are widened chunk by chunk into buffers on the stack; so is a result that is narrower. */
 #include "kernels/vec.h"
 
 #include <string.h>
@@ -14,13 +14,19 @@ struct row {
     struct k_fn_info info;
     unsigned types;
 };
-#define P0 0
+#define P0      0
 #define P1(...) 1
 #define P2(...) 2
 #define P3(...) 3
 #define I2(...) 2
-#define FORMULA(number, nm, ar, res, ty, params, al, comm, ...) \
-    [number] = {{.name = #nm, .arity = (ar), .result = K_RESULT_##res, .n_params = params, .alu = (al), .commutative = (comm)}, TY_##ty},
+#define FORMULA(number, nm, ar, res, ty, params, al, comm, ...)                                                        \
+    [number] = {{.name = #nm,                                                                                          \
+                 .arity = (ar),                                                                                        \
+                 .result = K_RESULT_##res,                                                                             \
+                 .n_params = params,                                                                                   \
+                 .alu = (al),                                                                                          \
+                 .commutative = (comm)},                                                                               \
+                TY_##ty},
 static const struct row table[K_FN_end] = {
 #include "kernels/formula.def"
 };
@@ -53,7 +59,10 @@ bool k_simd(void)
     return simd_wanted && npuc_cpu_has_avx2();
 #endif
 }
-void k_simd_enable(bool on) { simd_wanted = on; }
+void k_simd_enable(bool on)
+{
+    simd_wanted = on;
+}
 
 /* One call of k_vec, prepared. */
 struct job {
@@ -155,8 +164,8 @@ static void run_row(const struct job *j, int64_t r, union chunk *out, union chun
     }
 }
 
-#define SELECT(T)                                                                             \
-    for (int64_t c = 0; c < j->cols; c++)                                                     \
+#define SELECT(T)                                                                                                      \
+    for (int64_t c = 0; c < j->cols; c++)                                                                              \
         ((T *)y)[c] = cond[c * j->arg[0].col] ? ((const T *)a)[c * j->arg[1].col] : ((const T *)b)[c * j->arg[2].col];
 static void select_row(const struct job *j, int64_t r)
 {
@@ -175,7 +184,10 @@ static void select_row(const struct job *j, int64_t r)
         SELECT(uint64_t)
     } else {
         for (int64_t c = 0; c < j->cols; c++)
-            memcpy((char *)y + c * size, cond[c * j->arg[0].col] ? (const char *)a + c * j->arg[1].col * size : (const char *)b + c * j->arg[2].col * size, (size_t)size);
+            memcpy((char *)y + c * size,
+                   cond[c * j->arg[0].col] ? (const char *)a + c * j->arg[1].col * size
+                                           : (const char *)b + c * j->arg[2].col * size,
+                   (size_t)size);
     }
 }
 static void copy_row(const struct job *j, int64_t r)
@@ -190,15 +202,21 @@ static void copy_row(const struct job *j, int64_t r)
             memcpy(y + c * size, x, (size_t)size);
 }
 
-void k_vec(enum k_fn fn, enum dtype t, int64_t rows, int64_t cols, void *dst, int64_t dst_row, const struct k_rows arg[3],
-           const float *params)
+void k_vec(enum k_fn fn, enum dtype t, int64_t rows, int64_t cols, void *dst, int64_t dst_row,
+           const struct k_rows arg[3], const float *params)
 {
     if (rows <= 0 || cols <= 0)
         return;
     const struct k_fn_info *info = k_fn_info(fn);
     NPUC_ASSERT(info && k_fn_supports(fn, t));
-    struct job j = {.t = t, .result = info->result == K_RESULT_BOOL ? DT_BOOL : t, .wide = k_wide_of(t), .n_args = info->arity,
-                    .rows = rows, .cols = cols, .dst = dst, .dst_row = dst_row};
+    struct job j = {.t = t,
+                    .result = info->result == K_RESULT_BOOL ? DT_BOOL : t,
+                    .wide = k_wide_of(t),
+                    .n_args = info->arity,
+                    .rows = rows,
+                    .cols = cols,
+                    .dst = dst,
+                    .dst_row = dst_row};
     for (int i = 0; i < j.n_args; i++)
         j.arg[i] = arg[i];
     for (int i = 0; i < info->n_params; i++)

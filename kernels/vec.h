@@ -1,6 +1,6 @@
 /* Elementwise formulas and row reductions on strided rows: the arithmetic of the vector units, and what the
- * elementwise operators mean. One table of formulas (kernels/formula.def) feeds this header, the loops, the operator rows of ir/
- * and the vector instructions of a plan, so they cannot disagree.
+ * elementwise operators mean. One table of formulas (kernels/formula.def) feeds this header, the loops, the operator
+ * rows of ir/ and the vector instructions of a plan, so they cannot disagree.
  *
  * Rounding: f16, bf16 and the narrower floats are widened to f32, computed, and rounded once per formula.
  * f64 is computed in double. Integers wrap. Scalar and SIMD builds give the same bits; no libm function is
@@ -22,15 +22,15 @@ enum k_fn {
 enum k_fn_result { K_RESULT_SAME, K_RESULT_BOOL }; /* dtype of the result: that of the operands, or bool */
 
 struct k_fn_info {
-    const char *name;      /* ONNX operator name where one exists */
-    int arity;             /* 1..3; Where has (bool, T, T) */
+    const char *name; /* ONNX operator name where one exists */
+    int arity;        /* 1..3; Where has (bool, T, T) */
     enum k_fn_result result;
-    int n_params;          /* float attributes, 0..3, passed as params[] */
-    int alu;               /* vector ALU operations per element (cost model) */
+    int n_params; /* float attributes, 0..3, passed as params[] */
+    int alu;      /* vector ALU operations per element (cost model) */
     bool commutative;
 };
-const struct k_fn_info *k_fn_info(enum k_fn fn);        /* NULL for an unused number */
-bool k_fn_supports(enum k_fn fn, enum dtype t);          /* t: dtype of the operands (of the T operands for Where) */
+const struct k_fn_info *k_fn_info(enum k_fn fn); /* NULL for an unused number */
+bool k_fn_supports(enum k_fn fn, enum dtype t);  /* t: dtype of the operands (of the T operands for Where) */
 
 /* rows x cols elements; element (r, c) at p + (r*row + c*col)*size. col is 1, or 0 for a value per row. */
 struct k_rows {
@@ -46,7 +46,8 @@ void k_vec(enum k_fn fn, enum dtype t, int64_t rows, int64_t cols, void *dst, in
  * int truncates (out of range and NaN as numpy on x86-64), to bool is != 0; `saturate` as in ONNX for 8-bit floats. */
 void k_cast(enum dtype to, void *dst, enum dtype from, const void *src, int64_t n, bool saturate);
 /* As k_cast over a strided 2-D block. */
-void k_cast_rows(enum dtype to, void *dst, int64_t dst_row, enum dtype from, const struct k_rows *src, int64_t rows, int64_t cols);
+void k_cast_rows(enum dtype to, void *dst, int64_t dst_row, enum dtype from, const struct k_rows *src, int64_t rows,
+                 int64_t cols);
 
 /* Row reductions. 64 lanes: element with absolute index i of the row is accumulated into lane i mod 64 in ascending
  * order, then lanes are combined by a fixed tree (lane j with j+32, then 16, 8, 4, 2, 1). So the result does not depend
@@ -64,8 +65,8 @@ void k_red_add(enum k_red op, enum dtype t, union k_lanes *acc, const void *x, i
 /* Combines the lanes and stores one element of type t. */
 void k_red_finish(enum k_red op, enum dtype t, const union k_lanes *acc, void *y);
 
-/* The f32 functions behind the formulas, with their maximum error in ULP (measured by tests/kernels exhaustively or on a
- * grid): exp 1, log 1, tanh 2, erf 2, sin and cos 2 (any finite argument), pow 2. */
+/* The f32 functions behind the formulas, with their maximum error in ULP (measured by tests/kernels exhaustively or on
+ * a grid): exp 1, log 1, tanh 2, erf 2, sin and cos 2 (any finite argument), pow 2. */
 float k_exp(float x);
 float k_log(float x);
 float k_tanh(float x);

@@ -4,6 +4,6 @@
 #include "kernels/fmath.h"
 
 #define LOOPS_TABLE k_loops_f32_avx2
-#define LOOPS_SPAN k_span_f32
-#define LOOPS_FN k_loop_f32
+#define LOOPS_SPAN  k_span_f32
+#define LOOPS_FN    k_loop_f32
 #include "kernels/loops.inc"

@@ -1,5 +1,5 @@
 /* Formulas on signed integers. */
-#define N int64_t
+#define N        int64_t
 #define N_SIGNED 1
 #include <stdint.h>
 #define LOOPS_TABLE k_loops_i64

@@ -8,21 +8,20 @@
 enum k_wide k_wide_of(enum dtype t)
 {
     switch (dtype_table[t].cls) {
-    case DTC_FLOAT:
-        return t == DT_F64 ? K_WIDE_F64 : K_WIDE_F32;
-    case DTC_INT:
-        return K_WIDE_I64;
+    case DTC_FLOAT: return t == DT_F64 ? K_WIDE_F64 : K_WIDE_F32;
+    case DTC_INT: return K_WIDE_I64;
     case DTC_UINT:
-    case DTC_BOOLEAN:
-        return K_WIDE_U64;
+    case DTC_BOOLEAN: return K_WIDE_U64;
     case DTC_NONE:
     case DTC_COMPLEX:
-    case DTC_TEXT:
-        break;
+    case DTC_TEXT: break;
     }
     return K_WIDE_NONE;
 }
-int k_wide_size(enum k_wide w) { return w == K_WIDE_F32 ? 4 : 8; }
+int k_wide_size(enum k_wide w)
+{
+    return w == K_WIDE_F32 ? 4 : 8;
+}
 
 uint8_t k_code_get(enum dtype t, const void *x, int64_t at)
 {
@@ -75,10 +74,10 @@ static void narrow_f32(enum dtype t, uint8_t *y, int64_t at, const float *x, int
             k_code_set(t, y, at + i, half_f32_to_small(t, x[i], saturate));
 }
 
-#define WIDEN(dt, T, W)                             \
-    case DT_##dt:                                   \
-        for (int64_t i = 0; i < n; i++)             \
-            ((W *)y)[i] = (W)((const T *)x)[at + i]; \
+#define WIDEN(dt, T, W)                                                                                                \
+    case DT_##dt:                                                                                                      \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            ((W *)y)[i] = (W)((const T *)x)[at + i];                                                                   \
         return;
 static void widen_int(void *y, enum dtype t, const void *x, int64_t at, int64_t n)
 {
@@ -98,10 +97,10 @@ static void widen_int(void *y, enum dtype t, const void *x, int64_t at, int64_t 
         ((int64_t *)y)[i] = (k_code_get(t, x, at + i) ^ sign) - sign;
 }
 
-#define NARROW(dt, T)                                     \
-    case DT_##dt:                                         \
-        for (int64_t i = 0; i < n; i++)                   \
-            ((T *)y)[at + i] = (T)((const uint64_t *)x)[i]; \
+#define NARROW(dt, T)                                                                                                  \
+    case DT_##dt:                                                                                                      \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            ((T *)y)[at + i] = (T)((const uint64_t *)x)[i];                                                            \
         return;
 static void narrow_int(enum dtype t, void *y, int64_t at, const void *x, int64_t n)
 {
@@ -126,55 +125,41 @@ static void narrow_int(enum dtype t, void *y, int64_t at, const void *x, int64_t
 void k_widen(void *y, enum dtype t, const void *x, int64_t at, int64_t n)
 {
     switch (k_wide_of(t)) {
-    case K_WIDE_F32:
-        widen_f32(y, t, x, at, n);
-        return;
-    case K_WIDE_F64:
-        memcpy(y, (const double *)x + at, (size_t)n * 8);
-        return;
+    case K_WIDE_F32: widen_f32(y, t, x, at, n); return;
+    case K_WIDE_F64: memcpy(y, (const double *)x + at, (size_t)n * 8); return;
     case K_WIDE_I64:
-    case K_WIDE_U64:
-        widen_int(y, t, x, at, n);
-        return;
-    case K_WIDE_NONE:
-        NPUC_ASSERT(!"a numeric dtype");
+    case K_WIDE_U64: widen_int(y, t, x, at, n); return;
+    case K_WIDE_NONE: NPUC_ASSERT(!"a numeric dtype");
     }
 }
 void k_narrow(enum dtype t, void *y, int64_t at, const void *x, int64_t n, bool saturate)
 {
     switch (k_wide_of(t)) {
-    case K_WIDE_F32:
-        narrow_f32(t, y, at, x, n, saturate);
-        return;
-    case K_WIDE_F64:
-        memcpy((double *)y + at, x, (size_t)n * 8);
-        return;
+    case K_WIDE_F32: narrow_f32(t, y, at, x, n, saturate); return;
+    case K_WIDE_F64: memcpy((double *)y + at, x, (size_t)n * 8); return;
     case K_WIDE_I64:
-    case K_WIDE_U64:
-        narrow_int(t, y, at, x, n);
-        return;
-    case K_WIDE_NONE:
-        NPUC_ASSERT(!"a numeric dtype");
+    case K_WIDE_U64: narrow_int(t, y, at, x, n); return;
+    case K_WIDE_NONE: NPUC_ASSERT(!"a numeric dtype");
     }
 }
 
 enum { CHUNK = 512 };
 
 /* y[i] = carrier values of n <= CHUNK elements, as T */
-#define FROM_CARRIER(T)                                  \
-    do {                                                 \
-        if (w == K_WIDE_F32)                             \
-            for (int64_t i = 0; i < m; i++)              \
-                y[done + i] = (T)buf.f[i];               \
-        else if (w == K_WIDE_F64)                        \
-            for (int64_t i = 0; i < m; i++)              \
-                y[done + i] = (T)buf.d[i];               \
-        else if (w == K_WIDE_I64)                        \
-            for (int64_t i = 0; i < m; i++)              \
-                y[done + i] = (T)buf.i[i];               \
-        else                                             \
-            for (int64_t i = 0; i < m; i++)              \
-                y[done + i] = (T)buf.u[i];               \
+#define FROM_CARRIER(T)                                                                                                \
+    do {                                                                                                               \
+        if (w == K_WIDE_F32)                                                                                           \
+            for (int64_t i = 0; i < m; i++)                                                                            \
+                y[done + i] = (T)buf.f[i];                                                                             \
+        else if (w == K_WIDE_F64)                                                                                      \
+            for (int64_t i = 0; i < m; i++)                                                                            \
+                y[done + i] = (T)buf.d[i];                                                                             \
+        else if (w == K_WIDE_I64)                                                                                      \
+            for (int64_t i = 0; i < m; i++)                                                                            \
+                y[done + i] = (T)buf.i[i];                                                                             \
+        else                                                                                                           \
+            for (int64_t i = 0; i < m; i++)                                                                            \
+                y[done + i] = (T)buf.u[i];                                                                             \
     } while (0)
 union carrier {
     float f[CHUNK];

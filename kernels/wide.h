@@ -13,8 +13,8 @@ int k_wide_size(enum k_wide w); /* bytes per element */
 
 /* y[0..n) = x[at..at+n), of dtype t, in its own carrier. */
 void k_widen(void *y, enum dtype t, const void *x, int64_t at, int64_t n);
-/* Stores values of the carrier of t: floats round to nearest even (8-bit and smaller floats saturate if told), integers are cut
- * to the width, bool takes x != 0. */
+/* Stores values of the carrier of t: floats round to nearest even (8-bit and smaller floats saturate if told), integers
+ * are cut to the width, bool takes x != 0. */
 void k_narrow(enum dtype t, void *y, int64_t at, const void *x, int64_t n, bool saturate);
 /* One packed code of a sub-byte type. */
 uint8_t k_code_get(enum dtype t, const void *x, int64_t at);

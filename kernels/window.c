@@ -6,9 +6,18 @@
 #include "base/pool.h"
 #include "base/size.h"
 
-int64_t k_window_taps(const struct k_window *w) { return w->kernel[0] * w->kernel[1] * w->kernel[2]; }
-int64_t k_plane_in(const struct k_window *w) { return w->in[0] * w->in[1] * w->in[2]; }
-int64_t k_plane_out(const struct k_window *w) { return w->out[0] * w->out[1] * w->out[2]; }
+int64_t k_window_taps(const struct k_window *w)
+{
+    return w->kernel[0] * w->kernel[1] * w->kernel[2];
+}
+int64_t k_plane_in(const struct k_window *w)
+{
+    return w->in[0] * w->in[1] * w->in[2];
+}
+int64_t k_plane_out(const struct k_window *w)
+{
+    return w->out[0] * w->out[1] * w->out[2];
+}
 
 bool k_auto_pad_is(const struct k_call *c, const char *name)
 {
@@ -57,8 +66,8 @@ bool k_window_read(struct k_call *c, const struct k_tensor *x, const int64_t *ke
         w->kernel[skip + i] = kernel ? kernel[i] : given[i];
         w->before[skip + i] = use_pads ? pads[i] : 0;
         w->after[skip + i] = use_pads ? pads[n + i] : 0;
-        if (w->kernel[skip + i] < 1 || w->kernel[skip + i] > INT32_MAX || (kernel && has_shape && kernel[i] != given[i]) ||
-            w->in[skip + i] > INT32_MAX) {
+        if (w->kernel[skip + i] < 1 || w->kernel[skip + i] > INT32_MAX ||
+            (kernel && has_shape && kernel[i] != given[i]) || w->in[skip + i] > INT32_MAX) {
             k_fail(c, NPUC_E_INVALID, "kernel_shape does not fit the weight or the input on spatial axis %d", i);
             return false;
         }
@@ -68,7 +77,10 @@ bool k_window_read(struct k_call *c, const struct k_tensor *x, const int64_t *ke
     return kernel || has_shape;
 }
 
-static int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+static int64_t floor_div(int64_t a, int64_t b)
+{
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
 
 bool k_window_of(struct k_call *c, const struct k_tensor *x, const int64_t *kernel, struct k_window *w)
 {
@@ -123,8 +135,8 @@ void k_tap_split(const struct k_window *w, int64_t tap, int64_t k[K_AXES])
 /* n elements `stride` apart. */
 static void pick(void *dst, const void *src, int64_t stride, int64_t n, int size)
 {
-#define PICK(T)                                            \
-    for (int64_t i = 0; i < n; i++)                        \
+#define PICK(T)                                                                                                        \
+    for (int64_t i = 0; i < n; i++)                                                                                    \
         ((T *)dst)[i] = ((const T *)src)[i * stride];
     if (stride == 1) {
         memcpy(dst, src, (size_t)(n * size));

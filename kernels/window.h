@@ -13,15 +13,16 @@ struct k_window {
 };
 /* Sizes and attributes of a call on x [N][C][spatial]. kernel: the extents of the weight, or NULL when attribute
  * kernel_shape gives them. False with the error set. k_window_read leaves out[] and automatic pads to the caller. */
-NPUC_MUST_CHECK bool k_window_read(struct k_call *c, const struct k_tensor *x, const int64_t *kernel, struct k_window *w);
+NPUC_MUST_CHECK bool k_window_read(struct k_call *c, const struct k_tensor *x, const int64_t *kernel,
+                                   struct k_window *w);
 NPUC_MUST_CHECK bool k_window_of(struct k_call *c, const struct k_tensor *x, const int64_t *kernel, struct k_window *w);
 /* Entries of the list attribute, or `otherwise`; each at least `least`. */
 NPUC_MUST_CHECK bool k_window_list(struct k_call *c, const char *name, int n, int64_t otherwise, int64_t *v);
 /* Splits padding: SAME_UPPER puts the odd element behind the data, everything else before it. */
 void k_window_split(struct k_window *w, int axis, int64_t total, bool upper);
 bool k_auto_pad_is(const struct k_call *c, const char *name);
-int64_t k_window_taps(const struct k_window *w);  /* positions of the kernel */
-int64_t k_plane_in(const struct k_window *w);     /* elements of one channel */
+int64_t k_window_taps(const struct k_window *w); /* positions of the kernel */
+int64_t k_plane_in(const struct k_window *w);    /* elements of one channel */
 int64_t k_plane_out(const struct k_window *w);
 /* Shape of a result with `channels` channels. */
 void k_window_dims(const struct k_window *w, const struct k_tensor *x, int64_t channels, int64_t dims[K_MAX_RANK]);
@@ -30,10 +31,10 @@ void k_window_dims(const struct k_window *w, const struct k_tensor *x, int64_t c
  * first .. first + rows - 1, where an output row is all windows along the last axis. Padding is zero bits. */
 struct k_im2col {
     const struct k_window *w;
-    const void *x;      /* channels * k_plane_in elements */
-    void *y;            /* channels * taps * rows * out[2] elements */
+    const void *x; /* channels * k_plane_in elements */
+    void *y;       /* channels * taps * rows * out[2] elements */
     int64_t channels, first, rows;
-    int size;           /* bytes per element: 1, 2, 4, 8 */
+    int size; /* bytes per element: 1, 2, 4, 8 */
 };
 void k_im2col(const struct k_im2col *g, struct pool *pool);
 

@@ -1,4 +1,5 @@
-/* XXH3 for long inputs with AVX2: the sums of plan/hash.c, several times as fast as with the baseline's 128-bit vectors. */
+/* XXH3 for long inputs with AVX2: the sums of plan/hash.c, several times as fast as with the baseline's 128-bit
+ * vectors. */
 #define XXH_INLINE_ALL
 #define XXH_VECTOR XXH_AVX2
 #include <xxhash.h>

@@ -122,7 +122,8 @@ static void check_chunk(void *arg, int64_t i, int worker)
     const int64_t at = i * PLAN_CHUNK_SIZE, left = c->size - at;
     int64_t lowest = atomic_load(&c->bad);
     (void)worker;
-    if (i > lowest || plan_get_u64(c->sums + 8 * i) == plan_hash(c->weights + at, left < PLAN_CHUNK_SIZE ? left : PLAN_CHUNK_SIZE))
+    if (i > lowest ||
+        plan_get_u64(c->sums + 8 * i) == plan_hash(c->weights + at, left < PLAN_CHUNK_SIZE ? left : PLAN_CHUNK_SIZE))
         return;
     while (i < lowest && !atomic_compare_exchange_weak(&c->bad, &lowest, i))
         ;

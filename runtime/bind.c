@@ -1,7 +1,7 @@
 /* Binding: symbols from the shapes of inputs, then the value of every expression of the plan.
  *
- * A dimension that is a symbol gives it directly; then sums with one unknown symbol are solved, until nothing changes; at last
- * every dimension of every given input is compared with what its expression says. */
+ * A dimension that is a symbol gives it directly; then sums with one unknown symbol are solved, until nothing changes;
+ * at last every dimension of every given input is compared with what its expression says. */
 #include "runtime/rt.h"
 
 #include "base/size.h"
@@ -39,8 +39,10 @@ static bool eval_node(const npurt_session *s, const struct expr_node *n, int64_t
     switch ((enum expr_op)n->op) {
     case EXPR_CONST: *out = n->value; return true;
     case EXPR_SYM: *out = s->symbol[n->value]; return s->symbol_known[n->value];
-    case EXPR_SUM: case EXPR_PROD: return eval_terms(s, n, out);
-    case EXPR_FLOORDIV: case EXPR_MOD: return divide((enum expr_op)n->op, a, b, out);
+    case EXPR_SUM:
+    case EXPR_PROD: return eval_terms(s, n, out);
+    case EXPR_FLOORDIV:
+    case EXPR_MOD: return divide((enum expr_op)n->op, a, b, out);
     case EXPR_MIN: *out = a < b ? a : b; return true;
     case EXPR_MAX: *out = a > b ? a : b; return true;
     case EXPR_EQ: *out = a == b; return true;
@@ -108,8 +110,8 @@ static enum npuc_status learn(npurt_session *s, int64_t symbol, int64_t value, c
 {
     const struct expr_symbol *y = &s->plan->exprs.symbols.data[symbol];
     if (value < y->range.min || value > y->range.max)
-        return rt_fail(s, D_INPUT_BINDING, "%s makes %s = %lld, but the plan was compiled for %s", where, rt_name(s, y->name),
-                       (long long)value, range_text(s, y->range));
+        return rt_fail(s, D_INPUT_BINDING, "%s makes %s = %lld, but the plan was compiled for %s", where,
+                       rt_name(s, y->name), (long long)value, range_text(s, y->range));
     if (y->range.multiple > 1 && value % y->range.multiple != 0)
         return rt_fail(s, D_INPUT_BINDING, "%s makes %s = %lld, but the plan was compiled for multiples of %lld", where,
                        rt_name(s, y->name), (long long)value, (long long)y->range.multiple);
@@ -160,7 +162,8 @@ static enum npuc_status learn_from_inputs(npurt_session *s, bool only_symbols, b
         const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
         for (int32_t k = 0; s->inputs[i].set && k < t->rank; k++) {
             const struct expr_node *n = &p->nodes.data[t->dims[k]];
-            if (n->op == EXPR_CONST || (only_symbols && n->op != EXPR_SYM) || (n->op == EXPR_SYM && s->symbol_known[n->value]))
+            if (n->op == EXPR_CONST || (only_symbols && n->op != EXPR_SYM) ||
+                (n->op == EXPR_SYM && s->symbol_known[n->value]))
                 continue;
             const enum npuc_status st = solve(s, t->dims[k], s->inputs[i].dims[k], axis_text(s, i, k), changed);
             if (st != NPUC_OK)
@@ -231,8 +234,10 @@ static enum npuc_status check_input(npurt_session *s, int32_t i)
         const struct expr_range r = expr_range_of(&s->plan->exprs, t->dims[k]);
         const char *expected = s->plan->exprs.nodes.data[t->dims[k]].op == EXPR_CONST
                                    ? arena_printf(&s->scratch, "%lld", (long long)want)
-                                   : arena_printf(&s->scratch, "%s = %lld (%s)", text_of(s, t->dims[k]), (long long)want, range_text(s, r));
-        return rt_fail(s, D_INPUT_BINDING, "input '%s': axis %d is %lld, expected %s", rt_name(s, t->name), k, (long long)in->dims[k], expected);
+                                   : arena_printf(&s->scratch, "%s = %lld (%s)", text_of(s, t->dims[k]),
+                                                  (long long)want, range_text(s, r));
+        return rt_fail(s, D_INPUT_BINDING, "input '%s': axis %d is %lld, expected %s", rt_name(s, t->name), k,
+                       (long long)in->dims[k], expected);
     }
     return NPUC_OK;
 }
@@ -248,7 +253,8 @@ static enum npuc_status check_missing(npurt_session *s, int32_t i)
         n = n != 0 && dims[k] == 0 ? 0 : n;
     if (!(s->mode & NPURT_DATA) || (known && n == 0 && s->inputs[i].set))
         return NPUC_OK;
-    return rt_fail(s, D_INPUT_BINDING, "input '%s' is not given; it is %s[%d dimensions]", rt_name(s, t->name), dtype_table[t->dtype].name, t->rank);
+    return rt_fail(s, D_INPUT_BINDING, "input '%s' is not given; it is %s[%d dimensions]", rt_name(s, t->name),
+                   dtype_table[t->dtype].name, t->rank);
 }
 
 static enum npuc_status check_caches(npurt_session *s)
@@ -257,10 +263,12 @@ static enum npuc_status check_caches(npurt_session *s)
         const struct plan_cache *c = &s->entry->caches[i];
         const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
         int64_t capacity, present;
-        if (c->axis >= t->rank || !rt_value(s, t->dims[c->axis], &capacity) || c->present == EXPR_INVALID || !rt_value(s, c->present, &present))
+        if (c->axis >= t->rank || !rt_value(s, t->dims[c->axis], &capacity) || c->present == EXPR_INVALID ||
+            !rt_value(s, c->present, &present))
             continue;
         if (present > capacity)
-            return rt_fail(s, D_LIMIT, "the cache of '%s' holds %lld rows and %lld are needed; compile with a larger --kv-capacity",
+            return rt_fail(s, D_LIMIT,
+                           "the cache of '%s' holds %lld rows and %lld are needed; compile with a larger --kv-capacity",
                            rt_name(s, c->input), (long long)capacity, (long long)present);
     }
     return NPUC_OK;
@@ -272,7 +280,8 @@ static enum npuc_status check_symbols(npurt_session *s)
         if (s->symbol_known[i] || s->late_symbol[i])
             continue;
         const struct expr_symbol *y = &s->plan->exprs.symbols.data[i];
-        return rt_fail(s, D_INPUT_BINDING, "dimension %s (%s) is not known from the inputs given; give its input or its value",
+        return rt_fail(s, D_INPUT_BINDING,
+                       "dimension %s (%s) is not known from the inputs given; give its input or its value",
                        rt_name(s, y->name), range_text(s, y->range));
     }
     return NPUC_OK;

@@ -44,9 +44,11 @@ static enum npuc_status place(npurt_session *s, int32_t i, int64_t *address)
     struct rt_cache *c = &s->caches[i];
     int64_t outer, inner;
     if (!r->known || !row_shape(s, cache_at(s, i), &outer, &inner))
-        return rt_fail(s, D_INPUT_BINDING, "the size of cache '%s' is not known from the inputs given", rt_name(s, t->name));
+        return rt_fail(s, D_INPUT_BINDING, "the size of cache '%s' is not known from the inputs given",
+                       rt_name(s, t->name));
     if (c->size && (outer != c->outer || inner != c->inner) && s->cache_length > 0)
-        return rt_fail(s, D_INPUT_BINDING, "the cache of '%s' holds %lld sequences, now there are %lld; truncate it first",
+        return rt_fail(s, D_INPUT_BINDING,
+                       "the cache of '%s' holds %lld sequences, now there are %lld; truncate it first",
                        rt_name(s, cache_at(s, i)->input), (long long)c->outer, (long long)outer);
     if (s->mode & NPURT_DATA && (!c->data || r->size > c->size)) {
         uint8_t *fresh = aligned_alloc(512, (size_t)size_align(r->size + 1, 512));
@@ -74,7 +76,8 @@ enum npuc_status rt_cache_place(npurt_session *s)
     return st;
 }
 
-/* A past value that the user gives replaces what the cache holds; the rest of a cache is zero, as a padded tensor's would be. */
+/* A past value that the user gives replaces what the cache holds; the rest of a cache is zero, as a padded tensor's
+ * would be. */
 enum npuc_status rt_cache_load(npurt_session *s)
 {
     for (int32_t i = 0; i < s->entry->n_inputs; i++) {
@@ -114,7 +117,8 @@ int64_t npurt_cache_capacity(const npurt_session *s)
 enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)
 {
     if (length < 0 || length > s->cache_length)
-        return rt_fail(s, D_USAGE, "cannot truncate a cache of %lld rows to %lld", (long long)s->cache_length, (long long)length);
+        return rt_fail(s, D_USAGE, "cannot truncate a cache of %lld rows to %lld", (long long)s->cache_length,
+                       (long long)length);
     s->cache_length = length;
     return NPUC_OK;
 }
@@ -178,14 +182,16 @@ static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct fi
         return rt_fail(s, D_INPUT_FILE, "the saved cache ends early");
     memcpy(&ch, m->data + *at, sizeof ch);
     *at += (int64_t)sizeof ch;
-    if (ch.rows < 0 || !size_mul(ch.rows, ch.inner, &row) || !size_mul(row, ch.outer, &bytes) || !size_in(*at, bytes, m->size))
+    if (ch.rows < 0 || !size_mul(ch.rows, ch.inner, &row) || !size_mul(row, ch.outer, &bytes) ||
+        !size_in(*at, bytes, m->size))
         return rt_fail(s, D_INPUT_FILE, "the saved cache ends early");
     if (bytes == 0)
         return NPUC_OK;
     if (!c->data && ch.outer > 0 && ch.inner > 0) { /* before the first run: sized as saved, grown when bound */
         const int64_t rows = npurt_cache_capacity(s);
         if (rows < ch.rows || !size_mul(ch.outer * ch.inner, rows, &c->size) || c->size > (int64_t)1 << 48)
-            return rt_fail(s, D_INPUT_FILE, "the saved cache has %lld rows, this plan's %lld", (long long)ch.rows, (long long)rows);
+            return rt_fail(s, D_INPUT_FILE, "the saved cache has %lld rows, this plan's %lld", (long long)ch.rows,
+                           (long long)rows);
         c->data = aligned_alloc(512, (size_t)size_align(c->size + 1, 512));
         if (!c->data)
             return rt_fail(s, D_HOST_MEMORY, "out of host memory");

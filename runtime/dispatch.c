@@ -11,13 +11,16 @@ static bool launch_cancelled(void *user)
 
 static int64_t core_limit(const npurt_session *s, const struct tile_kernel *k)
 {
-    const int64_t cube = (int64_t)target_num(&s->target, TK_CORES_CUBE), vector = (int64_t)target_num(&s->target, TK_CORES_VECTOR);
+    const int64_t cube = (int64_t)target_num(&s->target, TK_CORES_CUBE),
+                  vector = (int64_t)target_num(&s->target, TK_CORES_VECTOR);
     if (!k->has[TCORE_CUBE])
         return vector;
-    return k->has[TCORE_VECTOR] && vector / 2 < cube && target_num(&s->target, TK_CORES_UNIFIED) < 1 ? vector / 2 : cube;
+    return k->has[TCORE_VECTOR] && vector / 2 < cube && target_num(&s->target, TK_CORES_UNIFIED) < 1 ? vector / 2
+                                                                                                     : cube;
 }
 
-static enum npuc_status launch_operands(npurt_session *s, const struct plan_step *step, struct emu_tensor *t, int64_t *params)
+static enum npuc_status launch_operands(npurt_session *s, const struct plan_step *step, struct emu_tensor *t,
+                                        int64_t *params)
 {
     for (int32_t i = 0; i < step->n_params; i++)
         if (!rt_value(s, step->params[i], &params[i]))
@@ -36,8 +39,10 @@ static enum npuc_status launch_operands(npurt_session *s, const struct plan_step
         const enum dtype type = (enum dtype)s->plan->tensors.data[n].dtype;
         const int align = dtype_size(type) < 8 ? dtype_size(type) : 8;
         if (align > 1 && (uintptr_t)r->data % (uintptr_t)align != 0)
-            return rt_fail(s, D_RUN_FAULT, "tensor '%s' is not aligned for its type", rt_name(s, s->plan->tensors.data[n].name));
-        t[i] = (struct emu_tensor){.data = r->data, .size = r->size, .address = r->address, .dtype = type, .read_only = r->read_only};
+            return rt_fail(s, D_RUN_FAULT, "tensor '%s' is not aligned for its type",
+                           rt_name(s, s->plan->tensors.data[n].name));
+        t[i] = (struct emu_tensor){
+            .data = r->data, .size = r->size, .address = r->address, .dtype = type, .read_only = r->read_only};
     }
     return NPUC_OK;
 }
@@ -52,8 +57,13 @@ static enum npuc_status launch(npurt_session *s, const struct plan_step *step)
     enum npuc_status st = launch_operands(s, step, tensors, params);
     if (st != NPUC_OK)
         return st;
-    struct emu_launch l = {.kernel = k, .params = params, .tensors = tensors, .target = &s->target, .machine = s->machine,
-                           .cancelled = launch_cancelled, .cancel_user = s};
+    struct emu_launch l = {.kernel = k,
+                           .params = params,
+                           .tensors = tensors,
+                           .target = &s->target,
+                           .machine = s->machine,
+                           .cancelled = launch_cancelled,
+                           .cancel_user = s};
     if (!expr_eval(&k->exprs, k->blocks, params, &l.blocks) || l.blocks < 0 || l.blocks > core_limit(s, k))
         return rt_fail(s, D_RUN_FAULT, "kernel '%s' asks for %lld cores", rt_name(s, k->name), (long long)l.blocks);
     if (s->mode & NPURT_DATA && l.blocks > 0)
@@ -61,8 +71,8 @@ static enum npuc_status launch(npurt_session *s, const struct plan_step *step)
     if (st == NPUC_E_CANCELLED)
         return st;
     if (st != NPUC_OK)
-        return rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "node '%s' (%s): %s", rt_source(s, step), rt_name(s, step->op),
-                       l.error);
+        return rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "node '%s' (%s): %s", rt_source(s, step),
+                       rt_name(s, step->op), l.error);
     return s->mode & NPURT_CLOCK ? rt_time_launch(s, step, &l) : NPUC_OK;
 }
 
@@ -71,7 +81,8 @@ static enum npuc_status run_step(npurt_session *s, const struct plan_step *step)
     enum npuc_status st = NPUC_OK;
     int64_t guard = 1;
     if (step->guard != EXPR_INVALID && !rt_value(s, step->guard, &guard))
-        return rt_fail(s, D_RUN_FAULT, "the condition of step '%s' is not known when it is needed", rt_name(s, step->op));
+        return rt_fail(s, D_RUN_FAULT, "the condition of step '%s' is not known when it is needed",
+                       rt_name(s, step->op));
     if (!guard)
         return NPUC_OK;
     rt_note_step(s, step);

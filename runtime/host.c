@@ -11,7 +11,8 @@ static const struct k_string *convert_strings(npurt_session *s, const struct pla
 {
     struct k_string *out = ARENA_ARRAY(&s->arena, struct k_string, a->len + 1);
     for (int64_t i = 0; out && i < a->len; i++)
-        out[i] = (struct k_string){str_text(&s->plan->strings, a->v.strings[i]), str_len(&s->plan->strings, a->v.strings[i])};
+        out[i] = (struct k_string){str_text(&s->plan->strings, a->v.strings[i]),
+                                   str_len(&s->plan->strings, a->v.strings[i])};
     return out;
 }
 
@@ -30,7 +31,8 @@ static const struct k_tensor *convert_tensor(npurt_session *s, int32_t tensor)
 
 static bool convert_attr(npurt_session *s, const struct plan_attr *a, struct k_attr *out)
 {
-    *out = (struct k_attr){.name = str_text(&s->plan->strings, a->name), .kind = (enum k_attr_kind)a->kind, .len = a->len};
+    *out =
+        (struct k_attr){.name = str_text(&s->plan->strings, a->name), .kind = (enum k_attr_kind)a->kind, .len = a->len};
     switch ((enum k_attr_kind)a->kind) {
     case K_ATTR_INT: out->v.i = a->v.i; return true;
     case K_ATTR_FLOAT: out->v.f = a->v.f; return true;
@@ -75,7 +77,8 @@ static enum npuc_status host_input(npurt_session *s, int32_t tensor, struct k_te
         return out->data ? rt_dense(s, tensor, out->data, true) : rt_fail(s, D_HOST_MEMORY, "out of host memory");
     }
     if (out->size > r->size || (!r->data && out->size > 0))
-        return rt_fail(s, D_RUN_FAULT, "tensor '%s' %s", rt_name(s, t->name), r->data ? "is larger than its storage" : "has no data in this plan");
+        return rt_fail(s, D_RUN_FAULT, "tensor '%s' %s", rt_name(s, t->name),
+                       r->data ? "is larger than its storage" : "has no data in this plan");
     static uint8_t nothing[8];
     out->data = r->data ? r->data : nothing;
     return NPUC_OK;
@@ -98,11 +101,12 @@ static enum npuc_status bind_symbols(npurt_session *s, const struct plan_step *s
         const int32_t *b = &step->binds[3 * i]; /* output, axis, symbol */
         const struct expr_symbol *y = &s->plan->exprs.symbols.data[b[2]];
         if (b[0] >= step->n_out || b[1] >= out[b[0]].rank)
-            return rt_fail(s, D_RUN_FAULT, "operator %s gives no dimension %d of output %d", rt_name(s, step->op), b[1], b[0]);
+            return rt_fail(s, D_RUN_FAULT, "operator %s gives no dimension %d of output %d", rt_name(s, step->op), b[1],
+                           b[0]);
         const int64_t v = out[b[0]].dims[b[1]];
         if (v < y->range.min || v > y->range.max)
-            return rt_fail(s, D_RUN_FAULT, "operator %s makes %s = %lld, which the plan was not compiled for", rt_name(s, step->op),
-                           rt_name(s, y->name), (long long)v);
+            return rt_fail(s, D_RUN_FAULT, "operator %s makes %s = %lld, which the plan was not compiled for",
+                           rt_name(s, step->op), rt_name(s, y->name), (long long)v);
         s->symbol[b[2]] = v;
         s->symbol_known[b[2]] = true;
     }
@@ -111,7 +115,8 @@ static enum npuc_status bind_symbols(npurt_session *s, const struct plan_step *s
     return NPUC_OK;
 }
 
-static enum npuc_status take_output(npurt_session *s, const struct plan_step *step, int32_t tensor, const struct k_tensor *out)
+static enum npuc_status take_output(npurt_session *s, const struct plan_step *step, int32_t tensor,
+                                    const struct k_tensor *out)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     int64_t dims[NPURT_MAX_RANK];
@@ -120,19 +125,21 @@ static enum npuc_status take_output(npurt_session *s, const struct plan_step *st
         return st;
     const struct rt_tensor *r = &s->tensors[tensor];
     if (!rt_dims(s, t, dims) || !r->known || out->rank != t->rank || out->dtype != (enum dtype)t->dtype)
-        return rt_fail(s, D_RUN_FAULT, "operator %s gives another type than '%s' has", rt_name(s, step->op), rt_name(s, t->name));
+        return rt_fail(s, D_RUN_FAULT, "operator %s gives another type than '%s' has", rt_name(s, step->op),
+                       rt_name(s, t->name));
     for (int32_t i = 0; i < t->rank; i++)
         if (dims[i] != out->dims[i])
-            return rt_fail(s, D_RUN_FAULT, "operator %s: axis %d of '%s' is %lld, expected %lld", rt_name(s, step->op), i, rt_name(s, t->name),
-                           (long long)out->dims[i], (long long)dims[i]);
+            return rt_fail(s, D_RUN_FAULT, "operator %s: axis %d of '%s' is %lld, expected %lld", rt_name(s, step->op),
+                           i, rt_name(s, t->name), (long long)out->dims[i], (long long)dims[i]);
     int64_t bytes;
     if (!dtype_bytes(out->dtype, k_count(out), &bytes) || r->read_only)
-        return rt_fail(s, D_RUN_FAULT, "operator %s writes '%s', which may not be written", rt_name(s, step->op), rt_name(s, t->name));
+        return rt_fail(s, D_RUN_FAULT, "operator %s writes '%s', which may not be written", rt_name(s, step->op),
+                       rt_name(s, t->name));
     if (!rt_is_dense(s, tensor))
         return rt_dense(s, tensor, out->data, false);
     if (bytes > r->size)
-        return rt_fail(s, D_RUN_FAULT, "operator %s: '%s' needs %lld bytes and has %lld", rt_name(s, step->op), rt_name(s, t->name), (long long)bytes,
-                       (long long)r->size);
+        return rt_fail(s, D_RUN_FAULT, "operator %s: '%s' needs %lld bytes and has %lld", rt_name(s, step->op),
+                       rt_name(s, t->name), (long long)bytes, (long long)r->size);
     if (out->data != r->data && bytes > 0)
         memcpy(r->data, out->data, (size_t)bytes);
     return NPUC_OK;
@@ -143,7 +150,8 @@ static enum npuc_status call(npurt_session *s, const struct plan_step *step, str
     const struct k_op *op = k_op_find(c->op);
     const struct k_tensor **list = ARENA_ARRAY(&s->scratch, const struct k_tensor *, step->n_in + 1);
     if (!op || !list)
-        return op ? rt_fail(s, D_HOST_MEMORY, "out of host memory") : rt_fail(s, D_RUN_FAULT, "no host operator '%s'", rt_name(s, step->op));
+        return op ? rt_fail(s, D_HOST_MEMORY, "out of host memory")
+                  : rt_fail(s, D_RUN_FAULT, "no host operator '%s'", rt_name(s, step->op));
     for (int32_t i = 0; i < step->n_in; i++) {
         if (step->tensors[i] < 0)
             continue;
@@ -157,8 +165,9 @@ static enum npuc_status call(npurt_session *s, const struct plan_step *step, str
         if (step->tensors[step->n_in + i] >= 0)
             offer_output(s, step->tensors[step->n_in + i], &c->out[i]);
     const enum npuc_status st = op->fn(c);
-    return st == NPUC_OK ? st : rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "node '%s' (%s): %s", rt_source(s, step),
-                                             rt_name(s, step->op), c->error);
+    return st == NPUC_OK ? st
+                         : rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "node '%s' (%s): %s",
+                                   rt_source(s, step), rt_name(s, step->op), c->error);
 }
 
 /* Without data the dimensions that this operator would tell are taken as large as they can be. */
@@ -169,14 +178,16 @@ static enum npuc_status assume(npurt_session *s, const struct plan_step *step)
         if (s->symbol_known[step->binds[3 * i + 2]])
             continue;
         if (y->range.max == INT64_MAX)
-            return rt_fail(s, D_INPUT_BINDING, "dimension %s depends on data and has no bound; give its value", rt_name(s, y->name));
+            return rt_fail(s, D_INPUT_BINDING, "dimension %s depends on data and has no bound; give its value",
+                           rt_name(s, y->name));
         s->symbol[step->binds[3 * i + 2]] = y->range.max;
         s->symbol_known[step->binds[3 * i + 2]] = true;
     }
     if (step->n_binds)
         rt_evaluate(s);
     for (int32_t i = 0; i < step->n_out; i++) {
-        const enum npuc_status st = step->tensors[step->n_in + i] >= 0 ? rt_place_late(s, step->tensors[step->n_in + i]) : NPUC_OK;
+        const enum npuc_status st =
+            step->tensors[step->n_in + i] >= 0 ? rt_place_late(s, step->tensors[step->n_in + i]) : NPUC_OK;
         if (st != NPUC_OK)
             return st;
     }
@@ -192,8 +203,14 @@ enum npuc_status rt_host(npurt_session *s, const struct plan_step *step)
     const struct k_attr *attrs = attributes(s, step);
     if (!in || !out || !attrs)
         return rt_fail(s, D_HOST_MEMORY, "out of host memory");
-    struct k_call c = {.op = str_text(&s->plan->strings, step->op), .n_in = step->n_in, .out = out, .n_out = step->n_out,
-                       .attrs = attrs, .n_attrs = step->n_attrs, .arena = &s->scratch, .pool = s->pool};
+    struct k_call c = {.op = str_text(&s->plan->strings, step->op),
+                       .n_in = step->n_in,
+                       .out = out,
+                       .n_out = step->n_out,
+                       .attrs = attrs,
+                       .n_attrs = step->n_attrs,
+                       .arena = &s->scratch,
+                       .pool = s->pool};
     enum npuc_status st = call(s, step, &c, in);
     if (st == NPUC_OK)
         st = bind_symbols(s, step, out);
@@ -210,9 +227,14 @@ enum npuc_status rt_sizes(npurt_session *s, const struct plan_step *step)
     enum npuc_status st = rt_place_late(s, tensor);
     if (st != NPUC_OK || !(s->mode & NPURT_DATA))
         return st;
-    struct k_tensor out = {.dtype = (enum dtype)t->dtype, .rank = 1, .dims = {step->n_params}, .data = s->tensors[tensor].data, .size = s->tensors[tensor].size};
+    struct k_tensor out = {.dtype = (enum dtype)t->dtype,
+                           .rank = 1,
+                           .dims = {step->n_params},
+                           .data = s->tensors[tensor].data,
+                           .size = s->tensors[tensor].size};
     int64_t bytes;
-    if (!dtype_bytes(out.dtype, step->n_params, &bytes) || bytes > out.size || s->tensors[tensor].read_only || !dtype_is_integer(out.dtype))
+    if (!dtype_bytes(out.dtype, step->n_params, &bytes) || bytes > out.size || s->tensors[tensor].read_only ||
+        !dtype_is_integer(out.dtype))
         return rt_fail(s, D_RUN_FAULT, "sizes do not fit into '%s'", rt_name(s, t->name));
     for (int32_t i = 0; i < step->n_params; i++) {
         int64_t v;

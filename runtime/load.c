@@ -73,14 +73,16 @@ static enum npuc_status describe(npurt_plan *p)
 static enum npuc_status read_target(npurt_plan *p, struct diag *d)
 {
     const int64_t n = p->plan.target.len;
-    const char **keys = ARENA_ARRAY(&p->arena, const char *, n + 1), **values = ARENA_ARRAY(&p->arena, const char *, n + 1);
+    const char **keys = ARENA_ARRAY(&p->arena, const char *, n + 1),
+               **values = ARENA_ARRAY(&p->arena, const char *, n + 1);
     if (!keys || !values)
         return no_memory(p);
     for (int64_t i = 0; i < n; i++) {
         keys[i] = str_text(&p->plan.strings, p->plan.target.data[i].key);
         values[i] = str_text(&p->plan.strings, p->plan.target.data[i].value);
     }
-    const enum npuc_status s = target_from_pairs(&p->target, str_text(&p->plan.strings, p->plan.target_name), n, keys, values, d);
+    const enum npuc_status s =
+        target_from_pairs(&p->target, str_text(&p->plan.strings, p->plan.target_name), n, keys, values, d);
     p->has_target = s == NPUC_OK;
     return s;
 }

@@ -1,6 +1,7 @@
-/* Bytes of tensors. Emulated GM holds, from address 0: weights, caches, then the pool of inputs, outputs and temporaries, placed
- * by lifetime. The pool is placed anew only when a tensor outgrows its reservation; from the second placement on reservations have
- * room to grow, so that a decode step whose attention scores get longer by one does not place again. */
+/* Bytes of tensors. Emulated GM holds, from address 0: weights, caches, then the pool of inputs, outputs and
+ * temporaries, placed by lifetime. The pool is placed anew only when a tensor outgrows its reservation; from the second
+ * placement on reservations have room to grow, so that a decode step whose attention scores get longer by one does not
+ * place again. */
 #include "runtime/rt.h"
 
 #include "base/size.h"
@@ -62,7 +63,8 @@ static struct mem_item lifetime(const npurt_session *s, int64_t i)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[i];
     const int32_t first = s->entry->first_step, last = first + s->entry->n_steps;
-    struct mem_item m = {.size = s->placed ? roomy(s->tensors[i].size) : s->tensors[i].size, .first = first, .last = last};
+    struct mem_item m = {
+        .size = s->placed ? roomy(s->tensors[i].size) : s->tensors[i].size, .first = first, .last = last};
     if (t->kind == PT_TEMP && t->first >= first && t->last >= t->first && t->last <= last) {
         m.first = t->first;
         m.last = t->last;
@@ -106,8 +108,10 @@ static enum npuc_status check_capacity(npurt_session *s)
         caches += s->caches[i].size;
     const int64_t need = s->weights_size + caches + s->pool_size;
     if (gm > 0 && (double)need > gm)
-        return rt_fail(s, D_MEMORY_FULL, "%lld bytes are needed (weights %lld, caches %lld, activations %lld) and %s has %.0f", (long long)need,
-                       (long long)s->weights_size, (long long)caches, (long long)s->pool_size, s->target.name, gm);
+        return rt_fail(s, D_MEMORY_FULL,
+                       "%lld bytes are needed (weights %lld, caches %lld, activations %lld) and %s has %.0f",
+                       (long long)need, (long long)s->weights_size, (long long)caches, (long long)s->pool_size,
+                       s->target.name, gm);
     return NPUC_OK;
 }
 
@@ -169,8 +173,8 @@ static enum npuc_status point_aliases(npurt_session *s)
             continue;
         }
         if (!size_in(offset, r->size, root->size))
-            return rt_fail(s, D_RUN_FAULT, "view '%s' of %lld bytes at %lld lies outside of its tensor of %lld bytes", rt_name(s, t->name),
-                           (long long)r->size, (long long)offset, (long long)root->size);
+            return rt_fail(s, D_RUN_FAULT, "view '%s' of %lld bytes at %lld lies outside of its tensor of %lld bytes",
+                           rt_name(s, t->name), (long long)r->size, (long long)offset, (long long)root->size);
         r->data = root->data ? root->data + offset : NULL;
         r->address = root->address + offset;
         r->read_only = root->read_only;

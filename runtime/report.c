@@ -4,7 +4,8 @@
 void rt_report_begin(npurt_session *s)
 {
     s->report_steps.len = 0;
-    s->report = (struct npurt_report){.target = str_text(&s->plan->strings, s->plan->target_name), .clock_hz = target_num(&s->target, TK_CLOCK)};
+    s->report = (struct npurt_report){.target = str_text(&s->plan->strings, s->plan->target_name),
+                                      .clock_hz = target_num(&s->target, TK_CLOCK)};
 }
 
 static void describe_source(npurt_session *s, const struct plan_step *step, struct npurt_step *r)
@@ -87,7 +88,8 @@ const struct npurt_report *npurt_report(npurt_session *s)
 const char *npurt_unit_name(int unit)
 {
     static const char *const names[TU_COUNT] = {"scalar", "mte2", "mte3", "mte1", "mac", "fixpipe", "vec"};
-    _Static_assert(TU_COUNT == NPURT_UNITS && TS_COUNT == NPURT_SPACES && TCORE_COUNT == NPURT_CORES, "npurt.h mirrors plan/tile.h");
+    _Static_assert(TU_COUNT == NPURT_UNITS && TS_COUNT == NPURT_SPACES && TCORE_COUNT == NPURT_CORES,
+                   "npurt.h mirrors plan/tile.h");
     return unit >= 0 && unit < TU_COUNT ? names[unit] : "";
 }
 

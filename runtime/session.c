@@ -47,7 +47,8 @@ static bool allocate(npurt_session *s)
 {
     const struct plan *p = s->plan;
     struct arena *a = &s->arena;
-    const int64_t n_symbols = p->exprs.symbols.len + 1, n_exprs = p->exprs.nodes.len + 1, n_tensors = p->tensors.len + 1;
+    const int64_t n_symbols = p->exprs.symbols.len + 1, n_exprs = p->exprs.nodes.len + 1,
+                  n_tensors = p->tensors.len + 1;
     s->inputs = ARENA_ARRAY(a, struct rt_input, s->entry->n_inputs + 1);
     s->symbol = ARENA_ARRAY(a, int64_t, n_symbols);
     s->symbol_known = ARENA_ARRAY(a, bool, n_symbols);
@@ -67,8 +68,9 @@ static bool allocate(npurt_session *s)
     map_init(&s->timings, a);
     for (int64_t i = 0; s->user_symbol && i < n_symbols; i++)
         s->user_symbol[i] = -1;
-    return s->inputs && s->symbol && s->symbol_known && s->late_symbol && s->user_symbol && s->bound_symbol && s->value && s->value_known &&
-           s->tensors && s->placed_size && s->pool_offset && s->caches && s->attrs && s->step_names && s->report_steps.data;
+    return s->inputs && s->symbol && s->symbol_known && s->late_symbol && s->user_symbol && s->bound_symbol &&
+           s->value && s->value_known && s->tensors && s->placed_size && s->pool_offset && s->caches && s->attrs &&
+           s->step_names && s->report_steps.data;
 }
 
 /* Weights stay where the plan is mapped; their emulated addresses follow each other. */
@@ -79,7 +81,8 @@ static void map_weights(npurt_session *s)
         struct rt_tensor *r = &s->tensors[i];
         r->touched = -1;
         r->root = (int32_t)i;
-        for (int64_t guard = 0; s->plan->tensors.data[r->root].kind == PT_ALIAS && guard < s->plan->tensors.len; guard++)
+        for (int64_t guard = 0; s->plan->tensors.data[r->root].kind == PT_ALIAS && guard < s->plan->tensors.len;
+             guard++)
             r->root = s->plan->tensors.data[r->root].base;
         if (t->kind != PT_WEIGHT)
             continue;
@@ -100,7 +103,8 @@ static enum npuc_status copy_target(npurt_session *s, const struct npurt_options
 {
     const struct plan *p = s->plan;
     const int64_t n = p->target.len;
-    const char **keys = ARENA_ARRAY(&s->arena, const char *, n + 1), **values = ARENA_ARRAY(&s->arena, const char *, n + 1);
+    const char **keys = ARENA_ARRAY(&s->arena, const char *, n + 1),
+               **values = ARENA_ARRAY(&s->arena, const char *, n + 1);
     struct diag d;
     if (!keys || !values)
         return rt_fail(s, D_HOST_MEMORY, "out of host memory");
@@ -178,13 +182,15 @@ static enum npuc_status unknown_input(npurt_session *s, const char *name)
 {
     const char *known = "";
     for (int32_t i = 0; i < s->entry->n_inputs && i < 8; i++)
-        known = arena_printf(&s->scratch, "%s%s%s", known, i ? ", " : "", rt_name(s, s->plan->tensors.data[s->entry->inputs[i]].name));
-    const enum npuc_status st = rt_fail(s, D_INPUT_BINDING, "there is no input '%.100s'; the plan's inputs are %s%s", name, known,
-                                        s->entry->n_inputs > 8 ? ", ..." : "");
+        known = arena_printf(&s->scratch, "%s%s%s", known, i ? ", " : "",
+                             rt_name(s, s->plan->tensors.data[s->entry->inputs[i]].name));
+    const enum npuc_status st = rt_fail(s, D_INPUT_BINDING, "there is no input '%.100s'; the plan's inputs are %s%s",
+                                        name, known, s->entry->n_inputs > 8 ? ", ..." : "");
     return st;
 }
 
-enum npuc_status npurt_set_input(npurt_session *s, const char *name, int dtype, int rank, const int64_t *dims, const void *data)
+enum npuc_status npurt_set_input(npurt_session *s, const char *name, int dtype, int rank, const int64_t *dims,
+                                 const void *data)
 {
     const struct arena_mark mark = arena_mark(&s->scratch);
     enum npuc_status st = NPUC_OK;
@@ -193,7 +199,9 @@ enum npuc_status npurt_set_input(npurt_session *s, const char *name, int dtype, 
     if (!t)
         st = unknown_input(s, name);
     else if (dtype != dtype_table[t->dtype].onnx)
-        st = rt_fail(s, D_INPUT_BINDING, "input '%.100s' is %s, expected %s", name, dtype_table[dtype_from_onnx(dtype)].name ? dtype_table[dtype_from_onnx(dtype)].name : "of unknown type",
+        st = rt_fail(s, D_INPUT_BINDING, "input '%.100s' is %s, expected %s", name,
+                     dtype_table[dtype_from_onnx(dtype)].name ? dtype_table[dtype_from_onnx(dtype)].name
+                                                              : "of unknown type",
                      dtype_table[t->dtype].name);
     else if (rank != t->rank || rank > NPURT_MAX_RANK)
         st = rt_fail(s, D_INPUT_BINDING, "input '%.100s' has %d dimensions, expected %d", name, rank, t->rank);

@@ -1,4 +1,5 @@
-/* Tensors as the user and host operators see them: dense. A view of a cache has the capacity between its rows' neighbours. */
+/* Tensors as the user and host operators see them: dense. A view of a cache has the capacity between its rows'
+ * neighbours. */
 #include "runtime/rt.h"
 
 #include "base/size.h"

@@ -1,5 +1,6 @@
-/* Times of launches. Launches that are the same in everything the clock looks at are timed once per session. Which operands are in
- * L2 at launch is computed from the schedule: bytes touched earlier with less than the cache's size of other traffic since. */
+/* Times of launches. Launches that are the same in everything the clock looks at are timed once per session. Which
+ * operands are in L2 at launch is computed from the schedule: bytes touched earlier with less than the cache's size of
+ * other traffic since. */
 #include "runtime/rt.h"
 
 #include <math.h>

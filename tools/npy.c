@@ -84,8 +84,8 @@ static void turn(const struct k_tensor *t, const uint8_t *from, uint8_t *to, int
     }
 }
 
-static enum npuc_status parse_header(const char *path, const uint8_t *bytes, int64_t size, struct arena *a, struct diag *d,
-                                     int64_t *start, const char **header)
+static enum npuc_status parse_header(const char *path, const uint8_t *bytes, int64_t size, struct arena *a,
+                                     struct diag *d, int64_t *start, const char **header)
 {
     static const char magic[] = "\x93NUMPY";
     if (size < 12 || memcmp(bytes, magic, 6) != 0)

@@ -8,8 +8,8 @@
 /* Reads versions 1 to 3, C or Fortran order (the latter is turned). Data is copied into `a`. Errors are reported. */
 NPUC_MUST_CHECK enum npuc_status npy_read(const char *path, struct arena *a, struct diag *d, struct k_tensor *out);
 /* As npy_read on bytes in memory; `path` is for messages. */
-NPUC_MUST_CHECK enum npuc_status npy_parse(const char *path, const uint8_t *bytes, int64_t size, struct arena *a, struct diag *d,
-                                           struct k_tensor *out);
+NPUC_MUST_CHECK enum npuc_status npy_parse(const char *path, const uint8_t *bytes, int64_t size, struct arena *a,
+                                           struct diag *d, struct k_tensor *out);
 /* Writes version 1.0, atomically. Types that numpy lacks are an error. */
 NPUC_MUST_CHECK enum npuc_status npy_write(const char *path, const struct k_tensor *t, struct diag *d);
 /* The header of t, padded as .npy wants it; text in `a`, NULL for a type that numpy lacks. */

@@ -1,8 +1,10 @@
-/* Vector generator: elementwise operators, casts, reductions and normalisations over rows, alone or as a Fused "vector" region.
+/* Vector generator: elementwise operators, casts, reductions and normalisations over rows, alone or as a Fused "vector"
+ * region.
  *
- * The iteration space is the broadcast shape of the region. For a single operator that reduces, the reduced axes (neighbours)
- * are moved to the end and merged into the row, so any axis works; a Fused region reduces over the last axis only, keeping it with
- * size one. What an operator means in vector values is a row of `lowerings`; formula operators need none. */
+ * The iteration space is the broadcast shape of the region. For a single operator that reduces, the reduced axes
+ * (neighbours) are moved to the end and merged into the row, so any axis works; a Fused region reduces over the last
+ * axis only, keeping it with size one. What an operator means in vector values is a row of `lowerings`; formula
+ * operators need none. */
 #include <math.h>
 
 #include "backend/ascend/gens.h"
@@ -12,7 +14,7 @@
 struct lowering {
     enum op op;
     bool (*check)(struct ir_ctx *cx, const struct node *n, const char **reason); /* NULL: always */
-    int (*lower)(struct lower *l, struct node *n);                                /* value of output 0 */
+    int (*lower)(struct lower *l, struct node *n);                               /* value of output 0 */
 };
 
 static bool vector_type(const struct type *t, const char **reason)
@@ -21,7 +23,8 @@ static bool vector_type(const struct type *t, const char **reason)
     enum dtype_class c = dtype_table[t->dtype].cls;
     if (bytes && t->dtype != DT_F64 && c != DTC_COMPLEX && c != DTC_TEXT)
         return true;
-    *reason = t->dtype == DT_F64 ? "the vector unit has no 64-bit floats" : "the vector unit has no form for this element type";
+    *reason = t->dtype == DT_F64 ? "the vector unit has no 64-bit floats"
+                                 : "the vector unit has no form for this element type";
     return false;
 }
 
@@ -141,11 +144,12 @@ static bool make_space(struct ir_ctx *cx, const struct node *n, struct space *s,
     for (int i = 0; i < n->n_out; i++)
         rank = n->out[i].type->rank > rank ? n->out[i].type->rank : rank;
     space_init(cx, s, rank);
-    for_each_node(m, g) {
+    for_each_node (m, g) {
         int first, last;
         if (m->op == OP_Yield || m->op == OP_Constant)
             continue;
-        if (reduces(m) && (!reduction_axes(cx, m, &first, &last) || first != last || last != reduced_input(m)->type->rank - 1)) {
+        if (reduces(m) &&
+            (!reduction_axes(cx, m, &first, &last) || first != last || last != reduced_input(m)->type->rank - 1)) {
             *reason = "a fused reduction must be over the last axis";
             return false;
         }
@@ -259,8 +263,8 @@ static int f32_of(struct lower *l, int v)
     return dtype_is_float(l->r.values[v].dtype) ? vr_cast(&l->r, DT_F32, v) : v;
 }
 
-/* Elements of a row as an immediate or, when symbolic, as a per-call scalar from the sizes tensor: here always by Div with a
- * broadcast of the count; symbolic counts are refused by check_mean. */
+/* Elements of a row as an immediate or, when symbolic, as a per-call scalar from the sizes tensor: here always by Div
+ * with a broadcast of the count; symbolic counts are refused by check_mean. */
 static int row_count(struct lower *l)
 {
     int64_t n = 1, v;
@@ -303,10 +307,10 @@ struct reduction {
     bool mean;
 };
 static const struct reduction reductions[] = {
-    {OP_ReduceSum, K_RED_SUM, K_FN_none, false},        {OP_ReduceMean, K_RED_SUM, K_FN_none, true},
-    {OP_ReduceMax, K_RED_MAX, K_FN_none, false},        {OP_ReduceMin, K_RED_MIN, K_FN_none, false},
-    {OP_ReduceProd, K_RED_PROD, K_FN_none, false},      {OP_ReduceSumSquare, K_RED_SUMSQ, K_FN_none, false},
-    {OP_ReduceL1, K_RED_ABSSUM, K_FN_none, false},      {OP_ReduceL2, K_RED_SUMSQ, K_FN_Sqrt, false},
+    {OP_ReduceSum, K_RED_SUM, K_FN_none, false},   {OP_ReduceMean, K_RED_SUM, K_FN_none, true},
+    {OP_ReduceMax, K_RED_MAX, K_FN_none, false},   {OP_ReduceMin, K_RED_MIN, K_FN_none, false},
+    {OP_ReduceProd, K_RED_PROD, K_FN_none, false}, {OP_ReduceSumSquare, K_RED_SUMSQ, K_FN_none, false},
+    {OP_ReduceL1, K_RED_ABSSUM, K_FN_none, false}, {OP_ReduceL2, K_RED_SUMSQ, K_FN_Sqrt, false},
     {OP_ReduceLogSum, K_RED_SUM, K_FN_Log, false},
 };
 
@@ -326,8 +330,8 @@ static int lower_reduce(struct lower *l, struct node *n)
 static bool check_reduce(struct ir_ctx *cx, const struct node *n, const char **reason)
 {
     enum dtype t = node_in(n, 0)->type->dtype;
-    if (t == DT_BOOL || (n->op == OP_ReduceMean && !dtype_is_float(t)) || (n->op == OP_ReduceL2 && !dtype_is_float(t)) ||
-        (n->op == OP_ReduceLogSum && !dtype_is_float(t))) {
+    if (t == DT_BOOL || (n->op == OP_ReduceMean && !dtype_is_float(t)) ||
+        (n->op == OP_ReduceL2 && !dtype_is_float(t)) || (n->op == OP_ReduceLogSum && !dtype_is_float(t))) {
         *reason = "this reduction of integers or bool has no vector form";
         return false;
     }
@@ -492,7 +496,7 @@ bool gen_vector_match(const struct machine *m, struct ir_ctx *cx, const struct n
     if (n->op == OP_Fused) {
         if (node_attr_str(n, "kind", 0) != str_internz(&cx->strings, "vector"))
             return false;
-        for_each_node(k, g)
+        for_each_node (k, g)
             if (k->op != OP_Yield && k->op != OP_Constant && !check_node(cx, k, reason))
                 return false;
     } else if (!check_node(cx, n, reason)) {
@@ -549,7 +553,7 @@ static enum npuc_status emit_region(struct lower *l, struct node *n, struct grap
     struct node *yield = graph_yield(g);
     for (int i = 0; i < g->n_inputs; i++)
         map_put(&l->value, g->inputs[i]->id, (uint64_t)lower_operand(l, node_in(n, i)));
-    for_each_node(m, g) {
+    for_each_node (m, g) {
         if (m->op == OP_Yield || m->op == OP_Constant)
             continue;
         map_put(&l->value, m->out[0].id, (uint64_t)lower_node(l, m));

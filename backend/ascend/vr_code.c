@@ -1,8 +1,9 @@
 /* The program of a vector region: loads, one vector instruction per value, stores.
  *
- * Buffers: an input has a ring of two slots per pass that reads it (MTE2 runs ahead); an output a ring of two (MTE3 lags
- * behind); temporaries are single buffers touched by V alone and reused when dead. COL and ONE values have small buffers
- * outside the chunk loop. What is computed in a pass of the chunked form is the closure of that pass's reductions. */
+ * Buffers: an input has a ring of two slots per pass that reads it (MTE2 runs ahead); an output a ring of two (MTE3
+ * lags behind); temporaries are single buffers touched by V alone and reused when dead. COL and ONE values have small
+ * buffers outside the chunk loop. What is computed in a pass of the chunked form is the closure of that pass's
+ * reductions. */
 #include <stdio.h>
 
 #include "base/size.h"
@@ -13,7 +14,7 @@
 /* What one pass computes and where its FULL and ROW temporaries live. */
 struct pass {
     bool need[VR_MAX_VALUES];
-    int temp[VR_MAX_VALUES];   /* index of the temporary, -1: none (input, output, COL, ONE) */
+    int temp[VR_MAX_VALUES]; /* index of the temporary, -1: none (input, output, COL, ONE) */
     int n_temps;
     int temp_size[VR_MAX_VALUES]; /* element size of each temporary */
 };
@@ -40,8 +41,8 @@ static int n_levels(const struct vr *r)
     return n;
 }
 
-/* A pass has one goal: the reduction `red`, or the outputs when red is -1. Values per row that earlier passes left behind are
- * ready (chunked form). */
+/* A pass has one goal: the reduction `red`, or the outputs when red is -1. Values per row that earlier passes left
+ * behind are ready (chunked form). */
 static void mark_needed(const struct vr *r, bool chunked, int red, struct pass *out)
 {
     for (int o = 0; o < r->n_outputs && red < 0; o++)
@@ -217,7 +218,8 @@ static expr outer_offset(struct vr_form *f, int i)
     snprintf(name, sizeof name, "at%d_%lld", i, (long long)f->b.at->code.len);
     sym text = str_internz(x->strings, name);
     int32_t var = expr_symbol_new(x, text, (struct expr_range){0, INT32_MAX, 1});
-    TILE(&f->b, SLOAD, var, f->index_tensor[i], (int32_t)v->index_dtype, f->outer[0], ex(f, 0), f->index_max[i], f->index_max[i]);
+    TILE(&f->b, SLOAD, var, f->index_tensor[i], (int32_t)v->index_dtype, f->outer[0], ex(f, 0), f->index_max[i],
+         f->index_max[i]);
     return expr_add(x, off, expr_mul(x, expr_sym(x, var), f->index_stride[i]));
 }
 
@@ -229,11 +231,12 @@ static void load_planes(struct vr_form *f, int v, expr off)
     const expr *s = &f->stride[w->view][f->r->rank - 3];
     expr one = ex(f, 1), zero = ex(f, 0);
     if (w->cls == VC_FULL)
-        TILE(&f->b, LOAD, f->buf[v], zero, f->view_tensor[w->view], off, (int32_t)w->dtype, one, f->n_planes, f->plane_rows, f->n_cols,
-             zero, s[0], s[1], s[2], zero, expr_mul(x, f->plane_rows, f->pitch), f->pitch, one);
+        TILE(&f->b, LOAD, f->buf[v], zero, f->view_tensor[w->view], off, (int32_t)w->dtype, one, f->n_planes,
+             f->plane_rows, f->n_cols, zero, s[0], s[1], s[2], zero, expr_mul(x, f->plane_rows, f->pitch), f->pitch,
+             one);
     else
-        TILE(&f->b, LOAD, f->buf[v], zero, f->view_tensor[w->view], off, (int32_t)w->dtype, one, one, f->n_planes, f->plane_rows,
-             zero, zero, s[0], s[1], zero, zero, f->plane_rows, one);
+        TILE(&f->b, LOAD, f->buf[v], zero, f->view_tensor[w->view], off, (int32_t)w->dtype, one, one, f->n_planes,
+             f->plane_rows, zero, zero, s[0], s[1], zero, zero, f->plane_rows, one);
 }
 
 static void emit_load(struct vr_form *f, int v)
@@ -262,13 +265,15 @@ static void emit_store(struct vr_form *f, int o, int32_t buf)
     expr drow = last > 0 ? f->stride[i][last - 1] : zero, dcol = f->stride[i][last];
     off = expr_add(x, off, expr_add(x, expr_mul(x, f->row0, drow), expr_mul(x, f->col0, dcol)));
     if (f->r->planes) {
-        TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, f->n_planes, f->plane_rows,
-             f->n_cols, zero, expr_mul(x, f->plane_rows, f->pitch), f->pitch, one, zero, f->stride[i][last - 2], drow, dcol);
+        TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, f->n_planes,
+             f->plane_rows, f->n_cols, zero, expr_mul(x, f->plane_rows, f->pitch), f->pitch, one, zero,
+             f->stride[i][last - 2], drow, dcol);
         return;
     }
     bool flat = dcol == zero && f->r->outputs[o].view.stride[last] == expr_const(&f->r->e->cx->exprs, 0);
-    TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, one, flat ? one : f->n_rows,
-         flat ? f->n_rows : f->n_cols, zero, zero, flat ? zero : f->pitch, one, zero, zero, drow, flat ? drow : dcol);
+    TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, one,
+         flat ? one : f->n_rows, flat ? f->n_rows : f->n_cols, zero, zero, flat ? zero : f->pitch, one, zero, zero,
+         drow, flat ? drow : dcol);
 }
 
 /* dst (FULL) = value v repeated over rows and columns. */
@@ -290,7 +295,8 @@ static void emit_reduction(struct vr_form *f, const struct vr_value *v, expr ini
         emit_spread(f, v->arg[0], f->spread, v->op_dtype);
         src = f->spread;
     }
-    TILE(&f->b, RED_ADD, v->op, (int32_t)v->op_dtype, f->n_rows, f->n_cols, f->acc, zero, src, zero, f->pitch, f->col0, init);
+    TILE(&f->b, RED_ADD, v->op, (int32_t)v->op_dtype, f->n_rows, f->n_cols, f->acc, zero, src, zero, f->pitch, f->col0,
+         init);
 }
 
 static void emit_reduction_end(struct vr_form *f, int i)
@@ -305,13 +311,15 @@ static void emit_value(struct vr_form *f, int i)
     expr rows, cols;
     extents(f, v->cls, &rows, &cols);
     int32_t zero = ex(f, 0), pitch = v->cls == VC_FULL ? f->pitch : zero;
-    struct operand a = operand(f, v->arg[0], v->cls), b = operand(f, v->arg[1], v->cls), c = operand(f, v->arg[2], v->cls);
+    struct operand a = operand(f, v->arg[0], v->cls), b = operand(f, v->arg[1], v->cls),
+                   c = operand(f, v->arg[2], v->cls);
     if (v->kind == VR_CAST)
-        TILE(&f->b, CAST, (int32_t)v->dtype, (int32_t)v->op_dtype, rows, cols, f->buf[i], zero, pitch, a.buf, a.off, a.row, a.col, 1);
+        TILE(&f->b, CAST, (int32_t)v->dtype, (int32_t)v->op_dtype, rows, cols, f->buf[i], zero, pitch, a.buf, a.off,
+             a.row, a.col, 1);
     else
-        TILE(&f->b, VEC, v->op, (int32_t)v->op_dtype, rows, cols, f->buf[i], zero, pitch, a.buf, a.off, a.row, a.col, b.buf, b.off,
-             b.row, b.col, c.buf, c.off, c.row, c.col, tile_float_bits(v->param[0]), tile_float_bits(v->param[1]),
-             tile_float_bits(v->param[2]));
+        TILE(&f->b, VEC, v->op, (int32_t)v->op_dtype, rows, cols, f->buf[i], zero, pitch, a.buf, a.off, a.row, a.col,
+             b.buf, b.off, b.row, b.col, c.buf, c.off, c.row, c.col, tile_float_bits(v->param[0]),
+             tile_float_bits(v->param[1]), tile_float_bits(v->param[2]));
 }
 
 /* Buffers of the inputs and temporaries of one pass. */

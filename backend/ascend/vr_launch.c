@@ -1,15 +1,15 @@
 /* Choosing the forms of a vector region and launching them.
  *
- * A region without reductions tiles rows and columns freely. With reductions the resident form needs whole rows in UB; where the
- * columns are not known to fit, both forms are launched under complementary guards. */
+ * A region without reductions tiles rows and columns freely. With reductions the resident form needs whole rows in UB;
+ * where the columns are not known to fit, both forms are launched under complementary guards. */
 #include <stdio.h>
 
 #include "base/size.h"
 #include "backend/ascend/vregion_priv.h"
 
-#define MAX_ROWS 512     /* rows of a tile; with reductions fewer, as each row takes 64 lanes */
+#define MAX_ROWS     512 /* rows of a tile; with reductions fewer, as each row takes 64 lanes */
 #define MAX_ROWS_RED 32
-#define CAP_UNIT 64      /* elements: a multiple of every block and lane count */
+#define CAP_UNIT     64 /* elements: a multiple of every block and lane count */
 
 static expr count_outer(const struct vr_form *f)
 {
@@ -89,7 +89,8 @@ static void choose_tiles(struct vr_form *f)
     if (!r->has_red) {
         expr pieces = expr_ceildiv(x, cores, lines);
         expr even = expr_align(x, expr_ceildiv(x, f->cols, pieces), CAP_UNIT);
-        f->tile_cols = expr_max(x, one, expr_min(x, f->cols, expr_min(x, cap, expr_max(x, even, expr_const(x, CAP_UNIT)))));
+        f->tile_cols =
+            expr_max(x, one, expr_min(x, f->cols, expr_min(x, cap, expr_max(x, even, expr_const(x, CAP_UNIT)))));
     }
     f->pitch = f->chunked ? cap : expr_max(x, expr_const(x, 32), expr_align(x, f->tile_cols, 32));
     f->tile_rows = one;
@@ -134,7 +135,8 @@ static enum npuc_status launch_form(struct vr *r, bool chunked, const char *name
     if (f->cap < CAP_UNIT)
         return node_error(e->cx, e->node, D_UNSUPPORTED, "fused region needs more buffers than UB holds (%lld bytes)",
                           (long long)e->m->size[TS_UB]);
-    f->k = tile_kernel_new(e->arena, &e->plan->strings, arena_printf(e->arena, "%s%s", name, chunked ? "_chunked" : ""));
+    f->k =
+        tile_kernel_new(e->arena, &e->plan->strings, arena_printf(e->arena, "%s%s", name, chunked ? "_chunked" : ""));
     f->p = (struct kparams){.e = e, .k = f->k};
     vr_declare_params(f);
     vr_declare_tensors(f);

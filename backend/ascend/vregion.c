@@ -1,5 +1,6 @@
 /* Building a vector region and bringing its iteration space into the smallest form: dimensions of size one go,
- * neighbours that every view walks contiguously become one. What is left is outer dimensions, one row dimension, columns. */
+ * neighbours that every view walks contiguously become one. What is left is outer dimensions, one row dimension,
+ * columns. */
 #include "backend/ascend/vregion_priv.h"
 
 void vr_init(struct vr *r, struct emit *e, int rank, const expr *dims)
@@ -43,7 +44,8 @@ int vr_input(struct vr *r, const struct vr_view *view)
         return 0;
     }
     r->views[r->n_views] = *view;
-    return add_value(r, (struct vr_value){.kind = VR_INPUT, .dtype = view->dtype, .arg = {-1, -1, -1}, .view = r->n_views++});
+    return add_value(
+        r, (struct vr_value){.kind = VR_INPUT, .dtype = view->dtype, .arg = {-1, -1, -1}, .view = r->n_views++});
 }
 
 int vr_imm(struct vr *r, enum dtype t, float v)
@@ -77,13 +79,16 @@ int vr_cast(struct vr *r, enum dtype to, int a)
 {
     if (r->values[a].dtype == to)
         return a;
-    return add_value(r, (struct vr_value){.kind = VR_CAST, .dtype = to, .op_dtype = r->values[a].dtype, .arg = {a, -1, -1}});
+    return add_value(
+        r, (struct vr_value){.kind = VR_CAST, .dtype = to, .op_dtype = r->values[a].dtype, .arg = {a, -1, -1}});
 }
 
 int vr_reduce(struct vr *r, enum k_red op, int a)
 {
-    return add_value(r, (struct vr_value){.kind = VR_RED, .op = op, .dtype = r->values[a].dtype,
-                                          .op_dtype = r->values[a].dtype, .arg = {a, -1, -1}});
+    return add_value(
+        r,
+        (struct vr_value){
+            .kind = VR_RED, .op = op, .dtype = r->values[a].dtype, .op_dtype = r->values[a].dtype, .arg = {a, -1, -1}});
 }
 
 void vr_output(struct vr *r, int value, const struct vr_view *view)

@@ -15,11 +15,11 @@ struct vr_form {
     struct tile_kernel *k;
     struct tile_builder b;
     struct kparams p;
-    bool chunked;              /* columns in chunks with one pass per reduction level */
-    int64_t cap;               /* elements of a FULL buffer's slot */
-    int64_t max_rows;          /* elements of a COL buffer's slot */
+    bool chunked;     /* columns in chunks with one pass per reduction level */
+    int64_t cap;      /* elements of a FULL buffer's slot */
+    int64_t max_rows; /* elements of a COL buffer's slot */
     int n_tensors;
-    int32_t tensors[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* plan tensors in kernel order */
+    int32_t tensors[VR_MAX_VALUES + VR_MAX_OUTPUTS];  /* plan tensors in kernel order */
     int index_tensor[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* of indexed views */
     expr index_stride[VR_MAX_VALUES + VR_MAX_OUTPUTS], index_max[VR_MAX_VALUES + VR_MAX_OUTPUTS];
     int view_tensor[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* view -> kernel tensor; outputs follow the inputs */
@@ -29,16 +29,17 @@ struct vr_form {
     expr rows, cols, tile_rows, tile_cols, pitch, n_row_tiles, n_col_tiles, n_tiles;
     /* of the tile being worked on */
     expr outer[IR_MAX_RANK], row0, col0, n_rows, n_cols;
-    expr plane0, n_planes, plane_rows; /* r->planes: n_rows is n_planes * plane_rows */
+    expr plane0, n_planes, plane_rows;         /* r->planes: n_rows is n_planes * plane_rows */
     expr base[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* r->planes: added to a view's offset */
-    int32_t buf[VR_MAX_VALUES];                      /* buffer of each value, -1 none */
-    int32_t acc, spread;                             /* lanes of reductions; a wide copy of what they read, -1 none */
+    int32_t buf[VR_MAX_VALUES];                /* buffer of each value, -1 none */
+    int32_t acc, spread;                       /* lanes of reductions; a wide copy of what they read, -1 none */
 };
 
 /* Parameters and tensors of all views, in f->k. No parameter may follow vr_declare_params. */
 void vr_declare_params(struct vr_form *f);
 void vr_declare_tensors(struct vr_form *f);
-int vr_declare_tensor(struct vr_form *f, int32_t tensor, enum dtype t, bool is_out); /* kernel tensor; one per plan tensor */
+int vr_declare_tensor(struct vr_form *f, int32_t tensor, enum dtype t,
+                      bool is_out); /* kernel tensor; one per plan tensor */
 /* Elements of a slot, and rows of a tile, in a form. */
 int64_t vr_capacity(const struct vr *r, bool chunked, int64_t max_rows);
 int64_t vr_row_limit(const struct vr *r, bool chunked);

@@ -7,10 +7,10 @@
  *     if (npurt_run(s) != NPUC_OK) puts(npurt_session_error(s));
  *     npurt_output(s, "y", &tensor);
  *
- * A plan may serve several sessions, also in several threads; a session is used by one thread at a time. Nothing is printed. Handles
- * are given out even on failure (but NULL when memory is missing) so that the message can be read; free them all the same.
- * KV caches live in the session: an input that belongs to a cache is copied into it when it is given, and otherwise the rows
- * that earlier runs left are used. */
+ * A plan may serve several sessions, also in several threads; a session is used by one thread at a time. Nothing is
+ * printed. Handles are given out even on failure (but NULL when memory is missing) so that the message can be read;
+ * free them all the same. KV caches live in the session: an input that belongs to a cache is copied into it when it is
+ * given, and otherwise the rows that earlier runs left are used. */
 #ifndef NPUC_NPURT_H
 #define NPUC_NPURT_H
 
@@ -27,27 +27,36 @@ typedef struct npurt_plan npurt_plan;
 typedef struct npurt_session npurt_session;
 
 /* Element types are ONNX's TensorProto.DataType numbers; the common ones: */
-enum { NPURT_F32 = 1, NPURT_U8 = 2, NPURT_I8 = 3, NPURT_I32 = 6, NPURT_I64 = 7, NPURT_BOOL = 9, NPURT_F16 = 10, NPURT_BF16 = 16 };
+enum {
+    NPURT_F32 = 1,
+    NPURT_U8 = 2,
+    NPURT_I8 = 3,
+    NPURT_I32 = 6,
+    NPURT_I64 = 7,
+    NPURT_BOOL = 9,
+    NPURT_F16 = 10,
+    NPURT_BF16 = 16
+};
 #define NPURT_MAX_RANK 16
 
 struct npurt_dim {
-    const char *text;      /* "seq", "past + seq", "64" */
-    int64_t min, max;      /* INT64_MAX: unbounded */
+    const char *text; /* "seq", "past + seq", "64" */
+    int64_t min, max; /* INT64_MAX: unbounded */
 };
-struct npurt_value {       /* an input or output of a plan */
+struct npurt_value { /* an input or output of a plan */
     const char *name;
     int dtype;
     int rank;
     const struct npurt_dim *dims;
-    int optional;          /* input with a default */
-    int cache;             /* belongs to a KV cache: an input need not be given, see above */
+    int optional; /* input with a default */
+    int cache;    /* belongs to a KV cache: an input need not be given, see above */
 };
 struct npurt_tensor {
     int dtype;
     int rank;
     int64_t dims[NPURT_MAX_RANK];
-    const void *data;      /* dense, row-major */
-    int64_t size;          /* bytes */
+    const void *data; /* dense, row-major */
+    int64_t size;     /* bytes */
 };
 
 /* ---- plans ---- */
@@ -57,7 +66,7 @@ const char *npurt_plan_error(const npurt_plan *p);                     /* "" whe
 const char *npurt_plan_target(const npurt_plan *p);
 int npurt_plan_inputs(const npurt_plan *p);
 int npurt_plan_outputs(const npurt_plan *p);
-const struct npurt_value *npurt_plan_input(const npurt_plan *p, int i);   /* NULL when out of range */
+const struct npurt_value *npurt_plan_input(const npurt_plan *p, int i); /* NULL when out of range */
 const struct npurt_value *npurt_plan_output(const npurt_plan *p, int i);
 int npurt_plan_symbols(const npurt_plan *p);
 const struct npurt_dim *npurt_plan_symbol(const npurt_plan *p, int i);
@@ -66,10 +75,10 @@ const struct npurt_dim *npurt_plan_symbol(const npurt_plan *p, int i);
 enum npurt_mode { NPURT_DATA = 1, NPURT_CLOCK = 2, NPURT_BOTH = 3 };
 /* Called between steps by the thread that runs; a value other than 0 cancels the run. */
 typedef int npurt_progress_fn(void *user, int64_t step, int64_t n_steps);
-struct npurt_options {     /* zeroed: data, one thread */
+struct npurt_options { /* zeroed: data, one thread */
     int threads;
-    int mode;              /* enum npurt_mode; 0: data */
-    int check_hazards;     /* race and initialisation checks of every tile program; slow */
+    int mode;          /* enum npurt_mode; 0: data */
+    int check_hazards; /* race and initialisation checks of every tile program; slow */
     npurt_progress_fn *progress;
     void *progress_user;
     const char *const *target_set; /* "hbm.bandwidth=1.8TB/s": changed constants for the clock, n_target_set of them */
@@ -79,44 +88,46 @@ enum npuc_status npurt_session_new(npurt_plan *p, const struct npurt_options *o,
 void npurt_session_free(npurt_session *s);
 const char *npurt_session_error(const npurt_session *s);
 
-/* The data are used in place and must stay until the run has ended. data NULL: the shape alone, for mode clock. An input stays set
- * for later runs until it is set anew or unset. */
-enum npuc_status npurt_set_input(npurt_session *s, const char *name, int dtype, int rank, const int64_t *dims, const void *data);
+/* The data are used in place and must stay until the run has ended. data NULL: the shape alone, for mode clock. An
+ * input stays set for later runs until it is set anew or unset. */
+enum npuc_status npurt_set_input(npurt_session *s, const char *name, int dtype, int rank, const int64_t *dims,
+                                 const void *data);
 enum npuc_status npurt_unset_input(npurt_session *s, const char *name);
 /* A dimension by name, for what no input's shape tells; -1 takes it back. */
 enum npuc_status npurt_set_symbol(npurt_session *s, const char *name, int64_t value);
 enum npuc_status npurt_run(npurt_session *s);
-void npurt_cancel(npurt_session *s); /* from any thread or a signal handler: the current run ends with NPUC_E_CANCELLED */
+void npurt_cancel(
+    npurt_session *s); /* from any thread or a signal handler: the current run ends with NPUC_E_CANCELLED */
 /* The data belong to the session and are valid until its next call. In mode clock they are NULL. */
 enum npuc_status npurt_output(npurt_session *s, const char *name, struct npurt_tensor *out);
 
 /* ---- KV caches ---- */
-int64_t npurt_cache_length(const npurt_session *s);                          /* valid rows; 0 without caches */
+int64_t npurt_cache_length(const npurt_session *s); /* valid rows; 0 without caches */
 int64_t npurt_cache_capacity(const npurt_session *s);
-enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length);     /* forget rows from `length` on */
+enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length); /* forget rows from `length` on */
 enum npuc_status npurt_cache_save(npurt_session *s, const char *path);
-enum npuc_status npurt_cache_restore(npurt_session *s, const char *path);    /* of a session with the same plan */
+enum npuc_status npurt_cache_restore(npurt_session *s, const char *path); /* of a session with the same plan */
 
 /* ---- reports ---- */
-#define NPURT_UNITS 7      /* S, MTE2, MTE3, MTE1, M, FIX, V */
-#define NPURT_SPACES 7     /* GM, L1, L0A, L0B, L0C, BT, UB */
-#define NPURT_CORES 2      /* matrix (cube), vector */
+#define NPURT_UNITS  7 /* S, MTE2, MTE3, MTE1, M, FIX, V */
+#define NPURT_SPACES 7 /* GM, L1, L0A, L0B, L0C, BT, UB */
+#define NPURT_CORES  2 /* matrix (cube), vector */
 struct npurt_step {
-    const char *label;     /* short name of what runs */
-    const char *op;        /* operator, kernel or vendor's fused name */
-    const char *kernel;    /* tile program; NULL on the host */
+    const char *label;        /* short name of what runs */
+    const char *op;           /* operator, kernel or vendor's fused name */
+    const char *kernel;       /* tile program; NULL on the host */
     const char *const *nodes; /* ONNX nodes */
     int n_nodes;
-    int host;              /* 1: not on the NPU */
-    const char *reason;    /* why on the host; NULL */
-    double cycles, us;     /* with launch cost */
+    int host;           /* 1: not on the NPU */
+    const char *reason; /* why on the host; NULL */
+    double cycles, us;  /* with launch cost */
     double launch_us;
     double busy[NPURT_CORES][NPURT_UNITS]; /* cycles, summed over cores */
     int32_t cores[NPURT_CORES];
     int64_t bytes[NPURT_SPACES][NPURT_SPACES]; /* from, to */
     int64_t gm_read, gm_written, l2_hit, l2_miss;
     int64_t peak[NPURT_SPACES];
-    double macs;           /* useful; 0 unknown */
+    double macs; /* useful; 0 unknown */
     const char *bound_by;
 };
 struct npurt_report {

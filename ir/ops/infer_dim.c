@@ -79,7 +79,8 @@ static expr infer_dim_expand(struct ir_ctx *cx, expr x, expr target)
 
 typedef expr join_fn(struct ir_ctx *cx, expr a, expr b);
 
-static bool join_shapes(struct ir_ctx *cx, const struct shape *a, const struct shape *b, join_fn *join, struct shape *out)
+static bool join_shapes(struct ir_ctx *cx, const struct shape *a, const struct shape *b, join_fn *join,
+                        struct shape *out)
 {
     if (a->rank < 0 || b->rank < 0) {
         *out = SHAPE_UNKNOWN;

@@ -403,7 +403,8 @@ static enum npuc_status range_infer(struct ir_ctx *cx, struct node *n)
     double v;
     for (int i = 0; i < 3 && dtype_is_float(t); i++)
         if (value_const_f64(n->in[i].value, 0, &v) && (v != v || (i == 2 && v == 0)))
-            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d is %s", i, v != v ? "NaN" : "0, a step that leads nowhere");
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d is %s", i,
+                              v != v ? "NaN" : "0, a step that leads nowhere");
     expr count = dtype_is_integer(t) ? range_count(cx, e[0], e[1], e[2]) : range_float_count(cx, n);
     if (!count)
         count = infer_fresh(cx, n, 0, 0);

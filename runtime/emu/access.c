@@ -1,5 +1,6 @@
-/* Every byte the data observer touches goes through here: one range check per operand against the buffer's slot or the tensor, and
- * with hazards on a record of the touched ranges. So no plan, however broken, reaches memory that is not its own. */
+/* Every byte the data observer touches goes through here: one range check per operand against the buffer's slot or the
+ * tensor, and with hazards on a record of the touched ranges. So no plan, however broken, reaches memory that is not
+ * its own. */
 #include "runtime/emu/hazard.h"
 
 #include "base/size.h"
@@ -13,9 +14,10 @@ bool emu_fault(struct emu_data *d, const struct emu_op *op, const char *fmt, ...
     const struct strtab *strings = k->exprs.strings;
     const struct emu_core_id id = d->core->id;
     const long at = (long)(op->insn - d->section->code.data);
-    int n = snprintf(d->error, sizeof d->launch->error, "kernel '%.80s', %s core %d.%d, instruction %ld (%s): ",
-                     str_text(strings, k->name), id.kind == TCORE_CUBE ? "cube" : "vector", id.block, id.sub, at,
-                     tile_insn_table[op->insn->op].name);
+    int n =
+        snprintf(d->error, sizeof d->launch->error,
+                 "kernel '%.80s', %s core %d.%d, instruction %ld (%s): ", str_text(strings, k->name),
+                 id.kind == TCORE_CUBE ? "cube" : "vector", id.block, id.sub, at, tile_insn_table[op->insn->op].name);
     va_list ap;
     va_start(ap, fmt);
     if (n > 0 && (size_t)n < sizeof d->launch->error)
@@ -48,8 +50,8 @@ struct emu_span emu_rows(int64_t off, int64_t rows, int64_t row, int64_t cols, i
     return (struct emu_span){off, {1, 1, rows, cols}, {0, 0, row, col}, size};
 }
 
-/* First and one past the last byte, relative to the operand's start. Products are bounded in floating point first, so that nothing
- * overflows. */
+/* First and one past the last byte, relative to the operand's start. Products are bounded in floating point first, so
+ * that nothing overflows. */
 static bool span_bytes(const struct emu_span *s, int64_t *lo, int64_t *hi)
 {
     int64_t first = s->off, last = s->off;
@@ -81,15 +83,16 @@ static bool is_empty(const struct emu_span *s)
 /* Where the recorded runs of bytes lie. */
 struct run_target {
     struct emu_data *data;
-    int space;          /* enum tile_space, or TS_GM */
-    int64_t base;       /* of the operand within the space, or its host address */
+    int space;    /* enum tile_space, or TS_GM */
+    int64_t base; /* of the operand within the space, or its host address */
     bool write;
 };
 static bool record_run(const struct run_target *t, int64_t at, int64_t bytes)
 {
     if (t->space == TS_GM)
         return emu_hazard_gm(t->data->hazard, t->data->hazard_core, (uint64_t)(t->base + at), bytes, t->write);
-    return emu_hazard_access(t->data->hazard, t->data->hazard_core, (enum tile_space)t->space, t->base + at, bytes, t->write);
+    return emu_hazard_access(t->data->hazard, t->data->hazard_core, (enum tile_space)t->space, t->base + at, bytes,
+                             t->write);
 }
 
 static bool record_span(const struct run_target *t, const struct emu_span *s)
@@ -111,7 +114,10 @@ static bool record_span(const struct run_target *t, const struct emu_span *s)
         for (i[1] = 0; i[1] < n[1]; i[1]++)
             for (i[2] = 0; i[2] < n[2]; i[2]++)
                 for (i[3] = 0; i[3] < n[3]; i[3]++)
-                    if (!record_run(t, s->off * s->size + i[0] * stride[0] + i[1] * stride[1] + i[2] * stride[2] + i[3] * stride[3], run))
+                    if (!record_run(t,
+                                    s->off * s->size + i[0] * stride[0] + i[1] * stride[1] + i[2] * stride[2] +
+                                        i[3] * stride[3],
+                                    run))
                         return false;
     return true;
 }
@@ -137,8 +143,8 @@ void *emu_buf_unsettled(struct emu_data *d, const struct emu_op *op, int field, 
         return d->mem->at[b->space] + base;
     if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > b->slot_size) {
         emu_fault(d, op, "%s of %lld x %lld x %lld x %lld elements from %lld is outside of buffer '%.64s' (%lld bytes)",
-                  write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2], (long long)s->n[3],
-                  (long long)s->off, name_of(d, b->name), (long long)b->slot_size);
+                  write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2],
+                  (long long)s->n[3], (long long)s->off, name_of(d, b->name), (long long)b->slot_size);
         return NULL;
     }
     if (d->hazard && !record_span(&(struct run_target){d, b->space, base, write}, s)) {
@@ -161,7 +167,8 @@ static bool is_shared(const struct emu_launch *l, const struct emu_tensor *t)
 {
     for (int64_t i = 0; i < l->kernel->tensors.len; i++) {
         const struct emu_tensor *o = &l->tensors[i];
-        if (l->kernel->tensors.data[i].is_output && o->data && o->data < t->data + t->size && t->data < o->data + o->size)
+        if (l->kernel->tensors.data[i].is_output && o->data && o->data < t->data + t->size &&
+            t->data < o->data + o->size)
             return true;
     }
     return false;
@@ -178,15 +185,17 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
         return t->data ? (void *)t->data : nothing;
     if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > t->size) {
         emu_fault(d, op, "%s of %lld x %lld x %lld x %lld elements from %lld is outside of tensor '%.64s' (%lld bytes)",
-                  write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2], (long long)s->n[3],
-                  (long long)s->off, name_of(d, name), (long long)t->size);
+                  write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2],
+                  (long long)s->n[3], (long long)s->off, name_of(d, name), (long long)t->size);
         return NULL;
     }
     if (!t->data || (write && t->read_only)) {
-        emu_fault(d, op, "tensor '%.64s' %s", name_of(d, name), t->data ? "may not be written" : "has no data in this plan");
+        emu_fault(d, op, "tensor '%.64s' %s", name_of(d, name),
+                  t->data ? "may not be written" : "has no data in this plan");
         return NULL;
     }
-    if (d->hazard && is_shared(d->launch, t) && !record_span(&(struct run_target){d, TS_GM, (int64_t)(uintptr_t)t->data, write}, s)) {
+    if (d->hazard && is_shared(d->launch, t) &&
+        !record_span(&(struct run_target){d, TS_GM, (int64_t)(uintptr_t)t->data, write}, s)) {
         report_hazard(d, op, "tensor", name_of(d, name));
         return NULL;
     }

@@ -1,5 +1,5 @@
-/* Strided copies. Extents of 1 are dropped and neighbouring dimensions that are contiguous on both sides are merged, so most moves
- * end up as a few runs; what remains strided has loops per element size. */
+/* Strided copies. Extents of 1 are dropped and neighbouring dimensions that are contiguous on both sides are merged, so
+ * most moves end up as a few runs; what remains strided has loops per element size. */
 #include "runtime/emu/emu_priv.h"
 
 #include <string.h>
@@ -25,12 +25,12 @@ struct emu_shape emu_simplify(const int64_t d[4], const int64_t s[4], const int6
     return out;
 }
 
-#define STRIDED(T)                                                              \
-    {                                                                           \
-        T *y = (T *)(void *)dst;                                                \
-        const T *x = (const T *)(const void *)src;                              \
-        for (int64_t i = 0; i < n; i++)                                         \
-            y[i * d] = x[i * s];                                                \
+#define STRIDED(T)                                                                                                     \
+    {                                                                                                                  \
+        T *y = (T *)(void *)dst;                                                                                       \
+        const T *x = (const T *)(const void *)src;                                                                     \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            y[i * d] = x[i * s];                                                                                       \
     }
 
 static void copy_run(uint8_t *dst, int64_t d, const uint8_t *src, int64_t s, int64_t n, int32_t size)
@@ -51,21 +51,22 @@ static void copy_run(uint8_t *dst, int64_t d, const uint8_t *src, int64_t s, int
 }
 
 /* Tiles of 16 x 16 keep both sides within the cache lines they have touched. */
-#define TRANSPOSE(T)                                                            \
-    {                                                                           \
-        T *y = (T *)(void *)dst;                                                \
-        const T *x = (const T *)(const void *)src;                              \
-        for (int64_t r0 = 0; r0 < rows; r0 += 16)                               \
-            for (int64_t c0 = 0; c0 < cols; c0 += 16) {                         \
-                const int64_t r1 = r0 + 16 < rows ? r0 + 16 : rows;             \
-                const int64_t c1 = c0 + 16 < cols ? c0 + 16 : cols;             \
-                for (int64_t c = c0; c < c1; c++)                               \
-                    for (int64_t r = r0; r < r1; r++)                           \
-                        y[c * dst_row + r] = x[r * src_row + c];                \
-            }                                                                   \
+#define TRANSPOSE(T)                                                                                                   \
+    {                                                                                                                  \
+        T *y = (T *)(void *)dst;                                                                                       \
+        const T *x = (const T *)(const void *)src;                                                                     \
+        for (int64_t r0 = 0; r0 < rows; r0 += 16)                                                                      \
+            for (int64_t c0 = 0; c0 < cols; c0 += 16) {                                                                \
+                const int64_t r1 = r0 + 16 < rows ? r0 + 16 : rows;                                                    \
+                const int64_t c1 = c0 + 16 < cols ? c0 + 16 : cols;                                                    \
+                for (int64_t c = c0; c < c1; c++)                                                                      \
+                    for (int64_t r = r0; r < r1; r++)                                                                  \
+                        y[c * dst_row + r] = x[r * src_row + c];                                                       \
+            }                                                                                                          \
     }
 
-void emu_transpose(uint8_t *dst, int64_t dst_row, const uint8_t *src, int64_t src_row, int64_t rows, int64_t cols, int32_t size)
+void emu_transpose(uint8_t *dst, int64_t dst_row, const uint8_t *src, int64_t src_row, int64_t rows, int64_t cols,
+                   int32_t size)
 {
     if (size == 4)
         TRANSPOSE(uint32_t)
@@ -80,7 +81,8 @@ void emu_transpose(uint8_t *dst, int64_t dst_row, const uint8_t *src, int64_t sr
             copy_run(dst + c * dst_row * size, 1, src + c * size, src_row, rows, size);
 }
 
-void emu_copy(uint8_t *dst, const int64_t d[4], const uint8_t *src, const int64_t s[4], const int64_t n[4], int32_t size)
+void emu_copy(uint8_t *dst, const int64_t d[4], const uint8_t *src, const int64_t s[4], const int64_t n[4],
+              int32_t size)
 {
     const struct emu_shape m = emu_simplify(d, s, n);
     const bool transposed = m.d[3] == 1 && m.s[3] != 1 && m.s[2] == 1 && m.n[2] > 1;

@@ -1,9 +1,21 @@
-/* The interpreter: walks one core's program in program order and hands every instruction with evaluated operands to an observer.
- * It stops at a cross-core wait that may not pass and at a barrier, and goes on from there. */
+/* The interpreter: walks one core's program in program order and hands every instruction with evaluated operands to an
+ * observer. It stops at a cross-core wait that may not pass and at a barrier, and goes on from there. */
 #include "runtime/emu/emu_priv.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* A launch that moves few bytes has few tiles to walk, whatever its expressions say. */
+static int64_t step_limit(const struct emu_launch *l)
+{
+    int64_t steps = EMU_FREE_STEPS;
+    for (int64_t i = 0; i < l->kernel->tensors.len; i++) {
+        if (l->tensors[i].size > (EMU_MAX_STEPS - steps) / EMU_STEPS_PER_BYTE)
+            return EMU_MAX_STEPS;
+        steps += l->tensors[i].size * EMU_STEPS_PER_BYTE;
+    }
+    return steps < EMU_MAX_STEPS ? steps : EMU_MAX_STEPS;
+}
 
 bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_launch *l)
 {
@@ -25,6 +37,7 @@ bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_l
     c->slot = (int32_t *)(void *)(c->views + p->n_views);
     c->prog = p;
     c->launch = l;
+    c->max_steps = step_limit(l);
     memcpy(c->values, p->values, values);
     memset(c->views, 0, views);
     for (int32_t i = 0; i < p->kernel->n_params; i++)
@@ -77,7 +90,7 @@ static bool end_loop(struct emu_core *c, const struct emu_ins *in)
     } else {
         c->pc++;
     }
-    return ++c->steps <= EMU_MAX_STEPS;
+    return ++c->steps <= c->max_steps;
 }
 
 static void begin_loop(struct emu_core *c, const struct emu_ins *in)
@@ -184,7 +197,7 @@ enum emu_stop emu_core_run(struct emu_core *c, const struct emu_observer *o)
         if (in->op == TILE_LOOP)
             begin_loop(c, in);
         else if (in->op == TILE_ENDLOOP)
-            s = end_loop(c, in) ? EMU_DONE : fault(c, "the program does not end");
+            s = end_loop(c, in) ? EMU_DONE : fault(c, "the program repeats more than its tensors can account for");
         else if (in->op == TILE_IF)
             c->pc = c->values[in->val[EMU_FIELD(IF, cond)]] != 0 ? c->pc + 1 : in->jump;
         else if (in->op == TILE_ENDIF)

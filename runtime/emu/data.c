@@ -1,4 +1,5 @@
-/* The data observer: performs every instruction on the core's scratchpads. Rows of one table; the instructions' files hold them. */
+/* The data observer: performs every instruction on the core's scratchpads. Rows of one table; the instructions' files
+ * hold them. */
 #include "runtime/emu/hazard.h"
 
 static bool do_nothing(struct emu_data *d, struct emu_op *op)

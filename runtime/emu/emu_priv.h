@@ -1,8 +1,9 @@
 /* Inside of the emulator: lowered programs, cores, and the context of the data observer.
  *
- * A program is one section of a kernel with every operand turned into an index into the core's array of values. Expressions are
- * grouped by the variable that is defined last among those they use and are evaluated once when that variable changes: an
- * instruction's operands are then plain copies, and a launch costs no lowering at all, whatever its parameters. */
+ * A program is one section of a kernel with every operand turned into an index into the core's array of values.
+ * Expressions are grouped by the variable that is defined last among those they use and are evaluated once when that
+ * variable changes: an instruction's operands are then plain copies, and a launch costs no lowering at all, whatever
+ * its parameters. */
 #ifndef RUNTIME_EMU_PRIV_H
 #define RUNTIME_EMU_PRIV_H
 
@@ -10,25 +11,31 @@
 
 #include <stdatomic.h>
 
-#define EMU_SUBS 2          /* vector cores of a mixed block */
-#define EMU_BLOCK_CORES 3   /* cube, vector 0, vector 1 */
+#define EMU_SUBS         2 /* vector cores of a mixed block */
+#define EMU_BLOCK_CORES  3 /* cube, vector 0, vector 1 */
 #define EMU_KERNEL_TIMES 256
-#define EMU_MAX_BLOCKS 4096 /* more than any machine has cores */
-#define EMU_MAX_STEPS ((int64_t)1 << 36) /* loop iterations of one core: a bound for broken plans, weeks of work otherwise */
+#define EMU_MAX_BLOCKS   4096 /* more than any machine has cores */
+/* Loop iterations of one core, a bound for broken plans: far more than the smallest tiles take for these bytes. */
+#define EMU_FREE_STEPS     ((int64_t)1 << 20)
+#define EMU_STEPS_PER_BYTE 16
+#define EMU_MAX_STEPS      ((int64_t)1 << 36)
 
 /* Evaluated operands by name: struct emu_LOAD { int64_t dst, dst_off, ...; }. */
-#define B(x) int64_t x;
+#define B(x)  int64_t x;
 #define BO(x) int64_t x;
-#define T(x) int64_t x;
+#define T(x)  int64_t x;
 #define TO(x) int64_t x;
-#define E(x) int64_t x;
-#define I(x) int64_t x;
-#define D(x) int64_t x;
-#define F(x) int64_t x;
-#define U(x) int64_t x;
+#define E(x)  int64_t x;
+#define I(x)  int64_t x;
+#define D(x)  int64_t x;
+#define F(x)  int64_t x;
+#define U(x)  int64_t x;
 #define FN(x) int64_t x;
-#define V(x) int64_t x;
-#define INSN(nm, number, cls, fields) struct emu_##nm { fields char end_; };
+#define V(x)  int64_t x;
+#define INSN(nm, number, cls, fields)                                                                                  \
+    struct emu_##nm {                                                                                                  \
+        fields char end_;                                                                                              \
+    };
 #include "plan/insn.def"
 #undef INSN
 #undef B
@@ -46,31 +53,31 @@
 #define EMU_FIELD(nm, f) ((int)(offsetof(struct emu_##nm, f) / sizeof(int64_t)))
 
 /* ---- views (view.c) ---- */
-/* Bytes [off, off + n*run) of a buffer's slot that have not been copied there: byte off + g*run + i is src[g*pitch + i]. The source
- * does not change during the launch. */
+/* Bytes [off, off + n*run) of a buffer's slot that have not been copied there: byte off + g*run + i is src[g*pitch +
+ * i]. The source does not change during the launch. */
 struct emu_view {
-    const uint8_t *src;      /* NULL: no view, the bytes are in the scratchpad */
+    const uint8_t *src; /* NULL: no view, the bytes are in the scratchpad */
     int64_t pitch, off, run, n;
 };
 
 /* ---- programs ---- */
-struct emu_node {            /* one compound expression */
+struct emu_node { /* one compound expression */
     uint8_t op;
-    int32_t n, at;           /* operands; index of the result in the values */
+    int32_t n, at; /* operands; index of the result in the values */
     int64_t value;
-    const int32_t *arg;      /* indices of the operands */
+    const int32_t *arg; /* indices of the operands */
     const int64_t *coef;
 };
-struct emu_group {           /* nodes evaluated when a variable changes */
+struct emu_group { /* nodes evaluated when a variable changes */
     int32_t first, n;
 };
 struct emu_ins {
     const struct tile_insn *insn;
     uint8_t op, n_fields, n_bufs, unit; /* unit: enum tile_unit */
-    uint8_t buf_field[8];    /* operands that are buffers */
-    int32_t jump;            /* LOOP, IF: past the end; ENDLOOP: the first instruction of the body */
-    int32_t loop;            /* LOOP, ENDLOOP: number of the loop */
-    int32_t var, group;      /* LOOP, ENDLOOP, SLOAD: index of the variable's value, its group */
+    uint8_t buf_field[8];               /* operands that are buffers */
+    int32_t jump;                       /* LOOP, IF: past the end; ENDLOOP: the first instruction of the body */
+    int32_t loop;                       /* LOOP, ENDLOOP: number of the loop */
+    int32_t var, group;                 /* LOOP, ENDLOOP, SLOAD: index of the variable's value, its group */
     int32_t val[TILE_MAX_ARGS];
 };
 struct emu_program {
@@ -78,22 +85,23 @@ struct emu_program {
     const struct tile_section *section;
     struct emu_ins *code;
     int32_t n_code, n_loops, n_values, n_groups;
-    int64_t *values;         /* constants filled in */
-    int32_t *symbol;         /* symbol number -> index of its value, -1 unused */
-    int32_t *first_view;     /* buffer -> index of its first slot's view, -1: always copied */
+    int64_t *values;     /* constants filled in */
+    int32_t *symbol;     /* symbol number -> index of its value, -1 unused */
+    int32_t *first_view; /* buffer -> index of its first slot's view, -1: always copied */
     int32_t n_views;
     int32_t n_symbols;
     struct emu_node *nodes;
     struct emu_group *groups; /* 0: parameters, 1: block and sub, then variables in the order of their definition */
 };
 /* Lowers one section; the arena keeps it. NULL with `error` set when the section is not well formed. */
-struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k, enum tile_core core, char *error, size_t cap);
+struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k, enum tile_core core, char *error,
+                                    size_t cap);
 void emu_program_eval(const struct emu_program *p, int64_t *values, int32_t group);
 NPUC_MUST_CHECK bool emu_program_views(struct emu_program *p, struct arena *a); /* view.c: fills first_view */
 
 /* ---- cores ---- */
 enum emu_stop { EMU_DONE, EMU_XWAIT, EMU_BARRIER, EMU_FAULT };
-struct emu_sync {            /* counting flags of a block */
+struct emu_sync { /* counting flags of a block */
     int32_t to_vector[EMU_SUBS][TILE_MAX_XEVENTS];
     int32_t to_cube[EMU_SUBS][TILE_MAX_XEVENTS];
 };
@@ -102,16 +110,16 @@ struct emu_core {
     struct emu_core_id id;
     struct emu_launch *launch;
     struct emu_sync *sync;
-    int64_t *values;         /* n_values */
-    int32_t *slot;           /* current slot per buffer */
+    int64_t *values; /* n_values */
+    int32_t *slot;   /* current slot per buffer */
     int64_t *loop_i, *loop_n;
-    struct emu_view *views;  /* n_views */
+    struct emu_view *views; /* n_views */
     int32_t pc;
-    bool done, released;     /* released: the barrier at pc may be passed */
-    int64_t steps;
-    const char *fault;       /* why it stopped with EMU_FAULT, when no observer did */
+    bool done, released;      /* released: the barrier at pc may be passed */
+    int64_t steps, max_steps; /* loop iterations */
+    const char *fault;        /* why it stopped with EMU_FAULT, when no observer did */
     struct emu_op op;
-    void *room;              /* behind values, slot, loop_i, loop_n, views */
+    void *room; /* behind values, slot, loop_i, loop_n, views */
     size_t room_size;
     const struct emu_program *bound; /* program whose parameters are in values */
 };
@@ -122,7 +130,7 @@ enum emu_stop emu_core_run(struct emu_core *c, const struct emu_observer *o);
 void emu_core_free(struct emu_core *c);
 
 /* ---- machine ---- */
-struct emu_memory {          /* scratchpads of one core */
+struct emu_memory { /* scratchpads of one core */
     uint8_t *at[TS_COUNT];
 };
 struct emu_hazard;
@@ -142,15 +150,16 @@ struct emu_data {
 #define EMU_ROW_BYTES 65536
 typedef bool emu_handler(struct emu_data *d, struct emu_op *op);
 extern emu_handler *const emu_handlers[TILE_OP_END];
-bool emu_data_op(void *user, struct emu_launch *l, const struct emu_core_id *core, struct emu_op *op); /* user: struct emu_data */
+bool emu_data_op(void *user, struct emu_launch *l, const struct emu_core_id *core,
+                 struct emu_op *op); /* user: struct emu_data */
 
 /* A block of elements: off + sum i[k]*stride[k] for i[k] < n[k], all in elements of `size` bytes. */
 struct emu_span {
     int64_t off, n[4], stride[4];
     int32_t size;
 };
-/* Address of element `off`, after checking that the whole span lies within the buffer's current slot (or the tensor); NULL after a
- * fault. An empty span is always within. With hazards on, the access is recorded. */
+/* Address of element `off`, after checking that the whole span lies within the buffer's current slot (or the tensor);
+ * NULL after a fault. An empty span is always within. With hazards on, the access is recorded. */
 void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
 void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
 /* The same as emu_buf, but a view of the slot stays one: the address is where the bytes would be. */
@@ -166,15 +175,18 @@ bool emu_extents(struct emu_data *d, const struct emu_op *op, int n, const int64
 /* Copies what the slot of `field` shows into the scratchpad, if it is a view. */
 void emu_view_settle(struct emu_data *d, const struct emu_op *op, int field);
 /* Makes the slot that LOAD writes a view of x, the first element read. false: copy. */
-bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu_span *dst, const uint8_t *x, const struct emu_span *src);
+bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu_span *dst, const uint8_t *x,
+                   const struct emu_span *src);
 /* n groups of `run` bytes whose starts are `pitch` bytes apart from byte `off` of a slot on. */
 struct emu_groups {
     int64_t off, run, n, pitch;
 };
 /* Makes the slot of `dst` a view of what the groups of the slot of `src` show, packed from byte 0 on. false: copy. */
 bool emu_view_copy(struct emu_data *d, const struct emu_op *op, int dst, int src, const struct emu_groups *g);
-/* Where the packed groups (off 0, pitch = run) of the slot of `field` are without a copy, and how far apart; else NULL. */
-const void *emu_view_read(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g, int64_t *pitch);
+/* Where the packed groups (off 0, pitch = run) of the slot of `field` are without a copy, and how far apart; else NULL.
+ */
+const void *emu_view_read(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g,
+                          int64_t *pitch);
 
 /* A copy with extents of 1 dropped and neighbouring dimensions merged that are contiguous on both sides. */
 struct emu_shape {
@@ -182,28 +194,31 @@ struct emu_shape {
 };
 struct emu_shape emu_simplify(const int64_t d[4], const int64_t s[4], const int64_t n[4]);
 /* dst[sum i*d] = src[sum i*s] for the spans' common extents. */
-void emu_copy(uint8_t *dst, const int64_t d[4], const uint8_t *src, const int64_t s[4], const int64_t n[4], int32_t size);
+void emu_copy(uint8_t *dst, const int64_t d[4], const uint8_t *src, const int64_t s[4], const int64_t n[4],
+              int32_t size);
 /* dst[c*dst_row + r] = src[r*src_row + c]. */
-void emu_transpose(uint8_t *dst, int64_t dst_row, const uint8_t *src, int64_t src_row, int64_t rows, int64_t cols, int32_t size);
+void emu_transpose(uint8_t *dst, int64_t dst_row, const uint8_t *src, int64_t src_row, int64_t rows, int64_t cols,
+                   int32_t size);
 
 /* ---- machine ---- */
-struct emu_block {           /* everything to run one block: cube core, vector cores */
+struct emu_block { /* everything to run one block: cube core, vector cores */
     struct emu_core core[EMU_BLOCK_CORES];
     struct emu_memory mem[EMU_BLOCK_CORES];
     struct emu_data data[EMU_BLOCK_CORES];
     struct emu_sync sync;
     struct emu_hazard *hazard;
-    int64_t fault_block;     /* number of the block that found `error` */
-    bool ready, finished;    /* cores bound to the launch; block done (kernels with barriers) */
+    int64_t fault_block;  /* number of the block that found `error` */
+    bool ready, finished; /* cores bound to the launch; block done (kernels with barriers) */
     char error[512];
 };
 struct emu_machine {
-    struct arena arena;      /* programs */
-    struct map programs;     /* kernel -> array of TCORE_COUNT programs */
+    struct arena arena;  /* programs */
+    struct map programs; /* kernel -> array of TCORE_COUNT programs */
     const struct target *target;
     int64_t size[TS_COUNT];
-    int64_t last_ns[EMU_KERNEL_TIMES]; /* by hash of the kernel: how long its last launch took; decides how, never what */
-    bool no_views;           /* every move copies: slower, the same results */
+    int64_t
+        last_ns[EMU_KERNEL_TIMES]; /* by hash of the kernel: how long its last launch took; decides how, never what */
+    bool no_views;                 /* every move copies: slower, the same results */
     struct emu_block **blocks;
     int32_t n_blocks;
 };

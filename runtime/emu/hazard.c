@@ -4,22 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GRANULE 32
+#define GRANULE    32
 #define COMPONENTS (EMU_BLOCK_CORES * TU_COUNT) /* of a vector clock: every unit of every core of the block */
-#define QUEUE 16                                /* cross-core flags count to 15 */
-#define GM_SLOTS ((uint64_t)1 << 18)            /* remembered granules of GM; all are forgotten when it gets full */
+#define QUEUE      16                           /* cross-core flags count to 15 */
+#define GM_SLOTS   ((uint64_t)1 << 18)          /* remembered granules of GM; all are forgotten when it gets full */
 
 struct clock {
     uint32_t at[COMPONENTS];
 };
-struct shadow {              /* of 32 bytes of a scratchpad; units of one core */
+struct shadow { /* of 32 bytes of a scratchpad; units of one core */
     uint32_t write_time, read_time[TU_COUNT];
     uint8_t write_unit;
 };
-struct gm_shadow {           /* of 32 bytes of GM */
-    uint64_t key;            /* address / 32 */
-    uint32_t generation;     /* of the block; 0 free */
-    uint32_t write_time, write_bytes;                          /* bytes: one bit each */
+struct gm_shadow {                    /* of 32 bytes of GM */
+    uint64_t key;                     /* address / 32 */
+    uint32_t generation;              /* of the block; 0 free */
+    uint32_t write_time, write_bytes; /* bytes: one bit each */
     uint32_t read_time[COMPONENTS], read_bytes[COMPONENTS];
     uint8_t writer;
 };
@@ -36,7 +36,7 @@ struct core_state {
     struct flag flag[TU_COUNT][TU_COUNT][TILE_MAX_EVENTS];
     struct shadow *shadow[TS_COUNT];
     uint8_t *valid[TS_COUNT];
-    enum tile_unit now;      /* unit of the instruction being executed */
+    enum tile_unit now; /* unit of the instruction being executed */
     bool used;
 };
 struct emu_hazard {
@@ -47,7 +47,7 @@ struct emu_hazard {
     uint64_t gm_used;
     uint32_t generation;
     const char *why;
-    int other;               /* component, -1 none */
+    int other; /* component, -1 none */
     bool other_wrote;
 };
 
@@ -157,8 +157,8 @@ void emu_hazard_why(const struct emu_hazard *h, char *text, size_t cap)
     if (h->other < 0)
         snprintf(text, cap, "%s", h->why);
     else
-        snprintf(text, cap, "%s of the same bytes by unit %s of core %d is not ordered with it by any flag", h->other_wrote ? "a write" : "a read",
-                 unit_names[h->other % TU_COUNT], h->other / TU_COUNT);
+        snprintf(text, cap, "%s of the same bytes by unit %s of core %d is not ordered with it by any flag",
+                 h->other_wrote ? "a write" : "a read", unit_names[h->other % TU_COUNT], h->other / TU_COUNT);
 }
 
 static bool check_shadow(struct emu_hazard *h, int core, struct shadow *s, bool write)
@@ -253,7 +253,8 @@ static struct flag *flag_of(struct emu_data *d, struct emu_op *op)
     _Static_assert(sizeof(struct emu_SET) == sizeof(struct emu_WAIT), "SET and WAIT share their operands");
     const int64_t event = a->event + (a->buf >= 0 ? op->slot[EMU_FIELD(SET, buf)] : 0);
     if (event < 0 || event >= TILE_MAX_EVENTS) {
-        emu_fault(d, op, "event %lld of %s -> %s is out of range", (long long)event, unit_names[a->src], unit_names[a->dst]);
+        emu_fault(d, op, "event %lld of %s -> %s is out of range", (long long)event, unit_names[a->src],
+                  unit_names[a->dst]);
         return NULL;
     }
     return &d->hazard->core[d->hazard_core].flag[a->src][a->dst][event];
@@ -266,7 +267,8 @@ bool emu_do_set(struct emu_data *d, struct emu_op *op)
     if (!f)
         return !d->hazard;
     if (f->set)
-        return emu_fault(d, op, "flag %s -> %s, event %lld is set twice", unit_names[a->src], unit_names[a->dst], (long long)a->event);
+        return emu_fault(d, op, "flag %s -> %s, event %lld is set twice", unit_names[a->src], unit_names[a->dst],
+                         (long long)a->event);
     struct core_state *k = &d->hazard->core[d->hazard_core];
     join(&k->unit[a->src], &k->unit[TU_S]);
     f->set = true;
@@ -281,7 +283,8 @@ bool emu_do_wait(struct emu_data *d, struct emu_op *op)
     if (!f)
         return !d->hazard;
     if (!f->set)
-        return emu_fault(d, op, "waits for flag %s -> %s, event %lld, which is not set", unit_names[a->src], unit_names[a->dst], (long long)a->event);
+        return emu_fault(d, op, "waits for flag %s -> %s, event %lld, which is not set", unit_names[a->src],
+                         unit_names[a->dst], (long long)a->event);
     f->set = false;
     join(&d->hazard->core[d->hazard_core].unit[a->dst], &f->clock);
     return true;
@@ -307,7 +310,8 @@ bool emu_do_xset(struct emu_data *d, struct emu_op *op)
     const struct clock *c = &k->unit[a->unit];
     const bool ok = d->hazard_core > 0 ? put(&h->to_cube[d->hazard_core - 1][a->event], c)
                                        : put(&h->to_vector[0][a->event], c) && put(&h->to_vector[1][a->event], c);
-    return ok || emu_fault(d, op, "cross-core event %lld is set more than %d times before a wait", (long long)a->event, QUEUE - 1);
+    return ok || emu_fault(d, op, "cross-core event %lld is set more than %d times before a wait", (long long)a->event,
+                           QUEUE - 1);
 }
 
 bool emu_do_xwait(struct emu_data *d, struct emu_op *op)
@@ -347,5 +351,6 @@ void emu_hazard_left(const struct emu_hazard *h, int core, char *text, size_t ca
 {
     int src, dst, event;
     if (left_set(&h->core[core], &src, &dst, &event))
-        snprintf(text, cap, "flag %s -> %s, event %d is still set at the end of the program", unit_names[src], unit_names[dst], event);
+        snprintf(text, cap, "flag %s -> %s, event %d is still set at the end of the program", unit_names[src],
+                 unit_names[dst], event);
 }

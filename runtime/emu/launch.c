@@ -1,6 +1,6 @@
-/* Running a launch with data. Blocks are independent but for barriers and are handed to the pool; the cores of a block take turns,
- * each running until it must wait for another. Between two barriers every block runs to the barrier; scratchpads then must survive,
- * so a kernel with barriers has one set per block, any other one per worker. */
+/* Running a launch with data. Blocks are independent but for barriers and are handed to the pool; the cores of a block
+ * take turns, each running until it must wait for another. Between two barriers every block runs to the barrier;
+ * scratchpads then must survive, so a kernel with barriers has one set per block, any other one per worker. */
 #include "runtime/emu/hazard.h"
 
 #include "base/pool.h"
@@ -13,10 +13,10 @@ struct run {
     struct emu_launch *l;
     struct emu_machine *m;
     struct emu_program *const *prog;
-    bool per_block;         /* block i uses set i, else worker w uses set w */
+    bool per_block; /* block i uses set i, else worker w uses set w */
     bool check;
-    bool resume;            /* a further round, after a barrier */
-    _Atomic int64_t faulty; /* lowest block with a fault; INT64_MAX none */
+    bool resume;             /* a further round, after a barrier */
+    _Atomic int64_t faulty;  /* lowest block with a fault; INT64_MAX none */
     _Atomic int32_t waiting; /* blocks that stand at a barrier */
     _Atomic bool cancelled;
 };
@@ -46,8 +46,14 @@ static bool bind_block(const struct run *r, struct emu_block *b)
         if (p && !emu_core_bind(&b->core[i], p, r->l))
             return false;
         struct emu_data *d = &b->data[i];
-        *d = (struct emu_data){.launch = r->l, .core = &b->core[i], .section = p ? p->section : NULL, .mem = &b->mem[i],
-                               .hazard = r->check ? b->hazard : NULL, .hazard_core = i, .error = b->error, .row = d->row,
+        *d = (struct emu_data){.launch = r->l,
+                               .core = &b->core[i],
+                               .section = p ? p->section : NULL,
+                               .mem = &b->mem[i],
+                               .hazard = r->check ? b->hazard : NULL,
+                               .hazard_core = i,
+                               .error = b->error,
+                               .row = d->row,
                                .views = r->check || r->m->no_views ? NULL : b->core[i].views};
     }
     b->ready = true;
@@ -73,8 +79,9 @@ static bool left_flag(const struct run *r, struct emu_block *b, int i)
     char text[128];
     emu_hazard_left(b->hazard, i, text, sizeof text);
     const struct emu_core_id id = b->core[i].id;
-    snprintf(b->error, sizeof b->error, "kernel '%.80s', %s core %d.%d: %s", str_text(r->l->kernel->exprs.strings, r->l->kernel->name),
-             id.kind == TCORE_CUBE ? "cube" : "vector", id.block, id.sub, text);
+    snprintf(b->error, sizeof b->error, "kernel '%.80s', %s core %d.%d: %s",
+             str_text(r->l->kernel->exprs.strings, r->l->kernel->name), id.kind == TCORE_CUBE ? "cube" : "vector",
+             id.block, id.sub, text);
     return true;
 }
 
@@ -86,9 +93,10 @@ static void deadlock(const struct run *r, struct emu_block *b)
         if (!program_of(r, i) || c->done)
             continue;
         const struct tile_insn *in = c->prog->code[c->pc].insn;
-        snprintf(b->error, sizeof b->error, "kernel '%.80s', %s core %d.%d waits forever at instruction %d (%s, event %d)",
-                 str_text(strings, r->l->kernel->name), c->id.kind == TCORE_CUBE ? "cube" : "vector", c->id.block, c->id.sub, c->pc,
-                 tile_insn_table[in->op].name, in->op == TILE_XWAIT ? in->arg[1] : -1);
+        snprintf(b->error, sizeof b->error,
+                 "kernel '%.80s', %s core %d.%d waits forever at instruction %d (%s, event %d)",
+                 str_text(strings, r->l->kernel->name), c->id.kind == TCORE_CUBE ? "cube" : "vector", c->id.block,
+                 c->id.sub, c->pc, tile_insn_table[in->op].name, in->op == TILE_XWAIT ? in->arg[1] : -1);
         return;
     }
 }
@@ -112,7 +120,8 @@ static enum block_end run_block(const struct run *r, struct emu_block *b)
             if (s == EMU_FAULT || (c->done && left_flag(r, b, i))) {
                 if (!b->error[0])
                     snprintf(b->error, sizeof b->error, "kernel '%.80s', instruction %d: %s",
-                             str_text(r->l->kernel->exprs.strings, r->l->kernel->name), c->pc, c->fault ? c->fault : "stopped");
+                             str_text(r->l->kernel->exprs.strings, r->l->kernel->name), c->pc,
+                             c->fault ? c->fault : "stopped");
                 return BLOCK_FAULT;
             }
             moved |= s == EMU_DONE || c->pc != pc || c->steps != steps;
@@ -227,7 +236,11 @@ static void run_blocks(struct run *r, struct pool *pool)
 
 enum npuc_status emu_run_data(struct emu_launch *l, struct pool *pool, bool check_hazards)
 {
-    struct run r = {.l = l, .m = l->machine, .prog = emu_machine_programs(l->machine, l), .per_block = has_barrier(l->kernel), .check = check_hazards};
+    struct run r = {.l = l,
+                    .m = l->machine,
+                    .prog = emu_machine_programs(l->machine, l),
+                    .per_block = has_barrier(l->kernel),
+                    .check = check_hazards};
     if (!r.prog)
         return NPUC_E_INVALID;
     atomic_init(&r.faulty, INT64_MAX);

@@ -11,7 +11,8 @@ static const struct {
     enum tile_space space;
     enum target_key key;
 } space_keys[] = {
-    {TS_L1, TK_L1_SIZE}, {TS_L0A, TK_L0A_SIZE}, {TS_L0B, TK_L0B_SIZE}, {TS_L0C, TK_L0C_SIZE}, {TS_BT, TK_BT_SIZE}, {TS_UB, TK_UB_SIZE},
+    {TS_L1, TK_L1_SIZE},   {TS_L0A, TK_L0A_SIZE}, {TS_L0B, TK_L0B_SIZE},
+    {TS_L0C, TK_L0C_SIZE}, {TS_BT, TK_BT_SIZE},   {TS_UB, TK_UB_SIZE},
 };
 #define MAX_SPACE ((int64_t)1 << 30) /* a scratchpad larger than this is a broken target */
 
@@ -60,8 +61,9 @@ static bool check_buffers(const struct emu_machine *m, const struct tile_section
     for (int64_t i = 0; i < s->bufs.len; i++) {
         const struct tile_buf *b = &s->bufs.data[i];
         int64_t bytes;
-        if (b->space > TS_GM && b->space < TS_COUNT && b->slots > 0 && b->base >= 0 && b->base % 32 == 0 && b->slot_size % 32 == 0 &&
-            size_mul(b->slots, b->slot_size, &bytes) && size_in(b->base, bytes, m->size[b->space]))
+        if (b->space > TS_GM && b->space < TS_COUNT && b->slots > 0 && b->base >= 0 && b->base % 32 == 0 &&
+            b->slot_size % 32 == 0 && size_mul(b->slots, b->slot_size, &bytes) &&
+            size_in(b->base, bytes, m->size[b->space]))
             continue;
         snprintf(l->error, sizeof l->error, "kernel '%.80s': buffer '%.64s' is not placed within its memory",
                  str_text(l->kernel->exprs.strings, l->kernel->name), str_text(l->kernel->exprs.strings, b->name));
@@ -86,7 +88,8 @@ struct emu_program *const *emu_machine_programs(struct emu_machine *m, struct em
         if (p)
             p[c] = emu_program_new(&m->arena, l->kernel, (enum tile_core)c, why, sizeof why);
         if (!p || !p[c]) {
-            snprintf(l->error, sizeof l->error, "kernel '%.80s': %s", str_text(l->kernel->exprs.strings, l->kernel->name), why);
+            snprintf(l->error, sizeof l->error, "kernel '%.80s': %s",
+                     str_text(l->kernel->exprs.strings, l->kernel->name), why);
             return NULL;
         }
     }

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-/* A block of `rows` x `k` elements on its way to L0. Row r, column k of the block goes to fractal number(r/16, k/c0). */
+/* A block of `rows` x `k` elements on its way to L0. Row r, column k of the block goes to fractal number(r/16, k/c0).
+ */
 struct l0_copy {
     uint8_t *dst;
     const uint8_t *src;
@@ -73,11 +74,14 @@ static bool copy_l0(struct emu_data *d, struct emu_op *op, bool is_a)
     if (!size || !emu_extents(d, op, 2, &a->m, &empty) || empty)
         return size && !d->error[0];
     if (size > 4 || a->m > INT32_MAX || a->k > INT32_MAX || a->pitch < 0 || a->pitch > INT32_MAX)
-        return emu_fault(d, op, "a block of %lld x %lld at a pitch of %lld", (long long)a->m, (long long)a->k, (long long)a->pitch);
+        return emu_fault(d, op, "a block of %lld x %lld at a pitch of %lld", (long long)a->m, (long long)a->k,
+                         (long long)a->pitch);
     const int64_t c0 = 32 / size, m1 = size_ceil_div(a->m, 16), k1 = size_ceil_div(a->k, c0);
     const struct emu_span dst = emu_rows(0, m1 * k1, 16 * c0, 16 * c0, 1, size);
-    const struct emu_span src = {a->src_off, {1, a->trans ? size_ceil_div(a->m, c0) : k1, a->trans ? a->k : a->m, c0},
-                                 {0, a->pitch * c0, c0, 1}, size};
+    const struct emu_span src = {a->src_off,
+                                 {1, a->trans ? size_ceil_div(a->m, c0) : k1, a->trans ? a->k : a->m, c0},
+                                 {0, a->pitch * c0, c0, 1},
+                                 size};
     const uint8_t *x = emu_buf_unsettled(d, op, EMU_FIELD(COPY_L0A, src), &src, false);
     uint8_t *y = x ? emu_buf_unsettled(d, op, EMU_FIELD(COPY_L0A, dst), &dst, true) : NULL;
     if (!y)
@@ -152,7 +156,8 @@ static const void *mac_a(struct emu_data *d, struct emu_op *op, const struct mac
 }
 
 /* B where it is: the pitch is in elements, 0 when the groups of fractals follow each other. */
-static const void *mac_b(struct emu_data *d, struct emu_op *op, const struct mac_extents *e, const struct emu_span *s, int64_t *pitch)
+static const void *mac_b(struct emu_data *d, struct emu_op *op, const struct mac_extents *e, const struct emu_span *s,
+                         int64_t *pitch)
 {
     const struct emu_groups g = {0, e->n1 * 512, e->k1, e->n1 * 512};
     const void *p = emu_buf_unsettled(d, op, EMU_FIELD(MAC, b), s, false);
@@ -173,10 +178,12 @@ bool emu_do_mac(struct emu_data *d, struct emu_op *op)
     if (!k_mac_supports((enum dtype)a->dtype) || size > 4)
         return emu_fault(d, op, "no multiply-accumulate of %s", dtype_table[a->dtype].name);
     if (a->k < 0 || a->m > INT32_MAX || a->n > INT32_MAX || a->k > INT32_MAX || a->init < 0 || a->init > 2)
-        return emu_fault(d, op, "%lld x %lld x %lld, init %lld", (long long)a->m, (long long)a->n, (long long)a->k, (long long)a->init);
+        return emu_fault(d, op, "%lld x %lld x %lld, init %lld", (long long)a->m, (long long)a->n, (long long)a->k,
+                         (long long)a->init);
     const int64_t c0 = 32 / size;
     const struct mac_extents e = {size_ceil_div(a->m, 16), size_ceil_div(a->n, 16), size_ceil_div(a->k, c0), c0};
-    const struct emu_span sb = emu_rows(0, e.k1, e.n1 * 16 * c0, a->n * c0, 1, size), sc = emu_rows(0, e.n1, e.m1 * 256, a->m * 16, 1, 4);
+    const struct emu_span sb = emu_rows(0, e.k1, e.n1 * 16 * c0, a->n * c0, 1, size),
+                          sc = emu_rows(0, e.n1, e.m1 * 256, a->m * 16, 1, 4);
     const void *pa = mac_a(d, op, &e, size);
     int64_t b_pitch = 0;
     const void *pb = pa ? mac_b(d, op, &e, &sb, &b_pitch) : NULL;
@@ -190,18 +197,20 @@ bool emu_do_mac(struct emu_data *d, struct emu_op *op)
     return true;
 }
 
-/* One row of at most EMU_ROW_BYTES / 4 columns, gathered into `y`: relu, then scale; the result is f32 when scaled, else `from`. */
+/* One row of at most EMU_ROW_BYTES / 4 columns, gathered into `y`: relu, then scale; the result is f32 when scaled,
+ * else `from`. */
 struct fix_row {
-    const uint8_t *c;      /* element (row, first column) */
+    const uint8_t *c; /* element (row, first column) */
     int64_t pitch, cols;
-    const float *scale;    /* of the first column, or NULL */
+    const float *scale; /* of the first column, or NULL */
     enum dtype from;
     bool relu;
 };
 static enum dtype fix_row(void *y, const struct fix_row *f)
 {
     for (int64_t c = 0; c < f->cols; c += 16)
-        memcpy((uint8_t *)y + c * 4, f->c + c / 16 * f->pitch * 64, (size_t)((f->cols - c < 16 ? f->cols - c : 16) * 4));
+        memcpy((uint8_t *)y + c * 4, f->c + c / 16 * f->pitch * 64,
+               (size_t)((f->cols - c < 16 ? f->cols - c : 16) * 4));
     if (f->relu) {
         int32_t *w = y;
         float *v = y;
@@ -229,7 +238,8 @@ bool emu_do_fixp(struct emu_data *d, struct emu_op *op)
     if (!size || !emu_extents(d, op, 2, &a->rows, &empty) || empty)
         return size && !d->error[0];
     if ((a->from != DT_F32 && a->from != DT_I32) || a->pitch < 0 || a->pitch > INT32_MAX)
-        return emu_fault(d, op, "results of type %s at a pitch of %lld", dtype_table[a->from].name, (long long)a->pitch);
+        return emu_fault(d, op, "results of type %s at a pitch of %lld", dtype_table[a->from].name,
+                         (long long)a->pitch);
     const int64_t whole = a->cols / 16, rest = a->cols % 16;
     const struct emu_span body = {0, {1, whole, a->rows, 16}, {0, a->pitch * 16, 16, 1}, 4};
     const struct emu_span tail = {whole * a->pitch * 16, {1, 1, a->rows, rest}, {0, 0, 16, 1}, 4};
@@ -243,7 +253,12 @@ bool emu_do_fixp(struct emu_data *d, struct emu_op *op)
     for (int64_t r = 0; y && r < a->rows; r++)
         for (int64_t at = 0; at < a->cols; at += EMU_ROW_BYTES / 4) {
             const int64_t n = a->cols - at < EMU_ROW_BYTES / 4 ? a->cols - at : EMU_ROW_BYTES / 4;
-            const struct fix_row f = {c + (at / 16 * a->pitch + r) * 64, a->pitch, n, scale ? scale + at : NULL, (enum dtype)a->from, a->relu != 0};
+            const struct fix_row f = {c + (at / 16 * a->pitch + r) * 64,
+                                      a->pitch,
+                                      n,
+                                      scale ? scale + at : NULL,
+                                      (enum dtype)a->from,
+                                      a->relu != 0};
             const enum dtype t = fix_row(d->row, &f);
             k_cast((enum dtype)a->to, y + (r * a->dst_row + at) * size, t, d->row, n, true);
         }

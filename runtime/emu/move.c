@@ -70,8 +70,10 @@ bool emu_do_load_nz(struct emu_data *d, struct emu_op *op)
         return emu_fault(d, op, "%lld rows at a pitch of %lld", (long long)a->rows, (long long)a->pitch);
     const int64_t c0 = 32 / size, padded = size_align(a->rows, 16);
     const struct emu_span src = emu_rows(a->src_off, a->rows, a->src_row, a->cols, a->src_col, size);
-    const struct emu_span dst = {a->dst_off, {1, 1, size_ceil_div(a->cols, c0), c0 * (padded < a->pitch ? padded : a->pitch)},
-                                 {0, 0, a->pitch > INT32_MAX ? INT64_MAX : a->pitch * c0, 1}, size};
+    const struct emu_span dst = {a->dst_off,
+                                 {1, 1, size_ceil_div(a->cols, c0), c0 * (padded < a->pitch ? padded : a->pitch)},
+                                 {0, 0, a->pitch > INT32_MAX ? INT64_MAX : a->pitch * c0, 1},
+                                 size};
     const uint8_t *x = emu_gm(d, op, EMU_FIELD(LOAD_NZ, src), &src, false);
     uint8_t *y = x ? emu_buf(d, op, EMU_FIELD(LOAD_NZ, dst), &dst, true) : NULL;
     if (!y)
@@ -81,7 +83,8 @@ bool emu_do_load_nz(struct emu_data *d, struct emu_op *op)
 }
 
 /* An index as it stands in memory, counted from the end when negative; -1 after a fault. */
-static int64_t row_index(struct emu_data *d, const struct emu_op *op, const uint8_t *idx, int64_t i, int64_t dtype, int64_t n_rows)
+static int64_t row_index(struct emu_data *d, const struct emu_op *op, const uint8_t *idx, int64_t i, int64_t dtype,
+                         int64_t n_rows)
 {
     int64_t v;
     if (dtype == DT_I64) {
@@ -94,11 +97,13 @@ static int64_t row_index(struct emu_data *d, const struct emu_op *op, const uint
     const int64_t at = v < 0 ? v + n_rows : v;
     if (at >= 0 && at < n_rows)
         return at;
-    emu_fault(d, op, "index %lld (number %lld) is outside of [-%lld, %lld)", (long long)v, (long long)i, (long long)n_rows, (long long)n_rows);
+    emu_fault(d, op, "index %lld (number %lld) is outside of [-%lld, %lld)", (long long)v, (long long)i,
+              (long long)n_rows, (long long)n_rows);
     return -1;
 }
 
-static const uint8_t *index_rows(struct emu_data *d, const struct emu_op *op, int field, int64_t off, int64_t rows, int64_t dtype)
+static const uint8_t *index_rows(struct emu_data *d, const struct emu_op *op, int field, int64_t off, int64_t rows,
+                                 int64_t dtype)
 {
     if (dtype != DT_I64 && dtype != DT_I32) {
         emu_fault(d, op, "indices of type %s", dtype_table[dtype].name);
@@ -139,7 +144,8 @@ bool emu_do_loadx(struct emu_data *d, struct emu_op *op)
         const int64_t at = row_index(d, op, idx, r, a->idx_dtype, a->n_rows);
         if (at < 0)
             return false;
-        const uint8_t *x = gm_row(d, op, EMU_FIELD(LOADX, src), &(struct row){a->src_off, at, a->src_row, a->cols, size}, false);
+        const uint8_t *x =
+            gm_row(d, op, EMU_FIELD(LOADX, src), &(struct row){a->src_off, at, a->src_row, a->cols, size}, false);
         if (!x)
             return false;
         memcpy(y + r * a->dst_row * size, x, (size_t)(a->cols * size));
@@ -161,7 +167,8 @@ bool emu_do_storex(struct emu_data *d, struct emu_op *op)
         const int64_t at = row_index(d, op, idx, r, a->idx_dtype, a->n_rows);
         if (at < 0)
             return false;
-        uint8_t *y = gm_row(d, op, EMU_FIELD(STOREX, dst), &(struct row){a->dst_off, at, a->dst_row, a->cols, size}, true);
+        uint8_t *y =
+            gm_row(d, op, EMU_FIELD(STOREX, dst), &(struct row){a->dst_off, at, a->dst_row, a->cols, size}, true);
         if (!y)
             return false;
         memcpy(y, x + r * a->src_row * size, (size_t)(a->cols * size));

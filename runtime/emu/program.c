@@ -1,5 +1,6 @@
-/* Lowering of a section: operands become indices into one array of values, expressions are grouped by the variable that is
- * defined last among those they use. The plan verifier has checked the kernel; what memory safety rests on is checked again. */
+/* Lowering of a section: operands become indices into one array of values, expressions are grouped by the variable that
+ * is defined last among those they use. The plan verifier has checked the kernel; what memory safety rests on is
+ * checked again. */
 #include "runtime/emu/emu_priv.h"
 
 #include <stdarg.h>
@@ -42,7 +43,8 @@ static bool check_field(struct lowering *w, const struct tile_insn *in, int f)
     case TF_UNIT: hi = TU_COUNT - 1; break;
     case TF_VAR: hi = k->exprs.symbols.len - 1; break;
     case TF_FN: hi = 255; break;
-    case TF_INT: case TF_FLOAT: lo = INT32_MIN; break;
+    case TF_INT:
+    case TF_FLOAT: lo = INT32_MIN; break;
     }
     if (tile_arg_is_expr(in, f))
         lo = 1, hi = w->pool->nodes.len - 1;
@@ -82,7 +84,8 @@ static bool link_control(struct lowering *w)
     return open && (!depth || bad(w, "a loop or if without its end"));
 }
 
-/* Marks the nodes that operands need, then assigns each to the group of its last variable. Operands precede their users. */
+/* Marks the nodes that operands need, then assigns each to the group of its last variable. Operands precede their
+ * users. */
 static bool group_nodes(struct lowering *w)
 {
     const struct expr_pool *pool = w->pool;
@@ -241,12 +244,15 @@ static bool lower(struct lowering *w)
     return true;
 }
 
-struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k, enum tile_core core, char *error, size_t cap)
+struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k, enum tile_core core, char *error,
+                                    size_t cap)
 {
     struct emu_program *p = ARENA_NEW(a, struct emu_program);
     if (!p)
         return NULL;
-    *p = (struct emu_program){.kernel = k, .section = &k->section[core], .n_code = (int32_t)k->section[core].code.len,
+    *p = (struct emu_program){.kernel = k,
+                              .section = &k->section[core],
+                              .n_code = (int32_t)k->section[core].code.len,
                               .n_symbols = (int32_t)k->exprs.symbols.len};
     p->code = ARENA_ARRAY(a, struct emu_ins, p->n_code + 1);
     p->symbol = ARENA_ARRAY(a, int32_t, p->n_symbols + 1);
@@ -267,8 +273,8 @@ struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k
     return p;
 }
 
-/* Floor division and modulus; a zero divisor gives a value that no bounds check accepts. Sums wrap: an overflow is found by
- * the same checks, and expressions of branches not taken may overflow harmlessly. */
+/* Floor division and modulus; a zero divisor gives a value that no bounds check accepts. Sums wrap: an overflow is
+ * found by the same checks, and expressions of branches not taken may overflow harmlessly. */
 static int64_t floor_div(int64_t a, int64_t b)
 {
     if (b == 0 || (b == -1 && a == INT64_MIN))
@@ -291,7 +297,8 @@ static int64_t eval_node(const struct emu_node *n, const int64_t *v)
     const int64_t a = n->n > 0 ? v[n->arg[0]] : 0, b = n->n > 1 ? v[n->arg[1]] : 0;
     uint64_t acc;
     switch ((enum expr_op)n->op) {
-    case EXPR_CONST: case EXPR_SYM: return n->value;
+    case EXPR_CONST:
+    case EXPR_SYM: return n->value;
     case EXPR_SUM:
         acc = (uint64_t)n->value;
         for (int32_t i = 0; i < n->n; i++)

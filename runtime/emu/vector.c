@@ -1,4 +1,5 @@
-/* The vector unit: formulas, casts, reductions, dequantisation on UB. The arithmetic is kernels/'s; here are operands and bounds. */
+/* The vector unit: formulas, casts, reductions, dequantisation on UB. The arithmetic is kernels/'s; here are operands
+ * and bounds. */
 #include "runtime/emu/emu_priv.h"
 
 #include "base/size.h"
@@ -9,7 +10,7 @@
 
 /* An operand of VEC as rows in memory. */
 struct operand {
-    int field;             /* of its buffer; offset, row and column strides follow */
+    int field; /* of its buffer; offset, row and column strides follow */
     enum dtype dtype;
     union {
         uint8_t bytes[16];
@@ -49,7 +50,8 @@ bool emu_do_vec(struct emu_data *d, struct emu_op *op)
         return !d->error[0];
     const enum dtype t = (enum dtype)a->dtype, result = info->result == K_RESULT_BOOL ? DT_BOOL : t;
     struct operand o[3] = {{EMU_FIELD(VEC, a), a->fn == K_FN_Where ? DT_BOOL : t, {{0}}},
-                           {EMU_FIELD(VEC, b), t, {{0}}}, {EMU_FIELD(VEC, c), t, {{0}}}};
+                           {EMU_FIELD(VEC, b), t, {{0}}},
+                           {EMU_FIELD(VEC, c), t, {{0}}}};
     struct k_rows rows[3] = {{0}};
     for (int i = 0; i < info->arity; i++)
         if (!operand_rows(d, op, &o[i], &rows[i]))
@@ -73,7 +75,8 @@ bool emu_do_cast(struct emu_data *d, struct emu_op *op)
     if (!from || !emu_extents(d, op, 2, &a->rows, &empty) || empty)
         return from && !d->error[0];
     if (to > 8 || from > 8 || a->src_col < 0 || a->src_col > 1)
-        return emu_fault(d, op, "cast of %s to %s, column stride %lld", dtype_table[a->from].name, dtype_table[a->to].name, (long long)a->src_col);
+        return emu_fault(d, op, "cast of %s to %s, column stride %lld", dtype_table[a->from].name,
+                         dtype_table[a->to].name, (long long)a->src_col);
     const struct emu_span src = emu_rows(a->src_off, a->rows, a->src_row, a->src_col ? a->cols : 1, 1, from);
     const struct emu_span dst = emu_rows(a->dst_off, a->rows, a->dst_row, a->cols, 1, to);
     const uint8_t *x = emu_buf(d, op, EMU_FIELD(CAST, src), &src, false);
@@ -82,7 +85,8 @@ bool emu_do_cast(struct emu_data *d, struct emu_op *op)
         return false;
     for (int64_t r = 0; r < a->rows; r++) {
         uint8_t *row = y + r * a->dst_row * to;
-        k_cast((enum dtype)a->to, row, (enum dtype)a->from, x + r * a->src_row * from, a->src_col ? a->cols : 1, a->saturate != 0);
+        k_cast((enum dtype)a->to, row, (enum dtype)a->from, x + r * a->src_row * from, a->src_col ? a->cols : 1,
+               a->saturate != 0);
         for (int64_t c = 1; !a->src_col && c < a->cols; c++)
             memcpy(row + c * to, row, (size_t)to);
     }
@@ -92,13 +96,15 @@ bool emu_do_cast(struct emu_data *d, struct emu_op *op)
 static bool can_reduce(struct emu_data *d, const struct emu_op *op, int64_t red, int64_t dtype)
 {
     const enum dtype_class c = dtype_table[dtype].cls;
-    if (red >= K_RED_SUM && red <= K_RED_ABSSUM && dtype_size((enum dtype)dtype) > 0 && c != DTC_COMPLEX && c != DTC_TEXT)
+    if (red >= K_RED_SUM && red <= K_RED_ABSSUM && dtype_size((enum dtype)dtype) > 0 && c != DTC_COMPLEX &&
+        c != DTC_TEXT)
         return true;
     return emu_fault(d, op, "no reduction %lld of %s", (long long)red, dtype_table[dtype].name);
 }
 
 /* The accumulators of `rows` rows, 512 bytes each; acc_off counts elements like every other offset. */
-static union k_lanes *accumulators(struct emu_data *d, const struct emu_op *op, int field, struct emu_span *s, bool write)
+static union k_lanes *accumulators(struct emu_data *d, const struct emu_op *op, int field, struct emu_span *s,
+                                   bool write)
 {
     if (s->off * s->size % 8 != 0) {
         emu_fault(d, op, "accumulators at the odd byte offset %lld", (long long)(s->off * s->size));
@@ -186,7 +192,8 @@ bool emu_do_iota(struct emu_data *d, struct emu_op *op)
         for (int64_t at = 0; at < a->cols; at += most) {
             const int64_t n = a->cols - at < most ? a->cols - at : most;
             for (int64_t c = 0; c < n; c++)
-                row[c] = (int64_t)((uint64_t)a->start + (uint64_t)r * (uint64_t)a->row_step + (uint64_t)(at + c) * (uint64_t)a->step);
+                row[c] = (int64_t)((uint64_t)a->start + (uint64_t)r * (uint64_t)a->row_step +
+                                   (uint64_t)(at + c) * (uint64_t)a->step);
             k_cast((enum dtype)a->dtype, y + (r * a->dst_row + at) * size, DT_I64, row, n, true);
         }
     return true;
@@ -233,10 +240,13 @@ static void dequant_row(struct emu_data *d, const struct emu_DEQUANT *a, const s
 static bool dequant_valid(struct emu_data *d, const struct emu_op *op)
 {
     const struct emu_DEQUANT *a = EMU_ARGS(DEQUANT, op);
-    if ((a->bits != 2 && a->bits != 4 && a->bits != 8) || a->block <= 0 || a->first < 0 || a->zero_kind < 0 || a->zero_kind > 2 ||
-        (a->zero_kind != 0) != (a->zero >= 0) || a->first > INT32_MAX || a->cols > INT32_MAX)
-        return emu_fault(d, op, "%lld bits, blocks of %lld, zero kind %lld", (long long)a->bits, (long long)a->block, (long long)a->zero_kind);
-    return dtype_is_float((enum dtype)a->to) && dtype_is_float((enum dtype)a->sdtype) ? true : emu_fault(d, op, "scale or result is no float type");
+    if ((a->bits != 2 && a->bits != 4 && a->bits != 8) || a->block <= 0 || a->first < 0 || a->zero_kind < 0 ||
+        a->zero_kind > 2 || (a->zero_kind != 0) != (a->zero >= 0) || a->first > INT32_MAX || a->cols > INT32_MAX)
+        return emu_fault(d, op, "%lld bits, blocks of %lld, zero kind %lld", (long long)a->bits, (long long)a->block,
+                         (long long)a->zero_kind);
+    return dtype_is_float((enum dtype)a->to) && dtype_is_float((enum dtype)a->sdtype)
+               ? true
+               : emu_fault(d, op, "scale or result is no float type");
 }
 
 bool emu_do_dequant(struct emu_data *d, struct emu_op *op)
@@ -262,8 +272,9 @@ bool emu_do_dequant(struct emu_data *d, struct emu_op *op)
     const uint8_t *z = s && a->zero >= 0 ? emu_buf(d, op, EMU_FIELD(DEQUANT, zero), &zero, false) : s;
     uint8_t *y = z ? emu_buf(d, op, EMU_FIELD(DEQUANT, dst), &dst, true) : NULL;
     for (int64_t r = 0; y && r < a->rows; r++)
-        dequant_row(d, a, &(struct dequant_row){x - code + r * a->src_row, s + (r * a->scale_row - b0) * ssize,
-                                                z - z0 + r * a->zero_row, y + r * a->dst_row * to});
+        dequant_row(d, a,
+                    &(struct dequant_row){x - code + r * a->src_row, s + (r * a->scale_row - b0) * ssize,
+                                          z - z0 + r * a->zero_row, y + r * a->dst_row * to});
     return y != NULL;
 }
 

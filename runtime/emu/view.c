@@ -1,12 +1,12 @@
-/* Moves that are not done: weights on their way from GM through L1 to L0B keep their order, so a slot of a buffer may show where its
- * bytes are instead of holding them. The multiply-accumulate then reads weights in place.
+/* Moves that are not done: weights on their way from GM through L1 to L0B keep their order, so a slot of a buffer may
+ * show where its bytes are instead of holding them. The multiply-accumulate then reads weights in place.
  *
- * Invariant: reading a slot gives, at every byte, what it would hold had every move been a copy. It rests on three rules.
+ * Invariant: reading a slot gives, at every byte, what it would hold had every move been a copy. It rests on three
+ * rules.
  *  1. A view shows memory that nobody writes while the launch lasts: read-only tensors, never a scratchpad.
  *  2. A buffer can have views only when no other buffer of its core shares its memory.
- *  3. Every access that does not understand views settles the slot first, that is, does the copy (emu_buf); a new view settles what
- *     the old one shows outside of it.
- * With hazard checks every move copies. */
+ *  3. Every access that does not understand views settles the slot first, that is, does the copy (emu_buf); a new view
+ * settles what the old one shows outside of it. With hazard checks every move copies. */
 #include "runtime/emu/emu_priv.h"
 
 #include "base/size.h"
@@ -15,7 +15,8 @@
 
 static bool overlap(const struct tile_buf *a, const struct tile_buf *b)
 {
-    return a->space == b->space && a->base < b->base + b->slots * b->slot_size && b->base < a->base + a->slots * a->slot_size;
+    return a->space == b->space && a->base < b->base + b->slots * b->slot_size &&
+           b->base < a->base + a->slots * a->slot_size;
 }
 
 static bool is_alone(const struct tile_section *s, int64_t i)
@@ -78,7 +79,8 @@ static void replace(struct emu_data *d, const struct emu_op *op, int field, cons
     *old = *v;
 }
 
-bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu_span *dst, const uint8_t *x, const struct emu_span *src)
+bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu_span *dst, const uint8_t *x,
+                   const struct emu_span *src)
 {
     const struct emu_LOAD *a = EMU_ARGS(LOAD, op);
     const struct emu_tensor *t = &d->launch->tensors[a->src];
@@ -118,7 +120,8 @@ bool emu_view_copy(struct emu_data *d, const struct emu_op *op, int dst, int src
     return true;
 }
 
-const void *emu_view_read(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g, int64_t *pitch)
+const void *emu_view_read(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g,
+                          int64_t *pitch)
 {
     const struct emu_view *from = place(d, op, field);
     struct emu_view v;

@@ -72,7 +72,12 @@ static inline int32_t unit_buf(struct emu_unit *u, enum tile_space s, int32_t sl
 static inline enum npuc_status unit_run(struct emu_unit *u, int threads, bool hazards)
 {
     struct pool *pool = pool_new(threads);
-    struct emu_launch l = {.kernel = u->b.k, .params = u->params, .tensors = u->tensors, .blocks = u->blocks, .target = &u->target, .machine = u->machine};
+    struct emu_launch l = {.kernel = u->b.k,
+                           .params = u->params,
+                           .tensors = u->tensors,
+                           .blocks = u->blocks,
+                           .target = &u->target,
+                           .machine = u->machine};
     const enum npuc_status s = emu_run_data(&l, pool, hazards);
     memcpy(u->error, l.error, sizeof u->error);
     pool_free(pool);
@@ -87,16 +92,20 @@ static inline void unit_end(struct emu_unit *u)
 }
 
 /* All of n elements between GM offset g and buffer offset o, both dense. */
-static inline void unit_load(struct emu_unit *u, int32_t buf, int64_t o, int32_t tensor, int64_t g, enum dtype t, int64_t n)
+static inline void unit_load(struct emu_unit *u, int32_t buf, int64_t o, int32_t tensor, int64_t g, enum dtype t,
+                             int64_t n)
 {
     const expr one = num(u, 1), zero = num(u, 0);
-    TILE(&u->b, LOAD, buf, num(u, o), tensor, num(u, g), (int32_t)t, one, one, one, num(u, n), zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&u->b, LOAD, buf, num(u, o), tensor, num(u, g), (int32_t)t, one, one, one, num(u, n), zero, zero, zero, one,
+         zero, zero, zero, one);
 }
 
-static inline void unit_store(struct emu_unit *u, int32_t tensor, int64_t g, int32_t buf, int64_t o, enum dtype t, int64_t n)
+static inline void unit_store(struct emu_unit *u, int32_t tensor, int64_t g, int32_t buf, int64_t o, enum dtype t,
+                              int64_t n)
 {
     const expr one = num(u, 1), zero = num(u, 0);
-    TILE(&u->b, STORE, tensor, num(u, g), buf, num(u, o), (int32_t)t, one, one, one, num(u, n), zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&u->b, STORE, tensor, num(u, g), buf, num(u, o), (int32_t)t, one, one, one, num(u, n), zero, zero, zero, one,
+         zero, zero, zero, one);
 }
 
 static inline void unit_flag(struct emu_unit *u, enum tile_unit from, enum tile_unit to, int32_t event)

@@ -26,12 +26,15 @@ static void narrow(enum dtype t, void *dst, const float *x, int64_t n)
 static void product_program(struct emu_unit *u, const struct product *g, const int32_t t[4])
 {
     const int size = dtype_size(g->dtype), c0 = 32 / size;
-    const int64_t ra = g->trans_a ? g->k : g->m, ca = g->trans_a ? g->m : g->k, rb = g->trans_b ? g->k : g->n, cb = g->trans_b ? g->n : g->k;
+    const int64_t ra = g->trans_a ? g->k : g->m, ca = g->trans_a ? g->m : g->k, rb = g->trans_b ? g->k : g->n,
+                  cb = g->trans_b ? g->n : g->k;
     const int64_t pa = (ra + 15) / 16 * 16, pb = (rb + 15) / 16 * 16, pm = (g->m + 15) / 16 * 16;
     const expr zero = num(u, 0), one = num(u, 1);
-    const int32_t a1 = unit_buf(u, TS_L1, 1, (ca + c0 - 1) / c0 * pa * 32), b1 = unit_buf(u, TS_L1, 1, (cb + c0 - 1) / c0 * pb * 32);
+    const int32_t a1 = unit_buf(u, TS_L1, 1, (ca + c0 - 1) / c0 * pa * 32),
+                  b1 = unit_buf(u, TS_L1, 1, (cb + c0 - 1) / c0 * pb * 32);
     const int32_t s1 = unit_buf(u, TS_L1, 1, 1024), bt = unit_buf(u, TS_BT, 1, 1024);
-    const int32_t a0 = unit_buf(u, TS_L0A, 1, 32768), b0 = unit_buf(u, TS_L0B, 1, 32768), c = unit_buf(u, TS_L0C, 1, 65536);
+    const int32_t a0 = unit_buf(u, TS_L0A, 1, 32768), b0 = unit_buf(u, TS_L0B, 1, 32768),
+                  c = unit_buf(u, TS_L0C, 1, 65536);
     TILE(&u->b, LOAD_NZ, a1, zero, num(u, pa), t[0], zero, (int32_t)g->dtype, num(u, ra), num(u, ca), num(u, ca), one);
     TILE(&u->b, LOAD_NZ, b1, zero, num(u, pb), t[1], zero, (int32_t)g->dtype, num(u, rb), num(u, cb), num(u, cb), one);
     unit_load(u, s1, 0, t[2], 0, DT_F32, g->n);
@@ -40,9 +43,11 @@ static void product_program(struct emu_unit *u, const struct product *g, const i
     TILE(&u->b, COPY_L0B, b0, b1, zero, num(u, pb), (int32_t)g->dtype, num(u, g->n), num(u, g->k), g->trans_b);
     TILE(&u->b, COPY_BT, bt, s1, zero, DT_F32, num(u, g->n));
     unit_flag(u, TU_MTE1, TU_M, 0);
-    TILE(&u->b, MAC, c, a0, b0, bt, (int32_t)g->dtype, num(u, g->m), num(u, g->n), num(u, g->k), num(u, g->bias ? 2 : 1));
+    TILE(&u->b, MAC, c, a0, b0, bt, (int32_t)g->dtype, num(u, g->m), num(u, g->n), num(u, g->k),
+         num(u, g->bias ? 2 : 1));
     unit_flag(u, TU_M, TU_FIX, 0);
-    TILE(&u->b, FIXP, t[3], zero, num(u, g->n), c, num(u, pm), DT_F32, DT_F32, num(u, g->m), num(u, g->n), g->relu, -1, zero);
+    TILE(&u->b, FIXP, t[3], zero, num(u, g->n), c, num(u, pm), DT_F32, DT_F32, num(u, g->m), num(u, g->n), g->relu, -1,
+         zero);
 }
 
 static void check_product(const struct product *g)
@@ -55,16 +60,28 @@ static void check_product(const struct product *g)
     struct emu_unit u;
     unit_begin(&u, TCORE_CUBE);
     const size_t size = (size_t)dtype_size(g->dtype);
-    const int32_t ta = unit_tensor(&u, g->dtype, a, size * (size_t)(g->m * g->k)), tb = unit_tensor(&u, g->dtype, b, size * (size_t)(g->n * g->k));
-    const int32_t t[4] = {ta, tb, unit_tensor(&u, DT_F32, bias, sizeof bias), unit_tensor(&u, DT_F32, y, sizeof(float) * (size_t)(g->m * g->n))};
+    const int32_t ta = unit_tensor(&u, g->dtype, a, size * (size_t)(g->m * g->k)),
+                  tb = unit_tensor(&u, g->dtype, b, size * (size_t)(g->n * g->k));
+    const int32_t t[4] = {ta, tb, unit_tensor(&u, DT_F32, bias, sizeof bias),
+                          unit_tensor(&u, DT_F32, y, sizeof(float) * (size_t)(g->m * g->n))};
     product_program(&u, g, t);
     const enum npuc_status s = unit_run(&u, 1, true);
     if (s != NPUC_OK)
         print_error("%s\n", u.error);
     assert_int_equal(s, NPUC_OK);
-    const struct k_matmul_args r = {.dtype = g->dtype, .m = g->m, .n = g->n, .k = g->k, .a = a, .b = b,
-                                    .a_row = g->trans_a ? 1 : g->k, .a_col = g->trans_a ? g->m : 1, .b_row = g->trans_b ? g->n : 1,
-                                    .b_col = g->trans_b ? 1 : g->k, .c = want, .c_row = g->n, .bias = g->bias ? bias : NULL};
+    const struct k_matmul_args r = {.dtype = g->dtype,
+                                    .m = g->m,
+                                    .n = g->n,
+                                    .k = g->k,
+                                    .a = a,
+                                    .b = b,
+                                    .a_row = g->trans_a ? 1 : g->k,
+                                    .a_col = g->trans_a ? g->m : 1,
+                                    .b_row = g->trans_b ? g->n : 1,
+                                    .b_col = g->trans_b ? 1 : g->k,
+                                    .c = want,
+                                    .c_row = g->n,
+                                    .bias = g->bias ? bias : NULL};
     k_matmul(&r, NULL);
     for (int64_t i = 0; i < g->m * g->n; i++)
         assert_true(y[i] == (g->relu && want[i] < 0 ? 0 : want[i]));
@@ -79,7 +96,8 @@ static void test_products(void **state)
     for (int64_t t = 0; t < NPUC_ARRAY_LEN(types); t++)
         for (int64_t i = 0; i < NPUC_ARRAY_LEN(shapes); i++)
             for (int flags = 0; flags < 16; flags++) {
-                const struct product g = {shapes[i][0], shapes[i][1], shapes[i][2], flags & 1, flags & 2, flags & 4, flags & 8, types[t]};
+                const struct product g = {shapes[i][0], shapes[i][1], shapes[i][2], flags & 1,
+                                          flags & 2,    flags & 4,    flags & 8,    types[t]};
                 check_product(&g);
             }
 }
@@ -95,15 +113,19 @@ static void test_vector_chain(void **state)
     struct emu_unit u;
     unit_begin(&u, TCORE_VECTOR);
     const int32_t tx = unit_tensor(&u, DT_F32, x, sizeof x), ty = unit_tensor(&u, DT_F16, y, sizeof y);
-    const int32_t in = unit_buf(&u, TS_UB, 1, 2048), acc = unit_buf(&u, TS_UB, 1, 2048), sum = unit_buf(&u, TS_UB, 1, 64), out = unit_buf(&u, TS_UB, 1, 1024);
-    const expr zero = num(&u, 0), one = num(&u, 1), r = num(&u, R), c = num(&u, C), pitch = num(&u, PITCH), half = num(&u, 60);
+    const int32_t in = unit_buf(&u, TS_UB, 1, 2048), acc = unit_buf(&u, TS_UB, 1, 2048),
+                  sum = unit_buf(&u, TS_UB, 1, 64), out = unit_buf(&u, TS_UB, 1, 1024);
+    const expr zero = num(&u, 0), one = num(&u, 1), r = num(&u, R), c = num(&u, C), pitch = num(&u, PITCH),
+               half = num(&u, 60);
     TILE(&u.b, LOAD, in, zero, tx, zero, DT_F32, one, one, r, c, zero, zero, c, one, zero, zero, pitch, one);
     unit_flag(&u, TU_MTE2, TU_V, 0);
     TILE(&u.b, RED_ADD, K_RED_SUM, DT_F32, r, half, acc, zero, in, zero, pitch, zero, one);
     TILE(&u.b, RED_ADD, K_RED_SUM, DT_F32, r, num(&u, C - 60), acc, zero, in, half, pitch, half, zero);
     TILE(&u.b, RED_END, K_RED_SUM, DT_F32, r, sum, zero, one, acc, zero);
-    TILE(&u.b, VEC, K_FN_Mul, DT_F32, r, c, in, zero, pitch, in, zero, pitch, 1, sum, zero, one, 0, -1, 0, zero, 0, 0, 0, 0);
-    TILE(&u.b, VEC, K_FN_Add, DT_F32, r, c, in, zero, pitch, in, zero, pitch, 1, -1, tile_float_bits(0.5f), zero, 0, -1, 0, zero, 0, 0, 0, 0);
+    TILE(&u.b, VEC, K_FN_Mul, DT_F32, r, c, in, zero, pitch, in, zero, pitch, 1, sum, zero, one, 0, -1, 0, zero, 0, 0,
+         0, 0);
+    TILE(&u.b, VEC, K_FN_Add, DT_F32, r, c, in, zero, pitch, in, zero, pitch, 1, -1, tile_float_bits(0.5f), zero, 0, -1,
+         0, zero, 0, 0, 0, 0);
     TILE(&u.b, CAST, DT_F16, DT_F32, r, c, out, zero, c, in, zero, pitch, 1, 0);
     unit_flag(&u, TU_V, TU_MTE3, 0);
     unit_store(&u, ty, 0, out, 0, DT_F16, R * C);
@@ -133,8 +155,10 @@ static void test_transpose_and_copy(void **state)
         x[i] = (uint16_t)i;
     struct emu_unit u;
     unit_begin(&u, TCORE_VECTOR);
-    const int32_t tx = unit_tensor(&u, DT_U16, x, sizeof x), ty = unit_tensor(&u, DT_U16, y, sizeof y), tz = unit_tensor(&u, DT_U16, z, sizeof z);
-    const int32_t in = unit_buf(&u, TS_UB, 1, 1408), out = unit_buf(&u, TS_UB, 1, 1408), copy = unit_buf(&u, TS_UB, 1, 1408);
+    const int32_t tx = unit_tensor(&u, DT_U16, x, sizeof x), ty = unit_tensor(&u, DT_U16, y, sizeof y),
+                  tz = unit_tensor(&u, DT_U16, z, sizeof z);
+    const int32_t in = unit_buf(&u, TS_UB, 1, 1408), out = unit_buf(&u, TS_UB, 1, 1408),
+                  copy = unit_buf(&u, TS_UB, 1, 1408);
     const expr zero = num(&u, 0), one = num(&u, 1), r = num(&u, R), c = num(&u, C);
     unit_load(&u, in, 0, tx, 0, DT_U16, R * C);
     unit_flag(&u, TU_MTE2, TU_V, 0);
@@ -163,17 +187,20 @@ static void test_dequant(void **state)
     for (int kind = 0; kind < 3; kind++) {
         struct emu_unit u;
         unit_begin(&u, TCORE_VECTOR);
-        const int32_t tc = unit_tensor(&u, DT_U8, codes, sizeof codes), ts = unit_tensor(&u, DT_F32, scale, sizeof scale);
-        const int32_t tz = unit_tensor(&u, DT_U8, kind == 2 ? (void *)zf : (void *)zeros, kind == 2 ? sizeof zf : sizeof zeros);
+        const int32_t tc = unit_tensor(&u, DT_U8, codes, sizeof codes),
+                      ts = unit_tensor(&u, DT_F32, scale, sizeof scale);
+        const int32_t tz =
+            unit_tensor(&u, DT_U8, kind == 2 ? (void *)zf : (void *)zeros, kind == 2 ? sizeof zf : sizeof zeros);
         const int32_t ty = unit_tensor(&u, DT_F32, y, sizeof y);
-        const int32_t bc = unit_buf(&u, TS_UB, 1, 64), bs = unit_buf(&u, TS_UB, 1, 64), bz = unit_buf(&u, TS_UB, 1, 64), by = unit_buf(&u, TS_UB, 1, 192);
+        const int32_t bc = unit_buf(&u, TS_UB, 1, 64), bs = unit_buf(&u, TS_UB, 1, 64), bz = unit_buf(&u, TS_UB, 1, 64),
+                      by = unit_buf(&u, TS_UB, 1, 192);
         unit_load(&u, bc, 0, tc, 0, DT_U8, sizeof codes);
         unit_load(&u, bs, 0, ts, 0, DT_F32, 8);
         unit_load(&u, bz, 0, tz, 0, DT_U8, kind == 2 ? sizeof zf : sizeof zeros);
         unit_flag(&u, TU_MTE2, TU_V, 0);
         const expr zero = num(&u, 0), two = num(&u, 2), n = num(&u, 20), first = num(&u, 5);
-        TILE(&u.b, DEQUANT, DT_F32, 4, two, n, first, 8, by, zero, n, bc, zero, num(&u, 16), bs, zero, num(&u, 4), DT_F32, kind ? bz : -1, zero,
-             num(&u, kind == 2 ? 16 : 2), kind);
+        TILE(&u.b, DEQUANT, DT_F32, 4, two, n, first, 8, by, zero, n, bc, zero, num(&u, 16), bs, zero, num(&u, 4),
+             DT_F32, kind ? bz : -1, zero, num(&u, kind == 2 ? 16 : 2), kind);
         unit_flag(&u, TU_V, TU_MTE3, 0);
         unit_store(&u, ty, 0, by, 0, DT_F32, 40);
         const enum npuc_status s = unit_run(&u, 1, true);
@@ -201,14 +228,16 @@ static void test_fixp_scale(void **state)
     float a[M * 8] = {0}, b[N * 8] = {0};
     fill(bias, N, 5), fill(scale, N, 6);
     unit_begin(&u, TCORE_CUBE);
-    const int32_t ta = unit_tensor(&u, DT_F32, a, sizeof a), tb = unit_tensor(&u, DT_F32, b, sizeof b), ts = unit_tensor(&u, DT_F32, bias, sizeof bias);
+    const int32_t ta = unit_tensor(&u, DT_F32, a, sizeof a), tb = unit_tensor(&u, DT_F32, b, sizeof b),
+                  ts = unit_tensor(&u, DT_F32, bias, sizeof bias);
     const int32_t ty = unit_tensor(&u, DT_F32, y, sizeof y), tf = unit_tensor(&u, DT_F32, scale, sizeof scale);
     const struct product g = {M, N, 8, false, false, true, true, DT_F32};
     float dense[M * N];
     const int32_t td = unit_tensor(&u, DT_F32, dense, sizeof dense), t[4] = {ta, tb, ts, td};
     product_program(&u, &g, t);
     const int32_t c = (int32_t)u.b.at->bufs.len - 1;
-    TILE(&u.b, FIXP, ty, num(&u, 0), num(&u, N), c, num(&u, 16), DT_F32, DT_F16, num(&u, M), num(&u, N), 1, tf, num(&u, 0));
+    TILE(&u.b, FIXP, ty, num(&u, 0), num(&u, N), c, num(&u, 16), DT_F32, DT_F16, num(&u, M), num(&u, N), 1, tf,
+         num(&u, 0));
     assert_int_equal(unit_run(&u, 1, true), NPUC_OK);
     for (int i = 0; i < M * N; i++) {
         const float v = (bias[i % N] < 0 ? 0 : bias[i % N]) * scale[i % N];
@@ -223,7 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products), cmocka_unit_test(test_vector_chain), cmocka_unit_test(test_transpose_and_copy),
-        cmocka_unit_test(test_dequant), cmocka_unit_test(test_fixp_scale),
+        cmocka_unit_test(test_dequant),  cmocka_unit_test(test_fixp_scale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,8 +31,8 @@ static void test_strided_load(void **state)
     const int32_t tx = unit_tensor(&u, DT_U16, x, sizeof x), ty = unit_tensor(&u, DT_U16, y, sizeof y);
     const int32_t ub = unit_buf(&u, TS_UB, 1, 256);
     const expr one = num(&u, 1), zero = num(&u, 0);
-    TILE(&u.b, LOAD, ub, zero, tx, zero, DT_U16, one, num(&u, 3), num(&u, 5), num(&u, 7), zero, num(&u, 35), num(&u, 7), one, zero,
-         num(&u, 5), one, num(&u, 15));
+    TILE(&u.b, LOAD, ub, zero, tx, zero, DT_U16, one, num(&u, 3), num(&u, 5), num(&u, 7), zero, num(&u, 35), num(&u, 7),
+         one, zero, num(&u, 5), one, num(&u, 15));
     unit_flag(&u, TU_MTE2, TU_MTE3, 0);
     unit_store(&u, ty, 0, ub, 0, DT_U16, 105);
     assert_int_equal(unit_run(&u, 1, true), NPUC_OK);
@@ -142,9 +142,14 @@ static void test_out_of_bounds(void **state)
         int64_t buf_off, gm_off, n;
         const char *what;
     } cases[] = {
-        {0, 0, 17, "outside of buffer"}, {15, 0, 2, "outside of buffer"}, {-1, 0, 1, "outside of buffer"},
-        {0, 31, 2, "outside of tensor"}, {0, -1, 1, "outside of tensor"}, {0, INT64_MAX, 1, "outside of tensor"},
-        {INT64_MAX / 2, 0, 1, "outside of buffer"}, {0, 0, -1, "negative extent"},
+        {0, 0, 17, "outside of buffer"},
+        {15, 0, 2, "outside of buffer"},
+        {-1, 0, 1, "outside of buffer"},
+        {0, 31, 2, "outside of tensor"},
+        {0, -1, 1, "outside of tensor"},
+        {0, INT64_MAX, 1, "outside of tensor"},
+        {INT64_MAX / 2, 0, 1, "outside of buffer"},
+        {0, 0, -1, "negative extent"},
     };
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(cases); i++) {
         struct emu_unit u;
@@ -168,7 +173,8 @@ static void test_overflowing_strides(void **state)
     unit_begin(&u, TCORE_VECTOR);
     const int32_t tx = unit_tensor(&u, DT_F32, x, sizeof x), ub = unit_buf(&u, TS_UB, 1, 64);
     const expr one = num(&u, 1), zero = num(&u, 0);
-    TILE(&u.b, LOAD, ub, zero, tx, zero, DT_F32, one, one, num(&u, 5), one, zero, zero, num(&u, (int64_t)1 << 62), one, zero, zero, zero, one);
+    TILE(&u.b, LOAD, ub, zero, tx, zero, DT_F32, one, one, num(&u, 5), one, zero, zero, num(&u, (int64_t)1 << 62), one,
+         zero, zero, zero, one);
     assert_int_equal(unit_run(&u, 1, false), NPUC_E_INVALID);
     unit_end(&u);
 }
@@ -183,7 +189,8 @@ static void test_load_nz(void **state)
     unit_begin(&u, TCORE_VECTOR); /* UB stands in for L1: the move is the same */
     const int32_t tx = unit_tensor(&u, DT_F32, x, sizeof x), ty = unit_tensor(&u, DT_F32, y, sizeof y);
     const int32_t ub = unit_buf(&u, TS_UB, 1, 1024);
-    TILE(&u.b, LOAD_NZ, ub, num(&u, 0), num(&u, 16), tx, num(&u, 0), DT_F32, num(&u, 5), num(&u, 11), num(&u, 11), num(&u, 1));
+    TILE(&u.b, LOAD_NZ, ub, num(&u, 0), num(&u, 16), tx, num(&u, 0), DT_F32, num(&u, 5), num(&u, 11), num(&u, 11),
+         num(&u, 1));
     unit_flag(&u, TU_MTE2, TU_MTE3, 0);
     unit_store(&u, ty, 0, ub, 0, DT_F32, 256);
     assert_int_equal(unit_run(&u, 1, true), NPUC_OK);
@@ -298,22 +305,27 @@ static void test_barrier(void **state)
     int32_t x[6 * 8] = {0}, y[6 * 8] = {0};
     unit_begin(&u, TCORE_VECTOR);
     const int32_t tx = unit_tensor(&u, DT_I32, x, sizeof x), ty = unit_tensor(&u, DT_I32, y, sizeof y);
-    const int32_t mine = unit_buf(&u, TS_UB, 1, 32), other = unit_buf(&u, TS_UB, 1, 32), sum = unit_buf(&u, TS_UB, 1, 32);
+    const int32_t mine = unit_buf(&u, TS_UB, 1, 32), other = unit_buf(&u, TS_UB, 1, 32),
+                  sum = unit_buf(&u, TS_UB, 1, 32);
     struct expr_pool *p = &u.b.k->exprs;
     const expr zero = num(&u, 0), one = num(&u, 1), eight = num(&u, 8), block = expr_sym(p, u.b.k->sym_block);
     TILE(&u.b, IOTA, DT_I32, one, eight, mine, zero, eight, block, zero, zero);
     TILE(&u.b, FILL, DT_I32, one, eight, sum, zero, eight, 0);
     unit_flag(&u, TU_V, TU_MTE3, 0);
-    TILE(&u.b, STORE, tx, expr_mul_const(p, block, 8), mine, zero, DT_I32, one, one, one, eight, zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&u.b, STORE, tx, expr_mul_const(p, block, 8), mine, zero, DT_I32, one, one, one, eight, zero, zero, zero, one,
+         zero, zero, zero, one);
     tile_emit(&u.b, TILE_BARRIER, 0, NULL);
     const expr i = tile_loop(&u.b, "i", num(&u, 6));
-    TILE(&u.b, LOAD, other, zero, tx, expr_mul_const(p, i, 8), DT_I32, one, one, one, eight, zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&u.b, LOAD, other, zero, tx, expr_mul_const(p, i, 8), DT_I32, one, one, one, eight, zero, zero, zero, one,
+         zero, zero, zero, one);
     unit_flag(&u, TU_MTE2, TU_V, 0);
-    TILE(&u.b, VEC, 64, DT_I32, one, eight, sum, zero, eight, sum, zero, eight, 1, other, zero, eight, 1, -1, 0, zero, 0, 0, 0, 0);
+    TILE(&u.b, VEC, 64, DT_I32, one, eight, sum, zero, eight, sum, zero, eight, 1, other, zero, eight, 1, -1, 0, zero,
+         0, 0, 0, 0);
     unit_flag(&u, TU_V, TU_MTE2, 0);
     tile_end(&u.b);
     unit_flag(&u, TU_V, TU_MTE3, 0);
-    TILE(&u.b, STORE, ty, expr_mul_const(p, block, 8), sum, zero, DT_I32, one, one, one, eight, zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&u.b, STORE, ty, expr_mul_const(p, block, 8), sum, zero, DT_I32, one, one, one, eight, zero, zero, zero, one,
+         zero, zero, zero, one);
     u.blocks = 6;
     for (int threads = 1; threads < 4; threads++) {
         memset(y, 0, sizeof y);
@@ -327,11 +339,19 @@ static void test_barrier(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_copy_through_ub), cmocka_unit_test(test_strided_load), cmocka_unit_test(test_ring_and_threads),
-        cmocka_unit_test(test_missing_flag_is_found), cmocka_unit_test(test_flags_are_checked),
-        cmocka_unit_test(test_uninitialised_read), cmocka_unit_test(test_out_of_bounds), cmocka_unit_test(test_overflowing_strides),
-        cmocka_unit_test(test_load_nz), cmocka_unit_test(test_indirect_rows), cmocka_unit_test(test_sload),
-        cmocka_unit_test(test_mixed_block), cmocka_unit_test(test_barrier),
+        cmocka_unit_test(test_copy_through_ub),
+        cmocka_unit_test(test_strided_load),
+        cmocka_unit_test(test_ring_and_threads),
+        cmocka_unit_test(test_missing_flag_is_found),
+        cmocka_unit_test(test_flags_are_checked),
+        cmocka_unit_test(test_uninitialised_read),
+        cmocka_unit_test(test_out_of_bounds),
+        cmocka_unit_test(test_overflowing_strides),
+        cmocka_unit_test(test_load_nz),
+        cmocka_unit_test(test_indirect_rows),
+        cmocka_unit_test(test_sload),
+        cmocka_unit_test(test_mixed_block),
+        cmocka_unit_test(test_barrier),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

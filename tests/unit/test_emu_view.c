@@ -37,32 +37,40 @@ static void whole_slots(struct view_program *p)
 static void step_load(struct view_program *p)
 {
     struct emu_unit *u = &p->u;
-    const int blocks = 1 + below(&p->random, 3), first = below(&p->random, 4 - blocks), n = 1 + below(&p->random, GROUPS);
-    const int run = blocks * 16 * C0, from = below(&p->random, GROUPS - n + 1), to = below(&p->random, SLOT / run - n + 1);
+    const int blocks = 1 + below(&p->random, 3), first = below(&p->random, 4 - blocks),
+              n = 1 + below(&p->random, GROUPS);
+    const int run = blocks * 16 * C0, from = below(&p->random, GROUPS - n + 1),
+              to = below(&p->random, SLOT / run - n + 1);
     const expr zero = num(u, 0), one = num(u, 1);
-    TILE(&u->b, LOAD, p->b1, num(u, to * run), below(&p->random, 4) ? p->weights : p->plain, num(u, from * GROUP + first * 16 * C0), DT_F32, one,
-         num(u, n), one, num(u, run), zero, num(u, GROUP), zero, one, zero, num(u, run), zero, one);
+    TILE(&u->b, LOAD, p->b1, num(u, to * run), below(&p->random, 4) ? p->weights : p->plain,
+         num(u, from * GROUP + first * 16 * C0), DT_F32, one, num(u, n), one, num(u, run), zero, num(u, GROUP), zero,
+         one, zero, num(u, run), zero, one);
 }
 
 static void step_copy(struct view_program *p)
 {
     struct emu_unit *u = &p->u;
     const int pitch = (1 + below(&p->random, 3)) * 16, whole = (1 + below(&p->random, pitch / 16)) * 16;
-    const int rows = below(&p->random, 4) ? whole : 1 + below(&p->random, pitch), k1 = 1 + below(&p->random, GROUPS - 1);
-    const int group = below(&p->random, SLOT / (pitch * C0) - k1), row = below(&p->random, (pitch - rows) / 16 + 1) * 16;
+    const int rows = below(&p->random, 4) ? whole : 1 + below(&p->random, pitch),
+              k1 = 1 + below(&p->random, GROUPS - 1);
+    const int group = below(&p->random, SLOT / (pitch * C0) - k1),
+              row = below(&p->random, (pitch - rows) / 16 + 1) * 16;
     const int k = k1 * C0 - below(&p->random, 2) * below(&p->random, C0);
     if (row + rows <= pitch)
-        TILE(&u->b, COPY_L0B, p->b0, p->b1, num(u, (group * pitch + row) * C0), num(u, pitch), DT_F32, num(u, rows), num(u, k), 0);
+        TILE(&u->b, COPY_L0B, p->b0, p->b1, num(u, (group * pitch + row) * C0), num(u, pitch), DT_F32, num(u, rows),
+             num(u, k), 0);
 }
 
 static void step_mac(struct view_program *p)
 {
     struct emu_unit *u = &p->u;
-    const int m = below(&p->random, 2) ? 1 : 16, n = 1 + below(&p->random, ROWS), k = 1 + below(&p->random, GROUPS * C0);
+    const int m = below(&p->random, 2) ? 1 : 16, n = 1 + below(&p->random, ROWS),
+              k = 1 + below(&p->random, GROUPS * C0);
     if (p->n_out == OUTS)
         return;
     TILE(&u->b, MAC, p->c, p->a0, p->b0, -1, DT_F32, num(u, m), num(u, n), num(u, k), num(u, 1));
-    TILE(&u->b, FIXP, p->out, num(u, p->n_out++ * OUT), num(u, ROWS), p->c, num(u, 16), DT_F32, DT_F32, num(u, m), num(u, n), 0, -1, num(u, 0));
+    TILE(&u->b, FIXP, p->out, num(u, p->n_out++ * OUT), num(u, ROWS), p->c, num(u, 16), DT_F32, DT_F32, num(u, m),
+         num(u, n), 0, -1, num(u, 0));
 }
 
 static void random_program(struct view_program *p)
@@ -180,6 +188,7 @@ static void test_no_copy(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bits), cmocka_unit_test(test_shared_memory), cmocka_unit_test(test_no_copy)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bits), cmocka_unit_test(test_shared_memory),
+                                       cmocka_unit_test(test_no_copy)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,7 +37,8 @@ static int setup(void **state)
     f->m = ir_module_new(&f->cx);
     f->g = ir_func_new(f->m, name(f, "main"));
     const struct expr_range r = {1, 100, 1};
-    const expr dims[] = {expr_sym(&f->cx.exprs, expr_symbol_new(&f->cx.exprs, name(f, "n"), r)), expr_const(&f->cx.exprs, 4)};
+    const expr dims[] = {expr_sym(&f->cx.exprs, expr_symbol_new(&f->cx.exprs, name(f, "n"), r)),
+                         expr_const(&f->cx.exprs, 4)};
     const struct type *t = type_tensor(&f->cx, DT_F32, 2, dims);
     f->x = ir_input_new(f->g, t, name(f, "x"));
     f->y = ir_input_new(f->g, t, name(f, "y"));
@@ -69,7 +70,7 @@ static void yield(struct fixture *f, struct value *v)
 static int count_nodes(const struct graph *g)
 {
     int n = 0;
-    for_each_node(node, g)
+    for_each_node (node, g)
         n++;
     return n;
 }
@@ -77,7 +78,7 @@ static int count_nodes(const struct graph *g)
 static int count_uses(const struct value *v)
 {
     int n = 0;
-    for_each_use(u, v)
+    for_each_use (u, v)
         n++;
     return n;
 }
@@ -242,9 +243,9 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(types_are_interned),      TEST(operators_are_found),   TEST(uses_follow_replacement),
-        TEST(results_keep_their_names), TEST(constants_and_sizes),  TEST(sorting_restores_order),
-        TEST(fusing_makes_a_region),   TEST(locations_merge),       TEST(rewrites_are_counted),
+        TEST(types_are_interned),       TEST(operators_are_found), TEST(uses_follow_replacement),
+        TEST(results_keep_their_names), TEST(constants_and_sizes), TEST(sorting_restores_order),
+        TEST(fusing_makes_a_region),    TEST(locations_merge),     TEST(rewrites_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,7 +57,8 @@ static void world_close(struct world *w)
 /* Plain, odd, repeated and missing names. */
 static sym random_name(struct world *w)
 {
-    static const char *const names[] = {"x", "layer.0/add", "a b", "q\"\\", "\n\x01", "0", "x.1", "\xc3\xa9", "loc", "in"};
+    static const char *const names[] = {"x", "layer.0/add", "a b",      "q\"\\", "\n\x01",
+                                        "0", "x.1",         "\xc3\xa9", "loc",   "in"};
     const uint32_t i = random_below(14);
     return i < 10 ? str_internz(&w->cx.strings, names[i]) : 0;
 }
@@ -116,8 +117,7 @@ static struct value *random_node(struct world *w, struct builder *b)
     struct value *x = pick(w);
     const bool is_float = dtype_is_float(x->type->dtype);
     switch (random_below(6)) {
-    case 0:
-        return random_const(b);
+    case 0: return random_const(b);
     case 1: {
         if (!is_float)
             return x;
@@ -126,21 +126,20 @@ static struct value *random_node(struct world *w, struct builder *b)
         assert_int_equal(ir_infer(n), NPUC_OK);
         return &n->out[0];
     }
-    case 2:
-        return ir_sizes(b, x->type->dims, x->type->rank, false);
-    case 3:
-        return ir_op2(b, binary[random_below(4)], x, ir_cast(b, x, x->type->dtype));
-    default:
-        return is_float ? ir_op1(b, unary[random_below(5)], x) : x;
+    case 2: return ir_sizes(b, x->type->dims, x->type->rank, false);
+    case 3: return ir_op2(b, binary[random_below(4)], x, ir_cast(b, x, x->type->dtype));
+    default: return is_float ? ir_op1(b, unary[random_below(5)], x) : x;
     }
 }
 
 /* Some of the elementwise nodes become Fused regions. */
 static void fuse_some(struct world *w, struct graph *g)
 {
-    for_each_node_safe(n, g) {
+    for_each_node_safe(n, g)
+    {
         struct node *next = n->next;
-        if (random_below(5) || !next || !op_has((enum op)n->op, T_ELEMENTWISE) || !op_has((enum op)next->op, T_ELEMENTWISE))
+        if (random_below(5) || !next || !op_has((enum op)n->op, T_ELEMENTWISE) ||
+            !op_has((enum op)next->op, T_ELEMENTWISE))
             continue;
         struct node *const both[] = {n, next};
         ir_fuse(&w->cx, both, 2, next, random_below(2) ? "pair" : NULL);
@@ -158,7 +157,8 @@ static void make_graph(struct world *w)
         const int rank = (int)random_below(4);
         for (int k = 0; k < rank; k++)
             dims[k] = random_dim(w);
-        w->v[w->n++] = ir_input_new(g, type_tensor(&w->cx, random_below(4) ? DT_F32 : DT_F16, rank, dims), random_name(w));
+        w->v[w->n++] =
+            ir_input_new(g, type_tensor(&w->cx, random_below(4) ? DT_F32 : DT_F16, rank, dims), random_name(w));
     }
     const int n_nodes = (int)random_below(40);
     struct builder b = ir_at_end(g);
@@ -248,7 +248,8 @@ static void large_blobs_use_the_side_file(void **state)
     for (int i = 0; i < 100; i++)
         data[i] = (float)i;
     const int64_t len = 100;
-    struct value *v[] = {ir_const(&b, DT_F32, 1, &len, data, sizeof data), ir_const(&b, DT_F32, 1, &len, data, sizeof data)};
+    struct value *v[] = {ir_const(&b, DT_F32, 1, &len, data, sizeof data),
+                         ir_const(&b, DT_F32, 1, &len, data, sizeof data)};
     ir_new(&b, OP_Yield, 2, v, 0);
     const char *text;
     const uint8_t *bytes;

@@ -9,27 +9,26 @@
 #include "ir/build.h"
 #include "ir/text.h"
 
-static const char text[] =
-    "module {\n"
-    "  func @main(%c: bool[], %x: f32[4], %y: f32[4]) -> (%r: f32[4], %p: f32[2]) {\n"
-    "    %k = Constant {value=f32[4] [1, 2, 3, 4]} : f32[4]\n"
-    "    %a = Add %x, %y : f32[4]\n"
-    "    %b = Mul %a, %k : f32[4]\n"
-    "    %f = Fused %a, %b {body=(%u: f32[4], %v: f32[4]) {\n"
-    "      %w = Sub %u, %v : f32[4]\n"
-    "      Yield %w\n"
-    "    }} : f32[4]\n"
-    "    %i = If %c {then_branch=() {\n"
-    "      %t = Exp %f : f32[4]\n"
-    "      Yield %t\n"
-    "    }, else_branch=() {\n"
-    "      Yield %a\n"
-    "    }} : f32[4]\n"
-    "    %p, %q = Split %f {num_outputs=2} : f32[2], f32[2]\n"
-    "    %r = Transpose %i {perm=[0]} : f32[4]\n"
-    "    Yield %r, %p\n"
-    "  }\n"
-    "}\n";
+static const char text[] = "module {\n"
+                           "  func @main(%c: bool[], %x: f32[4], %y: f32[4]) -> (%r: f32[4], %p: f32[2]) {\n"
+                           "    %k = Constant {value=f32[4] [1, 2, 3, 4]} : f32[4]\n"
+                           "    %a = Add %x, %y : f32[4]\n"
+                           "    %b = Mul %a, %k : f32[4]\n"
+                           "    %f = Fused %a, %b {body=(%u: f32[4], %v: f32[4]) {\n"
+                           "      %w = Sub %u, %v : f32[4]\n"
+                           "      Yield %w\n"
+                           "    }} : f32[4]\n"
+                           "    %i = If %c {then_branch=() {\n"
+                           "      %t = Exp %f : f32[4]\n"
+                           "      Yield %t\n"
+                           "    }, else_branch=() {\n"
+                           "      Yield %a\n"
+                           "    }} : f32[4]\n"
+                           "    %p, %q = Split %f {num_outputs=2} : f32[2], f32[2]\n"
+                           "    %r = Transpose %i {perm=[0]} : f32[4]\n"
+                           "    Yield %r, %p\n"
+                           "  }\n"
+                           "}\n";
 
 struct world {
     struct ir_ctx cx;
@@ -56,7 +55,7 @@ static void world_open(struct world *w)
     w->g = w->m->funcs.data[0];
     struct node **slot[] = {&w->constant, &w->add, &w->mul, &w->fused, &w->branch, &w->split, &w->transpose, &w->yield};
     int i = 0;
-    for_each_node(n, w->g)
+    for_each_node (n, w->g)
         *slot[i++] = n;
     assert_int_equal(ir_verify(w->m, "nothing"), NPUC_OK);
 }
@@ -69,17 +68,35 @@ static void world_close(struct world *w)
 
 /* ---- the errors */
 
-static void plant_order(struct world *w) { ir_move_before(w->mul, w->add); }
-static void plant_unlinked_use(struct world *w) { w->add->out[0].uses = w->add->out[0].uses->next; }
+static void plant_order(struct world *w)
+{
+    ir_move_before(w->mul, w->add);
+}
+static void plant_unlinked_use(struct world *w)
+{
+    w->add->out[0].uses = w->add->out[0].uses->next;
+}
 static void plant_lost_use(struct world *w)
 {
     struct value *v = &w->split->out[0]; /* its only use vanishes from the list */
     v->uses = NULL;
 }
-static void plant_foreign_use(struct world *w) { w->mul->in[0].value = &w->constant->out[0]; }
-static void plant_user(struct world *w) { w->mul->in[0].user = w->add; }
-static void plant_type(struct world *w) { w->mul->out[0].type = w->split->out[0].type; }
-static void plant_dtype(struct world *w) { w->mul->out[0].type = type_with_dtype(&w->cx, w->mul->out[0].type, DT_F16); }
+static void plant_foreign_use(struct world *w)
+{
+    w->mul->in[0].value = &w->constant->out[0];
+}
+static void plant_user(struct world *w)
+{
+    w->mul->in[0].user = w->add;
+}
+static void plant_type(struct world *w)
+{
+    w->mul->out[0].type = w->split->out[0].type;
+}
+static void plant_dtype(struct world *w)
+{
+    w->mul->out[0].type = type_with_dtype(&w->cx, w->mul->out[0].type, DT_F16);
+}
 static void plant_rank(struct world *w)
 {
     w->mul->out[0].type = type_tensor(&w->cx, DT_F32, 0, NULL);
@@ -88,25 +105,70 @@ static void plant_input_type(struct world *w)
 {
     w->g->inputs[1]->type = w->split->out[0].type; /* f32[2] + f32[4] */
 }
-static void plant_no_type(struct world *w) { w->split->out[1].type = NULL; }
-static void plant_absent_input(struct world *w) { ir_set_input(w->add, 1, NULL); }
-static void plant_attr_kind(struct world *w) { w->transpose->attrs[0] = (struct attr){.kind = ATTR_FLOAT, .v.f = 1}; }
-static void plant_attr_missing(struct world *w) { w->constant->attrs[0].kind = ATTR_NONE; }
-static void plant_list(struct world *w) { w->add->prev = NULL; }
-static void plant_graph(struct world *w) { w->add->graph = node_region(w->fused, 0); }
-static void plant_value_graph(struct world *w) { w->add->out[0].graph = node_region(w->fused, 0); }
-static void plant_def(struct world *w) { w->split->out[1].def = w->add; }
-static void plant_index(struct world *w) { w->split->out[1].index = 0; }
-static void plant_id(struct world *w) { w->split->out[1].id = w->split->out[0].id; }
-static void plant_big_id(struct world *w) { w->split->out[1].id = w->m->n_values; }
-static void plant_early_yield(struct world *w) { ir_move_before(w->yield, w->transpose); }
-static void plant_no_yield(struct world *w) { ir_erase(w->yield); }
+static void plant_no_type(struct world *w)
+{
+    w->split->out[1].type = NULL;
+}
+static void plant_absent_input(struct world *w)
+{
+    ir_set_input(w->add, 1, NULL);
+}
+static void plant_attr_kind(struct world *w)
+{
+    w->transpose->attrs[0] = (struct attr){.kind = ATTR_FLOAT, .v.f = 1};
+}
+static void plant_attr_missing(struct world *w)
+{
+    w->constant->attrs[0].kind = ATTR_NONE;
+}
+static void plant_list(struct world *w)
+{
+    w->add->prev = NULL;
+}
+static void plant_graph(struct world *w)
+{
+    w->add->graph = node_region(w->fused, 0);
+}
+static void plant_value_graph(struct world *w)
+{
+    w->add->out[0].graph = node_region(w->fused, 0);
+}
+static void plant_def(struct world *w)
+{
+    w->split->out[1].def = w->add;
+}
+static void plant_index(struct world *w)
+{
+    w->split->out[1].index = 0;
+}
+static void plant_id(struct world *w)
+{
+    w->split->out[1].id = w->split->out[0].id;
+}
+static void plant_big_id(struct world *w)
+{
+    w->split->out[1].id = w->m->n_values;
+}
+static void plant_early_yield(struct world *w)
+{
+    ir_move_before(w->yield, w->transpose);
+}
+static void plant_no_yield(struct world *w)
+{
+    ir_erase(w->yield);
+}
 static void plant_capture(struct world *w)
 {
     ir_set_input(node_region(w->fused, 0)->first, 0, w->g->inputs[1]);
 }
-static void plant_region_owner(struct world *w) { node_region(w->fused, 0)->owner = w->mul; }
-static void plant_region_parent(struct world *w) { node_region(w->branch, 1)->parent = NULL; }
+static void plant_region_owner(struct world *w)
+{
+    node_region(w->fused, 0)->owner = w->mul;
+}
+static void plant_region_parent(struct world *w)
+{
+    node_region(w->branch, 1)->parent = NULL;
+}
 static void plant_region_escape(struct world *w)
 {
     ir_set_input(w->transpose, 0, &node_region(w->branch, 0)->first->out[0]);
@@ -139,7 +201,10 @@ static void plant_perm(struct world *w)
     const int64_t perm[] = {1};
     ir_set_ints(w->transpose, "perm", perm, 1);
 }
-static void plant_cycle_in_list(struct world *w) { w->split->next = w->add; }
+static void plant_cycle_in_list(struct world *w)
+{
+    w->split->next = w->add;
+}
 
 static const struct plant {
     const char *name;

@@ -1,4 +1,5 @@
-/* Multiply-accumulate: fractal, strided, scalar and SIMD forms give the bits of a plain loop; layout conversions round-trip. */
+/* Multiply-accumulate: fractal, strided, scalar and SIMD forms give the bits of a plain loop; layout conversions
+ * round-trip. */
 #include "unit.h"
 
 #include "kernels/loops.h"
@@ -14,12 +15,15 @@ struct problem {
     int64_t m, n, k, c0, m1, n1, k1;
     int size;
     bool init;
-    uint8_t *a, *b, *bt;   /* dense [m][k], [k][n], [n][k] */
-    uint8_t *fa, *fb;      /* fractals */
+    uint8_t *a, *b, *bt;    /* dense [m][k], [k][n], [n][k] */
+    uint8_t *fa, *fb;       /* fractals */
     uint32_t *start, *want; /* [m][n] bits of f32 or i32 */
 };
 
-static int64_t random_below(uint64_t *seed, int64_t n) { return (int64_t)(unit_random(seed) % (uint64_t)n); }
+static int64_t random_below(uint64_t *seed, int64_t n)
+{
+    return (int64_t)(unit_random(seed) % (uint64_t)n);
+}
 
 static void elements(uint8_t *p, enum dtype t, int64_t n, uint64_t *seed)
 {
@@ -52,7 +56,8 @@ static void make(struct problem *p, uint64_t *seed)
     const size_t s = (size_t)p->size;
     for (int64_t i = 0; i < p->m; i++)
         for (int64_t k = 0; k < p->k; k++)
-            memcpy(p->fa + (((i / 16 * p->k1 + k / p->c0) * 16 + i % 16) * p->c0 + k % p->c0) * p->size, p->a + (i * p->k + k) * p->size, s);
+            memcpy(p->fa + (((i / 16 * p->k1 + k / p->c0) * 16 + i % 16) * p->c0 + k % p->c0) * p->size,
+                   p->a + (i * p->k + k) * p->size, s);
     for (int64_t k = 0; k < p->k; k++)
         for (int64_t j = 0; j < p->n; j++) {
             const uint8_t *x = p->b + (k * p->n + j) * p->size;
@@ -114,9 +119,20 @@ static void check_fractal(const struct problem *p)
 static void check_strided(const struct problem *p, bool transposed)
 {
     uint32_t *c = malloc((size_t)(p->m * p->n * 4));
-    k_matmul(&(struct k_matmul_args){.dtype = p->t, .m = p->m, .n = p->n, .k = p->k, .a = p->a, .b = transposed ? p->bt : p->b, .a_row = p->k,
-                                     .a_col = 1, .b_row = transposed ? 1 : p->n, .b_col = transposed ? p->k : 1, .c = c, .c_row = p->n,
-                                     .bias = p->init ? NULL : p->start}, NULL);
+    k_matmul(&(struct k_matmul_args){.dtype = p->t,
+                                     .m = p->m,
+                                     .n = p->n,
+                                     .k = p->k,
+                                     .a = p->a,
+                                     .b = transposed ? p->bt : p->b,
+                                     .a_row = p->k,
+                                     .a_col = 1,
+                                     .b_row = transposed ? 1 : p->n,
+                                     .b_col = transposed ? p->k : 1,
+                                     .c = c,
+                                     .c_row = p->n,
+                                     .bias = p->init ? NULL : p->start},
+             NULL);
     assert_memory_equal(c, p->want, (size_t)(p->m * p->n * 4));
     free(c);
 }
@@ -127,8 +143,11 @@ static void test_forms_agree(void **state)
     static const enum dtype types[] = {DT_F32, DT_F16, DT_BF16, DT_I8, DT_U8, DT_F8E4M3FN, DT_F8E5M2};
     uint64_t seed = 5;
     for (int i = 0; i < 70; i++) {
-        struct problem p = {.t = types[i % 7], .m = i % 5 ? 1 + random_below(&seed, 40) : 1, .n = 1 + random_below(&seed, 70),
-                            .k = 1 + random_below(&seed, i % 9 ? 100 : 700), .init = i % 2};
+        struct problem p = {.t = types[i % 7],
+                            .m = i % 5 ? 1 + random_below(&seed, 40) : 1,
+                            .n = 1 + random_below(&seed, 70),
+                            .k = 1 + random_below(&seed, i % 9 ? 100 : 700),
+                            .init = i % 2};
         make(&p, &seed);
         plain_loop(&p);
         for (int simd = 0; simd < 2; simd++) {
@@ -147,10 +166,12 @@ static void test_layouts(void **state)
     uint64_t seed = 9;
     for (int i = 0; i < 60; i++) {
         const int size = 1 << i % 3;
-        const int64_t rows = 1 + random_below(&seed, 40), cols = 1 + random_below(&seed, 50), c0 = 32 / size, pad = (rows + 15) / 16 * 16;
+        const int64_t rows = 1 + random_below(&seed, 40), cols = 1 + random_below(&seed, 50), c0 = 32 / size,
+                      pad = (rows + 15) / 16 * 16;
         const int64_t c1 = (cols + c0 - 1) / c0, n = c1 * pad * c0;
         const bool transposed = i % 2;
-        uint8_t *x = malloc((size_t)(rows * cols * size)), *nz = malloc((size_t)(n * size)), *y = malloc((size_t)(rows * cols * size));
+        uint8_t *x = malloc((size_t)(rows * cols * size)), *nz = malloc((size_t)(n * size)),
+                *y = malloc((size_t)(rows * cols * size));
         for (int64_t k = 0; k < rows * cols * size; k++)
             x[k] = (uint8_t)unit_random(&seed);
         memset(nz, 0xff, (size_t)(n * size));
@@ -184,6 +205,7 @@ static void test_block_codes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_agree), cmocka_unit_test(test_layouts), cmocka_unit_test(test_block_codes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_agree), cmocka_unit_test(test_layouts),
+                                       cmocka_unit_test(test_block_codes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

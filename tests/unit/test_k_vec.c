@@ -1,4 +1,5 @@
-/* Formulas and reductions: scalar equals SIMD, chunks do not matter, types widen and round as said; accuracy against libm. */
+/* Formulas and reductions: scalar equals SIMD, chunks do not matter, types widen and round as said; accuracy against
+ * libm. */
 #include "unit.h"
 
 #include "base/half.h"
@@ -14,7 +15,8 @@ enum { LEN = 1237 }; /* more than two chunks, with a tail */
 /* Values of every magnitude, among them 0, -0, infinities and NaN. */
 static void fill(float *x, int64_t n, uint64_t *seed)
 {
-    static const float special[] = {0.0f, -0.0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN, 1e-40f, 3.4e38f, -88.0f, 2.0f, 0.5f};
+    static const float special[] = {0.0f, -0.0f,  1.0f,    -1.0f,  INFINITY, -INFINITY,
+                                    NAN,  1e-40f, 3.4e38f, -88.0f, 2.0f,     0.5f};
     for (int64_t i = 0; i < n; i++) {
         const uint64_t r = unit_random(seed);
         const uint32_t bits = (uint32_t)r;
@@ -173,7 +175,8 @@ static void test_accuracy(void **state)
         float (*f)(float);
         double (*ref)(double);
         double bound;
-    } rows[] = {{"exp", k_exp, exp, 1}, {"log", k_log, log, 1}, {"tanh", k_tanh, tanh, 2}, {"erf", k_erf, erf, 2}, {"sin", k_sin, sin, 2}, {"cos", k_cos, cos, 2}};
+    } rows[] = {{"exp", k_exp, exp, 1}, {"log", k_log, log, 1}, {"tanh", k_tanh, tanh, 2},
+                {"erf", k_erf, erf, 2}, {"sin", k_sin, sin, 2}, {"cos", k_cos, cos, 2}};
     for (int r = 0; r < 6; r++)
         for (uint64_t bits = 0; bits < (uint64_t)1 << 32; bits += 20011) {
             const uint32_t u = (uint32_t)bits;
@@ -222,9 +225,15 @@ static void test_casts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_simd_equals_scalar),     cmocka_unit_test(test_rows_and_in_place), cmocka_unit_test(test_half_rounds_once),
-        cmocka_unit_test(test_integers_wrap),          cmocka_unit_test(test_where_moves_bits),  cmocka_unit_test(test_reduction_ignores_chunks),
-        cmocka_unit_test(test_extremes_keep_nan),      cmocka_unit_test(test_accuracy),          cmocka_unit_test(test_casts),
+        cmocka_unit_test(test_simd_equals_scalar),
+        cmocka_unit_test(test_rows_and_in_place),
+        cmocka_unit_test(test_half_rounds_once),
+        cmocka_unit_test(test_integers_wrap),
+        cmocka_unit_test(test_where_moves_bits),
+        cmocka_unit_test(test_reduction_ignores_chunks),
+        cmocka_unit_test(test_extremes_keep_nan),
+        cmocka_unit_test(test_accuracy),
+        cmocka_unit_test(test_casts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

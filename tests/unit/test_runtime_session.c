@@ -1,4 +1,5 @@
-/* Sessions over a hand-made plan: y = x + w, x appended to a cache of 32 rows, positions of non-zero elements on the host. */
+/* Sessions over a hand-made plan: y = x + w, x appended to a cache of 32 rows, positions of non-zero elements on the
+ * host. */
 #include "base/size.h"
 #include "kernels/vec.h"
 #include "npuc/npurt.h"
@@ -42,14 +43,18 @@ static struct tile_kernel *append_kernel(struct plan *p)
     struct tile_kernel *k = tile_kernel_new(&p->arena, &p->strings, "add_append");
     struct tile_builder b = {.k = k, .arena = &p->arena};
     struct expr_pool *x = &k->exprs;
-    const expr seq = tile_param(k, "seq", (struct expr_range){1, 16, 1}), past = tile_param(k, "past", (struct expr_range){0, 31, 1});
+    const expr seq = tile_param(k, "seq", (struct expr_range){1, 16, 1}),
+               past = tile_param(k, "past", (struct expr_range){0, 31, 1});
     tile_params_done(k);
     const expr zero = expr_const(x, 0), one = expr_const(x, 1), c8 = expr_const(x, 8);
     k->blocks = one;
-    const int32_t tx = tile_tensor(k, &p->arena, "x", DT_F32, true, false), tw = tile_tensor(k, &p->arena, "w", DT_F32, true, false);
-    const int32_t ty = tile_tensor(k, &p->arena, "y", DT_F32, false, true), tc = tile_tensor(k, &p->arena, "cache", DT_F32, false, true);
+    const int32_t tx = tile_tensor(k, &p->arena, "x", DT_F32, true, false),
+                  tw = tile_tensor(k, &p->arena, "w", DT_F32, true, false);
+    const int32_t ty = tile_tensor(k, &p->arena, "y", DT_F32, false, true),
+                  tc = tile_tensor(k, &p->arena, "cache", DT_F32, false, true);
     tile_section_begin(&b, TCORE_VECTOR);
-    const int32_t bx = tile_buf(&b, "x", TS_UB, DT_F32, 1, 512), bw = tile_buf(&b, "w", TS_UB, DT_F32, 1, 32), by = tile_buf(&b, "y", TS_UB, DT_F32, 1, 512);
+    const int32_t bx = tile_buf(&b, "x", TS_UB, DT_F32, 1, 512), bw = tile_buf(&b, "w", TS_UB, DT_F32, 1, 32),
+                  by = tile_buf(&b, "y", TS_UB, DT_F32, 1, 512);
     b.at->bufs.data[bx].base = 0;
     b.at->bufs.data[bw].base = 512;
     b.at->bufs.data[by].base = 544;
@@ -63,7 +68,8 @@ static struct tile_kernel *append_kernel(struct plan *p)
     TILE(&b, SET, TU_MTE2, TU_MTE3, 0, -1);
     TILE(&b, WAIT, TU_MTE2, TU_MTE3, 0, -1);
     TILE(&b, STORE, ty, zero, by, zero, DT_F32, one, one, seq, c8, zero, zero, c8, one, zero, zero, c8, one);
-    TILE(&b, STORE, tc, expr_mul_const(x, past, 8), bx, zero, DT_F32, one, one, seq, c8, zero, zero, c8, one, zero, zero, c8, one);
+    TILE(&b, STORE, tc, expr_mul_const(x, past, 8), bx, zero, DT_F32, one, one, seq, c8, zero, zero, c8, one, zero,
+         zero, c8, one);
     return k;
 }
 
@@ -71,9 +77,14 @@ static int32_t add_tensor(struct plan *p, const char *nm, int kind, enum dtype t
 {
     struct expr_pool *x = &p->exprs;
     const expr dims[2] = {rows, cols};
-    const struct plan_tensor v = {.name = name(p, nm), .kind = (uint8_t)kind, .dtype = (uint8_t)t, .rank = 2,
+    const struct plan_tensor v = {.name = name(p, nm),
+                                  .kind = (uint8_t)kind,
+                                  .dtype = (uint8_t)t,
+                                  .rank = 2,
                                   .dims = arena_copy(&p->arena, dims, (int64_t)sizeof dims),
-                                  .size = expr_mul_const(x, expr_mul(x, rows, cols), dtype_size(t)), .base = -1, .last = 2};
+                                  .size = expr_mul_const(x, expr_mul(x, rows, cols), dtype_size(t)),
+                                  .base = -1,
+                                  .last = 2};
     vec_push(&p->arena, &p->tensors, v);
     return (int32_t)p->tensors.len - 1;
 }
@@ -96,12 +107,29 @@ static void add_steps(struct plan *p, const int32_t t[8], const expr dims[3])
     const int32_t launch[4] = {t[0], t[1], t[2], t[5]}, host[2] = {t[2], t[6]}, binds[3] = {0, 1, 2};
     const expr params[2] = {dims[0], dims[1]}, sizes[2] = {dims[0], dims[2]};
     const struct plan_step steps[] = {
-        {.kind = PS_LAUNCH, .op = name(p, "Add"), .n_in = 4, .tensors = arena_copy(&p->arena, launch, sizeof launch), .n_params = 2,
-         .params = arena_copy(&p->arena, params, sizeof params), .source = -1},
-        {.kind = PS_HOST, .op = name(p, "NonZero"), .n_in = 1, .n_out = 1, .tensors = arena_copy(&p->arena, host, sizeof host), .n_binds = 1,
-         .binds = arena_copy(&p->arena, binds, sizeof binds), .source = -1, .reason = name(p, "size depends on data")},
-        {.kind = PS_SIZES, .op = name(p, "Shape"), .n_out = 1, .tensors = arena_copy(&p->arena, &t[7], sizeof t[7]), .n_params = 2,
-         .params = arena_copy(&p->arena, sizes, sizeof sizes), .source = -1},
+        {.kind = PS_LAUNCH,
+         .op = name(p, "Add"),
+         .n_in = 4,
+         .tensors = arena_copy(&p->arena, launch, sizeof launch),
+         .n_params = 2,
+         .params = arena_copy(&p->arena, params, sizeof params),
+         .source = -1},
+        {.kind = PS_HOST,
+         .op = name(p, "NonZero"),
+         .n_in = 1,
+         .n_out = 1,
+         .tensors = arena_copy(&p->arena, host, sizeof host),
+         .n_binds = 1,
+         .binds = arena_copy(&p->arena, binds, sizeof binds),
+         .source = -1,
+         .reason = name(p, "size depends on data")},
+        {.kind = PS_SIZES,
+         .op = name(p, "Shape"),
+         .n_out = 1,
+         .tensors = arena_copy(&p->arena, &t[7], sizeof t[7]),
+         .n_params = 2,
+         .params = arena_copy(&p->arena, sizes, sizeof sizes),
+         .source = -1},
     };
     for (int i = 0; i < 3; i++)
         vec_push(&p->arena, &p->steps, steps[i]);
@@ -126,7 +154,8 @@ static void build_plan(struct plan *p)
     const expr seq = expr_sym(x, expr_symbol_new(x, name(p, "seq"), (struct expr_range){1, 16, 1}));
     const expr past = expr_sym(x, expr_symbol_new(x, name(p, "past"), (struct expr_range){0, 31, 1}));
     const expr nnz = expr_sym(x, expr_symbol_new(x, name(p, "nnz"), (struct expr_range){0, 128, 1}));
-    const expr c8 = expr_const(x, 8), one = expr_const(x, 1), two = expr_const(x, 2), cap = expr_const(x, 32), total = expr_add(x, past, seq);
+    const expr c8 = expr_const(x, 8), one = expr_const(x, 1), two = expr_const(x, 2), cap = expr_const(x, 32),
+               total = expr_add(x, past, seq);
     int32_t t[8];
     t[0] = add_tensor(p, "x", PT_INPUT, DT_F32, seq, c8);
     t[1] = add_tensor(p, "w", PT_WEIGHT, DT_F32, one, c8);
@@ -144,11 +173,23 @@ static void build_plan(struct plan *p)
     add_steps(p, t, (expr[]){seq, past, total});
     const int32_t inputs[2] = {t[0], t[4]}, outputs[4] = {t[2], t[5], t[6], t[7]};
     const uint8_t optional[2] = {0, 0};
-    const struct plan_cache c = {.tensor = t[3], .input = name(p, "k"), .output = name(p, "k.present"), .in_tensor = t[4], .out_tensor = t[5],
-                                 .past = past, .present = total, .grows = true};
-    const struct plan_entry e = {.name = name(p, "main"), .n_steps = 3, .n_inputs = 2, .n_outputs = 4,
-                                 .inputs = arena_copy(&p->arena, inputs, sizeof inputs), .outputs = arena_copy(&p->arena, outputs, sizeof outputs),
-                                 .input_optional = arena_copy(&p->arena, optional, sizeof optional), .n_caches = 1, .caches = arena_copy(&p->arena, &c, sizeof c)};
+    const struct plan_cache c = {.tensor = t[3],
+                                 .input = name(p, "k"),
+                                 .output = name(p, "k.present"),
+                                 .in_tensor = t[4],
+                                 .out_tensor = t[5],
+                                 .past = past,
+                                 .present = total,
+                                 .grows = true};
+    const struct plan_entry e = {.name = name(p, "main"),
+                                 .n_steps = 3,
+                                 .n_inputs = 2,
+                                 .n_outputs = 4,
+                                 .inputs = arena_copy(&p->arena, inputs, sizeof inputs),
+                                 .outputs = arena_copy(&p->arena, outputs, sizeof outputs),
+                                 .input_optional = arena_copy(&p->arena, optional, sizeof optional),
+                                 .n_caches = 1,
+                                 .caches = arena_copy(&p->arena, &c, sizeof c)};
     vec_push(&p->arena, &p->entries, e);
 }
 
@@ -245,7 +286,8 @@ static void test_description(void **state)
     struct bench b;
     begin(&b, NULL);
     assert_int_equal(npurt_plan_inputs(b.plan), 2);
-    const struct npurt_value *v = npurt_plan_input(b.plan, 0), *k = npurt_plan_input(b.plan, 1), *out = npurt_plan_output(b.plan, 1);
+    const struct npurt_value *v = npurt_plan_input(b.plan, 0), *k = npurt_plan_input(b.plan, 1),
+                             *out = npurt_plan_output(b.plan, 1);
     assert_string_equal(v->name, "x");
     assert_string_equal(v->dims[0].text, "seq");
     assert_int_equal(v->dims[0].max, 16);
@@ -316,10 +358,14 @@ static void test_refusals(void **state)
     struct npurt_tensor t;
     begin(&b, NULL);
     expect(&b, npurt_run(b.s), NPUC_E_INVALID, "dimension seq (1..16) is not known");
-    expect(&b, npurt_set_input(b.s, "q", NPURT_F32, 2, (int64_t[]){1, 8}, b.x), NPUC_E_INVALID, "no input 'q'; the plan's inputs are x, k");
-    expect(&b, npurt_set_input(b.s, "x", NPURT_I64, 2, (int64_t[]){1, 8}, b.x), NPUC_E_INVALID, "input 'x' is i64, expected f32");
-    expect(&b, npurt_set_input(b.s, "x", NPURT_F32, 1, (int64_t[]){8}, b.x), NPUC_E_INVALID, "has 1 dimensions, expected 2");
-    expect(&b, run(&b, 17), NPUC_E_INVALID, "input 'x' (axis 0, seq) makes seq = 17, but the plan was compiled for 1..16");
+    expect(&b, npurt_set_input(b.s, "q", NPURT_F32, 2, (int64_t[]){1, 8}, b.x), NPUC_E_INVALID,
+           "no input 'q'; the plan's inputs are x, k");
+    expect(&b, npurt_set_input(b.s, "x", NPURT_I64, 2, (int64_t[]){1, 8}, b.x), NPUC_E_INVALID,
+           "input 'x' is i64, expected f32");
+    expect(&b, npurt_set_input(b.s, "x", NPURT_F32, 1, (int64_t[]){8}, b.x), NPUC_E_INVALID,
+           "has 1 dimensions, expected 2");
+    expect(&b, run(&b, 17), NPUC_E_INVALID,
+           "input 'x' (axis 0, seq) makes seq = 17, but the plan was compiled for 1..16");
     assert_int_equal(npurt_set_input(b.s, "x", NPURT_F32, 2, (int64_t[]){2, 9}, b.x), NPUC_OK);
     expect(&b, npurt_run(b.s), NPUC_E_INVALID, "input 'x': axis 1 is 9, expected 8");
     expect(&b, npurt_output(b.s, "y", &t), NPUC_E_USAGE, "no finished run");
@@ -379,8 +425,9 @@ static void test_clock_without_data(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_description), cmocka_unit_test(test_cache_over_runs), cmocka_unit_test(test_given_past),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_cancel), cmocka_unit_test(test_clock_without_data),
+        cmocka_unit_test(test_description), cmocka_unit_test(test_cache_over_runs),
+        cmocka_unit_test(test_given_past),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_clock_without_data),
     };
     return cmocka_run_group_tests(tests, make_plan, remove_plan);
 }
