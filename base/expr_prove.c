@@ -14,9 +14,9 @@ enum {
     MAX_DEPTH = 5,
     MAX_ATOMS = 8, /* distinct atoms in step 2 */
     MAX_MONOS = 48,
-    MAX_CHOICES = 3, /* atoms for which both bounds are tried */
+    MAX_CHOICES = 3,   /* atoms for which both bounds are tried */
     MAX_SYMBOLS = 128, /* of a pool for which corners are tried */
-    MAX_SHIFTS = 8   /* tries of step 2 in one proof: it costs a hundred times step 1 */
+    MAX_SHIFTS = 8     /* tries of step 2 in one proof: it costs a hundred times step 1 */
 };
 
 #define FAR ((int64_t)1 << 20)

@@ -37,7 +37,7 @@ struct clock_l2 {
     const struct emu_launch *launch;
     int64_t line, capacity, used, dirtied, entered;
     int64_t recent_bytes; /* for so many new bytes a move stays recent */
-    int shift; /* line = 1 << shift: the largest power of two within the target's line */
+    int shift;            /* line = 1 << shift: the largest power of two within the target's line */
     struct recent *recent;
     struct clock_traffic *traffic; /* per tensor */
     struct region *regions;

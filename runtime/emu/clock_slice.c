@@ -50,7 +50,7 @@ struct slicer {
     const struct emu_program *p;
     struct emu_program *out;
     struct value *values;
-    bool *inner;            /* per group: of the loop under consideration */
+    bool *inner;             /* per group: of the loop under consideration */
     int32_t *shown, n_shown; /* values marked in the open scopes */
     int32_t *list, n_listed; /* values that the next marks show */
     struct scope *open;

@@ -127,8 +127,8 @@ static void products(void **state)
     const int32_t l0a = unit_buf(&u, TS_L0A, 1, 65536), l0b = unit_buf(&u, TS_L0B, 1, 65536),
                   c = unit_buf(&u, TS_L0C, 1, 131072);
     struct expr_pool *x = &u.b.k->exprs;
-    const expr n = expr_max(x, num(&u, 16), expr_min(x, num(&u, 128), expr_sub(x, num(&u, 1000),
-                                                                            expr_mul_const(x, block_of(&u), 96))));
+    const expr n = expr_max(x, num(&u, 16),
+                            expr_min(x, num(&u, 128), expr_sub(x, num(&u, 1000), expr_mul_const(x, block_of(&u), 96))));
     (void)tile_loop(&u.b, "tile", num(&u, 40));
     unit_load(&u, a, 0, t, 0, DT_F16, 16384);
     unit_load(&u, b, 0, t, 65536, DT_F16, 16384);
@@ -179,8 +179,11 @@ static void slices_are_short(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(edges_in_quiet_loops), cmocka_unit_test(triangles), cmocka_unit_test(paths),
-        cmocka_unit_test(products),             cmocka_unit_test(slices_are_short),
+        cmocka_unit_test(edges_in_quiet_loops),
+        cmocka_unit_test(triangles),
+        cmocka_unit_test(paths),
+        cmocka_unit_test(products),
+        cmocka_unit_test(slices_are_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
