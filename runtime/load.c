@@ -84,6 +84,10 @@ static enum npuc_status read_target(npurt_plan *p, struct diag *d)
     const enum npuc_status s =
         target_from_pairs(&p->target, str_text(&p->plan.strings, p->plan.target_name), n, keys, values, d);
     p->has_target = s == NPUC_OK;
+    if (s != NPUC_OK) { /* the message knows the key but not the file */
+        const char *why = arena_strndup(&p->arena, p->error, (int64_t)strlen(p->error));
+        snprintf(p->error, sizeof p->error, "%.500s: %.500s", p->path, why ? why : "out of host memory");
+    }
     return s;
 }
 

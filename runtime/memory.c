@@ -26,6 +26,16 @@ static int64_t roomy(int64_t size)
     return size > INT64_MAX - unit ? size : size_align(size, unit);
 }
 
+/* The user's bytes are as many as the shape says; programs are held to the size that the plan declares. */
+static bool input_fits(const npurt_session *s, const struct plan_tensor *t, int64_t size)
+{
+    int64_t dims[NPURT_MAX_RANK], n = 1, bytes;
+    bool known = rt_dims(s, t, dims);
+    for (int32_t i = 0; known && i < t->rank; i++)
+        known = size_mul(n, dims[i], &n);
+    return !known || (dtype_bytes((enum dtype)t->dtype, n, &bytes) && size <= bytes);
+}
+
 static enum npuc_status measure(npurt_session *s)
 {
     for (int64_t i = 0; i < s->plan->tensors.len; i++) {
@@ -34,6 +44,9 @@ static enum npuc_status measure(npurt_session *s)
         r->known = rt_value(s, t->size, &r->size);
         if (r->known && (r->size < 0 || r->size > (int64_t)1 << 48))
             return rt_fail(s, D_LIMIT, "tensor '%s' would have %lld bytes", rt_name(s, t->name), (long long)r->size);
+        if (r->known && t->kind == PT_INPUT && !input_fits(s, t, r->size))
+            return rt_fail(s, D_RUN_FAULT, "input '%s' has a size of %lld bytes in the plan, more than its shape",
+                           rt_name(s, t->name), (long long)r->size);
     }
     return NPUC_OK;
 }

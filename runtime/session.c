@@ -298,6 +298,9 @@ static enum npuc_status fetch_output(npurt_session *s, int32_t tensor, struct np
         known = size_mul(n, out->dims[i], &n);
     if (!known || !dtype_bytes((enum dtype)t->dtype, n, &out->size))
         return rt_fail(s, D_RUN_FAULT, "output '%s' has no known shape", rt_name(s, t->name));
+    if (rt_is_dense(s, tensor) && (!s->tensors[tensor].known || out->size > s->tensors[tensor].size))
+        return rt_fail(s, D_RUN_FAULT, "output '%s' has %lld bytes, its shape needs %lld", rt_name(s, t->name),
+                       (long long)s->tensors[tensor].size, (long long)out->size);
     if (!(s->mode & NPURT_DATA))
         return NPUC_OK;
     out->data = out->size ? dense_data(s, tensor, out->size) : nothing;

@@ -38,12 +38,12 @@ enum npuc_status rt_dense(npurt_session *s, int32_t tensor, uint8_t *dense, bool
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     const struct rt_tensor *x = &s->tensors[tensor];
     struct runs r;
-    int64_t span;
+    int64_t span, left = x->data ? s->tensors[x->root].size - (x->data - s->tensors[x->root].data) : 0;
     if (t->layout != PL_CACHE || !find_runs(s, t, &r))
         return rt_fail(s, D_RUN_FAULT, "tensor '%s' has a layout that only the NPU reads", rt_name(s, t->name));
     if (r.outer == 0 || r.bytes == 0)
         return NPUC_OK;
-    if (!x->data || !size_mul(r.outer - 1, r.stride, &span) || !size_in(span, r.bytes, s->tensors[x->root].size))
+    if (!x->data || !size_mul(r.outer - 1, r.stride, &span) || !size_in(span, r.bytes, left))
         return rt_fail(s, D_RUN_FAULT, "tensor '%s' lies outside of its cache", rt_name(s, t->name));
     for (int64_t i = 0; i < r.outer; i++) {
         if (to_dense)

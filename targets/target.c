@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/str.h"
+
 const struct target_key_info target_keys[TK_COUNT] = {
 #define KEY(id, name, unit, need, help) [TK_##id] = {name, unit, help, need},
 #include "targets/keys.def"
@@ -158,11 +160,12 @@ int64_t target_to_pairs(const struct target *t, struct arena *a, const char *con
     return n;
 }
 
-static enum npuc_status bad_pair(const char *id, const char *key, const char *why, struct diag *d)
+static enum npuc_status bad_pair(struct target *t, const char *key, const char *why, struct diag *d)
 {
     char text[TARGET_WHY_MAX + 100];
-    snprintf(text, sizeof text, "target snapshot: key '%.60s': %s", key, why);
-    return diag_error(d, &(struct diag_loc){.node = id, .index = -1}, D_TARGET_FILE, text);
+    const int len = snprintf(text, sizeof text, "target snapshot: key '%.60s': %s", key, why);
+    const char *clean = str_escape(&t->arena, text, len < (int)sizeof text ? len : (int)sizeof text - 1, sizeof text);
+    return diag_error(d, &(struct diag_loc){.node = t->id, .index = -1}, D_TARGET_FILE, clean);
 }
 
 enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, const char *const *keys,
@@ -180,9 +183,9 @@ enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, 
         }
         const int k = target_key_find(keys[i], (int64_t)strlen(keys[i]));
         if (k == TK_COUNT || t->value[k].set)
-            return bad_pair(id, keys[i], k == TK_COUNT ? "no such key" : "given twice", d);
+            return bad_pair(t, keys[i], k == TK_COUNT ? "no such key" : "given twice", d);
         if (!target_assign(t, k, values[i], (int64_t)strlen(values[i]), why))
-            return bad_pair(id, keys[i], why, d);
+            return bad_pair(t, keys[i], why, d);
         t->value[k].source = t->value[k].file = "plan";
         t->value[k].confidence = TGT_DERIVED;
     }
