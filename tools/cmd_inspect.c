@@ -4,17 +4,73 @@
 
 #include "ir/text.h"
 #include "tools/model_args.h"
+#include "tools/report.h"
 #include "tools/term.h"
 
 static const struct arg_option options[] = {
     {"what", "PART",
      "plan: summary, entries, tensors, steps, kernels, symbols, target, all; model: summary, ir, optimised"},
+    {"json", NULL, "the summary as JSON on stdout"},
     {"verify", NULL, "only check; exit code 0 when the file is sound"},
     MODEL_OPTIONS,
     {NULL, NULL, NULL},
 };
 
-static int inspect_plan(const char *path, const char *what, bool verify)
+static void plan_json(const struct plan *p)
+{
+    json_t *j = json_object(), *inputs = json_array(), *outputs = json_array();
+    int64_t host = 0, launches = 0;
+    for (int64_t i = 0; i < p->steps.len; i++) {
+        host += p->steps.data[i].kind == PS_HOST;
+        launches += p->steps.data[i].kind == PS_LAUNCH;
+    }
+    for (int64_t e = 0; e < p->entries.len && e < 1; e++) {
+        const struct plan_entry *entry = &p->entries.data[e];
+        for (int32_t i = 0; i < entry->n_inputs; i++)
+            json_array_append_new(inputs,
+                                  json_string_nocheck(str_text(&p->strings, p->tensors.data[entry->inputs[i]].name)));
+        for (int32_t i = 0; i < entry->n_outputs; i++)
+            json_array_append_new(outputs,
+                                  json_string_nocheck(str_text(&p->strings, p->tensors.data[entry->outputs[i]].name)));
+    }
+    json_object_set_new(j, "kind", json_string("plan"));
+    json_object_set_new(j, "target", json_string_nocheck(str_text(&p->strings, p->target_name)));
+    json_object_set_new(j, "format_version", json_integer(PLAN_VERSION));
+    json_object_set_new(j, "kernels", json_integer(p->kernels.len));
+    json_object_set_new(j, "steps", json_integer(p->steps.len));
+    json_object_set_new(j, "launches", json_integer(launches));
+    json_object_set_new(j, "host_steps", json_integer(host));
+    json_object_set_new(j, "weight_bytes", json_integer(p->weights_size));
+    json_object_set_new(j, "inputs", inputs);
+    json_object_set_new(j, "outputs", outputs);
+    print_json(j);
+}
+
+static void model_json(const struct compilation *c)
+{
+    const struct onnx_info *i = onnx_info(c->model);
+    const struct graph *g = c->module->funcs.data[0];
+    struct ir_ctx *cx = c->module->cx;
+    json_t *j = json_object(), *inputs = json_object(), *outputs = json_object();
+    for (int32_t k = 0; k < g->n_inputs; k++)
+        json_object_set_new_nocheck(inputs, str_text(&cx->strings, g->inputs[k]->name),
+                                    json_string_nocheck(type_text(cx, g->inputs[k]->type)));
+    const struct node *y = graph_yield(g);
+    for (int k = 0; k < y->n_in; k++)
+        json_object_set_new_nocheck(outputs, str_text(&cx->strings, y->in[k].value->name),
+                                    json_string_nocheck(type_text(cx, y->in[k].value->type)));
+    json_object_set_new(j, "kind", json_string("model"));
+    json_object_set_new(j, "ir_version", json_integer(i->ir_version));
+    json_object_set_new(j, "nodes", json_integer(i->n_nodes));
+    json_object_set_new(j, "core_operators", json_integer(c->n_imported));
+    json_object_set_new(j, "parameters", json_integer(i->n_params));
+    json_object_set_new(j, "parameter_bytes", json_integer(i->param_size));
+    json_object_set_new(j, "inputs", inputs);
+    json_object_set_new(j, "outputs", outputs);
+    print_json(j);
+}
+
+static int inspect_plan(const char *path, const char *what, bool verify, bool json)
 {
     static const char *const parts[] = {"summary", "entries", "tensors", "steps",
                                         "kernels", "symbols", "target",  "all"};
@@ -33,7 +89,9 @@ static int inspect_plan(const char *path, const char *what, bool verify)
     if (s == NPUC_OK) {
         struct arena a;
         arena_init(&a, NULL);
-        if (verify)
+        if (json)
+            plan_json(&p);
+        else if (verify)
             printf("%s: sound\n", path);
         else
             fputs(plan_text(&p, what, &a), stdout);
@@ -75,7 +133,9 @@ static int inspect_model(const struct args *a, const char *path, const char *wha
         c->options.allow_missing_data = true;
         enum npuc_status s = optimised ? compilation_optimise(c, path) : compilation_import(c, path);
         code = diag_exit_code(s);
-        if (s == NPUC_OK && (optimised || strcmp(what, "ir") == 0)) {
+        if (s == NPUC_OK && args_flag(a, "json")) {
+            model_json(c);
+        } else if (s == NPUC_OK && (optimised || strcmp(what, "ir") == 0)) {
             const char *text;
             int64_t len;
             ir_print(c->module, &c->arena, &text, &len);
@@ -99,7 +159,8 @@ static int run(const struct command *cmd, int argc, char **argv)
         const char *path = a.words.data[0];
         if (!what)
             what = "summary";
-        code = file_is_plan(path) ? inspect_plan(path, what, args_flag(&a, "verify")) : inspect_model(&a, path, what);
+        code = file_is_plan(path) ? inspect_plan(path, what, args_flag(&a, "verify"), args_flag(&a, "json"))
+                                  : inspect_model(&a, path, what);
     }
     args_free(&a);
     return code;
