@@ -58,10 +58,13 @@ static int language_model(struct session *s, const struct request *q, struct res
     int code = run_once(s, q, title, &out->prefill_us, j, "prefill");
     if (code != 0)
         return code;
-    st = role_shapes(s->plan, s->run, q->batch, q->context, 1);
+    int64_t past = q->context, capacity = npurt_cache_capacity(s->run);
+    if (capacity > 0 && past + 1 > capacity)
+        past = capacity - 1; /* the cache of a plan is full then */
+    st = role_shapes(s->plan, s->run, q->batch, past, 1);
     if (st != NPUC_OK)
         return session_fail(s, st);
-    snprintf(title, sizeof title, "decode, batch %lld, %lld tokens before", (long long)q->batch, (long long)q->context);
+    snprintf(title, sizeof title, "decode, batch %lld, %lld tokens before", (long long)q->batch, (long long)past);
     code = run_once(s, q, title, &out->decode_us, j, "decode");
     out->is_llm = true;
     return code;
