@@ -37,10 +37,16 @@ export PATH="$PWD/build/venv/bin:$PATH" NPUC_PYTHON="$PWD/build/venv/bin/python"
 for check in layers names banned size format; do
     step $check tools/check/$check.sh
 done
-if step build build release; then
+# A second build, without SIMD and in another folder: tests/equality compares its plans and results with those of the first.
+build_scalar() {
+    cmake --preset scalar -DNPUC_WERROR=ON -DNPUC_TESTS=OFF -DNPUC_SHARED=OFF &&
+        cmake --build --preset scalar -j "$jobs" --target npuc-cli -- --quiet
+}
+scalar=
+step scalar-build build_scalar && scalar=$PWD/build/scalar/npuc
+if step build build release -DNPUC_SCALAR="$scalar"; then
     step headers tools/check/headers.sh
     step tests run_tests release
-    step install cmake --install build/release --prefix build/installed
     step tidy tools/check/tidy.sh
 fi
 # The sanitizer build runs the tests made for it: the emulator is ten times slower there.
