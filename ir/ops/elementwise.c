@@ -124,10 +124,10 @@ static struct value *variadic_fold(struct ir_ctx *cx, struct node *n)
 static enum npuc_status dropout_infer(struct ir_ctx *cx, struct node *n)
 {
     enum npuc_status s = infer_begin(cx, n);
-    int64_t training, len;
+    int64_t training[INFER_MAX_ELEMS], len;
     if (s != NPUC_OK)
         return s;
-    if (infer_has(n, 2) && (!infer_ints(cx, n, 2, &training, &len) || len != 1 || training))
+    if (infer_has(n, 2) && (!infer_ints(cx, n, 2, training, &len) || len != 1 || training[0]))
         return node_error(cx, n, D_UNSUPPORTED, "training mode must be a constant false");
     s = infer_out_like(cx, n, 0, 0);
     const struct shape x = infer_shape(n, 0);
