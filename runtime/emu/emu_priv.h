@@ -16,7 +16,7 @@
 #define EMU_KERNEL_TIMES 256
 #define EMU_MAX_BLOCKS   4096 /* more than any machine has cores */
 /* Loop iterations of one core, a bound for broken plans: far more than the smallest tiles take for these bytes. */
-#define EMU_FREE_STEPS     ((int64_t)1 << 20)
+#define EMU_FREE_STEPS     ((int64_t)1 << 16)
 #define EMU_STEPS_PER_BYTE 16
 #define EMU_MAX_STEPS      ((int64_t)1 << 36)
 
