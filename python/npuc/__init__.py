@@ -1,5 +1,14 @@
-"""Python layer over the npuc command: sessions, text generation."""
-from ._command import NpucError, command, run_json
-from .llm import TextGenerator
+"""npuc from Python: compile ONNX models, run plans on emulated NPUs, generate text. docs/python.md has examples."""
+from ._command import command, run_json
+from ._compile import Plan, compile, targets
+from ._errors import NpucError
+from ._session import NodeArg, Session
 
-__all__ = ["NpucError", "TextGenerator", "command", "run_json"]
+__all__ = ["NodeArg", "NpucError", "Plan", "Session", "TextGenerator", "command", "compile", "run_json", "targets"]
+
+
+def __getattr__(name):
+    if name == "TextGenerator": # needs the package tokenizers, which nothing else does
+        from .llm import TextGenerator
+        return TextGenerator
+    raise AttributeError(f"module 'npuc' has no attribute '{name}'")

@@ -4,13 +4,7 @@ import os
 import shutil
 import subprocess
 
-
-class NpucError(RuntimeError):
-    """A command failed; `code` is its exit code (npuc --help lists them), the text its last message."""
-
-    def __init__(self, code, text):
-        super().__init__(text)
-        self.code = code
+from ._errors import NpucError
 
 
 def command():
