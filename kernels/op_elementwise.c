@@ -175,6 +175,10 @@ enum npuc_status k_op_identity(struct k_call *c)
     if (!k_has(c, 1, 1))
         return NPUC_E_INVALID;
     const struct k_tensor *x = k_in(c, 0);
+    if (x->kind != K_TENSOR) {
+        c->out[0] = *x;
+        return NPUC_OK;
+    }
     void *y = k_out_like(c, 0, x);
     if (!y)
         return k_no_memory(c);
@@ -274,6 +278,36 @@ enum npuc_status k_op_equal(struct k_call *c)
     k_nd_broadcast(&d, 1, c->in[0]);
     k_nd_broadcast(&d, 2, c->in[1]);
     k_nd_each(&d, 0, text_equal_one, &t);
+    return NPUC_OK;
+}
+
+/* Where on strings; numbers and bits are the formula's. */
+struct text_where {
+    struct k_string *y;
+    const bool *cond;
+    const struct k_string *a, *b;
+};
+static void text_where_one(void *arg, const int64_t *offset)
+{
+    const struct text_where *t = arg;
+    t->y[offset[0]] = t->cond[offset[1]] ? t->a[offset[2]] : t->b[offset[3]];
+}
+enum npuc_status k_op_where(struct k_call *c)
+{
+    if (!k_has(c, 3, 1))
+        return NPUC_E_INVALID;
+    if (c->in[1]->dtype != DT_STRING || c->in[2]->dtype != DT_STRING || c->in[0]->dtype != DT_BOOL)
+        return k_elementwise(c, K_FN_Where);
+    struct k_nd d = {.n = 4};
+    if (!shape_of(c, c->in, 3, &d))
+        return NPUC_E_INVALID;
+    struct text_where t = {k_out(c, 0, DT_STRING, d.rank, d.dims), c->in[0]->data, c->in[1]->data, c->in[2]->data};
+    if (!t.y)
+        return k_no_memory(c);
+    k_nd_dense(&d, 0);
+    for (int i = 0; i < 3; i++)
+        k_nd_broadcast(&d, i + 1, c->in[i]);
+    k_nd_each(&d, 0, text_where_one, &t);
     return NPUC_OK;
 }
 

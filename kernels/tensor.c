@@ -80,6 +80,7 @@ void *k_out(struct k_call *c, int i, enum dtype t, int rank, const int64_t *dims
             return NULL;
         }
     }
+    out->kind = K_TENSOR;
     out->dtype = t;
     out->rank = rank;
     for (int d = 0; d < rank; d++)

@@ -17,12 +17,16 @@ struct k_string {
     const char *text;
     int64_t len;
 };
+/* A sequence is an axis of k_tensors: rank 1, dims[0] of them behind data. An optional is the same with 0 or 1 of them.
+ * dtype is that of the tensors within. Kernels share elements between operands and results instead of copying them. */
+enum k_kind { K_TENSOR, K_SEQUENCE, K_OPTIONAL };
 struct k_tensor {
     enum dtype dtype;
     int rank;
     int64_t dims[K_MAX_RANK];
     void *data;   /* never NULL when the tensor has elements */
     int64_t size; /* bytes behind data */
+    enum k_kind kind;
 };
 
 enum k_attr_kind { K_ATTR_INT, K_ATTR_FLOAT, K_ATTR_STRING, K_ATTR_INTS, K_ATTR_FLOATS, K_ATTR_STRINGS, K_ATTR_TENSOR };
