@@ -32,7 +32,7 @@ static const char *map_fd(struct file_map *m, int fd)
     if (fstat(fd, &st))
         return strerror(errno);
     if (!S_ISREG(st.st_mode))
-        return S_ISDIR(st.st_mode) ? "it is a folder, expected a file" : "not a regular file";
+        return S_ISDIR(st.st_mode) ? "it is a directory, expected a file" : "not a regular file";
     m->size = st.st_size;
     if (m->size == 0)
         return NULL;
@@ -125,7 +125,7 @@ static const char *resolve_target(struct file_writer *w, const char *path, mode_
     if (stat(path, &st))
         return errno == ENOENT && lstat(path, &st) ? NULL : strerror(errno);
     if (!S_ISREG(st.st_mode))
-        return S_ISDIR(st.st_mode) ? "it is a folder, expected a file" : "not a regular file";
+        return S_ISDIR(st.st_mode) ? "it is a directory, expected a file" : "not a regular file";
     if (access(path, W_OK))
         return strerror(errno);
     *mode = st.st_mode & 0777;

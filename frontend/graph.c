@@ -162,8 +162,8 @@ static enum npuc_status import_results(struct import *im, struct scope *s, const
     return ir_infer(ir_new(&b, OP_Yield, (int)pb->n_output, v, 0));
 }
 
-/* Producers' own notes on values between nodes: a wrong shape is common and harmless, for inference does not read it; a
- * wrong element type is a damaged model. */
+/* Producers' own notes on values between nodes: a wrong size, or an empty shape where none was known, is common and
+ * harmless, for inference does not read it; a wrong rank or element type is a damaged model. */
 static enum npuc_status check_value_info(struct import *im, struct scope *s, const Onnx__GraphProto *pb)
 {
     for (size_t i = 0; i < pb->n_value_info; i++) {
@@ -178,6 +178,9 @@ static enum npuc_status check_value_info(struct import *im, struct scope *s, con
         if (dt != v->type->dtype)
             return name_fail(im, name, D_TYPE_MISMATCH, "value_info says that '%s' has element type %d, but it is %s",
                              sym_text(im, name), tt->elem_type, type_text(im->cx, v->type));
+        if (tt->shape && tt->shape->n_dim > 0 && v->type->rank >= 0 && (int64_t)tt->shape->n_dim != v->type->rank)
+            return name_fail(im, name, D_SHAPE_MISMATCH, "value_info says that '%s' has rank %lld, but it is %s",
+                             sym_text(im, name), (long long)tt->shape->n_dim, type_text(im->cx, v->type));
     }
     return NPUC_OK;
 }

@@ -11,6 +11,11 @@ static enum npuc_status check_scale(struct ir_ctx *cx, struct node *n)
         return NPUC_OK;
     if (zero.rank >= 0 && zero.rank != s.rank)
         return infer_rank_error(cx, n, 2, "the rank of the scale");
+    for (int i = 0; i < s.rank && zero.rank >= 0; i++)
+        if (!infer_dim_same(cx, zero.d[i], s.d[i]))
+            return node_error(cx, n, D_SHAPE_MISMATCH,
+                              "input 2 (zero point) has %s values on axis %d, the scale has %s",
+                              infer_dim_text(cx, zero.d[i]), i, infer_dim_text(cx, s.d[i]));
     const bool scalar = s.rank == 0 || (s.rank == 1 && infer_dim_is(cx, s.d[0], 1));
     if (block < 0)
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected at least 0", (long long)block);

@@ -141,6 +141,8 @@ static enum npuc_status reshape_infer(struct ir_ctx *cx, struct node *n)
     enum npuc_status s = infer_begin(cx, n);
     if (s == NPUC_OK)
         s = infer_dtype_is(cx, n, 1, DT_I64, DT_I64);
+    if (s == NPUC_OK && infer_shape(n, 1).rank >= 0 && infer_shape(n, 1).rank != 1)
+        s = infer_rank_error(cx, n, 1, "rank 1");
     if (s != NPUC_OK)
         return s;
     const struct shape x = infer_shape(n, 0);
@@ -206,6 +208,28 @@ static enum npuc_status squeeze_out(struct ir_ctx *cx, struct node *n, const str
     return s;
 }
 
+/* Axes that are data, but whose number is known: with as many axes that can be 1 the result is known, else its rank. */
+static enum npuc_status squeeze_counted(struct ir_ctx *cx, struct node *n, const struct shape *x, bool *mark)
+{
+    const struct shape axes = infer_shape(n, 1);
+    int64_t count;
+    if (axes.rank != 1 || !expr_is_const(&cx->exprs, axes.d[0], &count))
+        return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+    int candidates = 0;
+    for (int i = 0; i < x->rank; i++) {
+        int64_t v;
+        mark[i] = !expr_is_const(&cx->exprs, x->d[i], &v) || v == 1;
+        candidates += mark[i];
+    }
+    if (candidates < count)
+        return node_error(cx, n, D_SHAPE_MISMATCH, "%lld axes are to be squeezed, input 0 has %d that can have size 1",
+                          (long long)count, candidates);
+    if (candidates == count)
+        return squeeze_out(cx, n, x, mark);
+    const struct shape out = infer_fresh_shape(cx, n, 0, x->rank - (int)count);
+    return infer_out(cx, n, 0, infer_dtype(n, 0), &out);
+}
+
 static enum npuc_status squeeze_infer(struct ir_ctx *cx, struct node *n)
 {
     enum npuc_status s = infer_begin(cx, n);
@@ -218,9 +242,9 @@ static enum npuc_status squeeze_infer(struct ir_ctx *cx, struct node *n)
         s = axes_of(cx, n, x.rank, mark, &known, &count);
     if (s != NPUC_OK)
         return s;
-    if (x.rank < 0 || !known)
-        return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
-    return squeeze_out(cx, n, &x, mark);
+    if (x.rank >= 0 && !known)
+        return squeeze_counted(cx, n, &x, mark);
+    return x.rank < 0 ? infer_out_unknown(cx, n, 0, infer_dtype(n, 0)) : squeeze_out(cx, n, &x, mark);
 }
 
 static enum npuc_status unsqueeze_infer(struct ir_ctx *cx, struct node *n)

@@ -53,16 +53,28 @@ static enum npuc_status read_window(struct ir_ctx *cx, const struct node *n, str
     return s == NPUC_OK ? infer_attr_in(cx, n, "auto_pad", "NOTSET SAME_UPPER SAME_LOWER VALID") : s;
 }
 
+/* What is left of axis i of size x, with its padding, beside one window. */
+static expr window_room(struct ir_ctx *cx, const struct node *n, const struct window *w, int i, expr x)
+{
+    const bool valid = infer_attr_is(cx, n, "auto_pad", "VALID");
+    const int64_t pads = valid ? 0 : w->before[i] + w->after[i], extent = w->dilation[i] * (w->kernel[i] - 1) + 1;
+    return expr_add(&cx->exprs, x, expr_const(&cx->exprs, pads - extent));
+}
+
+static bool pads_to_same(struct ir_ctx *cx, const struct node *n)
+{
+    return infer_attr_is(cx, n, "auto_pad", "SAME_UPPER") || infer_attr_is(cx, n, "auto_pad", "SAME_LOWER");
+}
+
 /* Windows along axis i of input size x. */
 static expr window_count(struct ir_ctx *cx, const struct node *n, const struct window *w, int i, expr x)
 {
     struct expr_pool *p = &cx->exprs;
     const expr one = expr_const(p, 1), stride = expr_const(p, w->stride[i]);
-    if (infer_attr_is(cx, n, "auto_pad", "SAME_UPPER") || infer_attr_is(cx, n, "auto_pad", "SAME_LOWER"))
+    if (pads_to_same(cx, n))
         return expr_ceildiv(p, x, stride);
     const bool valid = infer_attr_is(cx, n, "auto_pad", "VALID");
-    const int64_t pads = valid ? 0 : w->before[i] + w->after[i], extent = w->dilation[i] * (w->kernel[i] - 1) + 1;
-    const expr room = expr_add(p, x, expr_const(p, pads - extent));
+    const expr room = window_room(cx, n, w, i, x);
     if (!node_attr_int(n, "ceil_mode", 0))
         return expr_add(p, expr_floordiv(p, room, stride), one);
     /* Rounded up, but no window starts in the padding behind the data. */
@@ -78,7 +90,8 @@ static enum npuc_status window_out(struct ir_ctx *cx, struct node *n, const stru
     struct shape out = {.rank = x.rank, .d = {x.d[0], channels}};
     for (int i = 0; i < w->n; i++) {
         out.d[i + 2] = window_count(cx, n, w, i, x.d[i + 2]);
-        if (out.d[i + 2] && expr_range_of(&cx->exprs, out.d[i + 2]).max < 0)
+        const expr room = window_room(cx, n, w, i, x.d[i + 2]);
+        if (!pads_to_same(cx, n) && room && expr_range_of(&cx->exprs, room).max < 0)
             return node_error(cx, n, D_SHAPE_MISMATCH, "the window does not fit into input 0 of type %s on axis %d",
                               type_text(cx, n->in[0].value->type), i + 2);
     }
@@ -133,6 +146,28 @@ static enum npuc_status conv_legal(struct ir_ctx *cx, struct node *n)
     return NPUC_OK;
 }
 
+/* The first axis of the weight is split into the groups; the bias has one element per channel of the result. */
+static enum npuc_status check_groups(struct ir_ctx *cx, struct node *n, int at, bool transposed)
+{
+    const int64_t group = node_attr_int(n, "group", 1);
+    const struct shape k = infer_shape(n, at);
+    int64_t count;
+    if (expr_is_const(&cx->exprs, k.d[0], &count) && count % group != 0)
+        return node_error(
+            cx, n, D_SHAPE_MISMATCH, "the weight of type %s has %lld %s channels, which %lld groups do not divide",
+            type_text(cx, n->in[at].value->type), (long long)count, transposed ? "input" : "output", (long long)group);
+    const int bias = n->op == OP_QLinearConv ? 8 : 2;
+    if (n->op == OP_ConvInteger || !infer_has(n, bias) || infer_shape(n, bias).rank < 0)
+        return NPUC_OK;
+    const struct shape b = infer_shape(n, bias);
+    const expr channels = transposed ? expr_mul_const(&cx->exprs, k.d[1], group) : k.d[0];
+    if (b.rank == 1 && channels && infer_dim_same(cx, b.d[0], channels))
+        return NPUC_OK;
+    return node_error(cx, n, D_SHAPE_MISMATCH,
+                      "input %d (bias) is of type %s, expected one element for each of %s channels", bias,
+                      type_text(cx, n->in[bias].value->type), infer_dim_text(cx, channels));
+}
+
 /* Ranks, channels and kernel sizes of X and W. The weight is [out, in/group, ...], transposed [in, out/group, ...]. */
 static enum npuc_status conv_begin(struct ir_ctx *cx, struct node *n, bool transposed, struct window *w)
 {
@@ -156,10 +191,11 @@ static enum npuc_status conv_begin(struct ir_ctx *cx, struct node *n, bool trans
                           "input 0 of type %s has %s channels, the weight of type %s is for %s",
                           type_text(cx, n->in[0].value->type), infer_dim_text(cx, x.d[1]),
                           type_text(cx, n->in[at].value->type), infer_dim_text(cx, in));
+    s = check_groups(cx, n, at, transposed);
     for (int i = 0; i < w->n; i++)
         if (!expr_is_const(&cx->exprs, k.d[i + 2], &w->kernel[i]))
             w->kernel[i] = 0;
-    return read_window(cx, n, w);
+    return s == NPUC_OK ? read_window(cx, n, w) : s;
 }
 
 static enum npuc_status conv_as(struct ir_ctx *cx, struct node *n, enum dtype t)
@@ -227,8 +263,7 @@ static enum npuc_status conv_transpose_infer(struct ir_ctx *cx, struct node *n)
     if (s != NPUC_OK)
         return s;
     struct shape out = {.rank = x.rank, .d = {x.d[0], expr_mul_const(p, k.d[1], node_attr_int(n, "group", 1))}};
-    const bool same = infer_attr_is(cx, n, "auto_pad", "SAME_UPPER") || infer_attr_is(cx, n, "auto_pad", "SAME_LOWER");
-    const bool valid = infer_attr_is(cx, n, "auto_pad", "VALID");
+    const bool same = pads_to_same(cx, n), valid = infer_attr_is(cx, n, "auto_pad", "VALID");
     for (int i = 0; i < w.n; i++) {
         const expr strides = expr_mul_const(p, x.d[i + 2], w.stride[i]);
         const int64_t extent = w.dilation[i] * (w.kernel[i] - 1) + 1, pads = valid ? 0 : w.before[i] + w.after[i];
@@ -267,12 +302,12 @@ static void pool_cost(struct ir_ctx *cx, const struct node *n, const int64_t *sy
 
 /* ---- Resize: X, roi, scales or sizes */
 
+#define MAX_SCALE 1e6 /* larger ones are damage; sizes stay far from overflow */
+
 /* floor(size * scale) for a constant scale; a whole-number scale also for a symbolic size. */
 static expr scaled(struct ir_ctx *cx, expr size, double scale)
 {
     int64_t c;
-    if (!(scale > 0) || scale > 1e6)
-        return EXPR_INVALID;
     if (expr_is_const(&cx->exprs, size, &c))
         return expr_const(&cx->exprs, (int64_t)floor((double)c * scale));
     if (scale == floor(scale))
@@ -280,6 +315,20 @@ static expr scaled(struct ir_ctx *cx, expr size, double scale)
     const double inverse = 1 / scale;
     return inverse == floor(inverse) ? expr_floordiv(&cx->exprs, size, expr_const(&cx->exprs, (int64_t)inverse))
                                      : EXPR_INVALID;
+}
+
+static enum npuc_status check_scale(struct ir_ctx *cx, const struct node *n, int axis, double scale)
+{
+    if (scale > 0 && scale <= MAX_SCALE)
+        return NPUC_OK;
+    return node_error(cx, n, D_SHAPE_MISMATCH,
+                      "input 2 (scales) has %g for axis %d, expected more than 0 and at most %g", scale, axis,
+                      MAX_SCALE);
+}
+
+static bool is_given(struct ir_ctx *cx, const struct node *n, int i)
+{
+    return infer_has(n, i) && infer_len(cx, n, i) != 0;
 }
 
 static enum npuc_status resize_infer(struct ir_ctx *cx, struct node *n)
@@ -296,6 +345,8 @@ static enum npuc_status resize_infer(struct ir_ctx *cx, struct node *n)
     const int count = axes ? (int)axes->len : out.rank;
     if (!infer_has(n, from))
         return node_error(cx, n, D_ARITY, "neither scales (input 2) nor sizes (input 3) are given");
+    if (is_given(cx, n, 2) && is_given(cx, n, 3))
+        return node_error(cx, n, D_ARITY, "both scales (input 2) and sizes (input 3) are given, expected one of them");
     const int64_t len = infer_len(cx, n, from);
     if (count > out.rank || (len >= 0 && len != count))
         return node_error(cx, n, D_SHAPE_MISMATCH, "input %d has %lld elements, expected %d", from, (long long)len,
@@ -311,8 +362,12 @@ static enum npuc_status resize_infer(struct ir_ctx *cx, struct node *n)
         expr d = EXPR_INVALID;
         if (by_size && exact)
             d = value_elem(cx, n->in[3].value, i);
-        else if (!by_size && value_const_f64(n->in[2].value, i, &scale))
-            d = scaled(cx, out.d[axis], scale);
+        else if (!by_size && value_const_f64(n->in[2].value, i, &scale)) {
+            s = check_scale(cx, n, axis, scale);
+            d = s == NPUC_OK ? scaled(cx, out.d[axis], scale) : d;
+        }
+        if (s != NPUC_OK)
+            return s;
         out.d[axis] = d ? d : infer_fresh(cx, n, 0, axis);
     }
     return infer_out(cx, n, 0, infer_dtype(n, 0), &out);

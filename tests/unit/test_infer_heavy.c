@@ -1,4 +1,6 @@
 /* Matrix products, attention, normalisation, reductions, quantisation, bodies. */
+#include <math.h>
+
 #include "infer_unit.h"
 
 static void products(void **state)
@@ -124,6 +126,8 @@ static void quantisation(void **state)
     IS(f, infer(f, n), "f16[64,256]");
     ir_set_int(n, "block_size", 16);
     FAILS(f, n, "expected 4");
+    FAILS(f, NODE(f, OP_DequantizeLinear, 1, in(f, DT_I8, "8, 4"), in(f, DT_F32, "4"), in(f, DT_I8, "3")),
+          "3 values on axis 0, the scale has 4");
     struct node *q = NODE(f, OP_DynamicQuantizeLinear, 3, in(f, DT_F32, "seq, 8"));
     IS(f, infer(f, q), "u8[seq,8]");
     IS(f, &q->out[1], "f32[]");
@@ -149,6 +153,39 @@ static void windows(void **state)
     struct node *lp = NODE(f, OP_LpPool, 1, in(f, DT_F32, "batch, 3, 32, 32"));
     ir_set_ints(lp, "kernel_shape", strides, 2);
     IS(f, infer(f, lp), "f32[batch,3,31,31]");
+}
+
+static void windows_that_do_not_fit(void **state)
+{
+    struct infer_unit *f = *state;
+    FAILS(f, NODE(f, OP_Conv, 1, in(f, DT_F32, "1, 1, 8, 8"), in(f, DT_F32, "1, 1, 9, 9")), "does not fit");
+    FAILS(f, NODE(f, OP_Conv, 1, in(f, DT_F32, "1, 3, 8, 8"), in(f, DT_F32, "4, 3, 3, 3"), in(f, DT_F32, "3")),
+          "each of 4 channels");
+    struct node *t = NODE(f, OP_ConvTranspose, 1, in(f, DT_F32, "1, 3, 8, 8"), in(f, DT_F32, "3, 2, 3, 3"));
+    ir_set_int(t, "group", 2);
+    FAILS(f, t, "2 groups do not divide");
+    struct node *c = NODE(f, OP_Conv, 1, in(f, DT_F32, "1, 2, 8, 8"), in(f, DT_F32, "3, 1, 3, 3"));
+    ir_set_int(c, "group", 2);
+    FAILS(f, c, "3 output channels");
+}
+
+static struct value *scales(struct infer_unit *f, float last)
+{
+    const int64_t four = 4;
+    const float v[4] = {1, 1, 1, last};
+    return ir_const(&f->b, DT_F32, 1, &four, v, sizeof v);
+}
+
+static void resizes(void **state)
+{
+    struct infer_unit *f = *state;
+    struct value *x = in(f, DT_F32, "n, 3, 8, 8");
+    IS(f, OP1(f, OP_Resize, x, NULL, scales(f, 2.5f)), "f32[n,3,8,20]");
+    FAILS(f, NODE(f, OP_Resize, 1, x, NULL, scales(f, 0)), "has 0 for axis 3");
+    FAILS(f, NODE(f, OP_Resize, 1, x, NULL, scales(f, NAN)), "has nan for axis 3");
+    FAILS(f, NODE(f, OP_Resize, 1, x, NULL, scales(f, 1e30f)), "at most");
+    FAILS(f, NODE(f, OP_Resize, 1, x, NULL, scales(f, 2), INTS_OF(f, 1, 3, 8, 16)), "expected one of them");
+    FAILS(f, NODE(f, OP_Resize, 1, x), "neither");
 }
 
 /* body(i, cond, x) -> cond, concat(x, y), x: the carried value grows, the last result is stacked. */
@@ -205,6 +242,8 @@ int main(void)
         TEST(normalisation_and_reduction),
         TEST(quantisation),
         TEST(windows),
+        TEST(windows_that_do_not_fit),
+        TEST(resizes),
         TEST(loop_with_growing_state),
         TEST(branches_of_different_size),
     };

@@ -58,6 +58,7 @@ static void reshape_contradictions(void **state)
     FAILS(f, NODE(f, OP_Reshape, 1, x, INTS_OF(f, 1, 1, 1, 0)), "rank 3");
     FAILS(f, NODE(f, OP_Reshape, 1, x, INTS_OF(f, -2)), "at least -1");
     FAILS(f, NODE(f, OP_Reshape, 1, x, in(f, DT_F32, "2")), "element type f32");
+    FAILS(f, NODE(f, OP_Reshape, 1, x, in(f, DT_I64, "2, 2")), "rank 1");
     FAILS(f, NODE(f, OP_Reshape, 1, x), "missing");
     struct node *zero = NODE(f, OP_Reshape, 1, in(f, DT_F32, "0, 3"), INTS_OF(f, 7, 0));
     ir_set_int(zero, "allowzero", 1);
