@@ -126,6 +126,31 @@ enum npuc_status rule_old_cast(struct import *im, struct onode *n)
     return onode_bad_attr(im, n, "to", "'%s' is no element type", to);
 }
 
+/* What its second input holds does not matter: as a Cast the node does not wait for it. */
+enum npuc_status rule_cast_like(struct import *im, struct onode *n)
+{
+    const enum npuc_status s = onode_needs(im, n, 2);
+    if (s != NPUC_OK || n->in[1]->type->kind != TYPE_TENSOR)
+        return s;
+    onode_rename(im, n, "Cast");
+    onode_set_int(im, n, "to", dtype_table[n->in[1]->type->dtype].onnx);
+    n->n_in = 1;
+    return NPUC_OK;
+}
+
+/* A mask of one axis is one row for all queries. */
+enum npuc_status rule_attention_mask(struct import *im, struct onode *n)
+{
+    struct value *mask = onode_in(n, 3);
+    if (!mask || mask->type->kind != TYPE_TENSOR || mask->type->rank != 1)
+        return NPUC_OK;
+    struct value *row = ir_op2(&n->b, OP_Unsqueeze, mask, ir_const_i64(&n->b, (int64_t[]){0}, 1));
+    if (!row)
+        return onode_done(im, n, NULL);
+    onode_set_in(im, n, 3, row);
+    return NPUC_OK;
+}
+
 enum npuc_status rule_scatter(struct import *im, struct onode *n)
 {
     onode_rename(im, n, "ScatterElements");

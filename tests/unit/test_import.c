@@ -196,6 +196,24 @@ static void test_old_opsets(void **state)
     expect(&split, "Split", "f32[N,2]");
 }
 
+/* Nodes that become plainer ones by the types of their inputs. */
+static void test_plainer(void **state)
+{
+    (void)state;
+    struct model like = model_new(21), mask = model_new(25);
+    const struct pb half = pb_value("h", 10, "N 4"), row = pb_value("m", 9, "S"), k = pb_value("k", 1, "1 1 S 4"),
+                    q = pb_value("q", 1, "1 1 T 4");
+    pb_sub(&like.graph, 11, &half);
+    add(&like, pb_node("CastLike", "", "x h", "c"));
+    add(&like, pb_node("CastLike", "", "c x", "y"));
+    expect(&like, "Cast Cast", "f32[N,4]");
+    pb_sub(&mask.graph, 11, &q);
+    pb_sub(&mask.graph, 11, &k);
+    pb_sub(&mask.graph, 11, &row);
+    add(&mask, pb_node("Attention", "", "q k k m", "y"));
+    expect(&mask, "Unsqueeze Attention", "f32[1,1,T,4]");
+}
+
 static void test_dialects(void **state)
 {
     (void)state;
@@ -387,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_reports_all_unknown),
         cmocka_unit_test(test_attributes),
         cmocka_unit_test(test_old_opsets),
+        cmocka_unit_test(test_plainer),
         cmocka_unit_test(test_dialects),
         cmocka_unit_test(test_functions),
         cmocka_unit_test(test_subgraph_capture),

@@ -73,6 +73,11 @@ static void squeeze_and_unsqueeze(void **state)
     IS(f, OP1(f, OP_Squeeze, x, INTS_OF(f, -2)), "f32[1,seq,8]");
     IS(f, OP1(f, OP_Unsqueeze, x, INTS_OF(f, 0, -1)), "f32[1,1,seq,1,8,1]");
     FAILS(f, NODE(f, OP_Squeeze, 1, x, INTS_OF(f, 3)), "expected 1");
+    struct value *one = in(f, DT_I64, "1"), *two = in(f, DT_I64, "2"); /* axes that are data */
+    IS(f, OP1(f, OP_Squeeze, in(f, DT_F32, "1, 3, 4"), one), "f32[3,4]");
+    IS(f, OP1(f, OP_Squeeze, in(f, DT_F32, "1, 3, seq"), two), "f32[3]");
+    assert_int_equal(OP1(f, OP_Squeeze, x, two)->type->rank, 2);
+    FAILS(f, NODE(f, OP_Squeeze, 1, in(f, DT_F32, "1, 3, 4"), two), "1 that can have size 1");
     FAILS(f, NODE(f, OP_Unsqueeze, 1, x, INTS_OF(f, 7)), "axis is 7");
     FAILS(f, NODE(f, OP_Unsqueeze, 1, x, INTS_OF(f, 1, 1)), "twice");
     struct node *flat = NODE(f, OP_Flatten, 1, x);
