@@ -93,8 +93,8 @@ bool type_fits(struct ir_ctx *cx, const struct node *n, const struct type *infer
     if (inferred->rank != stored->rank)
         return false;
     for (int i = 0; i < stored->rank; i++)
-        if (inferred->dims[i] != stored->dims[i] && !is_invented(cx, n, inferred->dims[i]) &&
-            !is_invented(cx, n, stored->dims[i]))
+        if (inferred->dims[i] != stored->dims[i] && inferred->dims[i] && stored->dims[i] &&
+            !is_invented(cx, n, inferred->dims[i]) && !is_invented(cx, n, stored->dims[i]))
             return false;
     return true;
 }

@@ -272,7 +272,11 @@ static bool parse_dims(struct parser *p, struct type *t, expr dims[IR_MAX_RANK])
     while (parse_peek(p) != ']') {
         if (t->rank == IR_MAX_RANK)
             return parse_fail(p, "more than %d dimensions", IR_MAX_RANK);
-        if ((t->rank && !parse_expect(p, ",")) || !parse_dim(p, ']', &dims[t->rank++]))
+        if (t->rank && !parse_expect(p, ","))
+            return false;
+        if (p->wrapped > 0 && parse_accept(p, "?"))
+            dims[t->rank++] = EXPR_INVALID; /* elements of a sequence may differ */
+        else if (!parse_dim(p, ']', &dims[t->rank++]))
             return false;
     }
     return parse_expect(p, "]");
@@ -283,8 +287,10 @@ static bool parse_wrapped(struct parser *p, enum type_kind kind, const struct ty
     if (++p->depth > IR_MAX_TYPE_NESTING)
         return parse_fail(p, "types are nested too deeply");
     struct type wrapped = {.kind = kind};
+    p->wrapped++;
     if (!parse_type(p, &wrapped.elem) || !parse_expect(p, ")"))
         return false;
+    p->wrapped--;
     p->depth--;
     *t = type_intern(p->cx, &wrapped);
     return true;
@@ -293,7 +299,13 @@ static bool parse_wrapped(struct parser *p, enum type_kind kind, const struct ty
 bool parse_type(struct parser *p, const struct type **t)
 {
     if (parse_accept(p, "none")) {
-        *t = type_none(p->cx);
+        struct type none = {.kind = TYPE_NONE};
+        const char *word;
+        int64_t len;
+        if (p->wrapped > 0 && parse_peek(p) != ')' &&
+            (!parse_word(p, &word, &len) || !(none.dtype = dtype_from_name(word, len))))
+            return parse_fail(p, "unknown element type");
+        *t = type_intern(p->cx, &none);
         return true;
     }
     if (parse_accept(p, "seq("))

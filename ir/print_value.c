@@ -124,7 +124,11 @@ static void text_quant(struct text *t, const struct quant *q)
 void text_type(struct text *t, const struct ir_ctx *cx, const struct type *type)
 {
     switch (type->kind) {
-    case TYPE_NONE: text_put(t, "none"); return;
+    case TYPE_NONE:
+        text_put(t, "none");
+        if (type->dtype != DT_NONE)
+            text_printf(t, " %s", dtype_table[type->dtype].name);
+        return;
     case TYPE_SEQUENCE:
     case TYPE_OPTIONAL:
         text_put(t, type->kind == TYPE_SEQUENCE ? "seq(" : "opt(");
@@ -139,7 +143,7 @@ void text_type(struct text *t, const struct ir_ctx *cx, const struct type *type)
         text_put(t, "*");
     for (int i = 0; i < type->rank; i++) {
         text_put(t, i ? "," : "");
-        text_put(t, expr_text(&cx->exprs, type->dims[i], t->a));
+        text_put(t, type->dims[i] ? expr_text(&cx->exprs, type->dims[i], t->a) : "?");
     }
     text_put(t, "]");
     text_layout(t, cx, &type->layout);

@@ -35,6 +35,7 @@ struct parser {
     const struct ir_blobs *blobs;
     enum npuc_status status; /* NPUC_OK until the first error */
     int depth;
+    int wrapped; /* within how many seq( and opt( */
 };
 bool parse_fail(struct parser *p, const char *fmt, ...) NPUC_PRINTF(2, 3); /* always false */
 void parse_space(struct parser *p);

@@ -94,6 +94,48 @@ const struct type *type_none(struct ir_ctx *cx)
     return type_intern(cx, &(struct type){.kind = TYPE_NONE});
 }
 
+/* Sizes that are no numbers may differ from one element to the next. */
+static const struct type *type_opened(struct ir_ctx *cx, const struct type *t)
+{
+    expr dims[IR_MAX_RANK];
+    int64_t size;
+    if (t->kind != TYPE_TENSOR)
+        return t;
+    for (int i = 0; i < t->rank; i++)
+        dims[i] = t->dims[i] && expr_is_const(&cx->exprs, t->dims[i], &size) ? t->dims[i] : EXPR_INVALID;
+    return type_tensor(cx, t->dtype, t->rank, dims);
+}
+
+const struct type *type_join(struct ir_ctx *cx, const struct type *a, const struct type *b)
+{
+    if (a == b)
+        return a;
+    if (a->kind == TYPE_NONE || b->kind == TYPE_NONE)
+        return a->dtype != b->dtype ? NULL : type_opened(cx, a->kind == TYPE_NONE ? b : a);
+    if (a->kind != b->kind && (a->kind == TYPE_OPTIONAL || b->kind == TYPE_OPTIONAL)) {
+        const struct type *opt = a->kind == TYPE_OPTIONAL ? a : b, *elem = type_join(cx, opt->elem, opt == a ? b : a);
+        return elem ? type_intern(cx, &(struct type){.kind = TYPE_OPTIONAL, .elem = elem}) : NULL;
+    }
+    if (a->kind != b->kind)
+        return NULL;
+    if (a->kind != TYPE_TENSOR) {
+        const struct type *elem = type_join(cx, a->elem, b->elem);
+        return elem ? type_intern(cx, &(struct type){.kind = a->kind, .elem = elem}) : NULL;
+    }
+    expr dims[IR_MAX_RANK];
+    if (a->dtype != b->dtype)
+        return NULL;
+    for (int i = 0; i < a->rank && a->rank == b->rank; i++)
+        dims[i] = a->dims[i] == b->dims[i] ? a->dims[i] : EXPR_INVALID;
+    return type_tensor(cx, a->dtype, a->rank == b->rank ? a->rank : -1, dims);
+}
+
+bool type_is_object(const struct type *t)
+{
+    return t->kind == TYPE_SEQUENCE || t->kind == TYPE_OPTIONAL ||
+           (t->kind == TYPE_TENSOR && (t->rank < 0 || t->dtype == DT_STRING));
+}
+
 expr type_count(struct ir_ctx *cx, const struct type *t)
 {
     if (t->kind != TYPE_TENSOR || t->rank < 0)

@@ -6,7 +6,8 @@
 #include "base/dtype.h"
 #include "base/expr.h"
 
-enum type_kind { TYPE_TENSOR, TYPE_SEQUENCE, TYPE_OPTIONAL, TYPE_NONE /* absent optional value */ };
+/* TYPE_NONE: an absent output. As element type of a sequence: it never had an element (dtype says of what type). */
+enum type_kind { TYPE_TENSOR, TYPE_SEQUENCE, TYPE_OPTIONAL, TYPE_NONE };
 
 /* Storage order of a tensor. ND is dense row-major over the dims. The blocked forms apply to the last two axes
  * (NZ: [.., cols/C0, rows16, C0]) or to NCHW (NC1HWC0, FRACTAL_Z). CACHE is ND with axis `axis` padded to `capacity`
@@ -41,10 +42,10 @@ struct type {
     enum type_kind kind;
     enum dtype dtype;
     int rank;         /* -1: unknown */
-    const expr *dims; /* rank of them; an unknown size is a symbol of its own */
+    const expr *dims; /* rank of them; an unknown size is a symbol of its own, within a sequence or optional absent */
     struct layout layout;
     const struct quant *quant; /* NULL: plain */
-    const struct type *elem;   /* of a sequence or optional */
+    const struct type *elem;   /* of a sequence or optional: what all its tensors share */
 };
 
 #define IR_MAX_RANK 16
@@ -55,6 +56,12 @@ const struct type *type_intern(struct ir_ctx *cx, const struct type *t); /* any 
 const struct type *type_with_dtype(struct ir_ctx *cx, const struct type *t, enum dtype dt);
 const struct type *type_with_layout(struct ir_ctx *cx, const struct type *t, struct layout l);
 const struct type *type_none(struct ir_ctx *cx);
+/* What a value has of which only one of two paths is taken, where the types differ: equal sizes and ranks. Of tensors
+ * within sequences and optionals; a value that is there joins with an optional one; NULL when kinds or element types
+ * differ. */
+const struct type *type_join(struct ir_ctx *cx, const struct type *a, const struct type *b);
+/* No tensor of numbers of known rank: the runtime keeps it as an object on the host. */
+bool type_is_object(const struct type *t);
 const char *type_text(struct ir_ctx *cx, const struct type *t); /* "f32[batch,seq,64]"; in the scratch arena */
 expr type_count(struct ir_ctx *cx, const struct type *t);       /* elements; EXPR_INVALID for unknown rank */
 bool type_is_static(const struct ir_ctx *cx, const struct type *t);

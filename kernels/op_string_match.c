@@ -347,7 +347,7 @@ static bool repeat_counts(struct translation *t, int64_t *times)
         t->at = from;
         return false;
     }
-    if (a > MAX_REPEAT || b > MAX_REPEAT || (b < a && t->at[-2] != ','))
+    if (a > MAX_REPEAT || b > MAX_REPEAT || b < a)
         t->fault = "its repetitions are too large";
     puts_to(t, "{");
     put(t, from, t->at - from);

@@ -134,7 +134,7 @@ static bool is_foldable(const struct node *n)
             return false;
     }
     for (int i = 0; i < n->n_out; i++)
-        if (n->out[i].type->kind == TYPE_TENSOR && n->out[i].type->dtype == DT_STRING)
+        if (type_is_object(n->out[i].type) && n->out[i].type->rank >= 0)
             return false;
     return true;
 }

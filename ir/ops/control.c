@@ -28,9 +28,11 @@ static enum npuc_status no_body(struct ir_ctx *cx, const struct node *n, const c
 static enum npuc_status out_merged(struct ir_ctx *cx, struct node *n, int i, const struct type *a, const struct type *b)
 {
     if (a == b || a->kind != TYPE_TENSOR || b->kind != TYPE_TENSOR) {
-        if (a->kind != b->kind)
-            return node_error(cx, n, D_TYPE_MISMATCH, "output %d is a tensor on one path only", i);
-        n->out[i].type = a;
+        const struct type *both = type_join(cx, a, b);
+        if (!both)
+            return node_error(cx, n, D_TYPE_MISMATCH, "output %d is %s on one path and %s on the other", i,
+                              type_text(cx, a), type_text(cx, b));
+        n->out[i].type = both;
         return NPUC_OK;
     }
     if (a->dtype != b->dtype)
@@ -74,6 +76,15 @@ static enum npuc_status widen(struct ir_ctx *cx, struct value *carried, const st
 {
     const struct type *t = carried->type;
     struct shape s = {.rank = t->rank};
+    if (t != next && (t->kind != TYPE_TENSOR || next->kind != TYPE_TENSOR)) {
+        const struct type *both = type_join(cx, t, next);
+        if (!both)
+            return node_error(cx, carried->graph->owner, D_TYPE_MISMATCH,
+                              "a carried value enters as %s and leaves as %s", type_text(cx, t), type_text(cx, next));
+        *changed |= both != t;
+        carried->type = both;
+        return NPUC_OK;
+    }
     if (t == next || t->kind != TYPE_TENSOR || next->kind != TYPE_TENSOR || t->dtype != next->dtype || t->rank < 0)
         return NPUC_OK;
     bool differs = t->rank != next->rank;
@@ -112,7 +123,10 @@ static enum npuc_status infer_carried(struct ir_ctx *cx, struct node *n, struct 
         const struct type *outer = n->in[first_in + i].value->type;
         const bool wider = inner->type && inner->type->kind == outer->kind && inner->type->dtype == outer->dtype &&
                            (inner->type->rank < 0 || inner->type->rank == outer->rank);
-        if (!wider)
+        const struct type *both = inner->type && type_is_object(inner->type) ? type_join(cx, inner->type, outer) : NULL;
+        if (both && outer->kind != TYPE_TENSOR)
+            inner->type = both;
+        else if (!wider)
             inner->type = outer;
     }
     bool changed = true;

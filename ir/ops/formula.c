@@ -182,7 +182,8 @@ static enum npuc_status formula_dtypes(struct ir_ctx *cx, const struct node *n, 
     enum npuc_status s = first ? infer_dtype_is(cx, n, 0, DT_BOOL, DT_BOOL) : NPUC_OK;
     for (int i = first + 1; i < f->arity && s == NPUC_OK; i++)
         s = infer_same_dtype(cx, n, first, i);
-    if (s == NPUC_OK && n->op != OP_Identity && !k_fn_supports((enum k_fn)op_table[n->op]->fn, infer_dtype(n, first)))
+    const bool text = infer_dtype(n, first) == DT_STRING && (n->op == OP_Equal || n->op == OP_Where); /* by kernel */
+    if (s == NPUC_OK && n->op != OP_Identity && !text && !k_fn_supports((enum k_fn)op_table[n->op]->fn, infer_dtype(n, first)))
         return node_error(cx, n, D_TYPE_MISMATCH, "input %d has element type %s, which %s does not take", first,
                           dtype_table[infer_dtype(n, first)].name, f->name);
     return s;
@@ -276,6 +277,7 @@ static void formula_cost(struct ir_ctx *cx, const struct node *n, const int64_t 
 #define OWN_BitShiftLeft           ~, "npuc"
 #define OWN_BitShiftRight          ~, "npuc"
 #define OWN_Rsqrt                  ~, "npuc"
+#define OWN_Fma                    ~, "npuc"
 #define SECOND(first, second, ...) second
 #define DOMAIN_OF(...)             SECOND(__VA_ARGS__, "", ~)
 

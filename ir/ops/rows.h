@@ -19,9 +19,14 @@
 #define INTS(nm)         {.name = #nm, .kind = ATTR_INTS},
 #define INTS_D(nm, each) {.name = #nm, .kind = ATTR_INTS, .has_default = true, .i = (each)},
 #define INTS_REQ(nm)     {.name = #nm, .kind = ATTR_INTS, .required = true},
+#define FLOATS(nm)       {.name = #nm, .kind = ATTR_FLOATS},
+#define STRS(nm)         {.name = #nm, .kind = ATTR_STRINGS},
+#define FLOATS_OPT(nm)   {.name = #nm, .kind = ATTR_FLOATS},
+#define STRS_OPT(nm)     {.name = #nm, .kind = ATTR_STRINGS},
 #define STRS_REQ(nm)     {.name = #nm, .kind = ATTR_STRINGS, .required = true},
 #define TENSOR(nm)       {.name = #nm, .kind = ATTR_TENSOR},
 #define TENSOR_REQ(nm)   {.name = #nm, .kind = ATTR_TENSOR, .required = true},
+#define TYPE_OPT(nm)     {.name = #nm, .kind = ATTR_TYPE},
 #define GRAPH_REQ(nm)    {.name = #nm, .kind = ATTR_GRAPH, .required = true},
 
 /* `at` holds commas once expanded, so it is used in place and passed to no further macro. */
