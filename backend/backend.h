@@ -58,13 +58,14 @@ struct emit {
     const struct tiling *tiling;     /* NULL: chosen by the tiler; set by --tile for equality tests */
 };
 /* Bytes of a weight: the blob, converted on the way out. */
-enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST };
+enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST, WF_CONV };
 struct emit_weight {
     int32_t tensor;
     const struct blob *blob;
     const struct type *type; /* of the blob: dims and dtype as in the model */
     uint8_t form, dtype;     /* enum weight_form; dtype to store */
-    bool transpose;          /* blob is [rows, cols] and the transpose is stored */
+    bool transpose;          /* blob is [rows, cols] and the transpose is stored; WF_CONV: of a transposed convolution */
+    int64_t group;           /* WF_CONV */
 };
 struct tiling { /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
     int64_t m, n, k, rows, cols;
@@ -75,6 +76,10 @@ int32_t emit_tensor(struct emit *e,
                     struct value *v); /* plan tensor of a value; constants become ND weights on first use */
 /* A constant in another storage form (deduplicated by value and form). */
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose);
+/* The constant weight of a convolution, [out][channel of the group][position], transposed: [channel][out of the
+ * group][position], as [group][position][channel/c0][out of the group, to 16][c0]; positions of a transposed one
+ * backwards. A row (bias) is a weight of one channel and position. */
+int32_t emit_conv_weight(struct emit *e, struct value *v, enum dtype dtype, int64_t group, bool transposed);
 /* Is v a Cast of a constant that is done when the weight is stored? Such nodes take no step. */
 bool weight_is_cast(const struct value *v);
 int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims); /* workspace */

@@ -57,18 +57,19 @@ static bool can_store(enum dtype from, enum dtype to)
 struct matrix {
     const uint8_t *data;
     int64_t rows, cols;         /* of the matrix that is stored */
-    int64_t row_step, col_step; /* source elements between neighbours; one of them is 1 */
+    int64_t row_step, col_step; /* source elements between neighbours */
     int64_t rows_pad, c0;
     int64_t elem; /* bytes of a source element */
 };
 
 #define DEFINE_TRANSPOSE(bits)                                                                                         \
-    static void transpose_u##bits(uint##bits##_t *dst, const uint##bits##_t *src, int64_t src_row, int64_t rows,       \
-                                  int64_t cols, int64_t c0)                                                            \
+    static void transpose_u##bits(uint##bits##_t *dst, const uint##bits##_t *src, const struct matrix *m,              \
+                                  int64_t rows, int64_t cols)                                                          \
     {                                                                                                                  \
+        const int64_t row_step = m->row_step, col_step = m->col_step, c0 = m->c0;                                      \
         for (int64_t r = 0; r < rows; r++)                                                                             \
             for (int64_t c = 0; c < cols; c++)                                                                         \
-                dst[r * c0 + c] = src[c * src_row + r];                                                                \
+                dst[r * c0 + c] = src[c * col_step + r * row_step];                                                    \
     }
 DEFINE_TRANSPOSE(8)
 DEFINE_TRANSPOSE(16)
@@ -89,11 +90,11 @@ static void collect_stripe(const struct matrix *m, int64_t k1, int64_t r0, int64
         for (int64_t r = 0; r < rows; r++)
             memcpy(dst + r * m->c0 * m->elem, src + r * m->row_step * m->elem, (size_t)(cols * m->elem));
     } else if (m->elem == 4) {
-        transpose_u32((uint32_t *)(void *)dst, (const uint32_t *)(const void *)src, m->col_step, rows, cols, m->c0);
+        transpose_u32((uint32_t *)(void *)dst, (const uint32_t *)(const void *)src, m, rows, cols);
     } else if (m->elem == 2) {
-        transpose_u16((uint16_t *)(void *)dst, (const uint16_t *)(const void *)src, m->col_step, rows, cols, m->c0);
+        transpose_u16((uint16_t *)(void *)dst, (const uint16_t *)(const void *)src, m, rows, cols);
     } else {
-        transpose_u8(dst, src, m->col_step, rows, cols, m->c0);
+        transpose_u8(dst, src, m, rows, cols);
     }
 }
 
@@ -172,6 +173,55 @@ static void put_matrices(const struct emit *e, const struct emit_weight *x, stru
         put_nz(w, &m, to, from, b);
 }
 
+/* ---- convolutions ----------------------------------------------------------------------------------------- */
+
+struct conv_dims {
+    int64_t group, out, in, taps; /* channels of one group */
+};
+
+static struct conv_dims conv_dims_of(const struct emit_weight *x, const struct expr_pool *p)
+{
+    struct conv_dims c = {.group = x->group, .out = 1, .in = 1, .taps = 1};
+    for (int i = 0; i < x->type->rank; i++) {
+        int64_t d = 0;
+        (void)expr_is_const(p, x->type->dims[i], &d);
+        if (i == 0)
+            c.out = d;
+        else if (i == 1)
+            c.in = d;
+        else
+            c.taps *= d;
+    }
+    if (x->transpose) {
+        const int64_t out = c.in;
+        c.in = c.out / c.group;
+        c.out = out;
+    } else {
+        c.out /= c.group;
+    }
+    return c;
+}
+
+static void put_conv(const struct emit *e, const struct emit_weight *x, struct file_writer *w,
+                     const struct weight_buffers *b)
+{
+    const enum dtype from = x->type->dtype, to = (enum dtype)x->dtype;
+    const struct conv_dims c = conv_dims_of(x, &e->cx->exprs);
+    struct matrix m = {.elem = dtype_size(from),
+                       .c0 = 32 / dtype_size(to),
+                       .rows = c.out,
+                       .cols = c.in,
+                       .rows_pad = size_align(c.out, 16),
+                       .row_step = x->transpose ? c.taps : c.in * c.taps,
+                       .col_step = x->transpose ? c.out * c.taps : c.taps};
+    for (int64_t g = 0; g < c.group; g++)
+        for (int64_t t = 0; t < c.taps; t++) {
+            const int64_t tap = x->transpose ? c.taps - 1 - t : t;
+            m.data = (const uint8_t *)x->blob->data + (g * c.out * c.in * c.taps + tap) * m.elem;
+            put_nz(w, &m, to, from, b);
+        }
+}
+
 enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w)
 {
     struct emit *e = user;
@@ -186,7 +236,9 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w)
                                      arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64)};
     const enum dtype from = x->type->dtype, to = (enum dtype)x->dtype;
     const bool nd = x->form == WF_COPY || x->form == WF_CAST;
-    if (nd && !x->transpose && from == to)
+    if (x->form == WF_CONV)
+        put_conv(e, x, w, &b);
+    else if (nd && !x->transpose && from == to)
         file_writer_put(w, x->blob->data, x->blob->size);
     else if (nd && !x->transpose)
         put_elements(w, to, from, x->blob->data, type_const_count(e->cx, x->type), b.room);
@@ -196,10 +248,22 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w)
     return NPUC_OK;
 }
 
+static const struct type *stored_conv(struct emit *e, const struct emit_weight *x)
+{
+    const struct conv_dims c = conv_dims_of(x, &e->cx->exprs);
+    const int64_t c0 = 32 / dtype_size((enum dtype)x->dtype);
+    const expr dims[4] = {expr_const(&e->cx->exprs, c.group * c.taps),
+                          expr_const(&e->cx->exprs, size_ceil_div(c.in, c0)),
+                          expr_const(&e->cx->exprs, size_align(c.out, 16)), expr_const(&e->cx->exprs, c0)};
+    return type_tensor(e->cx, (enum dtype)x->dtype, 4, dims);
+}
+
 /* Type of the stored tensor: the value's, with the dims of what is stored. */
 static const struct type *stored_type(struct emit *e, const struct emit_weight *x)
 {
     struct type t = *x->type;
+    if (x->form == WF_CONV)
+        return stored_conv(e, x);
     expr dims[IR_MAX_RANK];
     for (int i = 0; i < t.rank; i++)
         dims[i] = t.dims[i];
@@ -221,24 +285,42 @@ bool weight_is_cast(const struct value *v)
            can_store(n->in[0].value->type->dtype, v->type->dtype);
 }
 
+static int32_t add_weight(struct emit *e, struct value *v, struct emit_weight *x)
+{
+    for (int64_t i = 0; i < e->weights.len; i++) {
+        const struct emit_weight *o = &e->weights.data[i];
+        if (o->blob == x->blob && o->type == x->type && o->form == x->form && o->dtype == x->dtype &&
+            o->transpose == x->transpose && o->group == x->group)
+            return o->tensor;
+    }
+    x->tensor = tensor_new(e, PT_WEIGHT, stored_type(e, x), emit_sym(e, x->blob->origin ? x->blob->origin : v->name));
+    struct plan_tensor *t = &e->plan->tensors.data[x->tensor];
+    int64_t size = 0;
+    if (!expr_is_const(&e->plan->exprs, t->size, &size) || !x->blob->data)
+        size = -1;
+    t->data_size = size;
+    vec_push(e->arena, &e->weights, *x);
+    return x->tensor;
+}
+
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose)
 {
     const struct blob *blob = value_const(v);
     NPUC_ASSERT(blob && can_store(v->type->dtype, dtype));
     struct emit_weight x = {
         .blob = blob, .type = v->type, .form = (uint8_t)form, .dtype = (uint8_t)dtype, .transpose = transpose};
-    for (int64_t i = 0; i < e->weights.len; i++) {
-        const struct emit_weight *o = &e->weights.data[i];
-        if (o->blob == blob && o->type == x.type && o->form == x.form && o->dtype == x.dtype &&
-            o->transpose == transpose)
-            return o->tensor;
-    }
-    x.tensor = tensor_new(e, PT_WEIGHT, stored_type(e, &x), emit_sym(e, blob->origin ? blob->origin : v->name));
-    struct plan_tensor *t = &e->plan->tensors.data[x.tensor];
-    int64_t size = 0;
-    if (!expr_is_const(&e->plan->exprs, t->size, &size) || !blob->data)
-        size = -1;
-    t->data_size = size;
-    vec_push(e->arena, &e->weights, x);
-    return x.tensor;
+    return add_weight(e, v, &x);
+}
+
+int32_t emit_conv_weight(struct emit *e, struct value *v, enum dtype dtype, int64_t group, bool transposed)
+{
+    const struct blob *blob = value_const(v);
+    NPUC_ASSERT(blob && can_store(v->type->dtype, dtype) && group > 0);
+    struct emit_weight x = {.blob = blob,
+                            .type = v->type,
+                            .form = WF_CONV,
+                            .dtype = (uint8_t)dtype,
+                            .transpose = transposed,
+                            .group = group};
+    return add_weight(e, v, &x);
 }

@@ -1,25 +1,11 @@
-/* Conv, ConvInteger and QLinearConv as a matrix product over the elements of each window.
- *
- * Definition: acc starts at 0; for k ascending over (channel of the group, position in the kernel, row-major)
- * acc = fma(w[m][k], x[k], acc) in f32 (f64 in double, integers wrap in int32), elements of the padding being 0 and
- * taking part; the bias is added after that, then the sum is rounded to the type of the result. A product of matrices
- * with the elements of the windows as columns does just this, so a cube that gathers its operand gives the same bits.
- */
+/* Conv, ConvInteger and QLinearConv. The order of accumulation is that of kernels/conv.h; the bias is added after the
+ * sum, which is then rounded to the type of the result. */
 #include <math.h>
 #include <string.h>
 
 #include "base/pool.h"
 #include "base/size.h"
-#include "kernels/mac.h"
-#include "kernels/window.h"
-
-struct conv {
-    struct k_window w;
-    int64_t batch, channels, outs, group; /* channels of x and of the result */
-    enum dtype type, sum;                 /* of operands (DT_I32 for all integers) and of y */
-    const void *x, *weight;
-    void *y;
-};
+#include "kernels/conv.h"
 
 /* Positions of x and the weight among the inputs, of their zero points, and of the bias; NOT_AN_INPUT is always absent.
  */
@@ -28,10 +14,10 @@ struct inputs {
     int x, weight, x_zero, w_zero, bias;
 };
 
-static bool conv_of(struct k_call *c, const struct inputs *at, struct conv *v)
+static bool conv_of(struct k_call *c, const struct inputs *at, struct k_conv *v)
 {
     const struct k_tensor *x = k_in(c, at->x), *weight = k_in(c, at->weight), *bias = k_in(c, at->bias);
-    *v = (struct conv){.group = k_attr_int(c, "group", 1)};
+    *v = (struct k_conv){.step = {1, 1, 1}, .group = k_attr_int(c, "group", 1)};
     if (x->rank < 3 || weight->rank != x->rank || v->group < 1 || weight->dims[0] % v->group || x->dims[1] % v->group ||
         weight->dims[1] != x->dims[1] / v->group) {
         k_fail(c, NPUC_E_INVALID, "ranks, channels and group of input and weight do not fit each other");
@@ -48,104 +34,22 @@ static bool conv_of(struct k_call *c, const struct inputs *at, struct conv *v)
     return k_window_of(c, x, weight->dims + 2, &v->w);
 }
 
-/* --- the product: y[m][0..n) = sum over k of weight[m][k] * columns[k][0..n) --- */
-
-struct i32_rows {
-    const int32_t *a, *b;
-    int32_t *c;
-    int64_t n, k, c_row;
-};
-static void i32_row(void *arg, int64_t m, int worker)
+/* The weight [out][channel][position] as [out][position][channel]; itself where that is the same. */
+static const void *by_position(struct k_call *c, const struct k_conv *v, const void *weight)
 {
-    (void)worker;
-    const struct i32_rows *g = arg;
-    uint32_t *c = (uint32_t *)g->c + m * g->c_row;
-    memset(c, 0, (size_t)g->n * sizeof *c);
-    for (int64_t k = 0; k < g->k; k++) {
-        const uint32_t a = (uint32_t)g->a[m * g->k + k];
-        const int32_t *b = g->b + k * g->n;
-        for (int64_t i = 0; i < g->n; i++)
-            c[i] += a * (uint32_t)b[i];
-    }
-}
-
-struct product {
-    const void *weight, *columns;
-    void *y;
-    int64_t m, n, k, b_row, y_row;
-};
-static void multiply(const struct conv *v, const struct product *p, struct pool *pool)
-{
-    if (v->type == DT_I32) {
-        struct i32_rows rows = {p->weight, p->columns, p->y, p->n, p->k, p->y_row};
-        pool_for(pool, p->m, i32_row, &rows);
-        return;
-    }
-    k_matmul(&(struct k_matmul_args){.dtype = v->type,
-                                     .m = p->m,
-                                     .n = p->n,
-                                     .k = p->k,
-                                     .a = p->weight,
-                                     .a_row = p->k,
-                                     .a_col = 1,
-                                     .b = p->columns,
-                                     .b_row = p->b_row,
-                                     .b_col = 1,
-                                     .c = p->y,
-                                     .c_row = p->y_row},
-             pool);
-}
-
-/* A window of one element with stride 1: x is the matrix already. */
-static bool is_pointwise(const struct k_window *w)
-{
-    bool plain = true;
-    for (int i = 0; i < K_AXES; i++)
-        plain = plain && w->kernel[i] == 1 && w->stride[i] == 1 && w->before[i] == 0 && w->after[i] == 0;
-    return plain;
-}
-
-/* Output rows whose columns fill about 4 MB: they stay near the core and bound the scratch memory. */
-enum { COLUMN_ELEMENTS = 1 << 20 };
-static int64_t rows_at_once(const struct k_window *w, int64_t k)
-{
-    const int64_t all = w->out[0] * w->out[1], one = k * w->out[2];
-    const int64_t rows = one > 0 ? COLUMN_ELEMENTS / one : all;
-    return rows < 1 ? 1 : rows > all ? all : rows;
-}
-
-static enum npuc_status run(struct k_call *c, const struct conv *v)
-{
-    const struct k_window *w = &v->w;
-    const int64_t in = v->channels / v->group, m = v->outs / v->group, k = in * k_window_taps(w);
-    const int64_t plane = k_plane_out(w), all_rows = w->out[0] * w->out[1], step = rows_at_once(w, k);
-    const int size = dtype_size(v->type), sum_size = dtype_size(v->sum);
-    const bool direct = is_pointwise(w) && v->type != DT_I32;
-    void *columns = direct ? NULL : k_scratch(c, k * step * w->out[2], size);
-    if (!direct && !columns)
-        return k_no_memory(c);
-    for (int64_t i = 0; i < v->batch * v->group && plane > 0; i++) {
-        const char *x = (const char *)v->x + i * in * k_plane_in(w) * size;
-        struct product p = {
-            .weight = (const char *)v->weight + i % v->group * m * k * size, .m = m, .k = k, .y_row = plane};
-        char *y = (char *)v->y + i * m * plane * sum_size;
-        if (direct) {
-            p.columns = x;
-            p.y = y;
-            p.n = p.b_row = plane;
-            multiply(v, &p, c->pool);
-            continue;
-        }
-        for (int64_t r = 0; r < all_rows; r += step) {
-            const int64_t rows = all_rows - r < step ? all_rows - r : step;
-            k_im2col(&(struct k_im2col){w, x, columns, in, r, rows, size}, c->pool);
-            p.columns = columns;
-            p.y = y + r * w->out[2] * sum_size;
-            p.n = p.b_row = rows * w->out[2];
-            multiply(v, &p, c->pool);
-        }
-    }
-    return NPUC_OK;
+    const int64_t taps = k_window_taps(&v->w), in = v->channels / v->group;
+    const int size = dtype_size(v->type);
+    if (taps == 1 || in == 1 || !weight)
+        return weight;
+    char *y = k_scratch(c, v->outs * taps * in, size);
+    struct k_nd d = {.rank = 3, .n = 2, .dims = {v->outs, taps, in}};
+    k_nd_dense(&d, 0);
+    d.stride[1][0] = taps * in;
+    d.stride[1][1] = 1;
+    d.stride[1][2] = taps;
+    if (y && v->outs > 0)
+        k_nd_copy(d, y, weight, size);
+    return y;
 }
 
 /* --- the operators --- */
@@ -153,7 +57,7 @@ static enum npuc_status run(struct k_call *c, const struct conv *v)
 enum npuc_status k_op_conv(struct k_call *c)
 {
     const struct inputs at = {0, 1, NOT_AN_INPUT, NOT_AN_INPUT, 2};
-    struct conv v;
+    struct k_conv v;
     int64_t dims[K_MAX_RANK];
     if (!k_has(c, 2, 1) || !conv_of(c, &at, &v))
         return NPUC_E_INVALID;
@@ -166,25 +70,13 @@ enum npuc_status k_op_conv(struct k_call *c)
                       dtype_table[c->in[1]->dtype].name);
     k_window_dims(&v.w, x, v.outs, dims);
     void *y = k_out(c, 0, v.type, x->rank, dims);
-    const int64_t n = y ? k_count(&c->out[0]) : 0, plane = k_plane_out(&v.w);
     v.x = x->data;
-    v.weight = c->in[1]->data;
-    v.y = y && v.sum != v.type ? k_scratch(c, n, dtype_size(v.sum)) : y;
-    void *b = bias ? k_scratch(c, v.outs, dtype_size(v.sum)) : NULL;
-    if (!y || !v.y || (bias && !b))
+    v.weight = by_position(c, &v, c->in[1]->data);
+    v.y = y && v.sum != v.type ? k_scratch(c, k_count(&c->out[0]), dtype_size(v.sum)) : y;
+    if (!y || !v.y || (!v.weight && k_count(c->in[1]) > 0))
         return k_no_memory(c);
-    K_TRY(run(c, &v));
-    if (bias) {
-        k_cast(v.sum, b, v.type, bias->data, v.outs, true);
-        for (int64_t i = 0; i < v.batch && n > 0; i++) {
-            char *at_y = (char *)v.y + i * v.outs * plane * dtype_size(v.sum);
-            const struct k_rows arg[3] = {{at_y, plane, 1}, {b, 1, 0}};
-            k_vec(K_FN_Add, v.sum, v.outs, plane, at_y, plane, arg, NULL);
-        }
-    }
-    if (v.y != y)
-        k_cast(v.type, y, v.sum, v.y, n, true);
-    return NPUC_OK;
+    K_TRY(k_conv_run(c, &v));
+    return k_conv_finish(c, &v, bias, y);
 }
 
 /* Input i less its zero point: one, or one per entry of axis 0. */
@@ -210,19 +102,19 @@ static int32_t *centred(struct k_call *c, int i, int zero)
     return y;
 }
 /* The sums of an integer convolution, in y or in fresh memory when y is NULL. */
-static enum npuc_status integer_sums(struct k_call *c, const struct inputs *at, struct conv *v, int32_t *y)
+static enum npuc_status integer_sums(struct k_call *c, const struct inputs *at, struct k_conv *v, int32_t *y)
 {
     v->type = v->sum = DT_I32;
     v->x = centred(c, at->x, at->x_zero);
-    v->weight = centred(c, at->weight, at->w_zero);
+    v->weight = by_position(c, v, centred(c, at->weight, at->w_zero));
     v->y = y ? y : k_scratch(c, v->batch * v->outs * k_plane_out(&v->w), sizeof *y);
-    return v->x && v->weight && v->y ? run(c, v) : k_no_memory(c);
+    return v->x && v->weight && v->y ? k_conv_run(c, v) : k_no_memory(c);
 }
 
 enum npuc_status k_op_conv_integer(struct k_call *c)
 {
     const struct inputs at = {0, 1, 2, 3, NOT_AN_INPUT};
-    struct conv v;
+    struct k_conv v;
     int64_t dims[K_MAX_RANK];
     if (!k_has(c, 2, 1) || !conv_of(c, &at, &v))
         return NPUC_E_INVALID;
@@ -235,7 +127,7 @@ enum npuc_status k_op_conv_integer(struct k_call *c)
 enum npuc_status k_op_qlinear_conv(struct k_call *c)
 {
     const struct inputs at = {0, 3, 2, 5, 8};
-    struct conv v;
+    struct k_conv v;
     int64_t dims[K_MAX_RANK];
     if (!k_has(c, 8, 1) || !conv_of(c, &at, &v))
         return NPUC_E_INVALID;

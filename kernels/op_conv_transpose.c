@@ -1,13 +1,10 @@
-/* ConvTranspose: the adjoint of a convolution from the result to the input.
+/* ConvTranspose: the convolution of x, its elements `strides` apart with zeros between, with the mirrored kernel.
  *
- * Definition: for every position t of the kernel p[m, t] = sum over the channels of the group, ascending, by fma from
- * 0; y = sum of p over t ascending (row-major), each addition rounded to f32; then the bias, then the type of the
- * result. */
+ * Definition: that of kernels/conv.h for this convolution, whose positions run through the kernel backwards; the zeros
+ * between take part. Then the bias, then the type of the result. */
 #include <string.h>
 
-#include "base/pool.h"
-#include "kernels/mac.h"
-#include "kernels/window.h"
+#include "kernels/conv.h"
 
 struct transposed {
     struct k_window w;   /* of the adjoint: in[] is the result, out[] is x */
@@ -63,108 +60,59 @@ static bool transposed_of(struct k_call *c, struct transposed *v)
     return extents(c, x, weight, &v->w);
 }
 
-/* Adds the taps of consecutive channels to their planes of the result. */
-struct col2im {
-    const struct transposed *v;
-    const void *taps; /* [channel][tap][position of x] */
-    void *y;          /* [channel][position of y] */
-};
-#define ADD_LINE(T)                                                                                                    \
-    for (int64_t o = from; o < to; o++)                                                                                \
-        ((T *)y)[at + o * w->stride[2]] += ((const T *)taps)[line + o];
-static void add_channel(void *arg, int64_t channel, int worker)
+/* The weight [channel][out of the group][position] as [out][position, backwards][channel of the group]. */
+static void *mirrored(struct k_call *c, const struct transposed *v)
 {
-    (void)worker;
-    const struct col2im *g = arg;
-    const struct k_window *w = &g->v->w;
-    const int64_t n = k_window_taps(w), plane = k_plane_out(w);
-    const int size = dtype_size(g->v->sum);
-    char *y = (char *)g->y + channel * k_plane_in(w) * size;
-    for (int64_t t = 0; t < n; t++) {
-        const char *taps = (const char *)g->taps + (channel * n + t) * plane * size;
-        int64_t k[K_AXES], from, to;
-        k_tap_split(w, t, k);
-        const int64_t start = k_tap_start(w, 2, k[2]);
-        k_window_valid(start, w->stride[2], w->in[2], w->out[2], &from, &to);
-        for (int64_t r = 0; r < w->out[0] * w->out[1]; r++) {
-            const int64_t i0 = r / w->out[1] * w->stride[0] + k_tap_start(w, 0, k[0]);
-            const int64_t i1 = r % w->out[1] * w->stride[1] + k_tap_start(w, 1, k[1]);
-            if (i0 < 0 || i0 >= w->in[0] || i1 < 0 || i1 >= w->in[1])
-                continue;
-            const int64_t at = (i0 * w->in[1] + i1) * w->in[2] + start, line = r * w->out[2];
-            if (size == 8) {
-                ADD_LINE(double)
-            } else {
-                ADD_LINE(float)
-            }
-        }
-    }
+    const int64_t taps = k_window_taps(&v->w), in = c->in[0]->dims[1] / v->group, outs = v->outs / v->group;
+    const int size = dtype_size(v->type);
+    char *y = k_scratch(c, v->outs * taps * in, size);
+    struct k_nd d = {.rank = 4, .n = 2, .dims = {v->group, outs, taps, in}};
+    k_nd_dense(&d, 0);
+    d.stride[1][0] = in * outs * taps;
+    d.stride[1][1] = taps;
+    d.stride[1][2] = -1;
+    d.stride[1][3] = outs * taps;
+    if (y && v->outs * in > 0)
+        k_nd_copy(d, y, (const char *)c->in[1]->data + (taps - 1) * size, size);
+    return y;
 }
 
-enum { TAP_ELEMENTS = 1 << 20 }; /* products kept at once, about 4 MB */
-static enum npuc_status run(struct k_call *c, const struct transposed *v, void *y)
+/* in[] and out[] change places, and the padding is what the mirrored kernel reaches beyond x. */
+static struct k_window equivalent(const struct k_window *w)
 {
-    const struct k_tensor *x = c->in[0], *weight = c->in[1];
-    const int64_t k = x->dims[1] / v->group, m = v->outs / v->group, taps = k_window_taps(&v->w),
-                  n = k_plane_out(&v->w);
-    const int size = dtype_size(v->type), sum_size = dtype_size(v->sum);
-    int64_t step = taps * n > 0 ? TAP_ELEMENTS / (taps * n) : m;
-    step = step < 1 ? 1 : step > m ? m : step;
-    void *products = k_scratch(c, step * taps * n, sum_size);
-    if (!products)
-        return k_no_memory(c);
-    for (int64_t i = 0; i < x->dims[0] * v->group; i++)
-        for (int64_t first = 0; first < m; first += step) {
-            const int64_t channels = m - first < step ? m - first : step;
-            const char *w = (const char *)weight->data + (i % v->group * k * m + first) * taps * size;
-            k_matmul(&(struct k_matmul_args){.dtype = v->type,
-                                             .m = channels * taps,
-                                             .n = n,
-                                             .k = k,
-                                             .a = w,
-                                             .a_row = 1,
-                                             .a_col = m * taps,
-                                             .b = (const char *)x->data + i * k * n * size,
-                                             .b_row = n,
-                                             .b_col = 1,
-                                             .c = products,
-                                             .c_row = n},
-                     c->pool);
-            struct col2im add = {v, products, (char *)y + (i * m + first) * k_plane_in(&v->w) * sum_size};
-            pool_for(c->pool, channels, add_channel, &add);
-        }
-    return NPUC_OK;
+    struct k_window e = *w;
+    for (int i = 0; i < K_AXES; i++) {
+        e.in[i] = w->out[i];
+        e.out[i] = w->in[i];
+        e.stride[i] = 1;
+        e.before[i] = w->dilation[i] * (w->kernel[i] - 1) - w->before[i];
+        e.after[i] = 0; /* follows from out[] */
+    }
+    return e;
 }
 
 enum npuc_status k_op_conv_transpose(struct k_call *c)
 {
-    struct transposed v;
-    if (!k_has(c, 2, 1) || !transposed_of(c, &v))
+    struct transposed t;
+    if (!k_has(c, 2, 1) || !transposed_of(c, &t))
         return NPUC_E_INVALID;
-    const struct k_tensor *x = c->in[0], *bias = k_in(c, 2);
-    int64_t dims[K_MAX_RANK] = {x->dims[0], v.outs};
-    for (int i = 0; i < v.w.n; i++)
-        dims[2 + i] = v.w.in[K_AXES - v.w.n + i];
+    const struct k_tensor *x = c->in[0];
+    struct k_conv v = {.w = equivalent(&t.w),
+                       .step = {t.w.stride[0], t.w.stride[1], t.w.stride[2]},
+                       .batch = x->dims[0],
+                       .channels = x->dims[1],
+                       .outs = t.outs,
+                       .group = t.group,
+                       .type = t.type,
+                       .sum = t.sum,
+                       .x = x->data};
+    int64_t dims[K_MAX_RANK];
+    k_window_dims(&v.w, x, v.outs, dims);
     void *y = k_out(c, 0, v.type, x->rank, dims);
-    if (!y)
+    v.weight = y ? mirrored(c, &t) : NULL;
+    v.y = y && v.sum != v.type ? k_scratch(c, k_count(&c->out[0]), dtype_size(v.sum)) : y;
+    if (!y || !v.y || !v.weight)
         return k_no_memory(c);
-    const int64_t n = k_count(&c->out[0]), plane = k_plane_in(&v.w);
-    const int size = dtype_size(v.sum);
-    char *sums = v.sum == v.type ? y : k_scratch(c, n, size);
-    void *b = bias ? k_scratch(c, v.outs, size) : NULL;
-    if (!sums || (bias && !b))
-        return k_no_memory(c);
-    memset(sums, 0, (size_t)(n * size));
-    if (n > 0)
-        K_TRY(run(c, &v, sums));
-    if (bias)
-        k_cast(v.sum, b, v.type, bias->data, v.outs, true);
-    for (int64_t i = 0; b && i < x->dims[0]; i++) {
-        void *at = sums + i * v.outs * plane * size;
-        const struct k_rows arg[3] = {{at, plane, 1}, {b, 1, 0}};
-        k_vec(K_FN_Add, v.sum, v.outs, plane, at, plane, arg, NULL);
-    }
-    if (sums != y)
-        k_cast(v.type, y, v.sum, sums, n, true);
-    return NPUC_OK;
+    K_TRY(k_conv_run(c, &v));
+    return k_conv_finish(c, &v, k_in(c, 2), y);
 }

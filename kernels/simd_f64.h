@@ -54,6 +54,10 @@ static inline vf v_div(vf x, vf y)
 {
     return x / y;
 }
+static inline vf v_fma(vf x, vf y, vf z)
+{
+    return fma(x, y, z);
+}
 static inline vf v_neg(vf x)
 {
     return -x;

@@ -152,29 +152,53 @@ static void pick(void *dst, const void *src, int64_t stride, int64_t n, int size
 #undef PICK
 }
 
+/* An output row whose elements stand `step` apart in a line of x; `start`: where window 0 looks, in steps of 1. */
+static void spread(char *y, const char *line, const struct k_im2col *g, int64_t start)
+{
+    const struct k_window *w = g->w;
+    memset(y, 0, (size_t)(w->out[2] * g->size));
+    for (int64_t o = 0; o < w->out[2]; o++) {
+        const int64_t at = start + o * w->stride[2];
+        if (at >= 0 && at % g->step[2] == 0 && at / g->step[2] < w->in[2])
+            memcpy(y + o * g->size, line + at / g->step[2] * g->size, (size_t)g->size);
+    }
+}
+
+/* Index into x of position `at` on an axis, or -1 where there is none. */
+static int64_t on_axis(const struct k_im2col *g, int axis, int64_t at)
+{
+    return at >= 0 && at % g->step[axis] == 0 && at / g->step[axis] < g->w->in[axis] ? at / g->step[axis] : -1;
+}
+
 static void one_tap(void *arg, int64_t item, int worker)
 {
     (void)worker;
     const struct k_im2col *g = arg;
     const struct k_window *w = g->w;
-    const int64_t taps = k_window_taps(w), n = w->out[2];
+    const int64_t n = w->out[2];
     int64_t k[K_AXES], from, to;
-    k_tap_split(w, item % taps, k);
-    const char *x = (const char *)g->x + item / taps * k_plane_in(w) * g->size;
+    k_tap_split(w, item / g->channels, k);
+    const char *x = (const char *)g->x + item % g->channels * k_plane_in(w) * g->size;
     char *y = (char *)g->y + item * g->rows * n * g->size;
     const int64_t start = k_tap_start(w, 2, k[2]);
     k_window_valid(start, w->stride[2], w->in[2], n, &from, &to);
     for (int64_t r = g->first; r < g->first + g->rows; r++, y += n * g->size) {
-        const int64_t i0 = r / w->out[1] * w->stride[0] + k_tap_start(w, 0, k[0]);
-        const int64_t i1 = r % w->out[1] * w->stride[1] + k_tap_start(w, 1, k[1]);
-        if (i0 < 0 || i0 >= w->in[0] || i1 < 0 || i1 >= w->in[1] || from == to) {
+        const int64_t i0 = on_axis(g, 0, r / w->out[1] * w->stride[0] + k_tap_start(w, 0, k[0]));
+        const int64_t i1 = on_axis(g, 1, r % w->out[1] * w->stride[1] + k_tap_start(w, 1, k[1]));
+        if (i0 < 0 || i1 < 0) {
             memset(y, 0, (size_t)(n * g->size));
+            continue;
+        }
+        const int64_t line = (i0 * w->in[1] + i1) * w->in[2];
+        if (g->step[2] > 1) {
+            spread(y, x + line * g->size, g, start);
             continue;
         }
         memset(y, 0, (size_t)(from * g->size));
         memset(y + to * g->size, 0, (size_t)((n - to) * g->size));
-        const int64_t at = (i0 * w->in[1] + i1) * w->in[2] + start + from * w->stride[2];
-        pick(y + from * g->size, x + at * g->size, w->stride[2], to - from, g->size);
+        if (from < to)
+            pick(y + from * g->size, x + (line + start + from * w->stride[2]) * g->size, w->stride[2], to - from,
+                 g->size);
     }
 }
 

@@ -27,13 +27,15 @@ int64_t k_plane_out(const struct k_window *w);
 /* Shape of a result with `channels` channels. */
 void k_window_dims(const struct k_window *w, const struct k_tensor *x, int64_t channels, int64_t dims[K_MAX_RANK]);
 
-/* y[k][col] = x[channel][position of tap in window]: k = (channel, tap), col = the windows of the output rows
- * first .. first + rows - 1, where an output row is all windows along the last axis. Padding is zero bits. */
+/* y[k][col] = x[channel][position of tap in window]: k = (tap, channel), col = the windows of the output rows
+ * first .. first + rows - 1, where an output row is all windows along the last axis. Padding is zero bits. step: the
+ * elements of x stand that far apart, with zeros between. */
 struct k_im2col {
     const struct k_window *w;
     const void *x; /* channels * k_plane_in elements */
-    void *y;       /* channels * taps * rows * out[2] elements */
+    void *y;       /* taps * channels * rows * out[2] elements */
     int64_t channels, first, rows;
+    int64_t step[K_AXES];
     int size; /* bytes per element: 1, 2, 4, 8 */
 };
 void k_im2col(const struct k_im2col *g, struct pool *pool);

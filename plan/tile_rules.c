@@ -24,6 +24,7 @@ static const struct {
     {TILE_COPY_L0A, TC_L0_IN, "dst", SPACE(L0A)},
     {TILE_COPY_L0B, TC_L0_IN, "dst", SPACE(L0B)},
     {TILE_COPY_BT, TC_L0_IN, "dst", SPACE(BT)},
+    {TILE_IM2COL, TC_L0_IN, "dst", SPACE(L0B)},
     {ANY_OP, TC_L0_IN, "src", SPACE(L1)},
     {TILE_MAC, TC_MATRIX, "c", SPACE(L0C)},
     {TILE_MAC, TC_MATRIX, "a", SPACE(L0A)},
@@ -102,6 +103,10 @@ static const struct {
     {TILE_DEQUANT, "bits", 1, 8},
     {TILE_DEQUANT, "block", 1, INT32_MAX},
     {TILE_DEQUANT, "zero_kind", 0, 2},
+    {TILE_IM2COL, "stride_h", 1, INT32_MAX},
+    {TILE_IM2COL, "stride_w", 1, INT32_MAX},
+    {TILE_IM2COL, "step_h", 1, INT32_MAX},
+    {TILE_IM2COL, "step_w", 1, INT32_MAX},
 };
 
 static const char *dtype_problem(const struct tile_insn *in, int field)

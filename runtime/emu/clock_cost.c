@@ -120,6 +120,14 @@ static void copy_l0b(struct clock_cx *cx, const struct emu_op *op, struct clock_
     copy_l0(cx, c, (const int64_t[3]){a->dtype, a->n, a->k}, cx->rates->l0b);
 }
 
+/* The unit writes L0B line by line whether a line comes from the map or from the padding. */
+static void im2col(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_IM2COL *a = EMU_ARGS(IM2COL, op);
+    c->to = TS_L0B;
+    copy_l0(cx, c, (const int64_t[3]){a->dtype, a->n, a->k}, cx->rates->l0b);
+}
+
 static void copy_bt(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_COPY_BT *a = EMU_ARGS(COPY_BT, op);
@@ -146,6 +154,7 @@ static clock_cost_fn *const costs[TILE_OP_END] = {
     [TILE_LOAD] = clock_load,       [TILE_STORE] = clock_store,
     [TILE_LOAD_NZ] = clock_load_nz, [TILE_LOADX] = clock_loadx,
     [TILE_STOREX] = clock_storex,   [TILE_COPY_L0A] = copy_l0a,
+    [TILE_IM2COL] = im2col,
     [TILE_COPY_L0B] = copy_l0b,     [TILE_COPY_BT] = copy_bt,
     [TILE_FIXP] = clock_fixp,       [TILE_MAC] = mac,
     [TILE_VEC] = clock_vec,         [TILE_CAST] = clock_cast,

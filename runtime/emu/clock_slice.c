@@ -16,6 +16,7 @@ static const uint32_t decides[TILE_OP_END] = {
     [TILE_COPY_L0A] = F(COPY_L0A, m) | F(COPY_L0A, k),
     [TILE_COPY_L0B] = F(COPY_L0B, n) | F(COPY_L0B, k),
     [TILE_COPY_BT] = F(COPY_BT, n),
+    [TILE_IM2COL] = F(IM2COL, n) | F(IM2COL, k),
     [TILE_MAC] = F(MAC, m) | F(MAC, n) | F(MAC, k),
     [TILE_VEC] = F(VEC, rows) | F(VEC, cols) | F(VEC, dst_row) | F(VEC, a_off) | F(VEC, a_row) | F(VEC, b_off) |
                  F(VEC, b_row) | F(VEC, c_row),
