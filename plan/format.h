@@ -63,7 +63,8 @@ enum {
     PLAN_MAX_BUFS = 256,
     PLAN_MAX_SLOTS = 8,
     PLAN_MAX_CODE = 1 << 18,
-    PLAN_MAX_NESTING = 32
+    PLAN_MAX_NESTING = 32,
+    PLAN_MAX_BODIES = 256 /* bodies of control flow within bodies */
 };
 
 #endif

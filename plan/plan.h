@@ -39,8 +39,20 @@ struct plan_tensor {
 enum plan_step_kind {
     PS_LAUNCH, /* tile kernel on the cores */
     PS_HOST,   /* operator kernel (kernels/ops.def) on the host */
-    PS_SIZES   /* output tensor = expressions, as integers */
+    PS_SIZES,  /* output tensor = expressions, as integers */
+    /* Control flow. The steps of a body follow their step directly; bodies nest. */
+    PS_IF,    /* in: condition. The first n_body[0] steps run when it holds, the n_body[1] behind them when not */
+    PS_LOOP,  /* in: trip count, condition before the first turn, condition after a turn (-1: none); out: number of
+               * the turn, condition (-1: nobody reads them). n_body[0] steps per turn. */
+    PS_COPY,  /* out = in */
+    PS_MOVE,  /* out = in, and in has no value any more: storage may change hands instead of bytes */
+    PS_APPEND /* row params[0] of out = in */
 };
+enum { PLAN_STEP_KINDS = PS_APPEND + 1 };
+static inline bool plan_step_nests(uint8_t kind)
+{
+    return kind == PS_IF || kind == PS_LOOP;
+}
 struct plan_attr { /* attribute of a host operator; mirrors struct k_attr */
     sym name;
     uint8_t kind;
@@ -63,16 +75,21 @@ struct plan_step {
     int32_t n_in, n_out; /* tensors: inputs then outputs, -1 absent; PS_LAUNCH: in the order of the kernel's tensors */
     const int32_t *tensors; /* PS_LAUNCH: n_in = all of them, n_out = 0 */
     int32_t n_params;
-    const expr *params; /* PS_LAUNCH: values of the kernel's parameters; PS_SIZES: the elements */
+    /* PS_LAUNCH: values of the kernel's parameters; PS_SIZES: the elements; PS_LOOP: the most turns, when it is a size;
+     * PS_APPEND: the row */
+    const expr *params;
     int32_t n_attrs;
     const struct plan_attr *attrs;
-    /* PS_HOST outputs with data-dependent dims: symbols bound from the result; the pairs (output, axis, symbol) */
+    /* PS_HOST, PS_COPY, PS_MOVE, PS_APPEND: symbols bound from the dims of a result: triples (output, axis, symbol).
+     * PS_LOOP: (-1, -1, symbol): all are 0 when the loop begins; the first is the number of the turn, the others are
+     * sizes of results without a turn. */
     int32_t n_binds;
     const int32_t *binds;
-    int32_t source; /* index into sources, -1 none */
-    sym reason;     /* PS_HOST: why not on the NPU */
-    double macs;    /* useful multiply-accumulates are params-dependent: an expression */
-    expr work;      /* MACs (matrix kernels) as expression, or EXPR_INVALID */
+    int32_t source;    /* index into sources, -1 none */
+    sym reason;        /* PS_HOST: why not on the NPU */
+    double macs;       /* useful multiply-accumulates are params-dependent: an expression */
+    expr work;         /* MACs (matrix kernels) as expression, or EXPR_INVALID */
+    int32_t n_body[2]; /* PS_IF, PS_LOOP: steps of the bodies, with what is nested in them */
 };
 struct plan_source { /* ONNX nodes behind a step */
     sym label;       /* "l0.qkv"-like short name or the first node's name */

@@ -26,7 +26,7 @@ static void add_expr(struct part *x, expr e)
 static void print_summary(struct part *x)
 {
     const struct plan *p = x->p;
-    int64_t n_kind[PT_ALIAS + 1] = {0}, n_step[PS_SIZES + 1] = {0};
+    int64_t n_kind[PT_ALIAS + 1] = {0}, n_step[PLAN_STEP_KINDS] = {0};
     for (int64_t i = 0; i < p->tensors.len; i++)
         n_kind[p->tensors.data[i].kind]++;
     for (int64_t i = 0; i < p->steps.len; i++)
@@ -35,9 +35,12 @@ static void print_summary(struct part *x)
              PLAN_VERSION);
     for (int64_t i = 0; i < p->record.len; i++)
         text_add(&x->t, "  %s: %s\n", name_of(x, p->record.data[i].key), name_of(x, p->record.data[i].value));
-    text_add(&x->t, "  %lld steps: %lld launches of %lld kernels, %lld on the host, %lld sizes\n",
+    text_add(&x->t, "  %lld steps: %lld launches of %lld kernels, %lld on the host, %lld sizes",
              (long long)p->steps.len, (long long)n_step[PS_LAUNCH], (long long)p->kernels.len,
              (long long)n_step[PS_HOST], (long long)n_step[PS_SIZES]);
+    if (n_step[PS_IF] + n_step[PS_LOOP])
+        text_add(&x->t, ", %lld branches, %lld loops", (long long)n_step[PS_IF], (long long)n_step[PS_LOOP]);
+    text_add(&x->t, "\n");
     text_add(&x->t, "  %lld tensors:", (long long)p->tensors.len);
     for (int k = 0; k <= PT_ALIAS; k++)
         text_add(&x->t, "%s %lld %s", k ? "," : "", (long long)n_kind[k], kind_names[k]);
@@ -116,11 +119,17 @@ static void print_args(struct part *x, const struct plan_step *s)
     }
 }
 
+static void print_binds(struct part *x, const struct plan_step *s)
+{
+    for (int32_t i = 0; i < s->n_binds; i++)
+        text_add(&x->t, "%s%s", i ? ", " : "; binds ", name_of(x, x->p->exprs.symbols.data[s->binds[3 * i + 2]].name));
+}
+
 static void print_step(struct part *x, int64_t i)
 {
-    static const char *const step_names[] = {"launch", "host", "sizes"};
+    static const char *const step_names[] = {"launch", "host", "sizes", "if", "loop", "copy", "move", "append"};
     const struct plan_step *s = &x->p->steps.data[i];
-    text_add(&x->t, "%lld %s %s", (long long)i, step_names[s->kind], name_of(x, s->op));
+    text_add(&x->t, "%lld %s%s%s", (long long)i, step_names[s->kind], s->op ? " " : "", s->op ? name_of(x, s->op) : "");
     if (s->kind == PS_LAUNCH) {
         const struct tile_kernel *k = x->p->kernels.data[s->kernel];
         text_add(&x->t, " @%s", text_sym(&x->t, k->exprs.strings, k->name));
@@ -128,6 +137,8 @@ static void print_step(struct part *x, int64_t i)
     text_add(&x->t, "(");
     print_args(x, s);
     text_add(&x->t, ")");
+    if (s->kind > PS_SIZES)
+        print_binds(x, s);
     if (s->guard) {
         text_add(&x->t, " when ");
         add_expr(x, s->guard);
@@ -139,10 +150,26 @@ static void print_step(struct part *x, int64_t i)
     text_add(&x->t, "\n");
 }
 
+/* Steps [first, first + n) and what is nested in them, `depth` levels in. Verified plans nest PLAN_MAX_BODIES deep. */
+static void print_range(struct part *x, int64_t first, int64_t n, int depth)
+{
+    for (int64_t i = first; i < first + n; i++) {
+        const struct plan_step *s = &x->p->steps.data[i];
+        text_add(&x->t, "%*s", 2 * depth, "");
+        print_step(x, i);
+        if (!plan_step_nests(s->kind))
+            continue;
+        print_range(x, i + 1, s->n_body[0], depth + 1);
+        if (s->kind == PS_IF)
+            text_add(&x->t, "%*selse\n", 2 * depth, "");
+        print_range(x, i + 1 + s->n_body[0], s->n_body[1], depth + 1);
+        i += s->n_body[0] + s->n_body[1];
+    }
+}
+
 static void print_steps(struct part *x)
 {
-    for (int64_t i = 0; i < x->p->steps.len; i++)
-        print_step(x, i);
+    print_range(x, 0, x->p->steps.len, 0);
 }
 
 static void print_kernels(struct part *x)

@@ -248,6 +248,8 @@ static void code_step(struct coder *c, struct plan_step *s)
     code_sym(c, &s->reason);
     code_f64(c, &s->macs);
     code_expr(c, &s->work);
+    for (int i = 0; plan_step_nests(s->kind) && i < 2; i++)
+        code_i32(c, &s->n_body[i]);
 }
 
 static void code_cache(struct coder *c, struct plan_cache *k)

@@ -201,12 +201,85 @@ static enum npuc_status check_sizes(struct verifier *v, int64_t i, const struct 
     return NPUC_OK;
 }
 
+/* ---- control flow ----------------------------------------------------------------------------------------- */
+
+/* Operand `t` of step i (-1: absent) is one number of an integer or truth type, stored densely. */
+static enum npuc_status check_scalar(struct verifier *v, int64_t i, int32_t t, bool written, bool truth)
+{
+    if (t == -1)
+        return NPUC_OK;
+    TRY(check_use(v, i, t, written));
+    const struct plan_tensor *x = &v->p->tensors.data[t];
+    const bool fits = truth     ? x->dtype == DT_BOOL
+                      : written ? x->dtype == DT_I64
+                                : dtype_is_integer((enum dtype)x->dtype);
+    if (!fits || x->rank > 1 || x->layout != PL_ND)
+        return REFUSE(v, "step", i, "tensor %d is no %s", t, truth ? "condition" : "number of turns");
+    return NPUC_OK;
+}
+
+static enum npuc_status check_if(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    if (s->n_in != 1 || s->n_out || s->n_params || s->n_attrs || s->n_binds || s->tensors[0] == -1)
+        return REFUSE(v, "step", i, "a branch has one condition and nothing else");
+    return check_scalar(v, i, s->tensors[0], false, true);
+}
+
+static enum npuc_status check_loop(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    if (s->n_in != 3 || s->n_out != 2 || s->n_params > 1 || s->n_attrs || s->n_binds < 1 || s->n_body[1])
+        return REFUSE(v, "step", i, "it has not the operands of a loop");
+    for (int32_t t = 0; t < 5; t++)
+        TRY(check_scalar(v, i, s->tensors[t], t >= 3, t == 1 || t == 2 || t == 4));
+    for (int32_t b = 0; b < s->n_binds; b++)
+        if (s->binds[3 * b] != -1 || s->binds[3 * b + 1] != -1 || s->binds[3 * b + 2] < 0 ||
+            s->binds[3 * b + 2] >= v->p->exprs.symbols.len)
+            return REFUSE(v, "step", i, "it binds a symbol that does not exist");
+    return NPUC_OK;
+}
+
+/* Copies and moves of whole tensors, rows appended to one. */
+static enum npuc_status check_transfer(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    const bool append = s->kind == PS_APPEND;
+    if (s->n_in != 1 || s->n_out != 1 || s->n_params != append || s->n_attrs)
+        return REFUSE(v, "step", i, "it has not the operands of a copy");
+    TRY(check_use(v, i, s->tensors[0], false));
+    TRY(check_use(v, i, s->tensors[1], true));
+    const struct plan_tensor *from = &v->p->tensors.data[s->tensors[0]], *to = &v->p->tensors.data[s->tensors[1]];
+    if (from->dtype != to->dtype || from->rank + append != to->rank || from->layout != PL_ND || to->layout != PL_ND)
+        return REFUSE(v, "step", i, "tensors %d and %d have different types", s->tensors[0], s->tensors[1]);
+    if (s->kind == PS_MOVE && root_of(v, s->tensors[0])->kind != PT_TEMP)
+        return REFUSE(v, "step", i, "it takes tensor %d, which is no temporary", s->tensors[0]);
+    return check_binds(v, i, s);
+}
+
+/* The steps of bodies lie within those of what is around them. */
+static enum npuc_status check_nesting(struct verifier *v, int64_t first, int64_t n, int depth)
+{
+    if (depth > PLAN_MAX_BODIES)
+        return REFUSE(v, "step", first, "bodies nest deeper than %d", PLAN_MAX_BODIES);
+    for (int64_t i = first; i < first + n; i++) {
+        const struct plan_step *s = &v->p->steps.data[i];
+        const int64_t left = first + n - i - 1;
+        if (!plan_step_nests(s->kind))
+            continue;
+        if (s->n_body[0] < 0 || s->n_body[1] < 0 || s->n_body[0] > left || s->n_body[1] > left - s->n_body[0])
+            return REFUSE(v, "step", i, "its bodies of %d and %d steps exceed the %lld that follow", s->n_body[0],
+                          s->n_body[1], (long long)left);
+        TRY(check_nesting(v, i + 1, s->n_body[0], depth + 1));
+        TRY(check_nesting(v, i + 1 + s->n_body[0], s->n_body[1], depth + 1));
+        i += (int64_t)s->n_body[0] + s->n_body[1];
+    }
+    return NPUC_OK;
+}
+
 static enum npuc_status check_step(struct verifier *v, int64_t i)
 {
     static enum npuc_status (*const check[])(struct verifier *, int64_t, const struct plan_step *) = {
-        [PS_LAUNCH] = check_launch,
-        [PS_HOST] = check_host,
-        [PS_SIZES] = check_sizes,
+        [PS_LAUNCH] = check_launch, [PS_HOST] = check_host,       [PS_SIZES] = check_sizes,
+        [PS_IF] = check_if,         [PS_LOOP] = check_loop,       [PS_COPY] = check_transfer,
+        [PS_MOVE] = check_transfer, [PS_APPEND] = check_transfer,
     };
     const struct plan_step *s = &v->p->steps.data[i];
     if (s->kind >= NPUC_ARRAY_LEN(check))
@@ -241,6 +314,7 @@ static enum npuc_status check_entry(struct verifier *v, int64_t i)
     if (!size_in(e->first_step, e->n_steps, v->p->steps.len))
         return REFUSE(v, "entry", i, "%d steps from %d exceed the %lld of the plan", e->n_steps, e->first_step,
                       (long long)v->p->steps.len);
+    TRY(check_nesting(v, e->first_step, e->n_steps, 0));
     for (int32_t k = 0; k < e->n_inputs; k++)
         if (!is_tensor(v, e->inputs[k]) || e->input_optional[k] > 1)
             return REFUSE(v, "entry", i, "input %d does not exist", k);
@@ -274,6 +348,7 @@ enum npuc_status plan_verify(const struct plan *p, const char *file, struct diag
     TRY(check_tensors(&v));
     for (int64_t i = 0; i < p->steps.len; i++)
         TRY(check_step(&v, i));
+    TRY(check_nesting(&v, 0, p->steps.len, 0));
     for (int64_t i = 0; i < p->entries.len; i++)
         TRY(check_entry(&v, i));
     return p->entries.len ? NPUC_OK : REFUSE(&v, "entries", 0, "the plan has no entry point");

@@ -61,20 +61,23 @@ static bool operands_known(const npurt_session *s, const struct expr_node *n)
     return true;
 }
 
+static void evaluate(npurt_session *s, expr e)
+{
+    const struct expr_node *n = &s->plan->exprs.nodes.data[e];
+    if (n->op == EXPR_SELECT) {
+        const bool cond = s->value_known[n->arg[0]];
+        const expr branch = cond ? n->arg[s->value[n->arg[0]] != 0 ? 1 : 2] : EXPR_INVALID;
+        s->value_known[e] = cond && s->value_known[branch];
+        s->value[e] = s->value[branch];
+        return;
+    }
+    s->value_known[e] = operands_known(s, n) && eval_node(s, n, &s->value[e]);
+}
+
 void rt_evaluate(npurt_session *s)
 {
-    const struct expr_pool *p = &s->plan->exprs;
-    for (int64_t e = 1; e < p->nodes.len; e++) {
-        const struct expr_node *n = &p->nodes.data[e];
-        if (n->op == EXPR_SELECT) {
-            const bool cond = s->value_known[n->arg[0]];
-            const expr branch = cond ? n->arg[s->value[n->arg[0]] != 0 ? 1 : 2] : EXPR_INVALID;
-            s->value_known[e] = cond && s->value_known[branch];
-            s->value[e] = s->value[branch];
-            continue;
-        }
-        s->value_known[e] = operands_known(s, n) && eval_node(s, n, &s->value[e]);
-    }
+    for (int64_t e = 1; e < s->plan->exprs.nodes.len; e++)
+        evaluate(s, (expr)e);
 }
 
 bool rt_value(const npurt_session *s, expr e, int64_t *out)
@@ -93,7 +96,68 @@ bool rt_dims(const npurt_session *s, const struct plan_tensor *t, int64_t *dims)
     return t->rank <= NPURT_MAX_RANK;
 }
 
-/* ---- symbols ---- */
+/* ---- symbols that steps bind ---- */
+
+static bool uses_marked(const struct expr_node *n, const bool *marked, int32_t symbol)
+{
+    if (n->op == EXPR_CONST || n->op == EXPR_SYM)
+        return n->op == EXPR_SYM && n->value == symbol;
+    for (int32_t i = 0; i < n->n; i++)
+        if (marked[n->arg[i]])
+            return true;
+    return false;
+}
+
+/* Found once per symbol: a loop binds its symbols again in every turn. */
+static const struct rt_dependents *dependents_of(npurt_session *s, int32_t symbol)
+{
+    const struct expr_pool *p = &s->plan->exprs;
+    if (s->dependents[symbol])
+        return s->dependents[symbol];
+    const struct arena_mark mark = arena_mark(&s->scratch);
+    bool *marked = ARENA_ARRAY(&s->scratch, bool, p->nodes.len + 1);
+    expr *exprs = ARENA_ARRAY(&s->scratch, expr, p->nodes.len + 1);
+    int32_t *tensors = ARENA_ARRAY(&s->scratch, int32_t, s->plan->tensors.len + 1);
+    struct rt_dependents d = {0}, *out = ARENA_NEW(&s->arena, struct rt_dependents);
+    if (marked && exprs && tensors && out) {
+        for (int64_t e = 1; e < p->nodes.len; e++)
+            if ((marked[e] = uses_marked(&p->nodes.data[e], marked, symbol)))
+                exprs[d.n_exprs++] = (expr)e;
+        for (int64_t i = 0; i < s->plan->tensors.len; i++) {
+            const struct plan_tensor *t = &s->plan->tensors.data[i];
+            if (marked[t->size] || (t->kind == PT_ALIAS && marked[t->base_offset]))
+                tensors[d.n_tensors++] = (int32_t)i;
+        }
+        d.exprs = arena_copy(&s->arena, exprs, d.n_exprs * (int64_t)sizeof *exprs);
+        d.tensors = arena_copy(&s->arena, tensors, d.n_tensors * (int64_t)sizeof *tensors);
+        *out = d;
+        s->dependents[symbol] = out;
+    }
+    arena_release(&s->scratch, mark);
+    return s->dependents[symbol];
+}
+
+enum npuc_status rt_rebind(npurt_session *s, int32_t symbol, int64_t value, const char *what)
+{
+    const struct expr_symbol *y = &s->plan->exprs.symbols.data[symbol];
+    if (value < y->range.min || value > y->range.max)
+        return rt_fail(s, D_RUN_FAULT, "%s makes %s = %lld, which the plan was not compiled for", what,
+                       rt_name(s, y->name), (long long)value);
+    if (s->symbol_known[symbol] && s->symbol[symbol] == value)
+        return NPUC_OK;
+    s->symbol[symbol] = value;
+    s->symbol_known[symbol] = true;
+    const struct rt_dependents *d = dependents_of(s, symbol);
+    if (!d || (d->n_exprs && !d->exprs) || (d->n_tensors && !d->tensors))
+        return rt_fail(s, D_HOST_MEMORY, "out of host memory");
+    for (int32_t i = 0; i < d->n_exprs; i++)
+        evaluate(s, d->exprs[i]);
+    for (int32_t i = 0; i < d->n_tensors; i++)
+        s->tensors[d->tensors[i]].known = false;
+    return NPUC_OK;
+}
+
+/* ---- symbols of inputs ---- */
 
 static const char *text_of(npurt_session *s, expr e)
 {

@@ -31,7 +31,7 @@ static enum npuc_status launch_operands(npurt_session *s, const struct plan_step
         if (n < 0)
             continue;
         const struct rt_tensor *r = &s->tensors[n];
-        if (!r->known || (!r->data && s->mode & NPURT_DATA && r->size > 0)) {
+        if (!r->known || !s->tensors[r->root].known || (!r->data && s->mode & NPURT_DATA && r->size > 0)) {
             const enum npuc_status st = rt_place_late(s, n);
             if (st != NPUC_OK && !(s->plan->tensors.data[n].kind == PT_WEIGHT))
                 return st;
@@ -76,21 +76,58 @@ static enum npuc_status launch(npurt_session *s, const struct plan_step *step)
     return s->mode & NPURT_CLOCK ? rt_time_launch(s, step, &l) : NPUC_OK;
 }
 
+static enum npuc_status run_host(npurt_session *s, const struct plan_step *step)
+{
+    const enum npuc_status st = step->kind == PS_HOST ? rt_host(s, step) : rt_sizes(s, step);
+    if (st == NPUC_OK && s->mode & NPURT_CLOCK)
+        rt_time_host(s, step);
+    return st;
+}
+
 static enum npuc_status run_step(npurt_session *s, const struct plan_step *step)
 {
-    enum npuc_status st = NPUC_OK;
+    static enum npuc_status (*const run[PLAN_STEP_KINDS])(npurt_session *, const struct plan_step *) = {
+        [PS_LAUNCH] = launch, [PS_HOST] = run_host,    [PS_SIZES] = run_host,   [PS_IF] = rt_if,
+        [PS_LOOP] = rt_loop,  [PS_COPY] = rt_transfer, [PS_MOVE] = rt_transfer, [PS_APPEND] = rt_append,
+    };
     int64_t guard = 1;
     if (step->guard != EXPR_INVALID && !rt_value(s, step->guard, &guard))
         return rt_fail(s, D_RUN_FAULT, "the condition of step '%s' is not known when it is needed",
                        rt_name(s, step->op));
     if (!guard)
         return NPUC_OK;
-    rt_note_step(s, step);
-    if (step->kind == PS_LAUNCH)
-        return launch(s, step);
-    st = step->kind == PS_HOST ? rt_host(s, step) : rt_sizes(s, step);
-    if (st == NPUC_OK && s->mode & NPURT_CLOCK)
-        rt_time_host(s, step);
+    if (step->kind != PS_COPY && step->kind != PS_MOVE) /* they note themselves when bytes move */
+        rt_note_step(s, step);
+    return run[step->kind](s, step);
+}
+
+/* The user hears of the steps of the entry, not of each turn of a loop. */
+static bool stopped(npurt_session *s, int64_t i)
+{
+    const struct plan_entry *e = s->entry;
+    const bool stop = s->depth == 0 && s->options.progress &&
+                      s->options.progress(s->options.progress_user, i - e->first_step, e->n_steps) != 0;
+    if (!stop && !atomic_load_explicit(&s->cancel, memory_order_relaxed))
+        return false;
+    snprintf(s->error, sizeof s->error, "cancelled");
+    return true;
+}
+
+enum npuc_status rt_steps(npurt_session *s, int64_t first, int64_t n)
+{
+    enum npuc_status st = NPUC_OK;
+    for (int64_t i = first; st == NPUC_OK && i < first + n; i++) {
+        const struct plan_step *step = &s->plan->steps.data[i];
+        if (stopped(s, i))
+            return NPUC_E_CANCELLED;
+        const struct arena_mark mark = arena_mark(&s->scratch);
+        s->depth += plan_step_nests(step->kind);
+        st = run_step(s, step);
+        s->depth -= plan_step_nests(step->kind);
+        arena_release(&s->scratch, mark);
+        if (plan_step_nests(step->kind))
+            i += (int64_t)step->n_body[0] + step->n_body[1];
+    }
     return st;
 }
 
@@ -98,18 +135,10 @@ enum npuc_status rt_dispatch(npurt_session *s)
 {
     const struct plan_entry *e = s->entry;
     rt_report_begin(s);
-    for (int32_t i = 0; i < e->n_steps; i++) {
-        const bool stop = s->options.progress && s->options.progress(s->options.progress_user, i, e->n_steps) != 0;
-        if (stop || atomic_load(&s->cancel)) {
-            snprintf(s->error, sizeof s->error, "cancelled");
-            return NPUC_E_CANCELLED;
-        }
-        const struct arena_mark mark = arena_mark(&s->scratch);
-        const enum npuc_status st = run_step(s, &s->plan->steps.data[e->first_step + i]);
-        arena_release(&s->scratch, mark);
-        if (st != NPUC_OK)
-            return st;
-    }
-    rt_report_end(s);
-    return NPUC_OK;
+    s->depth = 0;
+    s->trial = NULL;
+    const enum npuc_status st = rt_steps(s, e->first_step, e->n_steps);
+    if (st == NPUC_OK)
+        rt_report_end(s);
+    return st;
 }

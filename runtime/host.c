@@ -66,6 +66,11 @@ static enum npuc_status host_input(npurt_session *s, int32_t tensor, struct k_te
 {
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     const struct rt_tensor *r = &s->tensors[tensor];
+    if (!r->known && t->kind == PT_ALIAS) { /* a view whose place changed */
+        const enum npuc_status st = rt_place_late(s, tensor);
+        if (st != NPUC_OK)
+            return st;
+    }
     out->dtype = (enum dtype)t->dtype;
     out->rank = t->rank;
     if (!rt_dims(s, t, out->dims) || !r->known)
@@ -99,19 +104,14 @@ static enum npuc_status bind_symbols(npurt_session *s, const struct plan_step *s
 {
     for (int32_t i = 0; i < step->n_binds; i++) {
         const int32_t *b = &step->binds[3 * i]; /* output, axis, symbol */
-        const struct expr_symbol *y = &s->plan->exprs.symbols.data[b[2]];
         if (b[0] >= step->n_out || b[1] >= out[b[0]].rank)
             return rt_fail(s, D_RUN_FAULT, "operator %s gives no dimension %d of output %d", rt_name(s, step->op), b[1],
                            b[0]);
-        const int64_t v = out[b[0]].dims[b[1]];
-        if (v < y->range.min || v > y->range.max)
-            return rt_fail(s, D_RUN_FAULT, "operator %s makes %s = %lld, which the plan was not compiled for",
-                           rt_name(s, step->op), rt_name(s, y->name), (long long)v);
-        s->symbol[b[2]] = v;
-        s->symbol_known[b[2]] = true;
+        const enum npuc_status st =
+            rt_rebind(s, b[2], out[b[0]].dims[b[1]], arena_printf(&s->scratch, "operator %s", rt_name(s, step->op)));
+        if (st != NPUC_OK)
+            return st;
     }
-    if (step->n_binds)
-        rt_evaluate(s);
     return NPUC_OK;
 }
 
@@ -180,11 +180,10 @@ static enum npuc_status assume(npurt_session *s, const struct plan_step *step)
         if (y->range.max == INT64_MAX)
             return rt_fail(s, D_INPUT_BINDING, "dimension %s depends on data and has no bound; give its value",
                            rt_name(s, y->name));
-        s->symbol[step->binds[3 * i + 2]] = y->range.max;
-        s->symbol_known[step->binds[3 * i + 2]] = true;
+        const enum npuc_status st = rt_rebind(s, step->binds[3 * i + 2], y->range.max, "the largest size");
+        if (st != NPUC_OK)
+            return st;
     }
-    if (step->n_binds)
-        rt_evaluate(s);
     for (int32_t i = 0; i < step->n_out; i++) {
         const enum npuc_status st =
             step->tensors[step->n_in + i] >= 0 ? rt_place_late(s, step->tensors[step->n_in + i]) : NPUC_OK;

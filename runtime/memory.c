@@ -167,32 +167,44 @@ static void point_inputs(npurt_session *s)
     }
 }
 
+/* A view whose size, offset or root is not known has no place yet. */
+static enum npuc_status point_view(npurt_session *s, int32_t i)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[i];
+    struct rt_tensor *r = &s->tensors[i];
+    const struct rt_tensor *root = &s->tensors[r->root];
+    int64_t offset;
+    r->known = rt_value(s, t->size, &r->size) && rt_value(s, t->base_offset, &offset) && offset >= 0 && root->known;
+    if (!r->known)
+        return NPUC_OK;
+    if (!size_in(offset, r->size, root->size)) {
+        r->known = false;
+        return rt_fail(s, D_RUN_FAULT, "view '%s' of %lld bytes at %lld lies outside of its tensor of %lld bytes",
+                       rt_name(s, t->name), (long long)r->size, (long long)offset, (long long)root->size);
+    }
+    r->data = root->data ? root->data + offset : NULL;
+    r->address = root->address + offset;
+    r->read_only = root->read_only;
+    return NPUC_OK;
+}
+
 static enum npuc_status point_aliases(npurt_session *s)
 {
-    for (int64_t i = 0; i < s->plan->tensors.len; i++) {
-        const struct plan_tensor *t = &s->plan->tensors.data[i];
-        struct rt_tensor *r = &s->tensors[i];
-        const struct rt_tensor *root = &s->tensors[r->root];
-        int64_t offset = 0;
-        if (t->kind != PT_ALIAS)
-            continue;
-        for (const struct plan_tensor *a = t; a->kind == PT_ALIAS; a = &s->plan->tensors.data[a->base]) {
-            int64_t step;
-            if (!rt_value(s, a->base_offset, &step) || !size_add(offset, step, &offset))
-                offset = -1;
-        }
-        if (offset < 0 || !root->known || !r->known) {
-            r->known = false;
-            continue;
-        }
-        if (!size_in(offset, r->size, root->size))
-            return rt_fail(s, D_RUN_FAULT, "view '%s' of %lld bytes at %lld lies outside of its tensor of %lld bytes",
-                           rt_name(s, t->name), (long long)r->size, (long long)offset, (long long)root->size);
-        r->data = root->data ? root->data + offset : NULL;
-        r->address = root->address + offset;
-        r->read_only = root->read_only;
-    }
-    return NPUC_OK;
+    enum npuc_status st = NPUC_OK;
+    for (int64_t i = 0; st == NPUC_OK && i < s->plan->tensors.len; i++)
+        if (s->plan->tensors.data[i].kind == PT_ALIAS)
+            st = point_view(s, (int32_t)i);
+    return st;
+}
+
+/* After a root got another place. A view that does not fit has sizes of the turn before; its use will tell. */
+static void point_views(npurt_session *s, int32_t root)
+{
+    char kept[sizeof s->error];
+    memcpy(kept, s->error, sizeof kept);
+    for (int32_t v = s->tensors[root].next_view; v >= 0; v = s->tensors[v].next_view)
+        if (point_view(s, v) != NPUC_OK)
+            memcpy(s->error, kept, sizeof kept);
 }
 
 enum npuc_status rt_place(npurt_session *s)
@@ -218,29 +230,96 @@ enum npuc_status rt_place(npurt_session *s)
     return point_aliases(s);
 }
 
-enum npuc_status rt_place_late(npurt_session *s, int32_t tensor)
+/* ---- tensors whose size is told by steps ---- */
+
+static enum npuc_status own_storage(npurt_session *s, struct rt_tensor *root, bool keep)
 {
-    struct rt_tensor *root = &s->tensors[s->tensors[tensor].root];
-    const struct plan_tensor *t = &s->plan->tensors.data[s->tensors[tensor].root];
-    if (root->known && (root->data || !(s->mode & NPURT_DATA)))
+    const double gm = s->has_target ? target_num(&s->target, TK_GM_SIZE) : 0;
+    int64_t room = roomy(root->size + 1);
+    if (root->own && root->own_size >= root->size)
         return NPUC_OK;
+    if (keep && root->own_size < room && room < INT64_MAX / 2)
+        room = size_align(root->size + root->size / 2 + 1, GM_ALIGN);
+    const int64_t total = s->own_total - root->own_size + room;
+    if (gm > 0 && (double)(s->weights_address_end + s->pool_size + total) > gm)
+        return rt_fail(s, D_MEMORY_FULL,
+                       "%lld bytes are needed for tensors of which steps tell the size, and %s has %.0f",
+                       (long long)(s->weights_address_end + s->pool_size + total), s->target.name, gm);
+    uint8_t *fresh = aligned_alloc(GM_ALIGN, (size_t)size_align(room, GM_ALIGN));
+    if (!fresh)
+        return rt_fail(s, D_HOST_MEMORY, "out of host memory: %lld bytes", (long long)root->size);
+    if (keep && root->own)
+        memcpy(fresh, root->own, (size_t)root->own_size);
+    free(root->own);
+    root->own = fresh;
+    root->own_size = room;
+    s->own_total = total;
+    return NPUC_OK;
+}
+
+static enum npuc_status place_root(npurt_session *s, int32_t i, bool keep)
+{
+    struct rt_tensor *root = &s->tensors[i];
+    const struct plan_tensor *t = &s->plan->tensors.data[i];
     root->known = rt_value(s, t->size, &root->size);
-    if (!root->known || root->size < 0 || root->size > (int64_t)1 << 48)
+    if (!root->known || root->size < 0 || root->size > (int64_t)1 << 48 || t->kind == PT_CACHE)
         return rt_fail(s, D_RUN_FAULT, "the size of tensor '%s' is not known when it is needed", rt_name(s, t->name));
-    if (s->mode & NPURT_DATA && (!root->own || root->own_size < root->size)) {
-        free(root->own);
-        root->own_size = roomy(root->size + 1);
-        root->own = aligned_alloc(GM_ALIGN, (size_t)size_align(root->own_size, GM_ALIGN));
-        if (!root->own)
-            return rt_fail(s, D_HOST_MEMORY, "out of host memory: %lld bytes", (long long)root->size);
+    if (s->mode & NPURT_DATA) {
+        const enum npuc_status st = own_storage(s, root, keep);
+        if (st != NPUC_OK)
+            return st;
     }
     root->data = s->mode & NPURT_DATA ? root->own : NULL;
     root->address = s->weights_address_end + s->pool_size; /* beyond everything placed: late tensors share a place */
     root->read_only = false;
-    for (int64_t i = 0; i < s->plan->tensors.len; i++)
-        if (s->plan->tensors.data[i].kind == PT_ALIAS)
-            s->tensors[i].known = rt_value(s, s->plan->tensors.data[i].size, &s->tensors[i].size);
-    return point_aliases(s);
+    point_views(s, i);
+    return NPUC_OK;
+}
+
+enum npuc_status rt_place_late(npurt_session *s, int32_t tensor)
+{
+    const int32_t i = s->tensors[tensor].root;
+    const struct rt_tensor *root = &s->tensors[i];
+    if (!root->known || (!root->data && s->mode & NPURT_DATA)) {
+        const enum npuc_status st = place_root(s, i, false);
+        if (st != NPUC_OK)
+            return st;
+    }
+    return i == tensor || s->tensors[tensor].known ? NPUC_OK : point_view(s, tensor);
+}
+
+enum npuc_status rt_place_grown(npurt_session *s, int32_t tensor)
+{
+    const int32_t i = s->tensors[tensor].root;
+    const bool late = s->placed_size[i] < 0 && !s->tensors[i].known;
+    const enum npuc_status st = late ? place_root(s, i, true) : NPUC_OK;
+    return st == NPUC_OK ? rt_place_late(s, tensor) : st;
+}
+
+bool rt_exchange(npurt_session *s, int32_t from, int32_t to, int64_t size)
+{
+    struct rt_tensor *f = &s->tensors[from], *t = &s->tensors[to], kept;
+    const bool placed = s->placed_size[from] >= 0;
+    int64_t wanted;
+    if (f == t || f->root != from || t->root != to || f->read_only || t->read_only || f->size != size ||
+        s->placed_size[to] != s->placed_size[from] || !rt_value(s, s->plan->tensors.data[to].size, &wanted) ||
+        wanted != size || (placed && (!f->known || !t->known)) || (!placed && f->data != f->own))
+        return false;
+    kept = *t;
+    t->data = f->data;
+    t->address = f->address;
+    t->own = f->own;
+    t->own_size = f->own_size;
+    t->size = size;
+    t->known = true;
+    f->data = placed ? kept.data : kept.own;
+    f->address = placed ? kept.address : f->address;
+    f->own = kept.own;
+    f->own_size = kept.own_size;
+    f->known = placed;
+    point_views(s, to);
+    point_views(s, from);
+    return true;
 }
 
 void rt_memory_free(npurt_session *s)

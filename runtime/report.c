@@ -1,9 +1,14 @@
 /* What a run did, step by step, and the sums. */
 #include "runtime/rt.h"
 
+#include <string.h>
+
 void rt_report_begin(npurt_session *s)
 {
     s->report_steps.len = 0;
+    for (int64_t i = 0; i < s->plan->steps.len; i++)
+        s->record_of[i] = -1;
+    memset(s->choice, 0, (size_t)s->plan->steps.len);
     s->report = (struct npurt_report){.target = str_text(&s->plan->strings, s->plan->target_name),
                                       .clock_hz = target_num(&s->target, TK_CLOCK)};
 }
@@ -46,12 +51,21 @@ static const struct npurt_step *step_names(npurt_session *s, const struct plan_s
 
 void rt_note_step(npurt_session *s, const struct plan_step *step)
 {
-    const struct npurt_step *names = step_names(s, step);
-    struct npurt_step r = names ? *names : (struct npurt_step){0};
+    const int64_t number = step - s->plan->steps.data;
     int64_t macs;
+    if (s->trial) {
+        s->note = s->trial;
+        return;
+    }
+    if (s->record_of[number] < 0) {
+        const struct npurt_step *names = step_names(s, step);
+        s->record_of[number] = s->report_steps.len;
+        vec_push(&s->arena, &s->report_steps, names ? *names : (struct npurt_step){0});
+    }
+    s->note = &s->report_steps.data[s->record_of[number]];
+    s->note->count++;
     if (step->work != EXPR_INVALID && rt_value(s, step->work, &macs))
-        r.macs = (double)macs;
-    vec_push(&s->arena, &s->report_steps, r);
+        s->note->macs += (double)macs;
 }
 
 void rt_report_end(npurt_session *s)
@@ -67,7 +81,7 @@ void rt_report_end(npurt_session *s)
         r->cycles += x->cycles;
         r->gm_read += x->gm_read;
         r->gm_written += x->gm_written;
-        *(x->host ? &r->n_host : &r->n_launches) += 1;
+        *(x->host ? &r->n_host : &r->n_launches) += x->count;
         for (int k = 0; k < NPURT_SPACES; k++)
             if (x->peak[k] > r->peak[k])
                 r->peak[k] = x->peak[k];

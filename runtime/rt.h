@@ -24,10 +24,17 @@ struct npurt_plan {
     char error[1200];
 };
 
+/* What changes with a symbol that is bound while steps run. */
+struct rt_dependents {
+    const expr *exprs; /* operands before their users */
+    const int32_t *tensors;
+    int32_t n_exprs, n_tensors;
+};
 struct rt_tensor {
     uint8_t *data;         /* NULL: none (yet) */
     int64_t size, address; /* valid when `known` */
     int32_t root;          /* the tensor whose bytes these are; itself unless PT_ALIAS */
+    int32_t next_view;     /* of a root: its first view; of a view: the next of the same root; -1 none */
     bool known;            /* size evaluated */
     bool read_only;
     uint8_t *own; /* storage of a tensor outside of the pool */
@@ -67,7 +74,8 @@ struct npurt_session {
     int64_t *bound_symbol; /* symbols of the last complete binding */
     int64_t *value;        /* per expression */
     bool *value_known;
-    bool bound; /* value, tensors and placement belong to bound_symbol */
+    struct rt_dependents **dependents; /* per symbol; NULL until first bound by a step */
+    bool bound;                        /* value, tensors and placement belong to bound_symbol */
 
     struct rt_tensor *tensors;
     uint8_t *pool_data; /* emulated GM of temporaries, inputs and outputs */
@@ -76,6 +84,7 @@ struct npurt_session {
     int64_t *pool_offset;
     bool placed;
     int64_t weights_size, weights_address_end;
+    int64_t own_total;       /* bytes of tensors outside of the pool */
     struct rt_cache *caches; /* entry->n_caches */
     int64_t cache_length;
     const struct k_attr **attrs;          /* per step of the plan; NULL until first needed */
@@ -84,6 +93,11 @@ struct npurt_session {
     struct map timings; /* hash -> struct emu_timing */
     double traffic;     /* bytes moved so far: the clock of L2 residency */
     VEC(struct npurt_step) report_steps;
+    int64_t *record_of;       /* per step of the plan: its place in report_steps, -1: has not run */
+    struct npurt_step *note;  /* of the step that runs */
+    struct npurt_step *trial; /* takes the times of a branch that is tried; NULL: none is */
+    uint8_t *choice;          /* per step: the branch that costs more, plus 1; 0: not known. Clock without data */
+    int32_t depth;            /* bodies around the step that runs */
     struct npurt_report report;
     struct {
         uint8_t *data;
@@ -103,12 +117,20 @@ int rt_find_input(const npurt_session *s, const char *name);                 /* 
 /* bind.c: symbols from shapes, values of all expressions. */
 NPUC_MUST_CHECK enum npuc_status rt_bind(npurt_session *s);
 NPUC_MUST_CHECK bool rt_value(const npurt_session *s, expr e, int64_t *out); /* false: not known or overflow */
-void rt_evaluate(npurt_session *s); /* all expressions, after a symbol changed */
+void rt_evaluate(npurt_session *s);                                          /* all expressions */
+/* A step binds a symbol: what depends on it is evaluated anew, tensors whose size or place changes lose theirs. Fails
+ * with the message "WHAT makes SYMBOL = ..." when the plan was not compiled for the value. */
+NPUC_MUST_CHECK enum npuc_status rt_rebind(npurt_session *s, int32_t symbol, int64_t value, const char *what);
 NPUC_MUST_CHECK bool rt_dims(const npurt_session *s, const struct plan_tensor *t, int64_t *dims);
 
 /* memory.c: bytes of tensors. */
 NPUC_MUST_CHECK enum npuc_status rt_place(npurt_session *s);
-NPUC_MUST_CHECK enum npuc_status rt_place_late(npurt_session *s, int32_t tensor); /* once its size is known */
+/* Storage and place of a tensor whose size, or whose place in another, steps tell; nothing to do for others. */
+NPUC_MUST_CHECK enum npuc_status rt_place_late(npurt_session *s, int32_t tensor);
+/* The same for a tensor that grows by rows: keeps the bytes it has, takes room for more at once. */
+NPUC_MUST_CHECK enum npuc_status rt_place_grown(npurt_session *s, int32_t tensor);
+/* Two roots of `size` bytes trade their storage, so that `to` has the value of `from`; false: they cannot. */
+NPUC_MUST_CHECK bool rt_exchange(npurt_session *s, int32_t from, int32_t to, int64_t size);
 void rt_memory_free(npurt_session *s);
 
 /* cache.c */
@@ -125,9 +147,16 @@ NPUC_MUST_CHECK bool rt_is_dense(const npurt_session *s, int32_t tensor);
 NPUC_MUST_CHECK enum npuc_status rt_host(npurt_session *s, const struct plan_step *step);
 NPUC_MUST_CHECK enum npuc_status rt_sizes(npurt_session *s, const struct plan_step *step);
 NPUC_MUST_CHECK enum npuc_status rt_dispatch(npurt_session *s);
+NPUC_MUST_CHECK enum npuc_status rt_steps(npurt_session *s, int64_t first, int64_t n); /* and what is nested in them */
+/* control.c */
+NPUC_MUST_CHECK enum npuc_status rt_if(npurt_session *s, const struct plan_step *step);
+NPUC_MUST_CHECK enum npuc_status rt_loop(npurt_session *s, const struct plan_step *step);
+NPUC_MUST_CHECK enum npuc_status rt_transfer(npurt_session *s, const struct plan_step *step);
+NPUC_MUST_CHECK enum npuc_status rt_append(npurt_session *s, const struct plan_step *step);
 NPUC_MUST_CHECK enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, struct emu_launch *l);
 void rt_time_host(npurt_session *s, const struct plan_step *step);
-void rt_note_step(npurt_session *s, const struct plan_step *step); /* without times */
+void rt_time_bytes(npurt_session *s, const struct plan_step *step, double bytes); /* a host step that moves them */
+void rt_note_step(npurt_session *s, const struct plan_step *step);                /* without times */
 void rt_report_begin(npurt_session *s);
 void rt_report_end(npurt_session *s);
 

@@ -63,6 +63,9 @@ static bool allocate(npurt_session *s)
     s->caches = ARENA_ARRAY(a, struct rt_cache, s->entry->n_caches + 1);
     s->attrs = ARENA_ARRAY(a, const struct k_attr *, p->steps.len + 1);
     s->step_names = ARENA_ARRAY(a, const struct npurt_step *, p->steps.len + 1);
+    s->dependents = ARENA_ARRAY(a, struct rt_dependents *, n_symbols);
+    s->record_of = ARENA_ARRAY(a, int64_t, p->steps.len + 1);
+    s->choice = ARENA_ARRAY(a, uint8_t, p->steps.len + 1);
     s->report_steps.data = ARENA_ARRAY(a, struct npurt_step, p->steps.len + 1); /* so that no run allocates */
     s->report_steps.cap = p->steps.len + 1;
     map_init(&s->timings, a);
@@ -70,7 +73,7 @@ static bool allocate(npurt_session *s)
         s->user_symbol[i] = -1;
     return s->inputs && s->symbol && s->symbol_known && s->late_symbol && s->user_symbol && s->bound_symbol &&
            s->value && s->value_known && s->tensors && s->placed_size && s->pool_offset && s->caches && s->attrs &&
-           s->step_names && s->report_steps.data;
+           s->step_names && s->report_steps.data && s->dependents && s->record_of && s->choice;
 }
 
 /* Weights stay where the plan is mapped; their emulated addresses follow each other. */
@@ -84,6 +87,7 @@ static void map_weights(npurt_session *s)
         for (int64_t guard = 0; s->plan->tensors.data[r->root].kind == PT_ALIAS && guard < s->plan->tensors.len;
              guard++)
             r->root = s->plan->tensors.data[r->root].base;
+        r->next_view = -1;
         if (t->kind != PT_WEIGHT)
             continue;
         const uint8_t *data = s->plan->weights && t->data_size >= 0 ? s->plan->weights + t->data_offset : NULL;
@@ -97,6 +101,17 @@ static void map_weights(npurt_session *s)
             s->weights_size = size_align(s->weights_size + size, 512);
     }
     s->weights_address_end = s->weights_size;
+}
+
+static void link_views(npurt_session *s)
+{
+    for (int64_t i = s->plan->tensors.len - 1; i >= 0; i--) {
+        struct rt_tensor *r = &s->tensors[i], *root = &s->tensors[r->root];
+        if (r == root)
+            continue;
+        r->next_view = root->next_view;
+        root->next_view = (int32_t)i;
+    }
 }
 
 static enum npuc_status copy_target(npurt_session *s, const struct npurt_options *o)
@@ -136,6 +151,7 @@ enum npuc_status npurt_session_new(npurt_plan *p, const struct npurt_options *o,
     if (!allocate(s))
         return rt_fail(s, D_HOST_MEMORY, "out of host memory");
     map_weights(s);
+    link_views(s);
     const enum npuc_status st = copy_target(s, &s->options);
     if (st != NPUC_OK)
         return st;

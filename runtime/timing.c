@@ -7,11 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct npurt_step *last_step(npurt_session *s)
-{
-    return &s->report_steps.data[s->report_steps.len - 1];
-}
-
 static void mark_warm(npurt_session *s, const struct plan_step *step, struct emu_launch *l, struct emu_tensor *t)
 {
     const double l2 = target_num(&s->target, TK_L2_SIZE);
@@ -52,27 +47,28 @@ static uint64_t launch_hash(npurt_session *s, const struct plan_step *step, cons
     return map_hash_bytes(key, n * (int64_t)sizeof *key);
 }
 
+/* A step in a loop runs several times: its record holds the sums. */
 static void add_timing(npurt_session *s, const struct emu_timing *t)
 {
-    const double hz = target_num(&s->target, TK_CLOCK);
-    struct npurt_step *r = last_step(s);
-    r->cycles = t->cycles + t->launch_cyc;
-    r->us = r->cycles / hz * 1e6;
-    r->launch_us = t->launch_cyc / hz * 1e6;
+    const double hz = target_num(&s->target, TK_CLOCK), cycles = t->cycles + t->launch_cyc;
+    struct npurt_step *r = s->note;
+    r->cycles += cycles;
+    r->us += cycles / hz * 1e6;
+    r->launch_us += t->launch_cyc / hz * 1e6;
     r->bound_by = t->bound_by;
-    r->gm_read = t->gm_read;
-    r->gm_written = t->gm_written;
-    r->l2_hit = t->l2_hit;
-    r->l2_miss = t->l2_miss;
+    r->gm_read += t->gm_read;
+    r->gm_written += t->gm_written;
+    r->l2_hit += t->l2_hit;
+    r->l2_miss += t->l2_miss;
     for (int c = 0; c < TCORE_COUNT; c++) {
         r->cores[c] = t->cores[c];
         for (int u = 0; u < TU_COUNT; u++)
-            r->busy[c][u] = t->unit[c][u].busy_cyc;
+            r->busy[c][u] += t->unit[c][u].busy_cyc;
     }
     for (int a = 0; a < TS_COUNT; a++) {
-        r->peak[a] = t->peak[a];
+        r->peak[a] = t->peak[a] > r->peak[a] ? t->peak[a] : r->peak[a];
         for (int b = 0; b < TS_COUNT; b++)
-            r->bytes[a][b] = t->bytes[a][b];
+            r->bytes[a][b] += t->bytes[a][b];
     }
 }
 
@@ -100,15 +96,21 @@ enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, 
     return NPUC_OK;
 }
 
+void rt_time_bytes(npurt_session *s, const struct plan_step *step, double bytes)
+{
+    const double us = (target_num(&s->target, TK_HOST_CALL) + bytes / target_num(&s->target, TK_HOST_BANDWIDTH)) * 1e6;
+    struct npurt_step *r = s->note;
+    r->us += us;
+    r->cycles += us * 1e-6 * target_num(&s->target, TK_CLOCK);
+    r->bound_by = "host";
+    touch(s, step, bytes);
+}
+
 void rt_time_host(npurt_session *s, const struct plan_step *step)
 {
     double bytes = 0;
     for (int32_t i = 0; i < step->n_in + step->n_out; i++)
         if (step->tensors[i] >= 0 && s->tensors[step->tensors[i]].known)
             bytes += (double)s->tensors[step->tensors[i]].size;
-    struct npurt_step *r = last_step(s);
-    r->us = (target_num(&s->target, TK_HOST_CALL) + bytes / target_num(&s->target, TK_HOST_BANDWIDTH)) * 1e6;
-    r->cycles = r->us * 1e-6 * target_num(&s->target, TK_CLOCK);
-    r->bound_by = "host";
-    touch(s, step, bytes);
+    rt_time_bytes(s, step, bytes);
 }

@@ -40,7 +40,7 @@ static struct row *find_row(struct row *rows, int64_t *n, const struct npurt_ste
 
 static void add_step(struct row *r, const struct npurt_step *s)
 {
-    r->count++;
+    r->count += s->count;
     r->us += s->us;
     r->cycles += s->cycles;
     r->gm_read += s->gm_read;
@@ -209,6 +209,7 @@ static json_t *step_json(const struct npurt_step *s)
     json_object_set_new(j, "nodes", nodes);
     json_object_set_new(j, "host", json_boolean(s->host));
     json_object_set_new(j, "reason", s->reason ? json_string_nocheck(s->reason) : json_null());
+    json_object_set_new(j, "count", json_integer(s->count));
     json_object_set_new(j, "us", json_real(s->us));
     json_object_set_new(j, "cycles", json_real(s->cycles));
     json_object_set_new(j, "busy_cycles", busy);

@@ -129,11 +129,12 @@ struct npurt_step {
     int64_t peak[NPURT_SPACES];
     double macs; /* useful; 0 unknown */
     const char *bound_by;
+    int64_t count; /* times it ran: several in the body of a loop; times, bytes and macs are sums over them */
 };
 struct npurt_report {
     const char *target;
     double clock_hz;
-    const struct npurt_step *steps; /* those that ran, in order */
+    const struct npurt_step *steps; /* those that ran, in the order of their first time */
     int64_t n_steps;
     double us, npu_us, host_us, launch_us, cycles;
     int64_t gm_read, gm_written;

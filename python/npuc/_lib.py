@@ -38,7 +38,7 @@ class Step(C.Structure):
                 ("launch_us", C.c_double), ("busy", (C.c_double * UNITS) * CORES), ("cores", C.c_int32 * CORES),
                 ("bytes", (C.c_int64 * SPACES) * SPACES), ("gm_read", C.c_int64), ("gm_written", C.c_int64),
                 ("l2_hit", C.c_int64), ("l2_miss", C.c_int64), ("peak", C.c_int64 * SPACES), ("macs", C.c_double),
-                ("bound_by", C.c_char_p)]
+                ("bound_by", C.c_char_p), ("count", C.c_int64)]
 
 
 class Report(C.Structure):
