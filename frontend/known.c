@@ -166,13 +166,15 @@ static enum npuc_status report(struct survey *v)
     for (int64_t i = 0; i < v->unknown.len; i++) {
         const struct unknown *u = &v->unknown.data[i];
         const char *domain = u->domain ? sym_text(im, u->domain) : "ai.onnx", *op = sym_text(im, u->op);
+        const char *why = u->too_new ? NULL : rules_refusal(domain, op);
         const char *times = u->n > 1 ? arena_printf(&im->tmp, " (%" PRId64 " nodes)", u->n) : "";
-        const char *text = u->too_new ? arena_printf(&im->tmp,
-                                                     "operator %.200s was introduced in opset %" PRId64
-                                                     ", the model imports opset %" PRId64 "%s",
-                                                     op, u->too_new, opset_version(im, &im->opsets, 0), times)
-                                      : arena_printf(&im->tmp, "operator %.200s of domain %.200s is not supported%s",
-                                                     op, domain, times);
+        const char *text = u->too_new
+                               ? arena_printf(&im->tmp,
+                                              "operator %.200s was introduced in opset %" PRId64
+                                              ", the model imports opset %" PRId64 "%s",
+                                              op, u->too_new, opset_version(im, &im->opsets, 0), times)
+                               : arena_printf(&im->tmp, "operator %.200s of domain %.200s is not supported%s%s%s", op,
+                                              domain, times, why ? ": " : "", why ? why : "");
         const enum npuc_status s = diag_error(im->cx->diag, &u->first, u->too_new ? D_MODEL : D_UNSUPPORTED_OP, text);
         first = first == NPUC_OK ? s : first;
     }

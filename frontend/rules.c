@@ -21,6 +21,21 @@ bool rules_have(const char *domain, const char *op)
     return false;
 }
 
+const char *rules_refusal(const char *domain, const char *op)
+{
+    static const struct {
+        const char *domain, *op, *why;
+    } refused[] = {
+#define REFUSED(domain, op, why) {domain, op, why},
+#include "frontend/refused.def"
+#undef REFUSED
+    };
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(refused); i++)
+        if (strcmp(refused[i].domain, domain) == 0 && (*refused[i].op == '*' || strcmp(refused[i].op, op) == 0))
+            return refused[i].why;
+    return NULL;
+}
+
 enum npuc_status opset_apply(struct import *im, struct onode *n)
 {
     const int64_t version = n->version ? n->version : 1; /* a domain that the model forgot to import */

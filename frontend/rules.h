@@ -6,6 +6,8 @@
 
 typedef enum npuc_status rule_fn(struct import *im, struct onode *n);
 bool rules_have(const char *domain, const char *op);
+/* What to do about an operator that is known and refused (refused.def), or NULL. */
+const char *rules_refusal(const char *domain, const char *op);
 
 #define RULE(domain, op, from, to, fn) rule_fn rule_##fn;
 #include "frontend/rules.def"

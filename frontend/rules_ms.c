@@ -106,18 +106,6 @@ enum npuc_status rule_quantize(struct import *im, struct onode *n)
     return NPUC_OK;
 }
 
-enum npuc_status rule_matmul_nbits(struct import *im, struct onode *n)
-{
-    const int64_t packed = onode_int(im, n, "weight_prepacked", 0);
-    if (packed != 0)
-        return onode_fail(im, n, D_UNSUPPORTED,
-                          "weight_prepacked is %" PRId64
-                          ": the weights are in the layout of one GPU family; export with "
-                          "weight_prepacked 0",
-                          packed);
-    return NPUC_OK;
-}
-
 /* The genai builder leaves the head size of the caches open ("kv_cache_dim"); the query's width tells it. */
 enum npuc_status rule_group_query(struct import *im, struct onode *n)
 {
@@ -134,36 +122,6 @@ enum npuc_status rule_group_query(struct import *im, struct onode *n)
             type_fix_symbol(im, past->type->dims[3], head);
     }
     return NPUC_OK;
-}
-
-/* Swaps the last two axes when `swap`. */
-static struct value *maybe_transposed(struct onode *n, struct value *v, bool swap)
-{
-    const int rank = v->type->rank;
-    if (!swap || rank < 2)
-        return v;
-    int64_t perm[IR_MAX_RANK];
-    for (int i = 0; i < rank; i++)
-        perm[i] = i;
-    perm[rank - 1] = rank - 2;
-    perm[rank - 2] = rank - 1;
-    return ir_transpose(&n->b, v, perm);
-}
-
-enum npuc_status rule_fused_matmul(struct import *im, struct onode *n)
-{
-    const enum npuc_status s = onode_needs(im, n, 2);
-    if (s != NPUC_OK)
-        return s;
-    if (onode_int(im, n, "transBatchA", 0) || onode_int(im, n, "transBatchB", 0))
-        return onode_fail(im, n, D_UNSUPPORTED, "transBatchA and transBatchB are not supported");
-    struct value *a = maybe_transposed(n, n->in[0], onode_int(im, n, "transA", 0) != 0);
-    struct value *b = maybe_transposed(n, n->in[1], onode_int(im, n, "transB", 0) != 0);
-    struct value *y = a && b ? ir_op2(&n->b, OP_MatMul, a, b) : NULL;
-    const float alpha = onode_float(im, n, "alpha", 1.0f);
-    if (y && alpha != 1.0f)
-        y = ir_op2(&n->b, OP_Mul, y, ir_scalar_like(&n->b, y, (double)alpha));
-    return onode_done(im, n, y);
 }
 
 /* Position ids [B, S] from the offset form [1]: offset + 0, 1, ... S - 1 for every row. */

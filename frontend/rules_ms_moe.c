@@ -1,0 +1,448 @@
+/* MoE and QMoE: routing, then every expert on every token with the weight of the route, 0 where it was not chosen.
+ *
+ * All sizes are then known when the file is read and everything runs on the cores; the price is the work of experts
+ * that no token chose. Float weights are one batched product over the experts. Integer codes stay packed: one
+ * MatMulNBits for each expert. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "frontend/expand.h"
+
+enum { FC1, FC2, FC3, PROJECTIONS };
+
+struct projection {
+    struct value *weight; /* [E, rows, columns], or codes */
+    struct value *scale, *zero, *bias;
+    int64_t rows, columns, bits, block; /* bits 0: the weight is of float values; block: codes per scale */
+};
+struct moe {
+    struct import *im;
+    struct onode *n;
+    struct builder *b;
+    int64_t experts, top;
+    struct projection fc[PROJECTIONS];
+    struct value *x;      /* [T, D] */
+    struct value *logits; /* [T, E] */
+    struct value *routes; /* [T, E]: values to be taken instead of the logits' softmax, or NULL */
+};
+
+static bool known(const struct moe *m, const struct value *v, int axis, int64_t *size)
+{
+    return expr_is_const(&m->im->cx->exprs, x_dim(v, axis), size) && *size > 0;
+}
+
+/* ---- routing */
+
+/* y[t, e] = sum of value[t, j] over j with index[t, j] == e. */
+static struct value *spread(struct moe *m, struct value *value, struct value *index)
+{
+    struct builder *b = m->b;
+    const int64_t last[] = {2};
+    struct value *hit = x_op2(b, OP_Equal, x_unsqueeze(b, index, 1, last), x_range(b, x_num(b, m->experts)));
+    if (!value || !hit)
+        return NULL;
+    struct value *zero = ir_scalar_like(b, value, 0);
+    return x_reduce(b, OP_ReduceSum, x_op3(b, OP_Where, hit, x_unsqueeze(b, value, 1, last), zero), 1, false);
+}
+
+/* The softmax of the best `top` logits, or the given routes there, as a row of weights for all experts. */
+static struct value *top_weights(struct moe *m)
+{
+    struct builder *b = m->b;
+    struct node *best = ir_new(b, OP_TopK, 2, (struct value *[]){m->logits, ir_const_i64(b, &m->top, 1)}, 2);
+    struct value *value = x_out(best);
+    if (!value)
+        return NULL;
+    struct value *index = &best->out[1];
+    if (!m->routes)
+        return spread(m, x_softmax(b, value, 1), index);
+    struct value *chosen = spread(m, x_expand(b, ir_scalar_like(b, value, 1), 2, value->type->dims), index);
+    struct value *y = x_op2(b, OP_Mul, m->routes, chosen);
+    if (onode_int(m->im, m->n, "normalize_routing_weights", 0) == 0)
+        return y;
+    return x_op2(b, OP_Div, y, x_plus(b, x_reduce(b, OP_ReduceSum, y, 1, true), 1e-6));
+}
+
+/* One choice of the sparse mixer: its weight [T, 1], from a softmax over the logits that are near the best of `left`;
+ * *at its expert [T, 1]. After Phi-3.5-MoE with a jitter of 0.01. */
+static struct value *mixer_choice(struct moe *m, struct value *left, struct value **at)
+{
+    struct builder *b = m->b;
+    struct node *arg = ir_new(b, OP_ArgMax, 1, &left, 1);
+    ir_set_int(arg, "axis", 1);
+    *at = x_out(arg);
+    struct value *best = x_reduce(b, OP_ReduceMax, left, 1, true);
+    struct value *scale = x_op2(b, OP_Max, x_op1(b, OP_Abs, m->logits), best);
+    struct value *gap = x_op2(b, OP_Div, x_op2(b, OP_Sub, best, m->logits), scale);
+    if (!gap)
+        return NULL;
+    struct value *far = x_op2(b, OP_Greater, gap, ir_scalar_like(b, gap, 0.02));
+    struct value *near = x_op3(b, OP_Where, far, ir_scalar_like(b, gap, -INFINITY), left);
+    struct value *sum = x_reduce(b, OP_ReduceSum, x_op1(b, OP_Exp, x_op2(b, OP_Sub, near, best)), 1, true);
+    return x_op1(b, OP_Reciprocal, sum);
+}
+
+static struct value *sparse_mixer(struct moe *m)
+{
+    struct builder *b = m->b;
+    struct value *at[2], *first = mixer_choice(m, m->logits, &at[0]);
+    struct value *taken = x_op2(b, OP_Equal, x_range(b, x_num(b, m->experts)), at[0]);
+    struct value *left = taken ? x_op3(b, OP_Where, taken, ir_scalar_like(b, m->logits, -INFINITY), m->logits) : NULL;
+    struct value *second = left ? mixer_choice(m, left, &at[1]) : NULL;
+    if (!first || !second)
+        return NULL;
+    struct value *weight = x_concat(b, 1, 2, (struct value *[]){first, second});
+    return spread(m, weight, x_concat(b, 1, 2, at));
+}
+
+/* ---- experts */
+
+/* The integer codes of expert e, as the weight of a MatMulNBits with blocks of `block` columns. */
+static struct value *nbits(struct moe *m, const struct projection *p, int64_t e, struct value *x)
+{
+    struct builder *b = m->b;
+    const int64_t blocks = p->columns / p->block;
+    const expr codes[3] = {x_num(b, p->rows), x_num(b, blocks), x_num(b, p->block * p->bits / 8)};
+    const expr scales[2] = {codes[0], codes[1]};
+    struct value *scale = x_element(b, p->scale, 0, e), *zero = p->zero ? x_element(b, p->zero, 0, e) : NULL;
+    const int64_t column[] = {1};
+    if (p->scale->type->rank == 2) { /* one for a whole row: repeated for each block */
+        scale = x_expand(b, x_unsqueeze(b, scale, 1, column), 2, scales);
+        zero = zero ? x_expand(b, x_unsqueeze(b, zero, 1, column), 2, scales) : NULL;
+    }
+    struct value *in[4] = {x, x_reshape(b, x_element(b, p->weight, 0, e), 3, codes), x_cast(b, scale, x->type->dtype),
+                           zero};
+    if (zero && zero->type->dtype != DT_U8)
+        in[3] = x_cast(b, zero, x->type->dtype);
+    struct node *n = x_node(b, OP_MatMulNBits, p->zero ? 4 : 3, 4, in, 1);
+    if (!n)
+        return NULL;
+    ir_set_int(n, "K", p->columns);
+    ir_set_int(n, "N", p->rows);
+    ir_set_int(n, "bits", p->bits);
+    ir_set_int(n, "block_size", p->block);
+    return x_out(n);
+}
+
+/* x through projection i, of expert e or, when e < 0, of all: [E, T, rows]. */
+static struct value *project(struct moe *m, int i, int64_t e, struct value *x)
+{
+    const struct projection *p = &m->fc[i];
+    struct builder *b = m->b;
+    const int64_t middle[] = {1};
+    if (!x)
+        return NULL;
+    struct value *y = p->bits ? nbits(m, p, e, x) : x_product(b, x, x_cast(b, p->weight, x->type->dtype), true);
+    if (!p->bias)
+        return y;
+    return x_op2(b, OP_Add, y, e < 0 ? x_unsqueeze(b, p->bias, 1, middle) : x_element(b, p->bias, 0, e));
+}
+
+/* min(g, limit) * sigmoid(alpha g) * (clip(l, limit) + beta) */
+static struct value *swiglu(struct moe *m, struct value *g, struct value *l)
+{
+    struct builder *b = m->b;
+    const float limit = onode_float(m->im, m->n, "swiglu_limit", INFINITY);
+    const float alpha[3] = {onode_float(m->im, m->n, "activation_alpha", 1.0f)};
+    const float beta = onode_float(m->im, m->n, "activation_beta", 0.0f);
+    if (!g || !l)
+        return NULL;
+    if (limit < INFINITY) {
+        g = x_op2(b, OP_Min, g, ir_scalar_like(b, g, (double)limit));
+        l = x_op3(b, OP_Clip, l, ir_scalar_like(b, l, -(double)limit), ir_scalar_like(b, l, (double)limit));
+    }
+    struct node *swish = ir_new(b, OP_Swish, 1, &g, 1);
+    ir_set_float(swish, "alpha", alpha[0]);
+    return x_op2(b, OP_Mul, x_out(swish), beta == 0.0f ? l : x_plus(b, l, (double)beta));
+}
+
+static struct value *hidden(struct moe *m, int64_t e, struct value *x)
+{
+    const char *name = onode_str(m->im, m->n, "activation_type", "relu");
+    const int64_t fusion = onode_int(m->im, m->n, "swiglu_fusion", 0);
+    const float none[3] = {NAN, NAN, NAN};
+    struct builder *b = m->b;
+    struct value *h = project(m, FC1, e, x), *gate = h, *up = NULL;
+    const bool glu = strcmp(name, "swiglu") == 0 || strcmp(name, "geglu") == 0;
+    if (!h)
+        return NULL;
+    const int last = h->type->rank - 1;
+    if (m->fc[FC3].weight) {
+        up = project(m, FC3, e, x);
+    } else if (glu && fusion == 1) {
+        gate = x_every(b, h, last, 0, 2);
+        up = x_every(b, h, last, 1, 2);
+    } else if (glu) {
+        const int64_t half = m->fc[FC1].rows / 2;
+        gate = x_slice(b, h, last, x_num(b, 0), x_num(b, half));
+        up = x_slice(b, h, last, x_num(b, half), x_num(b, 2 * half));
+    }
+    if (strcmp(name, "swiglu") == 0)
+        return swiglu(m, gate, up);
+    gate = x_activation(m->im, m->n, strcmp(name, "geglu") == 0 ? "FastGelu" : name, none, gate);
+    return m->fc[FC3].weight || glu ? x_op2(b, OP_Mul, gate, up) : gate;
+}
+
+/* What a token did not choose counts as 0, whatever its value. weight: [.., T, 1]. */
+static struct value *weighted(struct builder *b, struct value *y, struct value *weight)
+{
+    if (!y || !weight)
+        return NULL;
+    struct value *chosen = x_op2(b, OP_Greater, weight, ir_scalar_like(b, weight, 0));
+    struct value *kept = x_op3(b, OP_Where, chosen, y, ir_scalar_like(b, y, 0));
+    return x_op2(b, OP_Mul, kept, x_cast(b, weight, y->type->dtype));
+}
+
+static struct value *all_experts(struct moe *m, struct value *weights)
+{
+    struct builder *b = m->b;
+    const int64_t first[] = {0}, last[] = {2}, swap[] = {1, 0};
+    struct value *y = project(m, FC2, -1, hidden(m, -1, x_unsqueeze(b, m->x, 1, first)));
+    struct value *w = x_unsqueeze(b, x_transpose(b, weights, swap), 1, last);
+    return x_reduce(b, OP_ReduceSum, weighted(b, y, w), 0, false);
+}
+
+static struct value *one_by_one(struct moe *m, struct value *weights)
+{
+    struct builder *b = m->b;
+    struct value *sum = NULL;
+    for (int64_t e = 0; e < m->experts; e++) {
+        struct value *w = x_slice(b, weights, 1, x_num(b, e), x_num(b, e + 1));
+        struct value *y = weighted(b, project(m, FC2, e, hidden(m, e, m->x)), w);
+        if (!y)
+            return NULL;
+        sum = sum ? x_op2(b, OP_Add, sum, y) : y;
+    }
+    return sum;
+}
+
+static enum npuc_status moe_begin(struct moe *m)
+{
+    struct import *im = m->im;
+    struct onode *n = m->n;
+    const char *act = onode_str(im, n, "activation_type", "relu");
+    static const char *const names[] = {"relu", "gelu", "silu", "swiglu", "geglu", "identity"};
+    bool found = false;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(names); i++)
+        found |= strcmp(act, names[i]) == 0;
+    enum npuc_status s = onode_needs(im, n, 3);
+    if (s == NPUC_OK && !found)
+        s = onode_bad_attr(im, n, "activation_type", "'%.40s' is not supported", act);
+    if (s == NPUC_OK)
+        s = onode_rank(im, n, 0, 2, 3);
+    if (s == NPUC_OK)
+        s = onode_rank(im, n, 1, 2, 3);
+    if (s == NPUC_OK)
+        s = onode_rank(im, n, 2, 3, 3);
+    if (s == NPUC_OK && onode_int(im, n, "swiglu_limit_after_activation", 0) != 0)
+        s = onode_bad_attr(im, n, "swiglu_limit_after_activation", "only 0 is supported");
+    if (s == NPUC_OK && (!known(m, n->in[1], -1, &m->experts) || m->experts > 65536))
+        s = onode_fail(im, n, D_UNSUPPORTED, "the number of experts is unknown: input 1 is %s",
+                       type_text(im->cx, n->in[1]->type));
+    return s == NPUC_OK ? onode_int_in(im, n, "k", 1, 1, m->experts, &m->top) : s;
+}
+
+/* Input i as rows of its last dim. */
+static struct value *as_rows(struct moe *m, int i)
+{
+    struct value *v = m->n->in[i];
+    if (v->type->rank == 2)
+        return v;
+    const expr rows[2] = {expr_mul(&m->im->cx->exprs, x_dim(v, 0), x_dim(v, 1)), x_dim(v, 2)};
+    return x_reshape(m->b, v, 2, rows);
+}
+
+static enum npuc_status moe_end(struct moe *m)
+{
+    const struct type *t = m->n->in[0]->type;
+    m->x = as_rows(m, 0);
+    m->logits = x_cast(m->b, as_rows(m, 1), DT_F32);
+    if (!m->x || !m->logits)
+        return onode_done(m->im, m->n, NULL);
+    const bool mixer = onode_int(m->im, m->n, "use_sparse_mixer", 0) != 0;
+    if (mixer && m->top != 2)
+        return onode_bad_attr(m->im, m->n, "use_sparse_mixer", "it chooses 2 experts, but k is %" PRId64, m->top);
+    struct value *weights = mixer ? sparse_mixer(m) : top_weights(m);
+    struct value *y = !weights ? NULL : m->fc[FC1].bits ? one_by_one(m, weights) : all_experts(m, weights);
+    return onode_done(m->im, m->n, x_reshape(m->b, y, t->rank, t->dims));
+}
+
+/* Sizes of a projection of float values [E, rows, columns]. */
+static enum npuc_status float_sizes(struct moe *m, int i)
+{
+    struct projection *p = &m->fc[i];
+    int64_t experts;
+    if (!p->weight)
+        return NPUC_OK;
+    const struct type *t = p->weight->type;
+    if (t->rank == 3 && known(m, p->weight, 0, &experts) && experts == m->experts && known(m, p->weight, 1, &p->rows) &&
+        known(m, p->weight, 2, &p->columns))
+        return NPUC_OK;
+    return onode_fail(m->im, m->n, D_SHAPE_MISMATCH, "weights are %s, expected known sizes for %" PRId64 " experts",
+                      type_text(m->im->cx, t), m->experts);
+}
+
+/* input, router_probs, then weight and bias of fc1, fc2, fc3 */
+enum npuc_status rule_moe(struct import *im, struct onode *n)
+{
+    struct moe m = {.im = im, .n = n, .b = &n->b};
+    enum npuc_status s = moe_begin(&m);
+    if (s == NPUC_OK && !onode_in(n, 4))
+        s = onode_fail(im, n, D_ARITY, "input 4 (fc2_experts_weights) is missing");
+    for (int i = 0; i < PROJECTIONS && s == NPUC_OK; i++) {
+        m.fc[i] = (struct projection){.weight = onode_in(n, 2 + 2 * i), .bias = onode_in(n, 3 + 2 * i)};
+        s = float_sizes(&m, i);
+    }
+    return s == NPUC_OK ? moe_end(&m) : s;
+}
+
+/* ---- QMoE */
+
+enum qmoe_input { ZERO1 = 11, ROUTES = 14, GLOBAL1 = 15, ACT1 = 17 };
+
+/* Row-wise zero points are packed along the rows: [E, rows * bits / 8] to a value for each row. */
+static struct value *row_zeros(struct moe *m, struct value *zero, const struct projection *p)
+{
+    struct builder *b = m->b;
+    if (p->bits == 8)
+        return zero;
+    const int64_t last[] = {2}, count = 8 / p->bits;
+    uint8_t shift[8], mask = (uint8_t)((1 << p->bits) - 1);
+    for (int64_t i = 0; i < count; i++)
+        shift[i] = (uint8_t)(i * p->bits);
+    struct value *codes =
+        x_op2(b, OP_BitShiftRight, x_unsqueeze(b, zero, 1, last), ir_const(b, DT_U8, 1, &count, shift, count));
+    codes = x_op2(b, OP_BitwiseAnd, codes, ir_const(b, DT_U8, 0, NULL, &mask, 1));
+    const expr wide[2] = {x_num(b, m->experts), expr_mul_const(&m->im->cx->exprs, x_dim(zero, 1), count)};
+    codes = x_slice(b, x_reshape(b, codes, 2, wide), 1, x_num(b, 0), x_num(b, p->rows));
+    return x_cast(b, codes, DT_F32);
+}
+
+/* Integer codes: sizes, bits, and a block that MatMulNBits takes. */
+static enum npuc_status integer_codes(struct moe *m, int i, int64_t block)
+{
+    static const char *const own_bits[] = {"fc1_expert_weight_bits", "fc2_expert_weight_bits",
+                                           "fc3_expert_weight_bits"};
+    struct projection *p = &m->fc[i];
+    struct import *im = m->im;
+    enum npuc_status s = float_sizes(m, i);
+    if (s != NPUC_OK || !p->weight)
+        return s;
+    p->bits = onode_int(im, m->n, own_bits[i], onode_int(im, m->n, "expert_weight_bits", 4));
+    if (p->bits != 2 && p->bits != 4 && p->bits != 8)
+        return onode_fail(im, m->n, D_UNSUPPORTED, "expert weights of %" PRId64 " bits, expected 2, 4 or 8", p->bits);
+    p->columns *= 8 / p->bits;
+    const bool by_row = !p->scale || p->scale->type->rank == 2;
+    if (!p->scale || (by_row ? 2 : 3) != p->scale->type->rank)
+        return onode_fail(im, m->n, D_ARITY, "the scales of projection %d are missing or not of 2 or 3 dims", i + 1);
+    p->block = by_row ? p->columns & -p->columns : block;
+    p->block = p->block > 4096 ? 4096 : p->block;
+    if (p->block < 16 || p->columns % p->block)
+        return onode_fail(im, m->n, D_UNSUPPORTED, "blocks of %" PRId64 " in rows of %" PRId64 " codes", p->block,
+                          p->columns);
+    if (p->zero && by_row)
+        p->zero = row_zeros(m, p->zero, p);
+    return NPUC_OK;
+}
+
+/* Rows and columns repeated by a block each: scale [E, r, c] to [E, rows, columns]. */
+static struct value *square_scale(struct moe *m, struct value *scale, int64_t tall, int64_t wide,
+                                  const struct projection *p)
+{
+    struct builder *b = m->b;
+    const int64_t axes[] = {2, 4};
+    if (!scale || scale->type->rank != 3)
+        return NULL;
+    const struct type *t = scale->type;
+    const expr five[5] = {t->dims[0], t->dims[1], x_num(b, tall), t->dims[2], x_num(b, wide)};
+    const expr three[3] = {t->dims[0], expr_mul(&m->im->cx->exprs, five[1], five[2]),
+                           expr_mul(&m->im->cx->exprs, five[3], five[4])};
+    struct value *v = x_reshape(b, x_expand(b, x_unsqueeze(b, scale, 2, axes), 5, five), 3, three);
+    v = x_slice(b, v, 1, x_num(b, 0), x_num(b, p->rows));
+    return x_slice(b, v, 2, x_num(b, 0), x_num(b, p->columns));
+}
+
+/* [E] as a factor of [E, rows, columns]. */
+static struct value *per_expert(struct builder *b, struct value *v)
+{
+    const int64_t axes[] = {1, 2};
+    return x_unsqueeze(b, x_flat(b, x_cast(b, v, DT_F32)), 2, axes);
+}
+
+/* uint8 to pairs of float4e2m1 values, the low half first. */
+static struct value *fp4_values(struct moe *m, struct projection *p)
+{
+    static const float values[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                     -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+    struct builder *b = m->b;
+    const int64_t last[] = {3}, sixteen = 16;
+    const uint8_t four = 4, mask = 15;
+    struct value *lo = x_op2(b, OP_BitwiseAnd, p->weight, ir_const(b, DT_U8, 0, NULL, &mask, 1));
+    struct value *hi = x_op2(b, OP_BitShiftRight, p->weight, ir_const(b, DT_U8, 0, NULL, &four, 1));
+    struct value *both[2] = {x_unsqueeze(b, lo, 1, last), x_unsqueeze(b, hi, 1, last)};
+    p->columns *= 2;
+    const expr dims[3] = {x_num(b, m->experts), x_num(b, p->rows), x_num(b, p->columns)};
+    struct value *codes = x_reshape(b, x_cast(b, x_concat(b, 3, 2, both), DT_I32), 3, dims);
+    return x_gather(b, ir_const(b, DT_F32, 1, &sixteen, values, 64), codes, 0);
+}
+
+/* float8 and float4 weights become float values: value * scale of the block * scale of the expert. */
+static enum npuc_status float_codes(struct moe *m, int i, const char *type, int64_t block)
+{
+    struct projection *p = &m->fc[i];
+    struct builder *b = m->b;
+    struct value *global = i < 2 ? onode_in(m->n, GLOBAL1 + i) : NULL;
+    const enum npuc_status s = float_sizes(m, i);
+    if (s != NPUC_OK || !p->weight)
+        return s;
+    struct value *w, *scale = NULL;
+    if (strcmp(type, "fp8") == 0) {
+        w = x_cast(b, p->weight, DT_F32);
+        scale = block > 0 ? square_scale(m, x_cast(b, p->scale, DT_F32), block, block, p) : NULL;
+    } else {
+        w = fp4_values(m, p);
+        scale = square_scale(m, x_cast(b, p->scale, DT_F32), 1, strcmp(type, "nvfp4") == 0 ? 16 : 32, p);
+        block = 1;
+    }
+    if ((block > 0 && !scale) || (block <= 0 && !global))
+        return onode_fail(m->im, m->n, D_ARITY, "the scales of projection %d are missing or not of 3 dims", i + 1);
+    w = scale ? x_op2(b, OP_Mul, w, scale) : w;
+    p->weight = global ? x_op2(b, OP_Mul, w, per_expert(b, global)) : w;
+    return p->weight ? NPUC_OK : onode_done(m->im, m->n, NULL);
+}
+
+/* input, router_probs, then weight, scale and bias of fc1, fc2, fc3, their zero points, router_weights, global scales
+ */
+enum npuc_status rule_qmoe(struct import *im, struct onode *n)
+{
+    struct moe m = {.im = im, .n = n, .b = &n->b, .routes = onode_in(n, ROUTES)};
+    const char *type = onode_str(im, n, "quant_type", "int");
+    const int64_t block = onode_int(im, n, "block_size", 0), packed = onode_int(im, n, "weights_prepacked", -1);
+    const bool integer = strcmp(type, "int") == 0;
+    enum npuc_status s = moe_begin(&m);
+    if (s == NPUC_OK && packed > 0)
+        s = onode_fail(im, n, D_UNSUPPORTED,
+                       "weights_prepacked is %" PRId64 ": the weights are in the layout of one GPU "
+                       "family; export with weights_prepacked 0",
+                       packed);
+    if (s == NPUC_OK && !integer && strcmp(type, "fp8") != 0 && strcmp(type, "fp4") != 0 && strcmp(type, "nvfp4") != 0)
+        s = onode_bad_attr(im, n, "quant_type", "'%.40s' is not supported: expected int, fp8, fp4 or nvfp4", type);
+    if (s == NPUC_OK && !onode_in(n, 5))
+        s = onode_fail(im, n, D_ARITY, "input 5 (fc2_experts_weights) is missing");
+    for (int i = ACT1; i < ACT1 + 4 && s == NPUC_OK; i++)
+        if (onode_in(n, i))
+            s = onode_fail(im, n, D_UNSUPPORTED, "scales of activations (input %d) are not supported", i);
+    for (int i = 0; i < PROJECTIONS && s == NPUC_OK; i++) {
+        m.fc[i] = (struct projection){.weight = onode_in(n, 2 + 3 * i),
+                                      .scale = onode_in(n, 3 + 3 * i),
+                                      .bias = onode_in(n, 4 + 3 * i),
+                                      .zero = onode_in(n, ZERO1 + i)};
+        s = integer ? integer_codes(&m, i, block) : float_codes(&m, i, type, block);
+    }
+    if (s == NPUC_OK && m.routes) {
+        s = onode_rank(im, n, ROUTES, 2, 3);
+        m.routes = s == NPUC_OK ? x_cast(&n->b, as_rows(&m, ROUTES), DT_F32) : NULL;
+    }
+    return s == NPUC_OK ? moe_end(&m) : s;
+}
