@@ -49,6 +49,8 @@ static enum npuc_status emit_region(struct emitter *em, struct node *n);
 static enum npuc_status emit_work(struct emitter *em, struct node *n)
 {
     struct emit *e = &em->e;
+    if (n->op == OP_If || n->op == OP_Loop)
+        return n->op == OP_If ? emit_if(em, n) : emit_loop(em, n);
     const char *reason = "no kernel for this operator";
     if (n->place != PLACE_HOST && outputs_are_bound(em, n)) {
         const struct gen *g = find_gen(e->m, e->cx, n, &reason);
@@ -57,16 +59,13 @@ static enum npuc_status emit_work(struct emitter *em, struct node *n)
     }
     if (n->op == OP_Fused)
         return emit_region(em, n);
-    if (op_table[n->op]->cls == CLS_CONTROL)
-        return node_error(e->cx, n, D_UNSUPPORTED_OP, "control flow that depends on data (%s) is not supported",
-                          op_table[n->op]->name);
     if (!n->reason)
         n->reason =
             str_internz(&e->cx->strings, outputs_are_bound(em, n) ? reason : "the result's size depends on data");
     return emit_host(e, n);
 }
 
-static enum npuc_status emit_node(struct emitter *em, struct node *n)
+enum npuc_status emit_node(struct emitter *em, struct node *n)
 {
     if (n->op == OP_Constant || op_has((enum op)n->op, T_TERMINATOR))
         return NPUC_OK;
@@ -151,8 +150,7 @@ static enum npuc_status emit_inputs(struct emitter *em)
     return NPUC_OK;
 }
 
-/* The value whose bytes v shows: through views; NULL when those are an input's or a constant's. */
-static struct value *computed_value(struct value *v)
+struct value *computed_value(struct value *v)
 {
     while (v->def && is_view(v->def) && node_in(v->def, 0))
         v = node_in(v->def, 0);
@@ -256,7 +254,7 @@ enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struc
     entry.n_caches = (int32_t)em->caches.len;
     entry.caches = arena_copy(&out->arena, em->caches.data, em->caches.len * (int64_t)sizeof(struct plan_cache));
     vec_push(&out->arena, &out->entries, entry);
-    plan_lifetimes(out);
+    plan_lifetimes(out, em->e.arena);
     *weights = (struct plan_weight_source){.put = weight_put, .user = &em->e};
     return NPUC_OK;
 }

@@ -12,6 +12,7 @@ struct emitter {
     struct map cache_of;       /* value id of a cache state -> its PT_CACHE tensor */
     VEC(bool) bound;           /* ir symbol number -> its value is known when the next step runs */
     struct plan_entry *entry;
+    VEC(uint32_t) sizes;       /* ids of values whose tensor of sizes was made when a step asked for it */
     VEC(int32_t) outputs; /* tensors of the entry's outputs */
     VEC(struct plan_cache) caches;
 };
@@ -19,6 +20,15 @@ static inline struct emitter *emitter_of(struct emit *e)
 {
     return (struct emitter *)(void *)e;
 }
+
+/* emit.c */
+enum npuc_status emit_node(struct emitter *em, struct node *n);
+/* The value whose bytes v shows: through views; NULL when those are an input's or a constant's. */
+struct value *computed_value(struct value *v);
+
+/* emit_control.c */
+enum npuc_status emit_if(struct emitter *em, struct node *n);
+enum npuc_status emit_loop(struct emitter *em, struct node *n);
 
 /* emit_tensor.c */
 sym emit_sym(struct emit *e, sym ir); /* interned in the plan's strings */
@@ -46,7 +56,7 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w);
 /* family.c: the first generator that takes the node; else *reason is the last constraint that was named */
 const struct gen *find_gen(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);
 
-/* lifetime.c: first and last step of every PT_TEMP */
-void plan_lifetimes(struct plan *p);
+/* lifetime.c: first and last step of every PT_TEMP; a: for its own use */
+void plan_lifetimes(struct plan *p, struct arena *a);
 
 #endif

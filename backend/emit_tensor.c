@@ -208,8 +208,10 @@ int32_t emit_tensor(struct emit *e, struct value *v)
     if (weight_is_cast(v))
         return *slot = emit_weight(e, node_in(v->def, 0), WF_CAST, v->type->dtype, false);
     *slot = tensor_new(e, PT_TEMP, v->type, emit_sym(e, v->name));
-    if (v->def && has_known_elems(emitter_of(e), v->def))
+    if (v->def && has_known_elems(emitter_of(e), v->def)) {
         emit_sizes(e, v->def);
+        vec_push(e->arena, &emitter_of(e)->sizes, v->id);
+    }
     return *slot;
 }
 
