@@ -195,22 +195,34 @@ static enum npuc_status to_core(struct import *im, struct onode *n)
     return s == NPUC_OK ? onode_finish(im, n, node) : s;
 }
 
+static enum npuc_status import_known(struct import *im, struct onode *n)
+{
+    enum npuc_status s = resolve_inputs(im, n);
+    if (s == NPUC_OK)
+        s = declare_outputs(im, n);
+    if (s != NPUC_OK)
+        return s;
+    if (operator_known(im, n->domain, n->op))
+        return to_core(im, n);
+    const Onnx__FunctionProto *fn = function_find(im, n->domain, n->op, bytes_sym(im, n->pb->overload));
+    if (fn)
+        return function_inline(im, n, fn);
+    return onode_fail(im, n, D_UNSUPPORTED_OP, "operator %s is not supported", sym_text(im, n->op));
+}
+
 enum npuc_status node_import(struct import *im, struct scope *scope, const Onnx__NodeProto *pb, int32_t index)
 {
     struct onode n = {.pb = pb, .index = index, .scope = scope, .b = ir_at_end(scope->graph)};
     n.op = bytes_sym(im, pb->op_type);
     n.domain = domain_sym(im, pb->domain);
     n.version = opset_version(im, scope->opsets, n.domain);
-    enum npuc_status s = resolve_inputs(im, &n);
-    if (s == NPUC_OK)
-        s = declare_outputs(im, &n);
-    if (s != NPUC_OK)
-        return s;
     n.b.loc = make_loc(im, &n);
-    if (operator_known(im, n.domain, n.op))
-        return to_core(im, &n);
-    const Onnx__FunctionProto *fn = function_find(im, n.domain, n.op, bytes_sym(im, pb->overload));
-    if (fn)
-        return function_inline(im, &n, fn);
-    return onode_fail(im, &n, D_UNSUPPORTED_OP, "operator %s is not supported", sym_text(im, n.op));
+    if (stand_in_is_due(im, scope, pb))
+        return stand_in_import(im, &n);
+    const int depth = im->depth;
+    const enum npuc_status s = import_known(im, &n);
+    if (!stand_in_heals(im, s))
+        return s;
+    im->depth = depth;
+    return stand_in_import(im, &n);
 }

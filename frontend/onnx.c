@@ -187,11 +187,13 @@ static enum npuc_status import_all(struct import *im)
     map_init(&im->dim_texts, &im->tmp);
     map_init(&im->operators, &im->tmp);
     map_init(&im->used, &im->tmp);
+    map_init(&im->hints, &im->tmp);
+    map_init(&im->guessed, &im->tmp);
     note_info(im);
     s = functions_index(im);
     if (s == NPUC_OK)
         s = operators_check(im);
-    if (s == NPUC_OK)
+    if (s == NPUC_OK || stand_in_heals(im, s))
         s = graph_import_main(im);
     if (s == NPUC_OK)
         ir_dce(im->m->funcs.data[0]);

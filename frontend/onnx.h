@@ -10,6 +10,7 @@
 
 struct onnx_options {
     bool allow_missing_data;   /* external files may be absent: their weights become blobs without data */
+    bool survey;               /* report what cannot be imported and go on: see Unsupported in ir/ops/region.def */
     int64_t max_file_size;     /* bytes of the .onnx file; 0: 2 GiB, protobuf's own limit */
     int64_t max_unpacked_size; /* bytes of host memory for the unpacked structure; 0: 96 MiB + 32 x file size */
     int64_t max_inlined;       /* nodes made by inlining functions; 0: 200,000 */
@@ -27,6 +28,7 @@ struct onnx_info {
     int64_t n_functions;
     int64_t n_params, param_size;              /* elements and bytes of the initializers */
     int64_t n_external, external_size;         /* tensors kept outside the file and their bytes */
+    int64_t n_unsupported;                     /* Unsupported nodes made by a survey */
     int64_t n_missing;                         /* tensors whose external file is absent */
     const char *missing_tensor, *missing_file; /* the first of them, as in the file; NULL */
 };

@@ -44,6 +44,8 @@ struct import {
     struct map functions; /* hash of (domain, name, overload) -> index + 1 into pb->functions */
     struct map dim_texts; /* sym of a dim_param -> expr */
     struct map operators; /* domain and op_type -> what operator_find and operator_known answer */
+    struct map hints;     /* survey: name -> Onnx__TypeProto that the file notes for it */
+    struct map guessed;   /* survey: address of a value whose type is not known -> 1 */
     struct map used;      /* names that some node, body or graph result reads: other outputs are not wanted */
     int64_t n_inlined;
     int depth;
@@ -165,6 +167,13 @@ enum npuc_status control_import(struct import *im, struct onode *n); /* If, Loop
 enum npuc_status opsets_read(struct import *im, Onnx__OperatorSetIdProto *const *at, int64_t n, struct opset_list *out);
 int64_t opset_version(const struct import *im, const struct opset_list *l, sym domain); /* 0 when not imported */
 sym domain_sym(struct import *im, ProtobufCBinaryData domain);                          /* "ai.onnx" is "" */
+
+/* --- surveys (stand_in.c) */
+void hints_add(struct import *im, const Onnx__GraphProto *pb);
+bool stand_in_heals(const struct import *im, enum npuc_status s); /* after such a failure a stand-in takes over */
+/* Is this an operator that nobody knows, or does it read a value of unknown type? */
+bool stand_in_is_due(struct import *im, const struct scope *s, const Onnx__NodeProto *pb);
+enum npuc_status stand_in_import(struct import *im, struct onode *n);
 
 /* --- operators (known.c, opset.c) */
 /* Reports every operator of the model that the compiler does not know. */

@@ -39,7 +39,7 @@ static void describe(struct ir_ctx *cx, const struct module *m)
     strncpy(result_type, type_text(cx, graph_yield(g)->in[0].value->type), sizeof result_type - 1);
 }
 
-static enum npuc_status import(const struct pb *m, bool allow_missing)
+static enum npuc_status import_with(const struct pb *m, const struct onnx_options *o)
 {
     messages[0] = ops[0] = result_type[0] = 0;
     write_model(m);
@@ -49,8 +49,7 @@ static enum npuc_status import(const struct pb *m, bool allow_missing)
     ir_ctx_init(&cx, NULL, &d);
     struct onnx_model *model;
     struct module *module;
-    const struct onnx_options o = {.allow_missing_data = allow_missing};
-    enum npuc_status s = onnx_import(&cx, FILE_NAME, &o, &model, &module);
+    enum npuc_status s = onnx_import(&cx, FILE_NAME, o, &model, &module);
     if (s == NPUC_OK) {
         s = ir_verify(module, "import");
         describe(&cx, module);
@@ -60,6 +59,11 @@ static enum npuc_status import(const struct pb *m, bool allow_missing)
     ir_ctx_free(&cx);
     unlink(FILE_NAME);
     return s;
+}
+
+static enum npuc_status import(const struct pb *m, bool allow_missing)
+{
+    return import_with(m, &(struct onnx_options){.allow_missing_data = allow_missing});
 }
 
 /* Inputs x (f32 [N, 4]) and, when given, others; one result y; the nodes in `nodes`. */
@@ -149,6 +153,32 @@ static void test_reports_all_unknown(void **state)
     refused(&inner, NPUC_E_UNSUPPORTED, "SizeOf");
     add(&young, pb_node("LayerNormalization", "", "x x", "y"));
     refused(&young, NPUC_E_INVALID, "introduced in opset 17");
+}
+
+/* A survey goes on behind what it cannot import; what follows from an unknown type is not judged. */
+static void test_survey(void **state)
+{
+    (void)state;
+    const struct onnx_options survey = {.survey = true};
+    struct model m = model_new(17);
+    struct pb alpha = pb_node("LeakyRelu", "", "x", "c");
+    pb_attr_ints(&alpha, "alpha", (const int64_t[]){1}, 1);
+    const struct pb note = pb_value("a", 1, "N 4");
+    pb_sub(&m.graph, 13, &note);
+    add(&m, pb_node("Nope", "", "x", "a")); /* typed by the note */
+    add(&m, pb_node("Relu", "", "a", "b"));
+    add(&m, alpha);
+    add(&m, pb_node("Softmax", "", "c", "d")); /* reads an unknown type */
+    add(&m, pb_node("Add", "", "b nowhere", "e"));
+    add(&m, pb_node("Sum", "", "b d e", "y"));
+    const struct pb file = pb_model(&m.graph, 17);
+    assert_int_equal(import_with(&file, &survey), NPUC_OK);
+    assert_string_equal(ops, "Unsupported Relu Unsupported Unsupported Unsupported Unsupported");
+    assert_non_null(strstr(messages, "Nope of domain ai.onnx is not supported"));
+    assert_non_null(strstr(messages, "alpha"));
+    assert_non_null(strstr(messages, "nowhere"));
+    assert_null(strstr(messages, "Softmax"));
+    assert_int_equal(import(&file, false), NPUC_E_UNSUPPORTED);
 }
 
 static void test_attributes(void **state)
@@ -403,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_sorts_and_names),
         cmocka_unit_test(test_refuses_bad_graphs),
         cmocka_unit_test(test_reports_all_unknown),
+        cmocka_unit_test(test_survey),
         cmocka_unit_test(test_attributes),
         cmocka_unit_test(test_old_opsets),
         cmocka_unit_test(test_plainer),
