@@ -34,6 +34,11 @@ class Plan(os.PathLike):
         self.close()
 
 
+def version():
+    """The library's version, str."""
+    return text(lib().npuc_version())
+
+
 def targets():
     """Names of the targets the library knows, list of str."""
     names = C.POINTER(C.c_char_p)()

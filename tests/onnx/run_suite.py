@@ -156,6 +156,7 @@ def main():
     if not cases:
         print("no case is selected")
         return 2
+    print(f"npuc {npuc.version()}, targets {', '.join(npuc.targets())}") # an absent library ends here, not in every case
     for target in options.target or ["ascend-910b1"]:
         records = run_target(cases, target, skips, options)
         good = summarise(target, records, options) and good
