@@ -1,8 +1,8 @@
 /* GridSample and AffineGrid.
  *
  * Types of up to 32 bits are computed in float, f64 and integers in double; `nearest` moves elements of any type.
- * Integer results are cut towards zero. AffineGrid is a matrix product: fma with the coordinates x, y(, z), 1 ascending
- * from 0. */
+ * Integer results are cut towards zero. AffineGrid: products with the coordinates x, y(, z) and their sums, each
+ * rounded, the shift last. */
 #include <math.h>
 #include <string.h>
 
@@ -148,32 +148,31 @@ static double coordinate(const struct affine *a, int64_t i, int64_t len)
     return -1 + (2 * (double)i + 1) / (double)len;
 }
 
-#define AFFINE(REAL, NAME, FMA)                                                                                        \
+#define AFFINE(REAL, NAME)                                                                                             \
     static void NAME(void *arg, int64_t batch, int worker)                                                             \
     {                                                                                                                  \
         (void)worker;                                                                                                  \
         const struct affine *a = arg;                                                                                  \
-        const REAL *theta = (const REAL *)a->theta + batch * a->axes * (a->axes + 1);                                  \
         REAL *y = (REAL *)a->y + batch * a->points * a->axes;                                                          \
         for (int64_t p = 0; p < a->points; p++) {                                                                      \
-            REAL at[4];                                                                                                \
+            const REAL *theta = (const REAL *)a->theta + batch * a->axes * (a->axes + 1);                              \
+            REAL at[3];                                                                                                \
             int64_t rest = p;                                                                                          \
             for (int k = 0; k < a->axes; k++) {                                                                        \
                 const int64_t len = a->size[a->axes - 1 - k];                                                          \
                 at[k] = (REAL)coordinate(a, rest % len, len);                                                          \
                 rest /= len;                                                                                           \
             }                                                                                                          \
-            at[a->axes] = 1;                                                                                           \
-            for (int i = 0; i < a->axes; i++) {                                                                        \
-                REAL sum = 0;                                                                                          \
-                for (int k = 0; k <= a->axes; k++)                                                                     \
-                    sum = FMA(at[k], theta[i * (a->axes + 1) + k], sum);                                               \
-                *y++ = sum;                                                                                            \
+            for (int i = 0; i < a->axes; i++, theta += a->axes + 1) {                                                  \
+                REAL sum = theta[0] * at[0];                                                                           \
+                for (int k = 1; k < a->axes; k++)                                                                      \
+                    sum += theta[k] * at[k];                                                                           \
+                *y++ = sum + theta[a->axes];                                                                           \
             }                                                                                                          \
         }                                                                                                              \
     }
-AFFINE(float, affine_f32, fmaf)
-AFFINE(double, affine_f64, fma)
+AFFINE(float, affine_f32)
+AFFINE(double, affine_f64)
 
 enum npuc_status k_op_affine_grid(struct k_call *c)
 {
