@@ -22,7 +22,8 @@ SUB_BYTE = {ml_dtypes.int4: 4, ml_dtypes.uint4: 4, ml_dtypes.int2: 2, ml_dtypes.
 
 
 class Tensor(C.Structure):
-    _fields_ = [("dtype", C.c_int), ("rank", C.c_int), ("dims", C.c_int64 * 16), ("data", C.c_void_p), ("size", C.c_int64)]
+    _fields_ = [("dtype", C.c_int), ("rank", C.c_int), ("dims", C.c_int64 * 16), ("data", C.c_void_p), ("size", C.c_int64),
+                ("kind", C.c_int)]
 
 
 class Value(C.Union):
