@@ -39,6 +39,9 @@ struct gen {
 struct family {
     const char *name;       /* as target files say it */
     const struct gen *gens; /* in the order of trial, ended by a row without name */
+    /* Copies a dense tensor of type t on the cores, from and to plan tensors; NULL, or *done left false: the host does
+     * it. */
+    enum npuc_status (*copy)(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done);
     /* What passes should know beyond `supports`: weight layout, row length, types of the matrix unit. */
     void (*target_info)(const struct machine *m, struct target_info *out);
 };

@@ -19,7 +19,8 @@ static bool view_of_input(const struct emitter *em, const struct node *n)
 {
     const struct value *x = node_in(n, 0), *y = node_out(n, 0);
     return is_view(n) && x && y && x->type->kind == TYPE_TENSOR && x->type->layout.kind == LAYOUT_ND &&
-           y->type->layout.kind == LAYOUT_ND && type_is_bound(em, y->type);
+           y->type->layout.kind == LAYOUT_ND && type_is_bound(em, y->type) && !type_is_object(x->type) &&
+           !type_is_object(y->type);
 }
 
 static enum npuc_status emit_view(struct emitter *em, struct node *n)
@@ -31,7 +32,7 @@ static enum npuc_status emit_view(struct emitter *em, struct node *n)
         e->tensor_of[y->id] = tensor_alias(e, x, y->type, emit_sym(e, y->name));
     else if (e->plan->tensors.data[e->tensor_of[y->id]].kind == PT_OUTPUT &&
              e->plan->tensors.data[x].base != e->tensor_of[y->id])
-        return emit_copy(e, tensor_alias(e, x, y->type, emit_sym(e, y->name)), e->tensor_of[y->id],
+        return emit_copy(e, tensor_alias(e, x, y->type, emit_sym(e, y->name)), e->tensor_of[y->id], y->type,
                          "the result is another view of an input or result");
     return NPUC_OK;
 }
@@ -67,6 +68,8 @@ static enum npuc_status emit_work(struct emitter *em, struct node *n)
 
 enum npuc_status emit_node(struct emitter *em, struct node *n)
 {
+    if (n->op == OP_Constant && type_is_object(n->out[0].type))
+        return emit_text(&em->e, n);
     if (n->op == OP_Constant || op_has((enum op)n->op, T_TERMINATOR))
         return NPUC_OK;
     if (n->op == OP_TransData && value_const(node_in(n, 0)))
@@ -112,8 +115,9 @@ static enum npuc_status emit_region(struct emitter *em, struct node *n)
     for (int i = 0; i < yield->n_in; i++) { /* results that are operands, or given twice */
         const int32_t from = emit_tensor(e, node_in(yield, i)),
                       to = node_out(n, i) ? emit_tensor(e, node_out(n, i)) : -1;
-        const enum npuc_status st =
-            to >= 0 && to != from ? emit_copy(e, from, to, "result of a fused region given twice") : NPUC_OK;
+        const enum npuc_status st = to >= 0 && to != from ? emit_copy(e, from, to, node_in(yield, i)->type,
+                                                                      "result of a fused region given twice")
+                                                          : NPUC_OK;
         if (st != NPUC_OK)
             return st;
     }
@@ -130,10 +134,6 @@ static enum npuc_status emit_inputs(struct emitter *em)
     uint8_t *optional = ARENA_ARRAY(&e->plan->arena, uint8_t, g->n_inputs);
     for (int32_t i = 0; i < g->n_inputs; i++) {
         struct value *v = g->inputs[i];
-        if (v->type->kind != TYPE_TENSOR || v->type->rank < 0)
-            return node_error(e->cx, NULL, D_UNSUPPORTED,
-                              "input '%s' is no tensor of known rank; give its shape with --shape",
-                              str_text(&e->cx->strings, v->name));
         bind_type_symbols(em, v->type);
         if (v->type->layout.kind == LAYOUT_CACHE) {
             const enum npuc_status st = cache_input(em, v);
@@ -152,7 +152,8 @@ static enum npuc_status emit_inputs(struct emitter *em)
 
 struct value *computed_value(struct value *v)
 {
-    while (v->def && is_view(v->def) && node_in(v->def, 0))
+    while (v->def && is_view(v->def) && node_in(v->def, 0) && !type_is_object(node_in(v->def, 0)->type) &&
+           !type_is_object(v->type))
         v = node_in(v->def, 0);
     return v->def && v->def->op != OP_Constant && v->type->kind == TYPE_TENSOR && v->type->layout.kind == LAYOUT_ND
                ? v
@@ -179,12 +180,14 @@ static enum npuc_status finish_output(struct emitter *em, struct value *v)
     const int32_t t = emit_tensor(e, v);
     int32_t out = t;
     bool taken = e->plan->tensors.data[t].kind != PT_OUTPUT && v->type->layout.kind != LAYOUT_CACHE;
+    if (e->plan->tensors.data[t].kind == PT_OBJECT)
+        taken = !v->def || e->plan->tensors.data[t].name != emit_sym(e, v->name);
     for (int64_t i = 0; i < em->outputs.len; i++)
         taken |= em->outputs.data[i] == t;
     if (taken)
         out = tensor_new(e, PT_OUTPUT, v->type, emit_sym(e, v->name));
     vec_push(e->arena, &em->outputs, out);
-    return taken ? emit_copy(e, t, out, "the result is an input, a constant or another result") : NPUC_OK;
+    return taken ? emit_copy(e, t, out, v->type, "the result is an input, a constant or another result") : NPUC_OK;
 }
 
 static enum npuc_status emit_graph(struct emitter *em)

@@ -1,5 +1,6 @@
 /* Steps that run on the host: operator kernels with their attributes, sizes from symbols, copies. */
 #include "backend/emit_priv.h"
+#include "kernels/tensor.h"
 
 /* ---- attributes ------------------------------------------------------------------------------------------- */
 
@@ -86,9 +87,6 @@ static enum npuc_status bind_output(struct emitter *em, const struct node *n, in
 {
     struct emit *e = &em->e;
     const struct type *t = node_out(n, output)->type;
-    if (t->kind != TYPE_TENSOR || t->rank < 0)
-        return node_error(e->cx, n, D_UNSUPPORTED, "output %d has no tensor type of known rank; a plan needs one",
-                          output);
     for (int i = 0; i < t->rank; i++) {
         if (expr_is_bound(em, t->dims[i]))
             continue;
@@ -144,6 +142,38 @@ enum npuc_status emit_host(struct emit *e, struct node *n)
     return NPUC_OK;
 }
 
+/* Text is written into the attributes of the step that makes it. */
+enum npuc_status emit_text(struct emit *e, struct node *n)
+{
+    struct arena *mem = &e->plan->arena;
+    struct strtab *names = &e->plan->strings;
+    struct k_tensor t;
+    const struct attr *a = node_attr(n, "value");
+    if (!a || !blob_tensor(e->cx, a->v.t.type, a->v.t.blob, &t))
+        return node_error(e->cx, n, D_MODEL, "the text of the constant is absent");
+    const int64_t count = k_count(&t);
+    sym *text = ARENA_ARRAY(mem, sym, count + 1);
+    for (int64_t i = 0; i < count; i++)
+        text[i] =
+            str_intern(names, ((const struct k_string *)t.data)[i].text, ((const struct k_string *)t.data)[i].len);
+    struct plan_attr *attrs = ARENA_ARRAY(mem, struct plan_attr, 2);
+    attrs[0] = (struct plan_attr){
+        .name = str_internz(names, "strings"), .kind = K_ATTR_STRINGS, .len = count, .v.strings = text};
+    attrs[1] = (struct plan_attr){.name = str_internz(names, "dims"),
+                                  .kind = K_ATTR_INTS,
+                                  .len = t.rank,
+                                  .v.ints = arena_copy(mem, t.dims, t.rank * (int64_t)sizeof *t.dims)};
+    const int32_t out = emit_tensor(e, &n->out[0]);
+    struct plan_step *step = step_new(e, PS_HOST, n);
+    step->op = str_internz(names, "Constant");
+    step->tensors = arena_copy(mem, &out, sizeof out);
+    step->n_out = 1;
+    step->attrs = attrs;
+    step->n_attrs = 2;
+    step->reason = str_internz(names, "text lives on the host");
+    return NPUC_OK;
+}
+
 bool has_known_elems(const struct emitter *em, const struct node *n)
 {
     const struct value *y = n->n_out == 1 ? node_out(n, 0) : NULL;
@@ -174,8 +204,12 @@ void emit_sizes(struct emit *e, struct node *n)
     step->n_params = (int32_t)out->n_elems;
 }
 
-enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const char *reason)
+enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, const char *reason)
 {
+    bool done = false;
+    const enum npuc_status st = e->m->family->copy ? e->m->family->copy(e, from, to, t, &done) : NPUC_OK;
+    if (done || st != NPUC_OK)
+        return st;
     const int32_t pair[2] = {from, to};
     struct plan_step *step = step_new(e, PS_HOST, e->node);
     step->op = str_internz(&e->plan->strings, "Identity");

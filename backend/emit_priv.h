@@ -12,7 +12,7 @@ struct emitter {
     struct map cache_of;       /* value id of a cache state -> its PT_CACHE tensor */
     VEC(bool) bound;           /* ir symbol number -> its value is known when the next step runs */
     struct plan_entry *entry;
-    VEC(uint32_t) sizes;       /* ids of values whose tensor of sizes was made when a step asked for it */
+    VEC(uint32_t) sizes;  /* ids of values whose tensor of sizes was made when a step asked for it */
     VEC(int32_t) outputs; /* tensors of the entry's outputs */
     VEC(struct plan_cache) caches;
 };
@@ -42,8 +42,10 @@ bool type_is_bound(const struct emitter *em, const struct type *t);
 struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struct node *n);
 
 /* emit_host.c */
-enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const char *reason); /* host Identity */
+/* Copies a dense tensor of type t: on the cores where they can, else on the host for the reason given. */
+enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, const char *reason);
 bool has_known_elems(const struct emitter *em, const struct node *n); /* an integer tensor of bound expressions */
+enum npuc_status emit_text(struct emit *e, struct node *n);           /* a Constant of strings */
 void emit_sizes(struct emit *e, struct node *n);                      /* its tensor exists */
 
 /* emit_cache.c */

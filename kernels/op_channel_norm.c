@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/op.h"
+#include "kernels/sort.h"
 
 union scalar {
     float f;
@@ -367,14 +368,14 @@ enum npuc_status k_op_mean_variance_normalization(struct k_call *c)
     return by_rows(c, chosen, mean_variance_row, 0);
 }
 
-/* 1 at the first of the largest values, 0 elsewhere. */
+/* 1 at the first of the largest values (NaN is above all), 0 elsewhere. */
 static void hard_row(enum dtype t, void *x, int64_t n, int64_t p)
 {
     (void)p;
     struct k_tensor row = {.dtype = t, .rank = 1, .dims = {n}, .data = x};
     int64_t best = 0;
     for (int64_t i = 1; i < n; i++)
-        if (t == DT_F64 ? ((double *)x)[i] > ((double *)x)[best] : ((float *)x)[i] > ((float *)x)[best])
+        if (k_before(&row, i, best, true))
             best = i;
     memset(x, 0, (size_t)(n * dtype_size(t)));
     k_set_f64(&row, best, 1);

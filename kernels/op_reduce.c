@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/op.h"
+#include "kernels/sort.h"
 
 /* x as rows of the reduced elements. */
 struct reduction {
@@ -201,21 +202,6 @@ enum npuc_status k_op_reduce_log_sum_exp(struct k_call *c)
 
 /* --- order --- */
 
-/* Does a come before b (larger first if `largest`)? NaN counts as larger than anything. */
-static bool before(const struct k_tensor *t, int64_t a, int64_t b, bool largest)
-{
-    if (dtype_is_float(t->dtype)) {
-        const double x = k_get_f64(t, a), y = k_get_f64(t, b);
-        if (x != x || y != y)
-            return largest ? x != x && y == y : x == x && y != y;
-        return largest ? x > y : x < y;
-    }
-    const int64_t x = k_get_i64(t, a), y = k_get_i64(t, b);
-    if (t->dtype == DT_U64)
-        return largest ? (uint64_t)x > (uint64_t)y : (uint64_t)x < (uint64_t)y;
-    return largest ? x > y : x < y;
-}
-
 static enum npuc_status arg_extreme(struct k_call *c, bool largest)
 {
     int axis;
@@ -237,7 +223,7 @@ static enum npuc_status arg_extreme(struct k_call *c, bool largest)
         int64_t best = 0;
         for (int64_t k = 1; k < n; k++) {
             const int64_t a = base + k * inner, b = base + best * inner;
-            if (before(x, a, b, largest) || (last && !before(x, b, a, largest)))
+            if (k_before(x, a, b, largest) || (last && !k_before(x, b, a, largest)))
                 best = k;
         }
         y[i] = best;
@@ -253,18 +239,6 @@ enum npuc_status k_op_arg_min(struct k_call *c)
     return arg_extreme(c, false);
 }
 
-/* Merge sort of element numbers: stable, so that ties keep the lower index first. */
-static void sort_range(const struct k_tensor *t, int64_t *v, int64_t *tmp, int64_t n, bool largest)
-{
-    for (int64_t width = 1; width < n; width *= 2) {
-        for (int64_t lo = 0; lo < n; lo += 2 * width) {
-            const int64_t mid = lo + width < n ? lo + width : n, hi = lo + 2 * width < n ? lo + 2 * width : n;
-            for (int64_t a = lo, b = mid, k = lo; k < hi; k++)
-                tmp[k] = a < mid && (b >= hi || !before(t, v[b], v[a], largest)) ? v[a++] : v[b++];
-        }
-        memcpy(v, tmp, (size_t)n * sizeof *v);
-    }
-}
 enum npuc_status k_op_top_k(struct k_call *c)
 {
     int axis;
@@ -287,7 +261,7 @@ enum npuc_status k_op_top_k(struct k_call *c)
         const int64_t base = i / inner * n * inner + i % inner, to = i / inner * k * inner + i % inner;
         for (int64_t j = 0; j < n; j++)
             order[j] = base + j * inner;
-        sort_range(x, order, order + n, n, k_attr_int(c, "largest", 1));
+        k_sort_numbers(x, order, order + n, n, k_attr_int(c, "largest", 1));
         for (int64_t j = 0; j < k; j++) {
             memcpy(y + (to + j * inner) * size, (const char *)x->data + order[j] * size, (size_t)size);
             if (index)

@@ -71,6 +71,11 @@ static bool is_real(enum dtype t)
 {
     return dtype_size(t) > 0 && dtype_table[t].cls != DTC_COMPLEX && dtype_table[t].cls != DTC_TEXT;
 }
+static bool is_number(enum dtype t) /* packed ones too */
+{
+    return dtype_table[t].bits > 0 && dtype_table[t].bits <= 64 && dtype_table[t].cls != DTC_COMPLEX &&
+           dtype_table[t].cls != DTC_TEXT;
+}
 static bool is_counting(enum dtype t)
 {
     return t == DT_F32 || (dtype_is_integer(t) && dtype_size(t) > 0);
@@ -86,6 +91,7 @@ static const struct {
     {TILE_FIXP, "from", is_wide},     {TILE_FIXP, "to", is_real},         {TILE_COPY_BT, "dtype", is_wide},
     {TILE_CAST, "to", is_real},       {TILE_CAST, "from", is_real},       {TILE_RED_ADD, "dtype", is_real},
     {TILE_RED_END, "dtype", is_real}, {TILE_IOTA, "dtype", is_counting},  {TILE_FILL, "dtype", is_real},
+    {TILE_CASTP, "to", is_number},    {TILE_CASTP, "from", is_number},    {TILE_ORDER, "dtype", is_real},
     {TILE_DEQUANT, "to", is_scale},   {TILE_DEQUANT, "sdtype", is_scale},
 };
 /* Small integers; fields without a row are 0 or 1. */

@@ -399,6 +399,27 @@ static enum npuc_status emit_dense(struct emit *e, struct node *n)
     return copy(e, n->out[0].type->rank, n->out[0].type->dims, &dst, &src, "TransData");
 }
 
+/* Elements of less than a byte, or of more than the DMA moves at once, are copied as bytes. */
+enum npuc_status ascend_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done)
+{
+    struct expr_pool *x = pool_of(e);
+    const int bits = dtype_table[t->dtype].bits;
+    const bool whole = bits >= 8 && bits <= 64;
+    if (t->kind != TYPE_TENSOR || t->rank < 0 || t->layout.kind != LAYOUT_ND || bits <= 0)
+        return NPUC_OK;
+    expr n = expr_const(x, 1);
+    for (int i = 0; i < t->rank; i++)
+        n = expr_mul(x, n, t->dims[i]);
+    if (!whole)
+        n = expr_ceildiv(x, expr_mul_const(x, n, bits), expr_const(x, 8));
+    const enum dtype unit = whole ? t->dtype : DT_U8;
+    struct vr_view src = {.tensor = from, .dtype = unit, .offset = expr_const(x, 0), .stride = {expr_const(x, 1)}},
+                   dst = src;
+    dst.tensor = to;
+    *done = true;
+    return copy(e, 1, &n, &dst, &src, "Identity");
+}
+
 static const struct mover movers[] = {
     {OP_Transpose, NULL, emit_transpose},
     {OP_Expand, check_expand, emit_expand},

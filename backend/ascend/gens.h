@@ -12,4 +12,6 @@
 
 extern const struct gen ascend_gens[]; /* ended by a row without name */
 
+enum npuc_status ascend_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done);
+
 #endif

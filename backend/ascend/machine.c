@@ -19,4 +19,4 @@ static void target_info(const struct machine *m, struct target_info *out)
 }
 
 extern const struct family family_ascend;
-const struct family family_ascend = {.name = "ascend", .gens = ascend_gens, .target_info = target_info};
+const struct family family_ascend = {.name = "ascend", .gens = ascend_gens, .copy = ascend_copy, .target_info = target_info};

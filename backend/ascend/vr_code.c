@@ -276,6 +276,20 @@ static void emit_store(struct vr_form *f, int o, int32_t buf)
          drow, flat ? drow : dcol);
 }
 
+/* Numbers of the tile's elements. */
+static void emit_iota(struct vr_form *f, int v)
+{
+    struct expr_pool *x = &f->k->exprs;
+    const struct vr_value *w = &f->r->values[v];
+    const int last = f->r->rank - 1, i = w->view;
+    expr zero = ex(f, 0), rows, cols;
+    const expr srow = last > 0 ? f->stride[i][last - 1] : zero, scol = f->stride[i][last];
+    expr start = expr_add(x, outer_offset(f, i), expr_add(x, expr_mul(x, f->row0, srow), expr_mul(x, f->col0, scol)));
+    extents(f, w->cls, &rows, &cols);
+    TILE(&f->b, IOTA, (int32_t)w->dtype, rows, cols, f->buf[v], zero, w->cls == VC_FULL ? f->pitch : zero, start,
+         w->cls == VC_COL ? srow : scol, w->cls == VC_FULL ? srow : zero);
+}
+
 /* dst (FULL) = value v repeated over rows and columns. */
 static void emit_spread(struct vr_form *f, int v, int32_t dst, enum dtype t)
 {
@@ -309,6 +323,10 @@ static void emit_value(struct vr_form *f, int i)
 {
     const struct vr_value *v = &f->r->values[i];
     expr rows, cols;
+    if (v->kind == VR_IOTA) {
+        emit_iota(f, i);
+        return;
+    }
     extents(f, v->cls, &rows, &cols);
     int32_t zero = ex(f, 0), pitch = v->cls == VC_FULL ? f->pitch : zero;
     struct operand a = operand(f, v->arg[0], v->cls), b = operand(f, v->arg[1], v->cls),

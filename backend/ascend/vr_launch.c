@@ -69,6 +69,8 @@ void vr_declare_tensors(struct vr_form *f)
     for (int i = 0; i < r->n_views + r->n_outputs; i++) {
         bool is_out = i >= r->n_views;
         const struct vr_view *v = is_out ? &r->outputs[i - r->n_views].view : &r->views[i];
+        if (v->tensor < 0)
+            continue;
         f->view_tensor[i] = vr_declare_tensor(f, v->tensor, v->dtype, is_out);
         if (v->indexed)
             f->index_tensor[i] = vr_declare_tensor(f, v->index, v->index_dtype, false);

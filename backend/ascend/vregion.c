@@ -48,6 +48,19 @@ int vr_input(struct vr *r, const struct vr_view *view)
         r, (struct vr_value){.kind = VR_INPUT, .dtype = view->dtype, .arg = {-1, -1, -1}, .view = r->n_views++});
 }
 
+int vr_iota(struct vr *r, enum dtype t, expr offset, const expr *strides)
+{
+    struct vr_view w = {.tensor = -1, .dtype = t, .offset = offset};
+    for (int i = 0; i < r->rank; i++)
+        w.stride[i] = strides[i];
+    if (r->n_views == VR_MAX_VALUES) {
+        r->overflow = true;
+        return 0;
+    }
+    r->views[r->n_views] = w;
+    return add_value(r, (struct vr_value){.kind = VR_IOTA, .dtype = t, .arg = {-1, -1, -1}, .view = r->n_views++});
+}
+
 int vr_imm(struct vr *r, enum dtype t, float v)
 {
     return add_value(r, (struct vr_value){.kind = VR_IMM, .dtype = t, .arg = {-1, -1, -1}, .imm = v, .cls = VC_ONE});
@@ -223,9 +236,9 @@ void vr_classify(struct vr *r)
     for (int i = 0; i < r->n_values; i++) {
         struct vr_value *v = &r->values[i];
         v->level = 0;
-        if (v->kind == VR_INPUT)
+        if (v->kind == VR_INPUT || v->kind == VR_IOTA)
             v->cls = view_class(r, &r->views[v->view]);
-        if (v->kind == VR_INPUT || v->kind == VR_IMM)
+        if (v->kind == VR_INPUT || v->kind == VR_IOTA || v->kind == VR_IMM)
             continue;
         v->cls = VC_ONE;
         for (int a = 0; a < 3 && v->arg[a] >= 0; a++) {

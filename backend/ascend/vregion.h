@@ -22,7 +22,7 @@ enum vr_kind { VR_INPUT, VR_IMM, VR_VEC, VR_CAST, VR_RED, VR_IOTA };
 enum vr_class { VC_ONE, VC_COL, VC_ROW, VC_FULL };
 
 struct vr_view {
-    int32_t tensor; /* plan tensor */
+    int32_t tensor; /* plan tensor; -1: none, the addresses are the elements (VR_IOTA) */
     enum dtype dtype;
     expr offset;              /* elements; ir expression */
     expr stride[IR_MAX_RANK]; /* elements, per iteration dimension; ir expressions */
@@ -42,7 +42,7 @@ struct vr_value {
     int arg[3];          /* operand values, -1 none */
     float param[3];
     float imm;
-    int view;  /* VR_INPUT: index into views */
+    int view;  /* VR_INPUT, VR_IOTA: index into views */
     int level; /* reductions on the longest path from the inputs */
 };
 struct vr_output {
@@ -65,6 +65,8 @@ struct vr {
 
 void vr_init(struct vr *r, struct emit *e, int rank, const expr *dims);
 int vr_input(struct vr *r, const struct vr_view *view);
+/* The number of an element: offset + sum of index x stride over the iteration dimensions, as integers of type t. */
+int vr_iota(struct vr *r, enum dtype t, expr offset, const expr *strides);
 int vr_imm(struct vr *r, enum dtype t, float v);
 int vr_vec(struct vr *r, enum k_fn fn, enum dtype op_dtype, const int arg[3], const float param[3]);
 int vr_vec1(struct vr *r, enum k_fn fn, int a);

@@ -161,7 +161,8 @@ static clock_cost_fn *const costs[TILE_OP_END] = {
     [TILE_RED_ADD] = clock_red_add, [TILE_RED_END] = clock_red_end,
     [TILE_FILL] = clock_fill,       [TILE_IOTA] = clock_iota,
     [TILE_DEQUANT] = clock_dequant, [TILE_TRANSP] = clock_transp,
-    [TILE_COPY_UB] = clock_copy_ub,
+    [TILE_CASTP] = clock_castp,     [TILE_ORDER] = clock_order,
+    [TILE_PICK] = clock_pick,       [TILE_COPY_UB] = clock_copy_ub,
 };
 
 void clock_cost_of(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)

@@ -28,6 +28,9 @@ static const uint32_t decides[TILE_OP_END] = {
     [TILE_DEQUANT] = F(DEQUANT, rows) | F(DEQUANT, cols) | F(DEQUANT, dst_row),
     [TILE_TRANSP] = F(TRANSP, rows) | F(TRANSP, cols),
     [TILE_COPY_UB] = F(COPY_UB, rows) | F(COPY_UB, cols) | F(COPY_UB, dst_row) | F(COPY_UB, src_row),
+    [TILE_CASTP] = F(CASTP, n),
+    [TILE_ORDER] = F(ORDER, rows) | F(ORDER, cols),
+    [TILE_PICK] = F(PICK, rows) | F(PICK, cols),
     [TILE_LOOP] = F(LOOP, count),
     [TILE_IF] = F(IF, cond),
 };

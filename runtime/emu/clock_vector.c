@@ -172,6 +172,36 @@ void clock_dequant(struct clock_cx *cx, const struct emu_op *op, struct clock_co
     c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_DEQUANT]);
 }
 
+void clock_castp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_CASTP *a = EMU_ARGS(CASTP, op);
+    const double to = width_of(a->to), from = width_of(a->from), most = to > from ? to : from;
+    const struct block b = {1, a->n, most < 1 ? 1 : most, true};
+    c->unit = TU_V;
+    c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_DEQUANT]); /* shift, mask, convert */
+}
+
+/* Sorting in a merge network: each of ceil(log2 n) rounds moves pairs of value and column once and compares. */
+void clock_order(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_ORDER *a = EMU_ARGS(ORDER, op);
+    const struct block b = {a->rows, a->cols, 8, false};
+    int rounds = 1;
+    for (int64_t n = 2; n < a->cols && n < MOST_ELEMENTS; n *= 2)
+        rounds++;
+    c->unit = TU_V;
+    c->busy = rounds * block_time(cx->rates, &b, 2 * cx->rates->vec[TK_VEC_OP]);
+}
+
+/* A gather within UB reads one block of UB per element. */
+void clock_pick(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_PICK *a = EMU_ARGS(PICK, op);
+    const struct block b = {a->rows, a->cols, (double)cx->rates->ub_block, false};
+    c->unit = TU_V;
+    c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_OP]);
+}
+
 /* Blocks of fractal.rows x fractal.rows elements. */
 void clock_transp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
