@@ -56,8 +56,6 @@ struct binds {
 static enum npuc_status open_dims(struct emitter *em, const struct node *n, const struct type *t, struct binds *b)
 {
     struct emit *e = &em->e;
-    if (t->kind != TYPE_TENSOR || t->rank < 0)
-        return node_error(e->cx, n, D_UNSUPPORTED, "a value that enters or leaves its body has no known rank");
     for (int i = 0; i < t->rank; i++) {
         if (expr_is_bound(em, t->dims[i]))
             continue;
@@ -104,7 +102,7 @@ static int32_t root_of(const struct plan *p, int32_t t)
 static bool is_local(const struct plan *p, int32_t t, int64_t mark)
 {
     const int32_t root = root_of(p, t);
-    return root >= mark && p->tensors.data[root].kind == PT_TEMP;
+    return root >= mark && (p->tensors.data[root].kind == PT_TEMP || p->tensors.data[root].kind == PT_OBJECT);
 }
 
 static int32_t new_temp(struct emitter *em, const struct value *v)

@@ -163,13 +163,31 @@ static int32_t tensor_push(struct emit *e, struct plan_tensor *t, const expr *di
     for (int i = 0; i < t->rank; i++)
         copy[i] = dims[i];
     t->dims = copy;
-    t->size = storage_size(e, t);
+    t->size = t->kind == PT_OBJECT ? expr_const(&e->plan->exprs, 0) : storage_size(e, t);
     vec_push(&e->plan->arena, &e->plan->tensors, *t);
     return (int32_t)e->plan->tensors.len - 1;
 }
 
+static int32_t object_new(struct emit *e, const struct type *t, sym name)
+{
+    static const uint8_t forms[] = {
+        [TYPE_TENSOR] = PO_TENSOR, [TYPE_SEQUENCE] = PO_SEQUENCE, [TYPE_OPTIONAL] = PO_OPTIONAL};
+    expr dims[IR_MAX_RANK];
+    struct plan_tensor out = {.name = name, .kind = PT_OBJECT, .base = -1, .layout = PL_ND};
+    out.axis = (int8_t)(t->kind == TYPE_TENSOR && t->rank < 0 ? PO_ANY_RANK : forms[t->kind]);
+    out.rank = out.axis == PO_TENSOR ? t->rank : 0;
+    for (int i = 0; i < out.rank; i++)
+        dims[i] = emit_expr(e, t->dims[i]);
+    while (t->elem)
+        t = t->elem;
+    out.dtype = (uint8_t)t->dtype;
+    return tensor_push(e, &out, dims);
+}
+
 int32_t tensor_new(struct emit *e, enum plan_tensor_kind kind, const struct type *t, sym name)
 {
+    if (type_is_object(t))
+        return object_new(e, t, name);
     expr dims[IR_MAX_RANK];
     struct plan_tensor out = {.name = name,
                               .kind = (uint8_t)kind,
@@ -188,6 +206,8 @@ int32_t tensor_new(struct emit *e, enum plan_tensor_kind kind, const struct type
 
 int32_t tensor_alias(struct emit *e, int32_t of, const struct type *t, sym name)
 {
+    if (e->plan->tensors.data[of].kind == PT_OBJECT)
+        return of;
     const int32_t out = tensor_new(e, PT_ALIAS, t, name);
     const struct plan_tensor *base = &e->plan->tensors.data[of];
     struct plan_tensor *alias = &e->plan->tensors.data[out];
@@ -203,7 +223,7 @@ int32_t emit_tensor(struct emit *e, struct value *v)
     int32_t *slot = &e->tensor_of[v->id];
     if (*slot >= 0)
         return *slot;
-    if (value_const(v))
+    if (value_const(v) && !type_is_object(v->type))
         return *slot = emit_weight(e, v, WF_COPY, v->type->dtype, false);
     if (weight_is_cast(v))
         return *slot = emit_weight(e, node_in(v->def, 0), WF_CAST, v->type->dtype, false);

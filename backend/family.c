@@ -56,8 +56,27 @@ enum npuc_status machine_init(struct machine *m, const struct target *t, struct 
     return NPUC_OK;
 }
 
+/* Why the node cannot run on any core whatever it computes, or NULL. */
+static const char *host_only(const struct node *n)
+{
+    for (int i = 0; i < n->n_in + n->n_out; i++) {
+        const struct value *v = i < n->n_in ? n->in[i].value : &n->out[i - n->n_in];
+        if (!v || !type_is_object(v->type))
+            continue;
+        return v->type->kind != TYPE_TENSOR  ? "sequences and optional values live on the host"
+               : v->type->dtype == DT_STRING ? "text lives on the host"
+                                             : "the rank of a value is not known before it runs";
+    }
+    return NULL;
+}
+
 const struct gen *find_gen(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)
 {
+    const char *never = host_only(n);
+    if (never) {
+        *reason = never;
+        return NULL;
+    }
     for (const struct gen *g = m->family->gens; g->name; g++) {
         const char *why = NULL;
         if (g->match(m, cx, n, &why))

@@ -68,8 +68,12 @@ static const struct type *widen(struct import *im, struct carried *c, const stru
 {
     if (a == b)
         return a;
-    if (a->kind != TYPE_TENSOR || b->kind != TYPE_TENSOR || a->dtype != b->dtype || a->rank != b->rank || a->rank < 0)
+    if (a->kind != TYPE_TENSOR || b->kind != TYPE_TENSOR)
+        return type_join(im->cx, a, b);
+    if (a->dtype != b->dtype)
         return NULL;
+    if (a->rank != b->rank || a->rank < 0)
+        return type_tensor(im->cx, a->dtype, -1, NULL);
     expr dims[IR_MAX_RANK];
     for (int i = 0; i < a->rank; i++) {
         dims[i] = a->dims[i];

@@ -53,9 +53,9 @@ static bool types_agree(struct import *im, const struct type *declared, const st
 {
     if (!declared || declared->kind != TYPE_TENSOR || real->kind != TYPE_TENSOR)
         return true;
-    if (declared->dtype != real->dtype || (real->rank >= 0 && declared->rank != real->rank))
+    if (declared->dtype != real->dtype || (real->rank >= 0 && declared->rank >= 0 && declared->rank != real->rank))
         return false;
-    for (int i = 0; i < real->rank; i++) {
+    for (int i = 0; i < real->rank && declared->rank >= 0; i++) {
         int64_t a, b;
         if (expr_is_const(&im->cx->exprs, declared->dims[i], &a) && expr_is_const(&im->cx->exprs, real->dims[i], &b) &&
             a != b)
@@ -115,8 +115,8 @@ static enum npuc_status import_input(struct import *im, struct scope *s, const O
                          sym_text(im, name), type_text(im->cx, known->type), type_text(im->cx, t));
     }
     if (!t)
-        return name_fail(im, name, D_UNSUPPORTED,
-                         "graph input '%s' has no type with a shape; give it one when exporting", sym_text(im, name));
+        return name_fail(im, name, D_UNSUPPORTED, "graph input '%s' has no type; give it one when exporting",
+                         sym_text(im, name));
     return scope_define(im, s, name, ir_input_new(s->graph, t, name));
 }
 
@@ -219,22 +219,18 @@ enum npuc_status graph_import_main(struct import *im)
     return st == NPUC_OK || stand_in_heals(im, st) ? import_results(im, &s, pb) : st;
 }
 
-enum npuc_status graph_import_body(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct graph *g,
-                                   const struct type *const *in_types, int n_in)
+enum npuc_status graph_import_on(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct graph *g,
+                                 struct value *const *in)
 {
     if (++im->depth > IMPORT_MAX_DEPTH)
         return onode_fail(im, n, D_LIMIT, "subgraphs and functions are nested deeper than the limit of %d",
                           IMPORT_MAX_DEPTH);
-    if ((int64_t)pb->n_input != n_in)
-        return onode_fail(im, n, D_ARITY, "its body has %zu inputs, expected %d", pb->n_input, n_in);
     struct scope s;
     scope_init(im, &s, n->scope, g);
     hints_add(im, pb);
     enum npuc_status st = NPUC_OK;
-    for (int i = 0; st == NPUC_OK && i < n_in; i++) {
-        const sym name = bytes_sym(im, pb->input[i]->name);
-        st = scope_define(im, &s, name, ir_input_new(g, in_types[i], name));
-    }
+    for (size_t i = 0; st == NPUC_OK && i < pb->n_input; i++)
+        st = scope_define(im, &s, bytes_sym(im, pb->input[i]->name), in[i]);
     if (st == NPUC_OK)
         st = import_initializers(im, &s, pb);
     if (st == NPUC_OK)
@@ -243,4 +239,15 @@ enum npuc_status graph_import_body(struct import *im, struct onode *n, const Onn
         st = import_results(im, &s, pb);
     im->depth--;
     return st;
+}
+
+enum npuc_status graph_import_body(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct graph *g,
+                                   const struct type *const *in_types, int n_in)
+{
+    if ((int64_t)pb->n_input != n_in)
+        return onode_fail(im, n, D_ARITY, "its body has %zu inputs, expected %d", pb->n_input, n_in);
+    struct value **in = ARENA_ARRAY(&im->tmp, struct value *, n_in + 1);
+    for (int i = 0; i < n_in; i++)
+        in[i] = ir_input_new(g, in_types[i], bytes_sym(im, pb->input[i]->name));
+    return graph_import_on(im, n, pb, g, in);
 }

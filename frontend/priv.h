@@ -122,7 +122,7 @@ bool typed_unpack(const Onnx__TensorProto *t, enum dtype dt, int64_t n, uint8_t 
 bool typed_any(const Onnx__TensorProto *t);
 
 /* --- types (types.c) */
-/* *out stays NULL when the file gives no shape or type. */
+/* *out stays NULL when the file gives no type. */
 enum npuc_status type_import(struct import *im, const Onnx__TypeProto *t, sym name, const struct type **out);
 /* A dim that is a bare symbol can only have this value: narrows the symbol's range to it. */
 void type_fix_symbol(struct import *im, expr e, int64_t value);
@@ -157,6 +157,9 @@ enum npuc_status graph_import_main(struct import *im);
 /* The body of a control node: in_types gives the types of its inputs (NULL entries: as declared in the file). */
 enum npuc_status graph_import_body(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct graph *g,
                                    const struct type *const *in_types, int n_in);
+/* The same with the values that its inputs are. */
+enum npuc_status graph_import_on(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct graph *g,
+                                 struct value *const *in);
 enum npuc_status nodes_import(struct import *im, struct scope *s, Onnx__NodeProto *const *nodes, int64_t n);
 /* Order of the nodes in which each comes after what it uses: NULL when they stand so already. */
 enum npuc_status nodes_order(struct import *im, Onnx__NodeProto *const *nodes, int64_t n, const int32_t **order);

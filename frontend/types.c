@@ -70,15 +70,18 @@ static enum npuc_status dim_import(struct import *im, const Onnx__TensorShapePro
     return NPUC_OK;
 }
 
-static enum npuc_status tensor_type(struct import *im, const Onnx__TypeProto__Tensor *t, sym name,
+/* within: of elements of a sequence or optional, whose open sizes may differ from one to the next. */
+static enum npuc_status tensor_type(struct import *im, const Onnx__TypeProto__Tensor *t, sym name, bool within,
                                     const struct type **out)
 {
     const enum dtype dt = dtype_from_onnx(t->has_elem_type ? t->elem_type : 0);
     if (dt == DT_NONE)
         return name_fail(im, name, D_MODEL, "element type is %d, expected one of ONNX's element types (1 to 28)",
                          t->elem_type);
-    if (!t->shape)
+    if (!t->shape) {
+        *out = type_tensor(im->cx, dt, -1, NULL);
         return NPUC_OK;
+    }
     if (t->shape->n_dim > IR_MAX_RANK)
         return name_fail(im, name, D_LIMIT, "value has %zu dims, the limit is %d", t->shape->n_dim, IR_MAX_RANK);
     expr dims[IR_MAX_RANK];
@@ -86,6 +89,9 @@ static enum npuc_status tensor_type(struct import *im, const Onnx__TypeProto__Te
         const enum npuc_status s = dim_import(im, t->shape->dim[i], name, i, &dims[i]);
         if (s != NPUC_OK)
             return s;
+        int64_t size;
+        if (within && !expr_is_const(&im->cx->exprs, dims[i], &size))
+            dims[i] = EXPR_INVALID;
     }
     *out = type_tensor(im->cx, dt, (int)t->shape->n_dim, dims);
     return NPUC_OK;
@@ -112,7 +118,7 @@ enum npuc_status type_import(struct import *im, const Onnx__TypeProto *t, sym na
     if (t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
         return name_fail(im, name, D_UNSUPPORTED,
                          "value is a map or sparse tensor; only tensors, sequences and optionals are supported");
-    enum npuc_status s = tensor_type(im, t->tensor_type, name, out);
+    enum npuc_status s = tensor_type(im, t->tensor_type, name, depth > 0, out);
     while (s == NPUC_OK && *out && depth > 0)
         *out = type_intern(im->cx, &(struct type){.kind = wrap[--depth], .elem = *out});
     return s;

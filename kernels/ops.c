@@ -33,3 +33,25 @@ const struct k_op *k_op_find(const char *name)
             return &table[i];
     return NULL;
 }
+
+enum { TEXT = 1, LISTS = 2 };
+static const struct {
+    const char *name;
+    int takes;
+} beyond_numbers[] = {
+#define KTAKES(name, what) {#name, what},
+#include "kernels/ops_text.def"
+#undef KTAKES
+};
+
+bool k_op_takes(const char *name, int n_in, const struct k_tensor *const *in)
+{
+    int wanted = 0, takes = 0;
+    for (int i = 0; i < n_in; i++)
+        if (in[i])
+            wanted |= in[i]->kind != K_TENSOR ? LISTS : in[i]->dtype == DT_STRING ? TEXT : 0;
+    for (int64_t i = 0; wanted && i < NPUC_ARRAY_LEN(beyond_numbers); i++)
+        if (!strcmp(beyond_numbers[i].name, name))
+            takes = beyond_numbers[i].takes;
+    return (wanted & ~takes) == 0;
+}

@@ -68,6 +68,9 @@ struct k_op {
 const struct k_op *k_op_find(const char *name);
 const struct k_op *k_op_list(int64_t *n); /* all rows; of two with one name the first counts */
 
+/* Does the operator take operands of these kinds: tensors of text, sequences, optionals? Rows: kernels/ops_text.def. */
+bool k_op_takes(const char *name, int n_in, const struct k_tensor *const *in);
+
 /* Shapes output i and gives its data: a buffer the caller preset in out[i] when it is large enough, else fresh
  * arena memory. NULL (with c->error set) on overflow or out of memory. */
 void *k_out(struct k_call *c, int i, enum dtype t, int rank, const int64_t *dims);

@@ -15,7 +15,8 @@ static bool is_free(const struct node *n)
     if (n->op == OP_Constant || n->op == OP_Yield)
         return true;
     return op_has((enum op)n->op, T_VIEW) && n->n_in > 0 && n->in[0].value &&
-           n->in[0].value->type->layout.kind == LAYOUT_ND && n->in[0].value->type->kind == TYPE_TENSOR;
+           n->in[0].value->type->layout.kind == LAYOUT_ND && !type_is_object(n->in[0].value->type) &&
+           !type_is_object(n->out[0].type);
 }
 
 /* Operands that generators walk with strides, so that a Transpose before them needs no data moved. */

@@ -16,15 +16,19 @@ enum plan_tensor_kind {
     PT_OUTPUT,
     PT_TEMP,  /* lives from first to last step */
     PT_CACHE, /* persists between calls: KV cache */
-    PT_ALIAS  /* the same bytes as `base` (+ offset), other dims */
+    PT_ALIAS, /* the same bytes as `base` (+ offset), other dims */
+    PT_OBJECT /* no tensor of numbers with a known rank: kept on the host, only host steps and control flow touch it */
 };
+enum { PLAN_TENSOR_KINDS = PT_OBJECT + 1 };
+/* What an object holds, in `axis`. dtype is the element type of all tensors within. */
+enum plan_object { PO_TENSOR /* of text, dims known */, PO_ANY_RANK, PO_SEQUENCE, PO_OPTIONAL };
 /* Storage as in ir/type.h: ND, NZ (of the last two axes), NZ of the transpose, cache with capacity. */
 enum plan_layout { PL_ND, PL_NZ, PL_NZ_T, PL_NC1HWC0, PL_FRACTAL_Z, PL_NHWC, PL_CACHE };
 
 struct plan_tensor {
     sym name;
     uint8_t kind, dtype, layout;
-    int8_t axis; /* PL_CACHE: padded axis */
+    int8_t axis; /* PL_CACHE: padded axis; PT_OBJECT: enum plan_object */
     int32_t c0;
     int32_t rank;
     const expr *dims;               /* logical */

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static const char *const kind_names[] = {"weight", "input", "output", "temp", "cache", "view"};
+static const char *const kind_names[] = {"weight", "input", "output", "temp", "cache", "view", "object"};
 static const char *const layout_names[] = {"ND", "NZ", "NZ^T", "NC1HWC0", "FRACTAL_Z", "NHWC", "cache"};
 
 struct part {
@@ -26,7 +26,7 @@ static void add_expr(struct part *x, expr e)
 static void print_summary(struct part *x)
 {
     const struct plan *p = x->p;
-    int64_t n_kind[PT_ALIAS + 1] = {0}, n_step[PLAN_STEP_KINDS] = {0};
+    int64_t n_kind[PLAN_TENSOR_KINDS] = {0}, n_step[PLAN_STEP_KINDS] = {0};
     for (int64_t i = 0; i < p->tensors.len; i++)
         n_kind[p->tensors.data[i].kind]++;
     for (int64_t i = 0; i < p->steps.len; i++)
@@ -42,13 +42,16 @@ static void print_summary(struct part *x)
         text_add(&x->t, ", %lld branches, %lld loops", (long long)n_step[PS_IF], (long long)n_step[PS_LOOP]);
     text_add(&x->t, "\n");
     text_add(&x->t, "  %lld tensors:", (long long)p->tensors.len);
-    for (int k = 0; k <= PT_ALIAS; k++)
+    for (int k = 0; k < PLAN_TENSOR_KINDS; k++)
         text_add(&x->t, "%s %lld %s", k ? "," : "", (long long)n_kind[k], kind_names[k]);
     text_add(&x->t, "\n  %lld B of weights\n", (long long)p->weights_size);
 }
 
 static void print_tensor_type(struct part *x, const struct plan_tensor *t)
 {
+    static const char *const objects[] = {"", "any rank of ", "sequence of ", "optional of "};
+    if (t->kind == PT_OBJECT)
+        text_add(&x->t, "%s", objects[t->axis]);
     text_add(&x->t, "%s[", t->dtype < DT_COUNT ? dtype_table[t->dtype].name : "?");
     for (int32_t i = 0; i < t->rank; i++) {
         text_add(&x->t, i ? ", " : "");

@@ -53,6 +53,11 @@ static bool is_tensor(const struct verifier *v, int32_t t)
     return t >= 0 && t < v->p->tensors.len;
 }
 
+static bool is_object(const struct verifier *v, int32_t t)
+{
+    return v->p->tensors.data[t].kind == PT_OBJECT;
+}
+
 /* The tensor whose bytes t uses. */
 static const struct plan_tensor *root_of(const struct verifier *v, int32_t t)
 {
@@ -90,11 +95,22 @@ static enum npuc_status check_storage(struct verifier *v, int64_t i, const struc
     return t->kind == PT_WEIGHT ? check_weight(v, i, t) : NPUC_OK;
 }
 
+static enum npuc_status check_object(struct verifier *v, int64_t i, const struct plan_tensor *t)
+{
+    int64_t size;
+    const bool plain = t->layout == PL_ND && t->c0 == 0 && t->capacity == EXPR_INVALID && t->base == -1 &&
+                       expr_is_const(&v->p->exprs, t->size, &size) && size == 0 && t->data_size <= 0;
+    if (!plain || t->axis < PO_TENSOR || t->axis > PO_OPTIONAL || (t->axis == PO_TENSOR && t->dtype != DT_STRING) ||
+        (t->axis != PO_TENSOR && t->rank != 0))
+        return REFUSE(v, "tensor", i, "it is no object of a known kind");
+    return NPUC_OK;
+}
+
 static enum npuc_status check_tensor(struct verifier *v, int64_t i)
 {
     const struct plan_tensor *t = &v->p->tensors.data[i];
-    if (t->kind > PT_ALIAS || t->layout > PL_CACHE || t->dtype <= DT_NONE || t->dtype >= DT_COUNT ||
-        t->dtype == DT_STRING)
+    if (t->kind >= PLAN_TENSOR_KINDS || t->layout > PL_CACHE || t->dtype <= DT_NONE || t->dtype >= DT_COUNT ||
+        (t->dtype == DT_STRING && t->kind != PT_OBJECT))
         return REFUSE(v, "tensor", i, "its kind, layout or element type is unknown");
     if (t->rank > PLAN_MAX_RANK)
         return REFUSE(v, "tensor", i, "rank %d exceeds %d", t->rank, PLAN_MAX_RANK);
@@ -103,7 +119,7 @@ static enum npuc_status check_tensor(struct verifier *v, int64_t i)
             return REFUSE(v, "tensor", i, "dimension %d is missing", k);
     if (!t->size)
         return REFUSE(v, "tensor", i, "its size is missing");
-    return check_storage(v, i, t);
+    return t->kind == PT_OBJECT ? check_object(v, i, t) : check_storage(v, i, t);
 }
 
 /* A view is of a tensor with bytes of its own, so following `base` once always ends. */
@@ -111,8 +127,9 @@ static enum npuc_status check_aliases(struct verifier *v)
 {
     for (int64_t i = 0; i < v->p->tensors.len; i++) {
         const struct plan_tensor *t = &v->p->tensors.data[i];
-        if (t->kind == PT_ALIAS && v->p->tensors.data[t->base].kind == PT_ALIAS)
-            return REFUSE(v, "tensor", i, "it is a view of a view");
+        if (t->kind == PT_ALIAS &&
+            (v->p->tensors.data[t->base].kind == PT_ALIAS || v->p->tensors.data[t->base].kind == PT_OBJECT))
+            return REFUSE(v, "tensor", i, "it is a view of a view or of an object");
     }
     return NPUC_OK;
 }
@@ -153,6 +170,8 @@ static enum npuc_status check_launch(struct verifier *v, int64_t i, const struct
         return REFUSE(v, "step", i, "%d tensors and %d parameters do not fit its kernel", s->n_in, s->n_params);
     for (int32_t t = 0; t < s->n_in; t++) {
         TRY(check_use(v, i, s->tensors[t], k->tensors.data[t].is_output));
+        if (v->p->tensors.data[s->tensors[t]].kind == PT_OBJECT)
+            return REFUSE(v, "step", i, "tensor %d is an object, which no core can touch", s->tensors[t]);
         if (v->p->tensors.data[s->tensors[t]].dtype != k->tensors.data[t].dtype)
             return REFUSE(v, "step", i, "tensor %d has another element type than the kernel's", s->tensors[t]);
     }
@@ -196,7 +215,7 @@ static enum npuc_status check_sizes(struct verifier *v, int64_t i, const struct 
     if (s->n_in != 0 || s->n_out != 1 || s->n_attrs || s->n_binds)
         return REFUSE(v, "step", i, "a step of sizes has one output and nothing else");
     TRY(check_use(v, i, s->tensors[0], true));
-    if (!dtype_is_integer((enum dtype)v->p->tensors.data[s->tensors[0]].dtype))
+    if (!dtype_is_integer((enum dtype)v->p->tensors.data[s->tensors[0]].dtype) || is_object(v, s->tensors[0]))
         return REFUSE(v, "step", i, "sizes are integers");
     return NPUC_OK;
 }
@@ -213,7 +232,7 @@ static enum npuc_status check_scalar(struct verifier *v, int64_t i, int32_t t, b
     const bool fits = truth     ? x->dtype == DT_BOOL
                       : written ? x->dtype == DT_I64
                                 : dtype_is_integer((enum dtype)x->dtype);
-    if (!fits || x->rank > 1 || x->layout != PL_ND)
+    if (!fits || x->rank > 1 || x->layout != PL_ND || x->kind == PT_OBJECT)
         return REFUSE(v, "step", i, "tensor %d is no %s", t, truth ? "condition" : "number of turns");
     return NPUC_OK;
 }
@@ -247,9 +266,11 @@ static enum npuc_status check_transfer(struct verifier *v, int64_t i, const stru
     TRY(check_use(v, i, s->tensors[0], false));
     TRY(check_use(v, i, s->tensors[1], true));
     const struct plan_tensor *from = &v->p->tensors.data[s->tensors[0]], *to = &v->p->tensors.data[s->tensors[1]];
-    if (from->dtype != to->dtype || from->rank + append != to->rank || from->layout != PL_ND || to->layout != PL_ND)
+    const bool object = from->kind == PT_OBJECT || to->kind == PT_OBJECT;
+    if (from->dtype != to->dtype || (!object && from->rank + append != to->rank) || from->layout != PL_ND ||
+        to->layout != PL_ND)
         return REFUSE(v, "step", i, "tensors %d and %d have different types", s->tensors[0], s->tensors[1]);
-    if (s->kind == PS_MOVE && root_of(v, s->tensors[0])->kind != PT_TEMP)
+    if (s->kind == PS_MOVE && root_of(v, s->tensors[0])->kind != PT_TEMP && from->kind != PT_OBJECT)
         return REFUSE(v, "step", i, "it takes tensor %d, which is no temporary", s->tensors[0]);
     return check_binds(v, i, s);
 }
@@ -308,6 +329,30 @@ static enum npuc_status check_cache(struct verifier *v, int64_t i, const struct 
     return NPUC_OK;
 }
 
+/* Objects that the user sets stay as they are from run to run. */
+static enum npuc_status check_input_objects(struct verifier *v, int64_t i, const struct plan_entry *e)
+{
+    bool *given = NULL;
+    for (int32_t k = 0; k < e->n_inputs; k++) {
+        if (!is_object(v, e->inputs[k]))
+            continue;
+        if (!given && !(given = calloc((size_t)v->p->tensors.len + 1, sizeof *given)))
+            return diag_error(v->d, &(struct diag_loc){.file = v->file, .index = -1}, D_HOST_MEMORY, "");
+        given[e->inputs[k]] = true;
+    }
+    for (int64_t k = 0; given && k < v->p->steps.len; k++) {
+        const struct plan_step *s = &v->p->steps.data[k];
+        for (int32_t t = s->kind == PS_MOVE ? 0 : s->n_in; t < s->n_in + s->n_out; t++) {
+            if (s->tensors[t] < 0 || !given[s->tensors[t]])
+                continue;
+            free(given);
+            return REFUSE(v, "entry", i, "step %lld writes input object %d", (long long)k, s->tensors[t]);
+        }
+    }
+    free(given);
+    return NPUC_OK;
+}
+
 static enum npuc_status check_entry(struct verifier *v, int64_t i)
 {
     const struct plan_entry *e = &v->p->entries.data[i];
@@ -318,6 +363,7 @@ static enum npuc_status check_entry(struct verifier *v, int64_t i)
     for (int32_t k = 0; k < e->n_inputs; k++)
         if (!is_tensor(v, e->inputs[k]) || e->input_optional[k] > 1)
             return REFUSE(v, "entry", i, "input %d does not exist", k);
+    TRY(check_input_objects(v, i, e));
     for (int32_t k = 0; k < e->n_outputs; k++)
         if (!is_tensor(v, e->outputs[k]))
             return REFUSE(v, "entry", i, "output %d does not exist", k);

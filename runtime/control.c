@@ -239,8 +239,33 @@ static enum npuc_status copy_bytes(npurt_session *s, const struct plan_step *ste
     return NPUC_OK;
 }
 
+/* From or to an object: the host copies the value, or hands it over. */
+static enum npuc_status transfer_object(npurt_session *s, const struct plan_step *step)
+{
+    const int32_t from = step->tensors[0], to = step->tensors[1];
+    struct k_tensor v;
+    rt_note_step(s, step);
+    if (!(s->mode & NPURT_DATA)) {
+        if (s->mode & NPURT_CLOCK)
+            rt_time_bytes(s, step, 1);
+        return rt_assume(s, step);
+    }
+    enum npuc_status st = rt_operand(s, from, &v);
+    if (st == NPUC_OK && v.rank >= 0)
+        st = bind_dims(s, step, v.dims);
+    if (st == NPUC_OK && s->mode & NPURT_CLOCK)
+        rt_time_bytes(s, step, 2.0 * (double)s->tensors[from].size);
+    if (st != NPUC_OK)
+        return st;
+    if (step->kind == PS_MOVE && rt_is_object(s, from) && rt_is_object(s, to))
+        return rt_object_move(s, from, to);
+    return rt_result(s, to, &v, "a body");
+}
+
 enum npuc_status rt_transfer(npurt_session *s, const struct plan_step *step)
 {
+    if (rt_is_object(s, step->tensors[0]) || rt_is_object(s, step->tensors[1]))
+        return transfer_object(s, step);
     struct source from;
     enum npuc_status st = take_source(s, step->tensors[0], &from);
     if (st == NPUC_OK)
@@ -267,11 +292,56 @@ static enum npuc_status bind_row(npurt_session *s, const struct plan_step *step,
     return bind_dims(s, step, dims);
 }
 
+/* Rows that are text or of unknown rank: what is there and the row, joined. */
+static enum npuc_status append_object(npurt_session *s, const struct plan_step *step)
+{
+    const int32_t to = step->tensors[1];
+    int64_t k;
+    struct k_tensor row, sum, out = {.dtype = DT_NONE};
+    if (!(s->mode & NPURT_DATA))
+        return rt_assume(s, step);
+    enum npuc_status st = rt_operand(s, step->tensors[0], &row);
+    if (st != NPUC_OK)
+        return st;
+    if (!rt_value(s, step->params[0], &k) || row.kind != K_TENSOR || row.rank >= K_MAX_RANK)
+        return rt_fail(s, D_RUN_FAULT, "node '%s': a result cannot be stacked", rt_source(s, step));
+    memmove(row.dims + 1, row.dims, (size_t)row.rank * sizeof *row.dims);
+    row.dims[0] = 1;
+    row.rank++;
+    const struct k_tensor *in[2] = {&row, NULL};
+    if (k > 0 && (st = rt_operand(s, to, &sum)) != NPUC_OK)
+        return st;
+    if (k > 0) {
+        in[0] = &sum;
+        in[1] = &row;
+    }
+    const struct k_attr axis = {.name = "axis", .kind = K_ATTR_INT};
+    struct k_call join = {.op = "Concat",
+                          .in = in,
+                          .n_in = k > 0 ? 2 : 1,
+                          .out = &out,
+                          .n_out = 1,
+                          .attrs = &axis,
+                          .n_attrs = 1,
+                          .arena = &s->scratch,
+                          .pool = s->pool};
+    st = k_op_find("Concat")->fn(&join);
+    if (st != NPUC_OK)
+        return rt_fail(s, D_RUN_FAULT, "node '%s': turns of a loop give results of different sizes (%s)",
+                       rt_source(s, step), join.error);
+    st = bind_dims(s, step, out.dims);
+    if (st == NPUC_OK && s->mode & NPURT_CLOCK)
+        rt_time_bytes(s, step, 2.0 * (double)out.size);
+    return st == NPUC_OK ? rt_result(s, to, &out, "a loop") : st;
+}
+
 enum npuc_status rt_append(npurt_session *s, const struct plan_step *step)
 {
     const int32_t to = step->tensors[1];
     struct source row;
     int64_t k, at;
+    if (rt_is_object(s, step->tensors[0]) || rt_is_object(s, to))
+        return append_object(s, step);
     enum npuc_status st = take_source(s, step->tensors[0], &row);
     if (st == NPUC_OK && (!rt_value(s, step->params[0], &k) || k < 0 || dtype_size(row.k.dtype) == 0))
         st = rt_fail(s, D_RUN_FAULT, "node '%s': rows of %s cannot be stacked", rt_source(s, step),

@@ -62,8 +62,10 @@ static const struct k_attr *attributes(npurt_session *s, const struct plan_step 
 
 /* ---- operands ---- */
 
-static enum npuc_status host_input(npurt_session *s, int32_t tensor, struct k_tensor *out)
+enum npuc_status rt_operand(npurt_session *s, int32_t tensor, struct k_tensor *out)
 {
+    if (rt_is_object(s, tensor))
+        return rt_object_read(s, tensor, out);
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     const struct rt_tensor *r = &s->tensors[tensor];
     if (!r->known && t->kind == PT_ALIAS) { /* a view whose place changed */
@@ -94,7 +96,7 @@ static void offer_output(npurt_session *s, int32_t tensor, struct k_tensor *out)
 {
     const struct rt_tensor *r = &s->tensors[tensor];
     *out = (struct k_tensor){.dtype = (enum dtype)s->plan->tensors.data[tensor].dtype};
-    if (!r->known || !r->data || r->read_only || !rt_is_dense(s, tensor))
+    if (!r->known || !r->data || r->read_only || !rt_is_dense(s, tensor) || rt_is_object(s, tensor))
         return;
     out->data = r->data;
     out->size = r->size;
@@ -115,31 +117,31 @@ static enum npuc_status bind_symbols(npurt_session *s, const struct plan_step *s
     return NPUC_OK;
 }
 
-static enum npuc_status take_output(npurt_session *s, const struct plan_step *step, int32_t tensor,
-                                    const struct k_tensor *out)
+enum npuc_status rt_result(npurt_session *s, int32_t tensor, const struct k_tensor *out, const char *what)
 {
+    if (rt_is_object(s, tensor))
+        return rt_object_write(s, tensor, out);
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     int64_t dims[NPURT_MAX_RANK];
     const enum npuc_status st = rt_place_late(s, tensor);
     if (st != NPUC_OK)
         return st;
     const struct rt_tensor *r = &s->tensors[tensor];
-    if (!rt_dims(s, t, dims) || !r->known || out->rank != t->rank || out->dtype != (enum dtype)t->dtype)
-        return rt_fail(s, D_RUN_FAULT, "operator %s gives another type than '%s' has", rt_name(s, step->op),
-                       rt_name(s, t->name));
+    if (!rt_dims(s, t, dims) || !r->known || out->kind != K_TENSOR || out->rank != t->rank ||
+        out->dtype != (enum dtype)t->dtype)
+        return rt_fail(s, D_RUN_FAULT, "%s gives another type than '%s' has", what, rt_name(s, t->name));
     for (int32_t i = 0; i < t->rank; i++)
         if (dims[i] != out->dims[i])
-            return rt_fail(s, D_RUN_FAULT, "operator %s: axis %d of '%s' is %lld, expected %lld", rt_name(s, step->op),
-                           i, rt_name(s, t->name), (long long)out->dims[i], (long long)dims[i]);
+            return rt_fail(s, D_RUN_FAULT, "%s: axis %d of '%s' is %lld, expected %lld", what, i, rt_name(s, t->name),
+                           (long long)out->dims[i], (long long)dims[i]);
     int64_t bytes;
     if (!dtype_bytes(out->dtype, k_count(out), &bytes) || r->read_only)
-        return rt_fail(s, D_RUN_FAULT, "operator %s writes '%s', which may not be written", rt_name(s, step->op),
-                       rt_name(s, t->name));
+        return rt_fail(s, D_RUN_FAULT, "%s writes '%s', which may not be written", what, rt_name(s, t->name));
     if (!rt_is_dense(s, tensor))
         return rt_dense(s, tensor, out->data, false);
     if (bytes > r->size)
-        return rt_fail(s, D_RUN_FAULT, "operator %s: '%s' needs %lld bytes and has %lld", rt_name(s, step->op),
-                       rt_name(s, t->name), (long long)bytes, (long long)r->size);
+        return rt_fail(s, D_RUN_FAULT, "%s: '%s' needs %lld bytes and has %lld", what, rt_name(s, t->name),
+                       (long long)bytes, (long long)r->size);
     if (out->data != r->data && bytes > 0)
         memcpy(r->data, out->data, (size_t)bytes);
     return NPUC_OK;
@@ -155,7 +157,7 @@ static enum npuc_status call(npurt_session *s, const struct plan_step *step, str
     for (int32_t i = 0; i < step->n_in; i++) {
         if (step->tensors[i] < 0)
             continue;
-        const enum npuc_status st = host_input(s, step->tensors[i], &in[i]);
+        const enum npuc_status st = rt_operand(s, step->tensors[i], &in[i]);
         if (st != NPUC_OK)
             return st;
         list[i] = &in[i];
@@ -164,6 +166,9 @@ static enum npuc_status call(npurt_session *s, const struct plan_step *step, str
     for (int32_t i = 0; i < step->n_out; i++)
         if (step->tensors[step->n_in + i] >= 0)
             offer_output(s, step->tensors[step->n_in + i], &c->out[i]);
+    if (!k_op_takes(c->op, c->n_in, list))
+        return rt_fail(s, D_RUN_FAULT, "node '%s': operator %s takes no text, sequence or optional value",
+                       rt_source(s, step), rt_name(s, step->op));
     const enum npuc_status st = op->fn(c);
     return st == NPUC_OK ? st
                          : rt_fail(s, st == NPUC_E_NOMEM ? D_HOST_MEMORY : D_RUN_FAULT, "node '%s' (%s): %s",
@@ -171,7 +176,7 @@ static enum npuc_status call(npurt_session *s, const struct plan_step *step, str
 }
 
 /* Without data the dimensions that this operator would tell are taken as large as they can be. */
-static enum npuc_status assume(npurt_session *s, const struct plan_step *step)
+enum npuc_status rt_assume(npurt_session *s, const struct plan_step *step)
 {
     for (int32_t i = 0; i < step->n_binds; i++) {
         const struct expr_symbol *y = &s->plan->exprs.symbols.data[step->binds[3 * i + 2]];
@@ -196,7 +201,7 @@ static enum npuc_status assume(npurt_session *s, const struct plan_step *step)
 enum npuc_status rt_host(npurt_session *s, const struct plan_step *step)
 {
     if (!(s->mode & NPURT_DATA))
-        return assume(s, step);
+        return rt_assume(s, step);
     struct k_tensor *in = ARENA_ARRAY(&s->scratch, struct k_tensor, step->n_in + 1);
     struct k_tensor *out = ARENA_ARRAY(&s->scratch, struct k_tensor, step->n_out + 1);
     const struct k_attr *attrs = attributes(s, step);
@@ -215,7 +220,8 @@ enum npuc_status rt_host(npurt_session *s, const struct plan_step *step)
         st = bind_symbols(s, step, out);
     for (int32_t i = 0; st == NPUC_OK && i < step->n_out; i++)
         if (step->tensors[step->n_in + i] >= 0)
-            st = take_output(s, step, step->tensors[step->n_in + i], &out[i]);
+            st = rt_result(s, step->tensors[step->n_in + i], &out[i],
+                           arena_printf(&s->scratch, "operator %s", rt_name(s, step->op)));
     return st;
 }
 

@@ -31,7 +31,15 @@ static bool describe_value(npurt_plan *p, int32_t tensor, struct npurt_value *ou
     struct npurt_dim *dims = ARENA_ARRAY(&p->arena, struct npurt_dim, t->rank + 1);
     for (int32_t i = 0; dims && i < t->rank; i++)
         dims[i] = describe_dim(p, t->dims[i]);
-    *out = (struct npurt_value){str_text(&p->plan.strings, t->name), dtype_table[t->dtype].onnx, t->rank, dims, 0, 0};
+    static const int kinds[] = {NPURT_TENSOR, NPURT_TENSOR, NPURT_SEQUENCE, NPURT_OPTIONAL};
+    *out = (struct npurt_value){.name = str_text(&p->plan.strings, t->name),
+                                .dtype = dtype_table[t->dtype].onnx,
+                                .rank = t->rank,
+                                .dims = dims};
+    if (t->kind == PT_OBJECT) {
+        out->kind = kinds[t->axis];
+        out->rank = t->axis == PO_TENSOR ? t->rank : -1;
+    }
     return dims != NULL;
 }
 

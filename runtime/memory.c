@@ -280,6 +280,8 @@ enum npuc_status rt_place_late(npurt_session *s, int32_t tensor)
 {
     const int32_t i = s->tensors[tensor].root;
     const struct rt_tensor *root = &s->tensors[i];
+    if (rt_is_object(s, tensor))
+        return NPUC_OK;
     if (!root->known || (!root->data && s->mode & NPURT_DATA)) {
         const enum npuc_status st = place_root(s, i, false);
         if (st != NPUC_OK)
@@ -328,6 +330,7 @@ void rt_memory_free(npurt_session *s)
         free(s->tensors[i].own);
     for (int32_t i = 0; s->caches && i < s->entry->n_caches; i++)
         free(s->caches[i].data);
+    rt_objects_free(s);
     free(s->pool_data);
     free(s->out.data);
 }

@@ -39,7 +39,8 @@ struct rt_tensor {
     bool read_only;
     uint8_t *own; /* storage of a tensor outside of the pool */
     int64_t own_size;
-    double touched; /* traffic counter at the last use of the root's bytes; < 0 never */
+    struct rt_object *object; /* value of a PT_OBJECT; NULL: none yet */
+    double touched;           /* traffic counter at the last use of the root's bytes; < 0 never */
 };
 struct rt_input { /* what the user has set */
     bool set;
@@ -102,7 +103,9 @@ struct npurt_session {
     struct {
         uint8_t *data;
         int64_t size;
-    } out; /* dense copy of a cache's view */
+    } out;                /* dense copy of a cache's view */
+    struct arena views;   /* lists of the last object handed to the user */
+    int64_t object_total; /* bytes of all objects */
     atomic_int cancel;
     bool ran;
     char error[1200];
@@ -142,6 +145,27 @@ int rt_cache_of_input(const npurt_session *s, int input);         /* -1 */
 /* A dense copy (to_dense) or the way back between a strided tensor and dense bytes. */
 NPUC_MUST_CHECK enum npuc_status rt_dense(npurt_session *s, int32_t tensor, uint8_t *dense, bool to_dense);
 NPUC_MUST_CHECK bool rt_is_dense(const npurt_session *s, int32_t tensor);
+
+/* object.c: values that are no tensor of numbers with a known rank */
+bool rt_is_object(const npurt_session *s, int32_t tensor);
+/* A copy of v becomes the tensor's value; v may be within what it replaces. Fails when v is not of its type. */
+NPUC_MUST_CHECK enum npuc_status rt_object_write(npurt_session *s, int32_t tensor, const struct k_tensor *v);
+/* *out points into the object until that is written again. */
+NPUC_MUST_CHECK enum npuc_status rt_object_read(npurt_session *s, int32_t tensor, struct k_tensor *out);
+/* to = from, and from has no value any more. */
+NPUC_MUST_CHECK enum npuc_status rt_object_move(npurt_session *s, int32_t from, int32_t to);
+NPUC_MUST_CHECK enum npuc_status rt_object_set(npurt_session *s, int input, const struct npurt_tensor *v);
+NPUC_MUST_CHECK enum npuc_status rt_object_get(npurt_session *s, int32_t tensor, struct npurt_tensor *out);
+void rt_objects_free(npurt_session *s);
+
+/* Any tensor as a dense value: objects as they are, others over their bytes or a copy in the scratch arena. */
+NPUC_MUST_CHECK enum npuc_status rt_operand(npurt_session *s, int32_t tensor, struct k_tensor *out);
+/* The way back; `what` names who gives the value, for messages. */
+NPUC_MUST_CHECK enum npuc_status rt_result(npurt_session *s, int32_t tensor, const struct k_tensor *v,
+                                           const char *what);
+
+/* A step that is not computed, in mode clock: the dimensions it would tell are as large as they can be. */
+NPUC_MUST_CHECK enum npuc_status rt_assume(npurt_session *s, const struct plan_step *step);
 
 /* host.c, dispatch.c, timing.c */
 NPUC_MUST_CHECK enum npuc_status rt_host(npurt_session *s, const struct plan_step *step);

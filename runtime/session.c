@@ -148,6 +148,7 @@ enum npuc_status npurt_session_new(npurt_plan *p, const struct npurt_options *o,
     s->mode = s->options.mode ? s->options.mode : NPURT_DATA;
     arena_init(&s->arena, NULL);
     arena_init(&s->scratch, NULL);
+    arena_init(&s->views, NULL);
     if (!allocate(s))
         return rt_fail(s, D_HOST_MEMORY, "out of host memory");
     map_weights(s);
@@ -169,6 +170,7 @@ void npurt_session_free(npurt_session *s)
     emu_machine_free(s->machine);
     if (s->has_target)
         target_free(&s->target);
+    arena_free(&s->views);
     arena_free(&s->scratch);
     arena_free(&s->arena);
     free(s);
@@ -205,6 +207,20 @@ static enum npuc_status unknown_input(npurt_session *s, const char *name)
     return st;
 }
 
+enum npuc_status npurt_set_value(npurt_session *s, const char *name, const struct npurt_tensor *v)
+{
+    const int i = rt_find_input(s, name);
+    if (i < 0 || !rt_is_object(s, s->entry->inputs[i])) {
+        if (i < 0 || v->kind == NPURT_TENSOR)
+            return npurt_set_input(s, name, v->dtype, v->rank, v->dims, v->data);
+        return rt_fail(s, D_INPUT_BINDING, "input '%.100s' is a tensor, not a sequence or optional value", name);
+    }
+    const struct arena_mark mark = arena_mark(&s->scratch);
+    const enum npuc_status st = rt_object_set(s, i, v);
+    arena_release(&s->scratch, mark);
+    return st;
+}
+
 enum npuc_status npurt_set_input(npurt_session *s, const char *name, int dtype, int rank, const int64_t *dims,
                                  const void *data)
 {
@@ -212,6 +228,12 @@ enum npuc_status npurt_set_input(npurt_session *s, const char *name, int dtype, 
     enum npuc_status st = NPUC_OK;
     const int i = rt_find_input(s, name);
     const struct plan_tensor *t = i >= 0 ? &s->plan->tensors.data[s->entry->inputs[i]] : NULL;
+    if (t && t->kind == PT_OBJECT) {
+        struct npurt_tensor v = {.dtype = dtype, .rank = rank, .data = data};
+        for (int k = 0; k < rank && k < NPURT_MAX_RANK; k++)
+            v.dims[k] = dims[k];
+        return npurt_set_value(s, name, &v);
+    }
     if (!t)
         st = unknown_input(s, name);
     else if (dtype != dtype_table[t->dtype].onnx)
@@ -308,6 +330,8 @@ static enum npuc_status fetch_output(npurt_session *s, int32_t tensor, struct np
     static const uint8_t nothing[8] = {0};
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     int64_t n = 1;
+    if (t->kind == PT_OBJECT)
+        return rt_object_get(s, tensor, out);
     *out = (struct npurt_tensor){.dtype = dtype_table[t->dtype].onnx, .rank = t->rank};
     bool known = rt_dims(s, t, out->dims);
     for (int32_t i = 0; known && i < t->rank; i++)

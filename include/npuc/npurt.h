@@ -43,20 +43,30 @@ struct npurt_dim {
     const char *text; /* "seq", "past + seq", "64" */
     int64_t min, max; /* INT64_MAX: unbounded */
 };
+/* What a value is. Element type 8 (strings) has elements of struct npurt_string. */
+enum npurt_kind { NPURT_TENSOR, NPURT_SEQUENCE, NPURT_OPTIONAL };
+struct npurt_string {
+    const char *text; /* UTF-8; a result's is followed by a zero byte */
+    int64_t size;
+};
 struct npurt_value { /* an input or output of a plan */
     const char *name;
     int dtype;
-    int rank;
+    int rank; /* -1: not known before a run, or no tensor */
     const struct npurt_dim *dims;
     int optional; /* input with a default */
     int cache;    /* belongs to a KV cache: an input need not be given, see above */
+    int kind;     /* enum npurt_kind; dtype is that of the tensors within */
 };
+/* A sequence has rank 1, dims[0] elements and data that points to as many struct npurt_tensor; an optional value is the
+ * same with 0 or 1 of them. */
 struct npurt_tensor {
     int dtype;
     int rank;
     int64_t dims[NPURT_MAX_RANK];
     const void *data; /* dense, row-major */
     int64_t size;     /* bytes */
+    int kind;         /* enum npurt_kind */
 };
 
 /* ---- plans ---- */
@@ -92,13 +102,17 @@ const char *npurt_session_error(const npurt_session *s);
  * input stays set for later runs until it is set anew or unset. */
 enum npuc_status npurt_set_input(npurt_session *s, const char *name, int dtype, int rank, const int64_t *dims,
                                  const void *data);
+/* The same for every kind of value. Text, sequences and optional values, and tensors whose rank the plan does not know,
+ * are copied here and now. */
+enum npuc_status npurt_set_value(npurt_session *s, const char *name, const struct npurt_tensor *value);
 enum npuc_status npurt_unset_input(npurt_session *s, const char *name);
 /* A dimension by name, for what no input's shape tells; -1 takes it back. */
 enum npuc_status npurt_set_symbol(npurt_session *s, const char *name, int64_t value);
 enum npuc_status npurt_run(npurt_session *s);
 void npurt_cancel(
     npurt_session *s); /* from any thread or a signal handler: the current run ends with NPUC_E_CANCELLED */
-/* The data belong to the session and are valid until its next call. In mode clock they are NULL. */
+/* The data belong to the session and are valid until its next call, with everything a sequence or optional value holds.
+ * In mode clock they are NULL. */
 enum npuc_status npurt_output(npurt_session *s, const char *name, struct npurt_tensor *out);
 
 /* ---- KV caches ---- */
