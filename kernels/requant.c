@@ -9,8 +9,8 @@ void k_requant(const struct k_requant *q, void *y, int64_t at, const int32_t *su
     const float lo = is_signed ? -128 : 0, hi = is_signed ? 127 : 255, zero = (float)q->zero;
     for (int64_t i = 0; i < n; i++) {
         float v = rintf((float)sums[i] * q->scale) + zero;
-        v = v >= lo ? v : lo; /* NaN, from a scale of 0 / 0, becomes the lowest value */
-        v = v <= hi ? v : hi;
+        v = v < lo ? lo : v > hi ? hi : v;
+        v = v == v ? v : 0; /* from a scale of 0 / 0: what a cast makes of NaN */
         if (is_signed)
             ((int8_t *)y)[at + i] = (int8_t)v;
         else

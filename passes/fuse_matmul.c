@@ -1,5 +1,5 @@
-/* Fuses what follows a matrix product and can be done where its result leaves the matrix unit: a bias row, Relu, and a
- * cast to a narrower type.
+/* Fuses what follows a matrix product or convolution and can be done where its result leaves the matrix unit: a bias
+ * row, Relu, and a cast to a narrower type.
  *
  *   %m = MatMul %x, %w : f32[b,s,64];  %a = Add %m, %bias : f32[b,s,64];  %y = Relu %a
  * becomes
@@ -25,6 +25,12 @@ static bool is_product(const struct node *n)
 {
     return (n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Gemm) && n->place == PLACE_NPU &&
            n->out[0].type->rank >= 1;
+}
+
+/* Only Relu follows a convolution: its bias is an operand. */
+static bool is_conv(const struct node *n)
+{
+    return (n->op == OP_Conv || n->op == OP_ConvTranspose) && n->place == PLACE_NPU;
 }
 
 /* One constant row, as long as the rows of `of`. */
@@ -64,13 +70,14 @@ static bool narrows(const struct node *n, const struct value *sum)
 /* The product and its users, one after the other, as far as the pattern goes. */
 static void collect(struct node *product, struct chain *c)
 {
-    *c = (struct chain){.nodes = {product}, .n = 1, .has_bias = product->op == OP_Gemm && node_in(product, 2)};
+    *c = (struct chain){
+        .nodes = {product}, .n = 1, .has_bias = is_conv(product) || (product->op == OP_Gemm && node_in(product, 2))};
     while (c->n < MAX_MEMBERS) {
         struct value *sum = &c->nodes[c->n - 1]->out[0];
         struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;
         if (!next || next->place != PLACE_NPU || next->graph != product->graph || next->n_out != 1)
             return;
-        const bool ends = narrows(next, sum);
+        const bool ends = !is_conv(product) && narrows(next, sum);
         if (!ends && !add_bias(c, next, sum) && !add_relu(c, next, sum))
             return;
         c->nodes[c->n++] = next;
@@ -102,7 +109,7 @@ enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
         return NPUC_OK;
     for (struct node *n = g->first, *next; n; n = next) {
         next = n->next;
-        if (!is_product(n))
+        if (!is_product(n) && !is_conv(n))
             continue;
         collect(n, &c);
         if (c.n > 1 && ir_may_rewrite(px->cx))

@@ -11,6 +11,7 @@ static const struct pass_step pipeline[] = {
     {PASS_recover_activation, "after folding, which leaves plain constants"},
     {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},
     {PASS_lower_vision, "before folding, which computes the coordinates of affine grids"},
+    {PASS_lower_integer, "before folding and cse: sums of weights become constants"},
     {PASS_expand_operands, "before cse, which leaves one Expand for all layers"},
     {PASS_cse, "masks, angles and positions that every layer repeats become one"},
     {PASS_fold_constants, "sizes that lowering made"},

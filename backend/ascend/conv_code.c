@@ -10,6 +10,7 @@
  * The map is in lines of c0 channels (conv_pack.c); a block holds whole rows of it, or the part under a strip of one
  * row of windows. A direct product loads x as it is, rows of channels, and turns it on the way to L0B. */
 #include "backend/ascend/conv.h"
+#include "backend/ascend/matmul.h"
 #include "base/half.h"
 #include "base/size.h"
 
@@ -85,11 +86,6 @@ static void declare(struct code *c)
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", p->in, true, false) : -1;
 }
 
-static enum dtype acc_type(const struct conv *p)
-{
-    return dtype_is_integer(p->in) ? DT_I32 : DT_F32;
-}
-
 static void buffers(struct code *c)
 {
     const struct conv_tile *t = &c->t;
@@ -101,7 +97,7 @@ static void buffers(struct code *c)
     c->l1bias = c->p->bias ? tile_buf(&c->b, "bias", TS_L1, in, t->resident ? 1 : 2, t->m * line) : -1;
     c->l0a = tile_buf(&c->b, "l0a", TS_L0A, in, 2, t->m * k1 * line);
     c->l0b = tile_buf(&c->b, "l0b", TS_L0B, in, 2, size_align(t->n, 16) * k1 * line);
-    c->acc = tile_buf(&c->b, "acc", TS_L0C, acc_type(c->p), t->acc_slots, t->m * t->n * 4);
+    c->acc = tile_buf(&c->b, "acc", TS_L0C, mm_sum(c->p->in), t->acc_slots, t->m * t->n * 4);
 }
 
 /* ---- tiles ------------------------------------------------------------------------------------------------ */
@@ -367,7 +363,7 @@ static void store(struct code *c)
     expr off = expr_add(x, expr_mul(x, channel, c->out_plane), c->p0);
     off = expr_add(x, off, expr_mul(x, c->od, expr_mul(x, c->out[H], c->out[W])));
     tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
-    TILE(&c->b, FIXP, c->ty, off, c->out_plane, c->acc, expr_align(x, c->im, 16), acc_type(c->p), c->p->out, c->im,
+    TILE(&c->b, FIXP, c->ty, off, c->out_plane, c->acc, expr_align(x, c->im, 16), mm_sum(c->p->in), c->p->out, c->im,
          c->in, c->p->relu, -1, num(c, 0));
 }
 

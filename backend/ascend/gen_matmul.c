@@ -23,7 +23,7 @@ static bool refuse(const char **reason, const char *why)
 
 static bool is_product(const struct node *n)
 {
-    return n->op == OP_MatMul || n->op == OP_Gemm || n->op == OP_FusedMatMul;
+    return n->op == OP_MatMul || n->op == OP_Gemm || n->op == OP_FusedMatMul || n->op == OP_MatMulInteger;
 }
 
 /* A value of the region as the surrounding graph sees it. */
@@ -248,10 +248,18 @@ static void read_weight(struct ir_ctx *cx, const struct machine *m, struct mm *p
 
 /* ---- match ------------------------------------------------------------------------------------------------ */
 
-static bool has_mac(const struct machine *m, enum dtype t)
+/* Does the matrix unit multiply operands of type t into results of type `out`? */
+static bool has_mac(const struct machine *m, enum dtype t, enum dtype out)
 {
-    const enum target_key key = t == DT_F32 ? TK_MAC_F32 : t == DT_F16 ? TK_MAC_F16 : TK_MAC_BF16;
-    return (t == DT_F32 || t == DT_F16 || t == DT_BF16) && target_num(m->target, key) > 0;
+    static const struct {
+        enum dtype in;
+        enum target_key rate;
+    } types[] = {{DT_F32, TK_MAC_F32}, {DT_F16, TK_MAC_F16}, {DT_BF16, TK_MAC_BF16}, {DT_I8, TK_MAC_I8}};
+    const bool is_float = out == DT_F32 || out == DT_F16 || out == DT_BF16;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(types); i++)
+        if (types[i].in == t && (t == DT_I8 ? out == DT_I32 : is_float))
+            return target_num(m->target, types[i].rate) > 0;
+    return false;
 }
 
 static bool check_types(const struct machine *m, const struct pattern *p, const struct value *a, const struct value *b,
@@ -261,10 +269,11 @@ static bool check_types(const struct machine *m, const struct pattern *p, const 
     if (!a || !b || !y || a->type->kind != TYPE_TENSOR || b->type->kind != TYPE_TENSOR || a->type->rank < 1 ||
         b->type->rank < 1)
         return refuse(reason, "operands without a known rank");
-    if (!has_mac(m, a->type->dtype) || b->type->dtype != a->type->dtype)
-        return refuse(reason, "the matrix unit takes two operands of one type: f32, f16 or bf16");
-    if (y->type->dtype != DT_F32 && y->type->dtype != DT_F16 && y->type->dtype != DT_BF16)
-        return refuse(reason, "products are stored as f32, f16 or bf16");
+    if (p->product->op == OP_MatMulInteger && (node_in(p->product, 2) || node_in(p->product, 3)))
+        return refuse(reason, "8-bit operands with zero points of a form that is not taken apart");
+    if (b->type->dtype != a->type->dtype || !has_mac(m, a->type->dtype, y->type->dtype))
+        return refuse(reason,
+                      "the matrix unit takes two operands of one type, f32, f16 or bf16 into floats or i8 into i32");
     if (y->type->layout.kind != LAYOUT_ND)
         return refuse(reason, "products are stored row by row");
     return true;

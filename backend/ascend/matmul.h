@@ -59,6 +59,12 @@ struct mm_feed {
     void (*store)(struct mm_feed *f, const struct mm_part *p);
 };
 
+/* Type of the accumulators. */
+static inline enum dtype mm_sum(enum dtype in)
+{
+    return dtype_is_integer(in) ? DT_I32 : DT_F32;
+}
+
 struct mm_tensors {
     int32_t a, b, c, bias; /* plan tensors, bias -1; b of no meaning with a feed */
 };

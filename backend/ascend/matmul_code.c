@@ -88,7 +88,7 @@ static void buffers(struct code *c)
     c->l1b = tile_buf(&c->b, "b", TS_L1, in, 2, t->n * t->kb * es);
     c->l0a = tile_buf(&c->b, "l0a", TS_L0A, in, 2, t->m * t->k0 * es);
     c->l0b = tile_buf(&c->b, "l0b", TS_L0B, in, 2, t->n * t->k0 * es);
-    c->acc = tile_buf(&c->b, "acc", TS_L0C, DT_F32, t->acc_slots, t->m * t->n * 4);
+    c->acc = tile_buf(&c->b, "acc", TS_L0C, mm_sum(in), t->acc_slots, t->m * t->n * 4);
     c->l1bias = c->bt = -1;
     if (c->p->bias) {
         c->l1bias = tile_buf(&c->b, "bias", TS_L1, DT_F32, 2, t->n * 4);
@@ -315,7 +315,7 @@ static void body(struct code *c)
     tile_end(&c->b);
     tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
     const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->c_row), c->n0));
-    TILE(&c->b, FIXP, c->tc, off, c->c_row, c->acc, expr_align(x, c->im, 16), DT_F32, c->p->out, c->im, c->in,
+    TILE(&c->b, FIXP, c->tc, off, c->c_row, c->acc, expr_align(x, c->im, 16), mm_sum(c->p->in), c->p->out, c->im, c->in,
          c->p->relu, -1, num(c, 0));
     tile_end(&c->b);
 }

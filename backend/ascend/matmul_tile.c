@@ -21,7 +21,7 @@ struct rates {
 static struct rates rates_of(const struct machine *m, enum dtype t)
 {
     const struct target *g = m->target;
-    const bool wide = t == DT_F32;
+    const bool wide = t == DT_F32, whole = t == DT_I8;
     return (struct rates){
         .l2 = target_num(g, TK_MTE2_CUBE_RATE),
         .nd2nz = target_num(g, TK_MTE2_ND2NZ),
@@ -30,8 +30,12 @@ static struct rates rates_of(const struct machine *m, enum dtype t)
         .l0a = target_num(g, TK_MTE1_L0A_RATE),
         .l0b = target_num(g, TK_MTE1_L0B_RATE),
         .mte1_latency = target_num(g, TK_MTE1_LATENCY),
-        .mac = target_num(g, wide ? TK_MAC_F32 : TK_MAC_F16),
-        .mac_k0 = target_num(g, wide ? TK_MAC_F32_K0 : TK_MAC_F16_K0),
+        .mac = target_num(g, wide    ? TK_MAC_F32
+                             : whole ? TK_MAC_I8
+                                     : TK_MAC_F16),
+        .mac_k0 = target_num(g, wide    ? TK_MAC_F32_K0
+                                : whole ? TK_MAC_I8_K0
+                                        : TK_MAC_F16_K0),
         .mac_head = target_num(g, TK_MAC_HEAD),
         .fix = target_num(g, TK_FIX_ELEMENTS),
         .turnround = target_num(g, TK_FIX_TURNROUND),
@@ -110,9 +114,9 @@ static double tile_cycles(const struct machine *m, const struct mm *p, const str
 }
 
 /* No larger than the product needs, unless asked for. */
-static bool allowed(int64_t extent, int64_t wish, double size)
+static bool allowed(int64_t extent, int64_t wish, double size, int64_t least)
 {
-    return wish > 0 ? extent == wish : extent == FRACTAL || (double)(extent - FRACTAL) < size;
+    return wish > 0 ? extent == wish : extent == least || (double)(extent - least) < size;
 }
 
 static void override_k(const struct tiling *w, int64_t unit, struct mm_tile *t)
@@ -138,7 +142,10 @@ struct search {
 static void try_tile(struct search *x, int64_t tile_m, int64_t tile_n)
 {
     struct mm_tile t = {.m = tile_m, .n = tile_n};
-    if (!allowed(t.m, x->want_m, x->s->m) || !allowed(t.n, x->want_n, x->s->n) || !fit_k(x->m, x->p, x->s->k, &t))
+    /* An operand turned on the way to L0 stands in whole lines. */
+    const int64_t c0 = x->m->c0_bytes / dtype_size(x->p->in), least = c0 > FRACTAL ? c0 : FRACTAL;
+    if (t.m % least || t.n % least || !allowed(t.m, x->want_m, x->s->m, least) ||
+        !allowed(t.n, x->want_n, x->s->n, least) || !fit_k(x->m, x->p, x->s->k, &t))
         return;
     const double cycles = tile_cycles(x->m, x->p, x->s, &t);
     if (cycles < x->cycles) {
