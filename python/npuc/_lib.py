@@ -17,11 +17,16 @@ class Dim(C.Structure):
 
 class Value(C.Structure):
     _fields_ = [("name", C.c_char_p), ("dtype", C.c_int), ("rank", C.c_int), ("dims", C.POINTER(Dim)), ("optional", C.c_int),
-                ("cache", C.c_int)]
+                ("cache", C.c_int), ("kind", C.c_int)]
 
 
 class Tensor(C.Structure):
-    _fields_ = [("dtype", C.c_int), ("rank", C.c_int), ("dims", C.c_int64 * MAX_RANK), ("data", C.c_void_p), ("size", C.c_int64)]
+    _fields_ = [("dtype", C.c_int), ("rank", C.c_int), ("dims", C.c_int64 * MAX_RANK), ("data", C.c_void_p), ("size", C.c_int64),
+                ("kind", C.c_int)]
+
+
+class String(C.Structure):
+    _fields_ = [("text", C.c_char_p), ("size", C.c_int64)]
 
 
 ProgressFn = C.CFUNCTYPE(C.c_int, C.c_void_p, C.c_int64, C.c_int64)
@@ -70,6 +75,7 @@ _FUNCTIONS = { # name: (result, arguments)
     "npurt_session_free": (None, [_HANDLE]),
     "npurt_session_error": (_TEXT, [_HANDLE]),
     "npurt_set_input": (C.c_int, [_HANDLE, _TEXT, C.c_int, C.c_int, C.POINTER(C.c_int64), C.c_void_p]),
+    "npurt_set_value": (C.c_int, [_HANDLE, _TEXT, C.POINTER(Tensor)]),
     "npurt_unset_input": (C.c_int, [_HANDLE, _TEXT]),
     "npurt_set_symbol": (C.c_int, [_HANDLE, _TEXT, C.c_int64]),
     "npurt_run": (C.c_int, [_HANDLE]),

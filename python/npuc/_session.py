@@ -5,7 +5,7 @@ import typing
 
 import numpy as np
 
-from . import _dtypes, _lib
+from . import _dtypes, _lib, _values
 from ._compile import Plan, compile as compile_model
 from ._errors import NpucError, status_error
 from ._lib import lib, text
@@ -15,20 +15,28 @@ MODES = {"data": 1, "clock": 2, "both": 3}
 
 
 class NodeArg(typing.NamedTuple):
-    """An input or output: shape holds int, or str for symbolic sizes ("batch", "past + seq"); type is "tensor(float)"."""
+    """An input or output: shape holds int, or str for symbolic sizes ("batch", "past + seq"), and is None when the plan does not
+    know it; type is "tensor(float)", "seq(tensor(float))" or "optional(tensor(float))"."""
 
     name: str
-    shape: list
+    shape: list | None
     type: str
     optional: bool = False
     cache: bool = False
     dtype: int = 0
+    kind: int = _values.TENSOR
+
+    def is_object(self):
+        """Is it more than an array of numbers with a known rank?"""
+        return self.kind != _values.TENSOR or self.dtype == _values.TEXT or self.shape is None
 
 
 def _argument(value):
     dims = [value.dims[i] for i in range(value.rank)]
     shape = [d.min if d.min == d.max else text(d.text) for d in dims]
-    return NodeArg(text(value.name), shape, _dtypes.type_name(value.dtype), bool(value.optional), bool(value.cache), value.dtype)
+    kind = _values.type_name(value.kind, value.dtype)
+    return NodeArg(text(value.name), shape if value.rank >= 0 else None, kind, bool(value.optional), bool(value.cache), value.dtype,
+                   value.kind)
 
 
 def _is_plan(path):
@@ -118,15 +126,18 @@ class Session:
         output_names: list of str, or None for all outputs in order.
         feeds: {input name: array}. Arrays have the input's element type (ml_dtypes for bfloat16, 8-bit floats and what is
         narrower than a byte) and a shape that fits; other sequences and numbers are converted. An input with a default, or
-        one that belongs to a KV cache, may be missing.
-        Returns a list of new arrays. Raises NpucError: 2 an unknown name, 3 a wrong type or shape.
+        one that belongs to a KV cache, may be missing. Text is an array of str or bytes, a sequence a list of arrays, an optional
+        value is the value or None.
+        Returns a list of new arrays, and of lists and None for sequences and optional values. Raises NpucError: 2 an unknown name, 3 a wrong type or shape.
         """
         self._open()
         wanted = list(self._outputs) if output_names is None else list(output_names)
         self._known(wanted, self._outputs, "output")
         self._known(feeds, self._inputs, "input")
         for name, argument in self._inputs.items():
-            if feeds.get(name) is None:
+            if argument.is_object() and name in feeds:
+                self._give_object(argument, feeds[name])
+            elif feeds.get(name) is None:
                 self._kept.pop(name, None)
                 self._checked(self._api.npurt_unset_input(self._session, name.encode()))
             else:
@@ -157,11 +168,15 @@ class Session:
         self._kept[argument.name] = packed
         self._checked(self._api.npurt_set_input(self._session, argument.name.encode(), number, array.ndim, dims, packed.ctypes.data))
 
+    def _give_object(self, argument, value):
+        kept = [] # the session copies
+        tree = _values.to_api(value, argument.dtype, argument.name, kept)
+        self._checked(self._api.npurt_set_value(self._session, argument.name.encode(), C.byref(tree)))
+
     def _take(self, name):
         t = _lib.Tensor()
         self._checked(self._api.npurt_output(self._session, name.encode(), C.byref(t)))
-        raw = C.string_at(t.data, t.size) if t.size else b""
-        return _dtypes.unpack(raw, t.dtype, tuple(t.dims[: t.rank]))
+        return _values.from_api(t)
 
     def set_symbol(self, name, value):
         """Gives a dimension that no input's shape tells, or with None takes it back."""
