@@ -102,12 +102,16 @@ static struct graph *region_of(const struct node *n)
     return n->op == OP_Fused ? node_attr(n, "body")->v.graph : NULL;
 }
 
+/* Is operand i walked? Axes and examples of a type are not. */
+static bool is_walked(const struct node *n, int i)
+{
+    return node_in(n, i) && !(i == 1 && (n->op == OP_CastLike || (reduces(n) && op_table[n->op]->cls != CLS_NORM)));
+}
+
 static bool node_space(struct ir_ctx *cx, const struct node *n, struct space *s, const char **reason)
 {
     for (int i = 0; i < n->n_in; i++) {
-        const struct value *v = node_in(n, i);
-        bool is_axes = reduces(n) && i == 1 && op_table[n->op]->cls != CLS_NORM;
-        if (v && !is_axes && !space_join(cx, s, v->type, reason))
+        if (is_walked(n, i) && !space_join(cx, s, node_in(n, i)->type, reason))
             return false;
     }
     return reduces(n) || space_join(cx, s, n->out[0].type, reason);
@@ -117,7 +121,7 @@ static int widest_rank(const struct node *n)
 {
     int rank = 0;
     for (int i = 0; i < n->n_in; i++)
-        if (node_in(n, i) && node_in(n, i)->type->rank > rank)
+        if (is_walked(n, i) && node_in(n, i)->type->rank > rank)
             rank = node_in(n, i)->type->rank;
     return rank;
 }
@@ -255,7 +259,15 @@ static int lower_formula(struct lower *l, struct node *n)
 
 static int lower_cast(struct lower *l, struct node *n)
 {
-    return vr_cast(&l->r, n->out[0].type->dtype, arg(l, n, 0));
+    return vr_cast_as(&l->r, n->out[0].type->dtype, arg(l, n, 0), node_attr_int(n, "saturate", 1) != 0);
+}
+
+/* The type of CastLike's second operand decides, not its elements. */
+static bool check_cast(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    (void)cx;
+    *reason = "the vector unit does not round to powers of two";
+    return n->out[0].type->dtype != DT_F8E8M0;
 }
 
 static int f32_of(struct lower *l, int v)
@@ -401,8 +413,8 @@ static int lower_sum(struct lower *l, struct node *n)
 }
 
 static const struct lowering lowerings[] = {
-    {OP_Cast, NULL, lower_cast},
-    {OP_CastLike, NULL, lower_cast},
+    {OP_Cast, check_cast, lower_cast},
+    {OP_CastLike, check_cast, lower_cast},
     {OP_Sum, check_sum, lower_sum},
     {OP_Mean, check_sum, lower_sum},
     {OP_Softmax, check_float, lower_softmax},
@@ -433,7 +445,7 @@ static const struct lowering *find_lowering(const struct node *n)
 static bool operand_types(const struct node *n, const char **reason)
 {
     for (int i = 0; i < n->n_in; i++)
-        if (node_in(n, i) && !vector_type(node_in(n, i)->type, reason))
+        if (is_walked(n, i) && !vector_type(node_in(n, i)->type, reason))
             return false;
     for (int i = 0; i < n->n_out; i++)
         if (node_out(n, i) && !vector_type(n->out[i].type, reason))
@@ -464,8 +476,7 @@ static bool views_fit(struct ir_ctx *cx, const struct node *n, const struct spac
 {
     *reason = "an operand's storage cannot be walked row by row";
     for (int i = 0; i < n->n_in; i++) {
-        bool is_axes = reduces(n) && i == 1 && op_table[n->op]->cls != CLS_NORM;
-        if (node_in(n, i) && !is_axes && !row_contiguous(cx, s, node_in(n, i)))
+        if (is_walked(n, i) && !row_contiguous(cx, s, node_in(n, i)))
             return false;
     }
     return true;

@@ -96,6 +96,14 @@ int vr_cast(struct vr *r, enum dtype to, int a)
         r, (struct vr_value){.kind = VR_CAST, .dtype = to, .op_dtype = r->values[a].dtype, .arg = {a, -1, -1}});
 }
 
+int vr_cast_as(struct vr *r, enum dtype to, int a, bool saturate)
+{
+    const int v = vr_cast(r, to, a);
+    if (v != a)
+        r->values[v].wraps = !saturate;
+    return v;
+}
+
 int vr_reduce(struct vr *r, enum k_red op, int a)
 {
     return add_value(

@@ -42,8 +42,9 @@ struct vr_value {
     int arg[3];          /* operand values, -1 none */
     float param[3];
     float imm;
-    int view;  /* VR_INPUT, VR_IOTA: index into views */
-    int level; /* reductions on the longest path from the inputs */
+    bool wraps; /* VR_CAST: without saturation */
+    int view;   /* VR_INPUT, VR_IOTA: index into views */
+    int level;  /* reductions on the longest path from the inputs */
 };
 struct vr_output {
     int value;
@@ -71,7 +72,8 @@ int vr_imm(struct vr *r, enum dtype t, float v);
 int vr_vec(struct vr *r, enum k_fn fn, enum dtype op_dtype, const int arg[3], const float param[3]);
 int vr_vec1(struct vr *r, enum k_fn fn, int a);
 int vr_vec2(struct vr *r, enum k_fn fn, int a, int b);
-int vr_cast(struct vr *r, enum dtype to, int a);
+int vr_cast(struct vr *r, enum dtype to, int a); /* saturating, where the type has a choice */
+int vr_cast_as(struct vr *r, enum dtype to, int a, bool saturate);
 int vr_reduce(struct vr *r, enum k_red op, int a); /* over the last dimension: a COL value */
 void vr_output(struct vr *r, int value, const struct vr_view *view);
 /* Row-major view of a value over the last dims of the iteration space (right-aligned; a dimension of size 1
