@@ -3,6 +3,7 @@
 
 #include "base/size.h"
 #include "kernels/op.h"
+#include "kernels/op_random.h"
 
 /* Both directions view the tensor as [N][b*b*C][H][W] on one side and [N][C][H*b][W*b] on the other. The walk has the
  * six axes N, C, block row, block column, H, W. */
@@ -119,24 +120,35 @@ enum npuc_status k_op_compress(struct k_call *c)
     return NPUC_OK;
 }
 
-/* Inference: a copy, and a mask that keeps everything. */
+/* y = x / (1 - ratio) where the mask keeps an element, else 0. */
+static void drop(const struct k_call *c, const struct k_tensor *x, double ratio, uint8_t *mask)
+{
+    const uint64_t key = k_random_key(c);
+    const double scale = ratio < 1 ? 1 / (1 - ratio) : 0;
+    for (int64_t i = 0, n = k_count(x); i < n; i++) {
+        mask[i] = k_random_uniform(key, i) >= ratio;
+        k_set_f64(&c->out[0], i, mask[i] ? k_get_f64(x, i) * scale : 0);
+    }
+}
+
+/* Inference: a copy, and a mask that keeps everything. Training: see op_random.c for the numbers. */
 enum npuc_status k_op_dropout(struct k_call *c)
 {
     if (!k_has(c, 1, 1))
         return NPUC_E_INVALID;
-    const struct k_tensor *x = c->in[0], *ratio = k_in(c, 1), *training = k_in(c, 2);
-    if (training && k_count(training) == 1 && k_get_i64(training, 0) != 0 &&
-        !(ratio && k_count(ratio) == 1 && k_get_f64(ratio, 0) == 0))
-        return k_fail(c, NPUC_E_UNSUPPORTED, "training_mode with a ratio other than 0");
+    const struct k_tensor *x = c->in[0], *share = k_in(c, 1), *training = k_in(c, 2);
+    const bool train = training && k_count(training) == 1 && k_get_i64(training, 0) != 0;
+    const double ratio = share && k_count(share) == 1 ? k_get_f64(share, 0) : 0.5;
+    if (train && !(ratio >= 0 && ratio <= 1 && dtype_is_float(x->dtype)))
+        return k_fail(c, NPUC_E_INVALID, "the ratio is %g, expected 0 to 1", ratio);
     void *y = k_out_like(c, 0, x);
-    if (!y)
+    uint8_t *mask = k_wants(c, 1) ? k_out(c, 1, DT_BOOL, x->rank, x->dims) : k_scratch(c, k_count(x), 1);
+    if (!y || !mask)
         return k_no_memory(c);
-    memmove(y, x->data, (size_t)c->out[0].size);
-    if (k_wants(c, 1)) {
-        uint8_t *mask = k_out(c, 1, DT_BOOL, x->rank, x->dims);
-        if (!mask)
-            return k_no_memory(c);
-        memset(mask, 1, (size_t)k_count(x));
-    }
+    memset(mask, 1, (size_t)k_count(x));
+    if (train && ratio > 0)
+        drop(c, x, ratio, mask);
+    else
+        memmove(y, x->data, (size_t)c->out[0].size);
     return NPUC_OK;
 }

@@ -9,6 +9,7 @@ static const struct pass_step pipeline[] = {
     {PASS_recover_rope, "needs the exporter's Slice, Neg, Concat as they are; slices of angles are then shared by cse"},
     {PASS_recover_norm, "needs the exporter's casts and means; one operator is one kernel with its statistics on chip"},
     {PASS_recover_activation, "after folding, which leaves plain constants"},
+    {PASS_lower_recipe, "after folding, which tells lengths and axes; what it writes is ordinary for all that follows"},
     {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},
     {PASS_lower_vision, "before folding, which computes the coordinates of affine grids"},
     {PASS_lower_integer, "before folding and cse: sums of weights become constants"},

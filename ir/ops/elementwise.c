@@ -119,18 +119,25 @@ static struct value *variadic_fold(struct ir_ctx *cx, struct node *n)
     return n->n_in == 1 ? same_type_fold(cx, n) : NULL;
 }
 
-/* ---- Dropout: inference only, so it copies and keeps everything */
+/* ---- Dropout: outside of training it copies and keeps everything */
+
+/* Is the training flag absent or known to be false? */
+static bool is_inference(struct ir_ctx *cx, const struct node *n)
+{
+    int64_t training[INFER_MAX_ELEMS], len;
+    return !infer_has(n, 2) || (infer_ints(cx, n, 2, training, &len) && len == 1 && !training[0]);
+}
 
 static enum npuc_status dropout_infer(struct ir_ctx *cx, struct node *n)
 {
     enum npuc_status s = infer_begin(cx, n);
-    int64_t training[INFER_MAX_ELEMS], len;
+    const struct shape x = infer_shape(n, 0), flag = infer_shape(n, 2);
     if (s != NPUC_OK)
         return s;
-    if (infer_has(n, 2) && (!infer_ints(cx, n, 2, training, &len) || len != 1 || training[0]))
-        return node_error(cx, n, D_UNSUPPORTED, "training mode must be a constant false");
+    if (infer_has(n, 2) && (infer_dtype(n, 2) != DT_BOOL || flag.rank > 0))
+        return node_error(cx, n, D_TYPE_MISMATCH, "input 2 (training_mode) has type %s, expected one bool",
+                          type_text(cx, n->in[2].value->type));
     s = infer_out_like(cx, n, 0, 0);
-    const struct shape x = infer_shape(n, 0);
     if (s != NPUC_OK)
         return s;
     return x.rank < 0 ? infer_out_unknown(cx, n, 1, DT_BOOL) : infer_out(cx, n, 1, DT_BOOL, &x);
@@ -138,7 +145,7 @@ static enum npuc_status dropout_infer(struct ir_ctx *cx, struct node *n)
 
 static struct value *dropout_fold(struct ir_ctx *cx, struct node *n)
 {
-    return same_type_fold(cx, n);
+    return is_inference(cx, n) ? same_type_fold(cx, n) : NULL;
 }
 
 #include "ir/ops/rows.h"
