@@ -67,7 +67,9 @@ enum npuc_status rule_sparse_attention(struct import *im, struct onode *n)
     struct value *last = x_cast(b, x_plus(b, n->in[S_LENGTHS], -1), DT_I32);
     if (!bias || !last)
         return onode_done(im, n, NULL);
-    struct value *total = n->in[S_TOTAL], *cos = onode_in(n, S_COS), *sin = onode_in(n, S_SIN);
+    /* present is the past buffer itself: as many rows as that has */
+    struct value *total = ir_cast(b, x_size(b, x_dim(n->in[S_PAST_K], 2)), DT_I32), *cos = onode_in(n, S_COS),
+                 *sin = onode_in(n, S_SIN);
     bias = x_cast(b, bias, n->in[0]->type->dtype);
     onode_drop(im, n, "sparse_block_size");
     onode_set_in(im, n, 5, last);
