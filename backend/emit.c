@@ -160,6 +160,22 @@ struct value *computed_value(struct value *v)
                : NULL;
 }
 
+/* Does whoever knows the sizes of w know those of v? A view of other sizes is only made where they are known. */
+static bool sizes_follow(const struct emitter *em, const struct value *v, const struct value *w)
+{
+    const struct expr_pool *p = &em->e.cx->exprs;
+    for (int32_t s = 0; s < p->symbols.len; s++) {
+        bool needed = false, known = false;
+        for (int i = 0; i < v->type->rank; i++)
+            needed = needed || expr_uses_symbol(p, v->type->dims[i], s);
+        for (int i = 0; needed && i < w->type->rank; i++)
+            known = known || expr_uses_symbol(p, w->type->dims[i], s);
+        if (needed && !known && (s >= em->bound.len || !em->bound.data[s]))
+            return false;
+    }
+    return true;
+}
+
 static void claim_output(struct emitter *em, struct value *v)
 {
     struct emit *e = &em->e;
@@ -168,7 +184,7 @@ static void claim_output(struct emitter *em, struct value *v)
     struct value *w = computed_value(v);
     const int32_t out = tensor_new(e, PT_OUTPUT, v->type, emit_sym(e, v->name));
     e->tensor_of[v->id] = out;
-    if (w && w != v && e->tensor_of[w->id] < 0)
+    if (w && w != v && e->tensor_of[w->id] < 0 && sizes_follow(em, v, w))
         e->tensor_of[w->id] = tensor_alias(e, out, w->type, emit_sym(e, w->name));
 }
 

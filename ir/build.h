@@ -56,6 +56,13 @@ void ir_move_to_end(struct node *n, struct graph *g);
 /* A node like `n`, before it, with other numbers of inputs and outputs (empty, untyped); bodies move to it. */
 struct node *ir_resized(struct node *n, int n_in, int n_out);
 struct graph *ir_clone_region(const struct graph *g, struct node *owner); /* deep copy */
+/* Copies the nodes of g (not its Yield) to where b inserts: inputs[i] stands for its input i, results[i] is what its
+ * Yield gives. Types are inferred anew; sizes that the copy invents are its own. */
+enum npuc_status ir_clone_into(struct builder *b, const struct graph *g, struct value *const *inputs,
+                               struct value **results);
+/* Symbol s is by[s] where that is set: in the types of all values of g and its bodies and in its SizeOf nodes. Infer
+ * again after it. */
+void ir_substitute(struct graph *g, const expr *by, int32_t n);
 /* Fused node replacing a set of nodes of one graph, given in order: makes the region, its inputs (external values
  * used, in order of first use) and outputs (values used outside); inserted before `at`. Constants of at most 16 bytes
  * move into the region. Returns the new node. */

@@ -46,9 +46,9 @@ static void map_value(struct map *values, struct value *from, struct value *to)
 
 static struct graph *clone_graph(const struct graph *g, struct node *owner, struct map *values);
 
-static struct node *clone_node(struct graph *into, const struct node *n, struct map *values)
+static struct node *clone_node(struct graph *into, struct node *before, const struct node *n, struct map *values)
 {
-    struct builder b = {into->module->cx, into, NULL, n->loc};
+    struct builder b = {into->module->cx, into, before, n->loc};
     struct value **in = ARENA_ARRAY(values->arena, struct value *, n->n_in + 1);
     for (int i = 0; i < n->n_in; i++)
         in[i] = mapped(values, n->in[i].value);
@@ -72,7 +72,7 @@ static struct graph *clone_graph(const struct graph *g, struct node *owner, stru
     for (int i = 0; i < g->n_inputs; i++)
         map_value(values, g->inputs[i], ir_input_new(copy, g->inputs[i]->type, g->inputs[i]->name));
     for_each_node (n, g)
-        clone_node(copy, n, values);
+        clone_node(copy, NULL, n, values);
     return copy;
 }
 
@@ -85,6 +85,108 @@ struct graph *ir_clone_region(const struct graph *g, struct node *owner)
     struct graph *copy = clone_graph(g, owner, &values);
     arena_release(scratch, mark);
     return copy;
+}
+
+/* ---- copies in another place: sizes there may be other ones */
+
+static const struct type *substituted(struct ir_ctx *cx, const struct type *t, const expr *by, int32_t n)
+{
+    expr dims[IR_MAX_RANK];
+    bool changed = false;
+    if (t->kind != TYPE_TENSOR || t->layout.kind != LAYOUT_ND || t->quant)
+        return t;
+    for (int i = 0; i < t->rank; i++) {
+        dims[i] = expr_subst(&cx->exprs, t->dims[i], by, n);
+        changed = changed || dims[i] != t->dims[i];
+    }
+    return changed ? type_tensor(cx, t->dtype, t->rank, dims) : t;
+}
+
+static void substitute_sizes(struct node *n, const expr *by, int32_t n_by)
+{
+    struct ir_ctx *cx = n->graph->module->cx;
+    const struct attr *a = node_attr(n, "exprs");
+    const struct value *v = &n->out[0];
+    if (n->op != OP_SizeOf || !a || !v->elems || v->n_elems != a->len)
+        return;
+    sym *text = ARENA_ARRAY(&cx->arena, sym, a->len + 1);
+    for (int64_t i = 0; i < a->len; i++) {
+        const expr e = expr_subst(&cx->exprs, v->elems[i], by, n_by);
+        text[i] = e ? str_internz(&cx->strings, expr_text(&cx->exprs, e, &cx->scratch)) : a->v.strings[i];
+    }
+    ir_set_attr(n, "exprs", (struct attr){.kind = ATTR_STRINGS, .len = a->len, .v.strings = text});
+}
+
+void ir_substitute(struct graph *g, const expr *by, int32_t n)
+{
+    struct ir_ctx *cx = g->module->cx;
+    for (int i = 0; g->owner && i < g->n_inputs; i++)
+        g->inputs[i]->type = substituted(cx, g->inputs[i]->type, by, n);
+    for_each_node (x, g) {
+        substitute_sizes(x, by, n);
+        for (int i = 0; i < x->n_out; i++)
+            x->out[i].type = substituted(cx, x->out[i].type, by, n);
+        for_each_region(r, x) ir_substitute(r, by, n);
+    }
+}
+
+/* What was a symbol of its own in the original is that size in the copy. */
+static void note_sizes(const struct ir_ctx *cx, const struct type *from, const struct type *to, expr *by, int64_t n)
+{
+    if (from->kind != TYPE_TENSOR || to->kind != TYPE_TENSOR || from->rank != to->rank)
+        return;
+    for (int i = 0; i < from->rank; i++) {
+        const struct expr_node *x = &cx->exprs.nodes.data[from->dims[i]];
+        if (x->op == EXPR_SYM && from->dims[i] != to->dims[i] && x->value < n && !by[x->value])
+            by[x->value] = to->dims[i];
+    }
+}
+
+static bool is_vaguer(const struct type *t, const struct type *than)
+{
+    return t->kind != than->kind || (t->kind == TYPE_TENSOR && t->rank < 0 && than->rank >= 0);
+}
+
+static enum npuc_status renew_types(struct node *copy, const struct node *from, expr *by, int64_t n_by)
+{
+    struct ir_ctx *cx = copy->graph->module->cx;
+    substitute_sizes(copy, by, (int32_t)n_by);
+    for_each_region(r, copy) ir_substitute(r, by, (int32_t)n_by);
+    for (int i = 0; i < copy->n_out; i++) {
+        copy->out[i].type = type_none(cx);
+        copy->out[i].elems = NULL;
+        copy->out[i].n_elems = 0;
+    }
+    const enum npuc_status s = ir_infer(copy);
+    for (int i = 0; s == NPUC_OK && i < copy->n_out; i++) {
+        if (is_vaguer(copy->out[i].type, from->out[i].type))
+            copy->out[i].type = substituted(cx, from->out[i].type, by, (int32_t)n_by);
+        note_sizes(cx, from->out[i].type, copy->out[i].type, by, n_by);
+    }
+    return s;
+}
+
+enum npuc_status ir_clone_into(struct builder *b, const struct graph *g, struct value *const *inputs,
+                               struct value **results)
+{
+    struct arena *scratch = &b->cx->scratch;
+    const struct arena_mark mark = arena_mark(scratch);
+    const int64_t n_by = b->cx->exprs.symbols.len;
+    expr *by = ARENA_ARRAY(scratch, expr, n_by + 1);
+    enum npuc_status s = NPUC_OK;
+    struct map values;
+    map_init(&values, scratch);
+    for (int i = 0; i < g->n_inputs; i++) {
+        map_put(&values, g->inputs[i]->id, (uint64_t)(uintptr_t)inputs[i]);
+        note_sizes(b->cx, g->inputs[i]->type, inputs[i]->type, by, n_by);
+    }
+    const struct node *yield = graph_yield(g);
+    for (const struct node *n = g->first; s == NPUC_OK && n != yield; n = n->next)
+        s = renew_types(clone_node(b->graph, b->before, n, &values), n, by, n_by);
+    for (int i = 0; i < yield->n_in; i++)
+        results[i] = mapped(&values, yield->in[i].value);
+    arena_release(scratch, mark);
+    return s;
 }
 
 /* ---- Fused */

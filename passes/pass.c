@@ -54,6 +54,29 @@ enum npuc_status pass_each_graph(struct pass_ctx *px, struct graph *g, pass_fn *
     return fn(px, g);
 }
 
+/* Passes that look into bodies themselves. */
+static const bool sees_bodies[PASS_COUNT] = {
+#define WHOLE(nm) [PASS_##nm] = true,
+#include "passes/passes.def"
+};
+
+/* p on g and on the bodies of If, Loop and Scan in it, which are graphs like any other; not on Fused regions. Recursion
+ * is bounded by the nesting that readers allow. */
+static enum npuc_status run_graph(struct pass_ctx *px, const struct pass *p, struct graph *g)
+{
+    for (struct node *n = sees_bodies[p - pass_table] ? NULL : g->first; n; n = n->next) {
+        if (op_table[n->op]->cls != CLS_CONTROL)
+            continue;
+        for_each_region(r, n)
+        {
+            const enum npuc_status s = run_graph(px, p, r);
+            if (s != NPUC_OK)
+                return s;
+        }
+    }
+    return p->run(px, g);
+}
+
 static int64_t now_ns(void)
 {
     struct timespec t;
@@ -78,7 +101,7 @@ static enum npuc_status dump(struct pass_ctx *px, const char *dir, int64_t index
 static enum npuc_status run_one(struct pass_ctx *px, const struct pass *p)
 {
     for (int64_t i = 0; i < px->m->funcs.len; i++) {
-        const enum npuc_status s = p->run(px, px->m->funcs.data[i]);
+        const enum npuc_status s = run_graph(px, p, px->m->funcs.data[i]);
         if (s != NPUC_OK) {
             diag_note(px->cx->diag, "in pass %s", p->name);
             return s;

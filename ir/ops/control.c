@@ -141,9 +141,80 @@ static enum npuc_status infer_carried(struct ir_ctx *cx, struct node *n, struct 
     return NPUC_OK;
 }
 
-/* Output i: `count` results of type t along axis. */
+/* ---- which sizes of a body's results are sizes outside as well */
+
+static void mark_symbols(const struct expr_pool *p, expr e, bool *marked)
+{
+    const struct expr_node *x = &p->nodes.data[e];
+    if (x->op == EXPR_SYM)
+        marked[x->value] = true;
+    for (int32_t i = 0; x->op != EXPR_SYM && x->op != EXPR_CONST && i < x->n; i++)
+        mark_symbols(p, x->arg[i], marked);
+}
+
+static void mark_value(const struct ir_ctx *cx, const struct value *v, bool *marked)
+{
+    for (int i = 0; v->type->kind == TYPE_TENSOR && i < v->type->rank; i++)
+        mark_symbols(&cx->exprs, v->type->dims[i], marked);
+    for (int64_t i = 0; v->elems && i < v->n_elems; i++)
+        if (v->elems[i])
+            mark_symbols(&cx->exprs, v->elems[i], marked);
+}
+
+static bool is_within(const struct graph *g, const struct graph *body)
+{
+    while (g && g != body)
+        g = g->parent;
+    return g == body;
+}
+
+/* Symbols of values from outside that the body reads. */
+static void mark_captured(const struct ir_ctx *cx, const struct graph *g, const struct graph *body, bool *marked)
+{
+    for_each_node (n, g) {
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i].value && !is_within(n->in[i].value->graph, body))
+                mark_value(cx, n->in[i].value, marked);
+        for_each_region(r, n) mark_captured(cx, r, body, marked);
+    }
+}
+
+/* Symbols that the operands of n and what its body reads from outside mention, by number. */
+static const bool *outer_symbols(struct ir_ctx *cx, const struct node *n, const struct graph *body)
+{
+    bool *marked = ARENA_ARRAY(&cx->scratch, bool, cx->exprs.symbols.len + 1);
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i].value)
+            mark_value(cx, n->in[i].value, marked);
+    mark_captured(cx, body, body, marked);
+    return marked;
+}
+
+static bool is_outer(const struct ir_ctx *cx, expr e, const bool *outer)
+{
+    const struct expr_node *x = &cx->exprs.nodes.data[e];
+    if (x->op == EXPR_SYM || x->op == EXPR_CONST)
+        return x->op == EXPR_CONST || outer[x->value];
+    for (int32_t i = 0; i < x->n; i++)
+        if (!is_outer(cx, x->arg[i], outer))
+            return false;
+    return true;
+}
+
+/* The symbol that axis k of output i has already, or a new one. */
+static expr fresh_size(struct ir_ctx *cx, const struct node *n, int i, int k)
+{
+    const struct type *old = n->out[i].type;
+    const bool has =
+        old && old->kind == TYPE_TENSOR && k < old->rank && cx->exprs.nodes.data[old->dims[k]].op == EXPR_SYM;
+    const struct node none = {.n_out = 0};
+    return has ? old->dims[k] : infer_fresh(cx, &none, i, k);
+}
+
+/* Output i: `count` results of type t along axis. A size that only the body knows gets a symbol of its own: that of the
+ * body changes from turn to turn. */
 static enum npuc_status out_stacked(struct ir_ctx *cx, struct node *n, int i, const struct type *t, expr count,
-                                    int64_t axis)
+                                    int64_t axis, const bool *outer)
 {
     if (t->kind != TYPE_TENSOR || t->rank < 0)
         return infer_out_unknown(cx, n, i, t->dtype);
@@ -154,8 +225,12 @@ static enum npuc_status out_stacked(struct ir_ctx *cx, struct node *n, int i, co
     const enum npuc_status st = infer_axis(cx, n, "scan output axis", axis, s.rank, &at);
     if (st != NPUC_OK)
         return st;
-    for (int k = 0, from = 0; k < s.rank; k++)
-        s.d[k] = k != at ? t->dims[from++] : count ? count : infer_fresh(cx, n, i, k);
+    for (int k = 0; k < s.rank; k++)
+        if (k == at)
+            s.d[k] = count ? count : fresh_size(cx, n, i, k);
+        else
+            s.d[k] = is_outer(cx, t->dims[k > at ? k - 1 : k], outer) ? t->dims[k > at ? k - 1 : k]
+                                                                      : fresh_size(cx, n, i, k);
     return infer_out(cx, n, i, t->dtype, &s);
 }
 
@@ -201,8 +276,11 @@ static enum npuc_status loop_infer(struct ir_ctx *cx, struct node *n)
     for (int i = 0; i < n_carried && s == NPUC_OK; i++)
         s = out_merged(cx, n, i, n->in[2 + i].value->type, y->in[1 + i].value->type);
     const expr count = trip_count(cx, n, g);
+    const struct arena_mark mark = arena_mark(&cx->scratch);
+    const bool *outer = n->n_out > n_carried ? outer_symbols(cx, n, g) : NULL;
     for (int i = n_carried; i < n->n_out && s == NPUC_OK; i++)
-        s = out_stacked(cx, n, i, y->in[1 + i].value->type, count, 0);
+        s = out_stacked(cx, n, i, y->in[1 + i].value->type, count, 0, outer);
+    arena_release(&cx->scratch, mark);
     return s;
 }
 
@@ -264,8 +342,11 @@ static enum npuc_status scan_infer(struct ir_ctx *cx, struct node *n)
         s = infer_carried(cx, n, g, 0, 0, n_state);
     for (int i = 0; i < n_state && s == NPUC_OK; i++)
         s = out_merged(cx, n, i, n->in[i].value->type, y->in[i].value->type);
+    const struct arena_mark mark = arena_mark(&cx->scratch);
+    const bool *outer = outer_symbols(cx, n, g);
     for (int i = n_state; i < n->n_out && s == NPUC_OK; i++)
-        s = out_stacked(cx, n, i, y->in[i].value->type, count, nth(n, "scan_output_axes", i - n_state));
+        s = out_stacked(cx, n, i, y->in[i].value->type, count, nth(n, "scan_output_axes", i - n_state), outer);
+    arena_release(&cx->scratch, mark);
     return s;
 }
 
