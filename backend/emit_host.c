@@ -22,6 +22,21 @@ static int32_t tensor_attr(struct emit *e, const struct attr *a)
     return emit_weight(e, &v, WF_COPY, v.type->dtype, false);
 }
 
+/* A tensor of text becomes the list of its elements: weights are numbers. */
+static bool text_attr(struct emit *e, const struct attr *a, struct plan_attr *out)
+{
+    struct k_tensor t;
+    if (!blob_tensor(e->cx, a->v.t.type, a->v.t.blob, &t))
+        return false;
+    sym *text = ARENA_ARRAY(&e->plan->arena, sym, k_count(&t) + 1);
+    out->len = k_count(&t);
+    for (int64_t i = 0; i < out->len; i++)
+        text[i] = str_intern(&e->plan->strings, ((const struct k_string *)t.data)[i].text,
+                             ((const struct k_string *)t.data)[i].len);
+    out->v.strings = text;
+    return true;
+}
+
 static bool copy_attr(struct emit *e, const char *name, const struct attr *a, struct plan_attr *out)
 {
     struct arena *mem = &e->plan->arena;
@@ -36,7 +51,11 @@ static bool copy_attr(struct emit *e, const char *name, const struct attr *a, st
     case ATTR_INTS: out->v.ints = arena_copy(mem, a->v.ints, a->len * (int64_t)sizeof(int64_t)); return true;
     case ATTR_FLOATS: out->v.floats = arena_copy(mem, a->v.floats, a->len * (int64_t)sizeof(float)); return true;
     case ATTR_STRINGS: out->v.strings = copy_syms(e, a->v.strings, a->len); return true;
-    case ATTR_TENSOR: out->v.tensor = tensor_attr(e, a); return true;
+    case ATTR_TENSOR:
+        if (a->v.t.type->dtype == DT_STRING)
+            return text_attr(e, a, out);
+        out->v.tensor = tensor_attr(e, a);
+        return true;
     case ATTR_NONE:
     case ATTR_GRAPH:
     case ATTR_TYPE: break;
@@ -56,7 +75,8 @@ static const struct plan_attr *copy_attrs(struct emit *e, const struct node *n, 
     *count = 0;
     for (int i = 0; i < d->n_attrs; i++)
         if (copy_attr(e, d->attrs[i].name, &n->attrs[i], &out[*count])) {
-            out[*count].kind = attr_kind_of[n->attrs[i].kind];
+            const bool text = n->attrs[i].kind == ATTR_TENSOR && n->attrs[i].v.t.type->dtype == DT_STRING;
+            out[*count].kind = attr_kind_of[text ? ATTR_STRINGS : n->attrs[i].kind];
             ++*count;
         }
     return out;
@@ -151,14 +171,9 @@ enum npuc_status emit_text(struct emit *e, struct node *n)
     const struct attr *a = node_attr(n, "value");
     if (!a || !blob_tensor(e->cx, a->v.t.type, a->v.t.blob, &t))
         return node_error(e->cx, n, D_MODEL, "the text of the constant is absent");
-    const int64_t count = k_count(&t);
-    sym *text = ARENA_ARRAY(mem, sym, count + 1);
-    for (int64_t i = 0; i < count; i++)
-        text[i] =
-            str_intern(names, ((const struct k_string *)t.data)[i].text, ((const struct k_string *)t.data)[i].len);
     struct plan_attr *attrs = ARENA_ARRAY(mem, struct plan_attr, 2);
-    attrs[0] = (struct plan_attr){
-        .name = str_internz(names, "strings"), .kind = K_ATTR_STRINGS, .len = count, .v.strings = text};
+    attrs[0] = (struct plan_attr){.name = str_internz(names, "strings"), .kind = K_ATTR_STRINGS};
+    (void)text_attr(e, a, &attrs[0]);
     attrs[1] = (struct plan_attr){.name = str_internz(names, "dims"),
                                   .kind = K_ATTR_INTS,
                                   .len = t.rank,
@@ -183,6 +198,32 @@ bool has_known_elems(const struct emitter *em, const struct node *n)
         if (!expr_is_bound(em, y->elems[i]))
             return false;
     return true;
+}
+
+enum npuc_status emit_contents(struct emit *e, struct node *n)
+{
+    struct emitter *em = emitter_of(e);
+    struct value *out = &n->out[0];
+    const int32_t from = emit_tensor(e, node_in(n, 0));
+    int32_t *binds = ARENA_ARRAY(&e->plan->arena, int32_t, 3 * out->n_elems + 1);
+    for (int32_t i = 0; i < out->n_elems; i++) {
+        const struct expr_node *x = &e->plan->exprs.nodes.data[emit_expr(e, out->elems[i])];
+        NPUC_ASSERT(x->op == EXPR_SYM);
+        binds[3 * i] = 0;
+        binds[3 * i + 1] = i;
+        binds[3 * i + 2] = (int32_t)x->value;
+        const struct type one = {.kind = TYPE_TENSOR, .rank = 1, .dims = &out->elems[i]};
+        bind_type_symbols(em, &one);
+    }
+    struct plan_step *step = step_new(e, PS_SIZES, n);
+    step->op = str_internz(&e->plan->strings, op_table[n->op]->name);
+    step->tensors = arena_copy(&e->plan->arena, &from, sizeof from);
+    step->n_in = 1;
+    step->binds = binds;
+    step->n_binds = (int32_t)out->n_elems;
+    if (e->tensor_of[out->id] < 0)
+        e->tensor_of[out->id] = tensor_alias(e, from, out->type, emit_sym(e, out->name));
+    return NPUC_OK;
 }
 
 void emit_sizes(struct emit *e, struct node *n)

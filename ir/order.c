@@ -104,18 +104,97 @@ static bool is_dead(const struct node *n)
     return true;
 }
 
+/* ---- symbols that only a computed result tells: a SizeOf reads them without an edge to the node */
+
+struct wanted {
+    struct arena *a;
+    VEC(bool) symbol;
+};
+
+static void want(struct wanted *w, const struct expr_pool *p, expr e)
+{
+    const struct expr_node *x = &p->nodes.data[e];
+    if (x->op == EXPR_SYM) {
+        while (w->symbol.len <= x->value)
+            vec_push(w->a, &w->symbol, false);
+        w->symbol.data[x->value] = true;
+    } else if (x->op != EXPR_CONST) {
+        for (int32_t i = 0; i < x->n; i++)
+            want(w, p, x->arg[i]);
+    }
+}
+
+static void want_sizes(struct wanted *w, const struct node *n)
+{
+    const struct value *v = &n->out[0];
+    for (int64_t i = 0; n->op == OP_SizeOf && v->elems && i < v->n_elems; i++)
+        if (v->elems[i])
+            want(w, &n->graph->module->cx->exprs, v->elems[i]);
+}
+
+static bool mentions(const struct expr_pool *p, const struct value *v, int32_t symbol)
+{
+    for (int i = 0; v->type->kind == TYPE_TENSOR && i < v->type->rank; i++)
+        if (expr_uses_symbol(p, v->type->dims[i], symbol))
+            return true;
+    for (int64_t i = 0; v->elems && i < v->n_elems; i++)
+        if (v->elems[i] && expr_uses_symbol(p, v->elems[i], symbol))
+            return true;
+    return false;
+}
+
+/* Is the symbol told by an operand of n or by an input of its function? */
+static bool known_before(const struct node *n, int32_t symbol)
+{
+    const struct expr_pool *p = &n->graph->module->cx->exprs;
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i].value && mentions(p, n->in[i].value, symbol))
+            return true;
+    for (const struct graph *g = n->graph; g; g = g->parent)
+        for (int i = 0; i < g->n_inputs; i++)
+            if (mentions(p, g->inputs[i], symbol))
+                return true;
+    return false;
+}
+
+static bool tells_wanted(const struct wanted *w, const struct node *n)
+{
+    const struct expr_pool *p = &n->graph->module->cx->exprs;
+    for (int i = 0; w->symbol.len && i < n->n_out; i++) {
+        const struct type *t = n->out[i].type;
+        for (int k = 0; t && t->kind == TYPE_TENSOR && k < t->rank; k++) {
+            const struct expr_node *x = &p->nodes.data[t->dims[k]];
+            if (x->op == EXPR_SYM && x->value < w->symbol.len && w->symbol.data[x->value] &&
+                !known_before(n, (int32_t)x->value))
+                return true;
+        }
+    }
+    return false;
+}
+
 /* Backwards: users are gone before what they used. */
-int64_t ir_dce(struct graph *g)
+static int64_t dce(struct graph *g, struct wanted *w)
 {
     int64_t erased = 0;
     for (struct node *n = g->last, *prev; n; n = prev) {
         prev = n->prev;
-        if (is_dead(n)) {
+        if (is_dead(n) && !tells_wanted(w, n)) {
             ir_erase(n);
             erased++;
             continue;
         }
-        for_each_region(r, n) erased += ir_dce(r);
+        want_sizes(w, n);
+        for_each_region(r, n) erased += dce(r, w);
     }
+    return erased;
+}
+
+int64_t ir_dce(struct graph *g)
+{
+    struct arena *scratch = &g->module->cx->scratch;
+    const struct arena_mark mark = arena_mark(scratch);
+    struct wanted w = {.a = scratch};
+    const int64_t erased = dce(g, &w);
+    arena_release(scratch, mark);
     return erased;
 }

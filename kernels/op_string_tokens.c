@@ -190,6 +190,7 @@ static bool column(struct k_call *c, const char *stem, struct k_tensor *out)
     } forms[] = {{"_strings", K_ATTR_STRINGS, DT_STRING, (int64_t)sizeof(struct k_string)},
                  {"_int64s", K_ATTR_INTS, DT_I64, 8},
                  {"_floats", K_ATTR_FLOATS, DT_F32, 4},
+                 {"_tensor", K_ATTR_STRINGS, DT_STRING, (int64_t)sizeof(struct k_string)}, /* text has no tensor form */
                  {"_tensor", K_ATTR_TENSOR, DT_NONE, 0}};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         const struct k_attr *a = k_attr_find(c, arena_printf(c->arena, "%s%s", stem, forms[i].suffix));
@@ -221,7 +222,9 @@ static bool fallback(struct k_call *c, enum dtype t, struct k_tensor *out)
         return false;
     if (t == DT_STRING) {
         const char *text = k_attr_str(c, "default_string", "_Unused");
-        *(struct k_string *)out->data = (struct k_string){text, (int64_t)strlen(text)};
+        *(struct k_string *)out->data = a && a->kind == K_ATTR_STRINGS && a->len == 1
+                                            ? a->v.strings[0]
+                                            : (struct k_string){text, (int64_t)strlen(text)};
     } else if (dtype_is_float(t)) {
         k_set_f64(out, 0, (double)k_attr_float(c, "default_float", -0.0f));
     } else {

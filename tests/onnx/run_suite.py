@@ -18,6 +18,7 @@ import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "python")]
+import numpy as np
 from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt, Runner
 
 import npuc.backend
@@ -64,6 +65,15 @@ def select(cases, options):
     return cases[::FAST] if options.fast else cases
 
 
+def spread(outputs):
+    """Elements of sequences as outputs of their own, with the sequences' lengths: the official comparison takes no sequence
+    that holds a scalar."""
+    flat = [np.array([len(o) if isinstance(o, (list, tuple)) else -1 for o in outputs])]
+    for o in outputs:
+        flat += spread(o) if isinstance(o, (list, tuple)) else [np.zeros(0) if o is None else np.asarray(o)]
+    return flat
+
+
 def run_case(case, target, options):
     """Compiles, runs and judges; {"fault": None or text, "host": [[operator, reason]], "steps": n}."""
     found = {"fault": None, "host": [], "steps": 0}
@@ -75,7 +85,7 @@ def run_case(case, target, options):
             report = rep.session.report()
             found["steps"] += len(report["steps"])
             found["host"] += [[s["op"], s["reason"] or ""] for s in report["steps"] if s["host"] and s["op"] not in FREE_HOST]
-            Runner.assert_similar_outputs(wanted, outputs, rtol=case.rtol, atol=case.atol)
+            Runner.assert_similar_outputs(spread(wanted), spread(outputs), rtol=case.rtol, atol=case.atol)
         rep.session.close()
     except BackendIsNotSupposedToImplementIt as e:
         found["fault"] = f"the official runner would count this as passed: {e}"
