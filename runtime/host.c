@@ -175,6 +175,29 @@ static enum npuc_status call(npurt_session *s, const struct plan_step *step, str
                                    rt_source(s, step), rt_name(s, step->op), c->error);
 }
 
+/* Elements of the largest operand whose size is known; 0 when there is none. */
+static int64_t most_elements(const npurt_session *s, const struct plan_step *step)
+{
+    int64_t most = 0;
+    for (int32_t i = 0; i < step->n_in; i++) {
+        int64_t dims[NPURT_MAX_RANK], n = 1;
+        const struct plan_tensor *t = step->tensors[i] < 0 ? NULL : &s->plan->tensors.data[step->tensors[i]];
+        bool known = t && t->rank >= 0 && rt_dims(s, t, dims);
+        for (int32_t d = 0; known && d < t->rank; d++)
+            known = size_mul(n, dims[d], &n);
+        most = known && n > most ? n : most;
+    }
+    return most;
+}
+
+/* The size assumed for the one dimension that an operator tells and nothing bounds: operators that select (NonZero,
+ * Unique, NonMaxSuppression ...) give at most one result per element. */
+static int64_t assumed_size(const npurt_session *s, const struct plan_step *step, const struct expr_symbol *y)
+{
+    const int64_t most = step->kind == PS_HOST && step->n_binds == 1 ? most_elements(s, step) : 0;
+    return y->range.max >= INT32_MAX && most > 1 && most >= y->range.min ? most : y->range.max;
+}
+
 /* Without data the dimensions that this operator would tell are taken as large as they can be. */
 enum npuc_status rt_assume(npurt_session *s, const struct plan_step *step)
 {
@@ -182,10 +205,11 @@ enum npuc_status rt_assume(npurt_session *s, const struct plan_step *step)
         const struct expr_symbol *y = &s->plan->exprs.symbols.data[step->binds[3 * i + 2]];
         if (s->symbol_known[step->binds[3 * i + 2]])
             continue;
-        if (y->range.max == INT64_MAX)
+        const int64_t size = assumed_size(s, step, y);
+        if (size == INT64_MAX)
             return rt_fail(s, D_INPUT_BINDING, "dimension %s depends on data and has no bound; give its value",
                            rt_name(s, y->name));
-        const enum npuc_status st = rt_rebind(s, step->binds[3 * i + 2], y->range.max, "the largest size");
+        const enum npuc_status st = rt_rebind(s, step->binds[3 * i + 2], size, "the largest size");
         if (st != NPUC_OK)
             return st;
     }
@@ -225,8 +249,35 @@ enum npuc_status rt_host(npurt_session *s, const struct plan_step *step)
     return st;
 }
 
+/* Symbols from the elements of a tensor; places beyond 31 bits mean the same as the largest one. */
+static enum npuc_status read_contents(npurt_session *s, const struct plan_step *step)
+{
+    struct k_tensor in = {0};
+    if (!(s->mode & NPURT_DATA))
+        return rt_assume(s, step);
+    const enum npuc_status st = rt_operand(s, step->tensors[0], &in);
+    for (int32_t i = 0; st == NPUC_OK && i < step->n_binds; i++) {
+        const int32_t *b = &step->binds[3 * i]; /* 0, element, symbol */
+        const struct expr_range r = s->plan->exprs.symbols.data[b[2]].range;
+        int64_t v = b[1] < k_count(&in) ? k_get_i64(&in, b[1]) : INT64_MIN;
+        if (r.min == -INT32_MAX && b[1] < k_count(&in))
+            v = v < r.min ? r.min : v > r.max ? r.max : v;
+        if (v < r.min || v > r.max)
+            return rt_fail(s, D_RUN_FAULT, "element %d of '%s' is %lld, expected %lld..%lld", b[1],
+                           rt_name(s, s->plan->tensors.data[step->tensors[0]].name), (long long)v, (long long)r.min,
+                           (long long)r.max);
+        s->symbol[b[2]] = v;
+        s->symbol_known[b[2]] = true;
+    }
+    if (st == NPUC_OK)
+        rt_evaluate(s);
+    return st;
+}
+
 enum npuc_status rt_sizes(npurt_session *s, const struct plan_step *step)
 {
+    if (step->n_in == 1)
+        return read_contents(s, step);
     const int32_t tensor = step->tensors[step->n_in];
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     enum npuc_status st = rt_place_late(s, tensor);
