@@ -15,6 +15,7 @@ struct projection {
     struct value *weight; /* [E, rows, columns], or codes */
     struct value *scale, *zero, *bias;
     int64_t rows, columns, bits, block; /* bits 0: the weight is of float values; block: codes per scale */
+    bool quantised;
 };
 struct moe {
     struct import *im;
@@ -46,22 +47,28 @@ static struct value *spread(struct moe *m, struct value *value, struct value *in
     return x_reduce(b, OP_ReduceSum, x_op3(b, OP_Where, hit, x_unsqueeze(b, value, 1, last), zero), 1, false);
 }
 
-/* The softmax of the best `top` logits, or the given routes there, as a row of weights for all experts. */
+/* Rows of weights for all experts, 0 but at the best `top` logits. As onnxruntime's CPU kernels do it: MoE takes the
+ * softmax of all logits there, divided by its sum when normalize_routing_weights is set, which is the softmax of the
+ * chosen ones; QMoE always takes the latter, or the given routes, which it divides by their sum when asked to. */
 static struct value *top_weights(struct moe *m)
 {
     struct builder *b = m->b;
+    const bool normalise = onode_int(m->im, m->n, "normalize_routing_weights", 0) != 0;
     struct node *best = ir_new(b, OP_TopK, 2, (struct value *[]){m->logits, ir_const_i64(b, &m->top, 1)}, 2);
     struct value *value = x_out(best);
     if (!value)
         return NULL;
-    struct value *index = &best->out[1];
-    if (!m->routes)
+    struct value *index = &best->out[1], *all = m->routes;
+    if (!m->routes && (m->fc[FC1].quantised || normalise))
         return spread(m, x_softmax(b, value, 1), index);
+    if (!m->routes)
+        all = x_softmax(b, m->logits, 1);
     struct value *chosen = spread(m, x_expand(b, ir_scalar_like(b, value, 1), 2, value->type->dims), index);
-    struct value *y = x_op2(b, OP_Mul, m->routes, chosen);
-    if (onode_int(m->im, m->n, "normalize_routing_weights", 0) == 0)
+    struct value *y = x_op2(b, OP_Mul, all, chosen);
+    if (!normalise)
         return y;
-    return x_op2(b, OP_Div, y, x_plus(b, x_reduce(b, OP_ReduceSum, y, 1, true), 1e-6));
+    struct value *sum = x_reduce(b, OP_ReduceSum, y, 1, true);
+    return sum ? x_op2(b, OP_Div, y, x_op2(b, OP_Max, sum, ir_scalar_like(b, sum, 1e-30))) : NULL;
 }
 
 /* One choice of the sparse mixer: its weight [T, 1], from a softmax over the logits that are near the best of `left`;
@@ -180,7 +187,9 @@ static struct value *hidden(struct moe *m, int64_t e, struct value *x)
     }
     if (strcmp(name, "swiglu") == 0)
         return swiglu(m, gate, up);
-    gate = x_activation(m->im, m->n, strcmp(name, "geglu") == 0 ? "FastGelu" : name, none, gate);
+    const bool gelu =
+        strcmp(name, "gelu") == 0 || strcmp(name, "geglu") == 0; /* the tanh form, as onnxruntime's kernels */
+    gate = x_activation(m->im, m->n, gelu ? "FastGelu" : name, none, gate);
     return m->fc[FC3].weight || glu ? x_op2(b, OP_Mul, gate, up) : gate;
 }
 
@@ -228,7 +237,7 @@ static enum npuc_status moe_begin(struct moe *m)
         found |= strcmp(act, names[i]) == 0;
     enum npuc_status s = onode_needs(im, n, 3);
     if (s == NPUC_OK && !found)
-        s = onode_bad_attr(im, n, "activation_type", "'%.40s' is not supported", act);
+        s = onode_fail(im, n, D_UNSUPPORTED, "activation_type '%.40s' is not supported", act);
     if (s == NPUC_OK)
         s = onode_rank(im, n, 0, 2, 3);
     if (s == NPUC_OK)
@@ -437,7 +446,8 @@ enum npuc_status rule_qmoe(struct import *im, struct onode *n)
         m.fc[i] = (struct projection){.weight = onode_in(n, 2 + 3 * i),
                                       .scale = onode_in(n, 3 + 3 * i),
                                       .bias = onode_in(n, 4 + 3 * i),
-                                      .zero = onode_in(n, ZERO1 + i)};
+                                      .zero = onode_in(n, ZERO1 + i),
+                                      .quantised = true};
         s = integer ? integer_codes(&m, i, block) : float_codes(&m, i, type, block);
     }
     if (s == NPUC_OK && m.routes) {

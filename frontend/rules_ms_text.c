@@ -206,19 +206,20 @@ enum npuc_status rule_ngram_repeat_block(struct import *im, struct onode *n)
     if (s != NPUC_OK)
         return s;
     struct expr_pool *p = &im->cx->exprs;
-    struct value *ids = x_cast(b, n->in[0], DT_I64), *match = NULL;
-    const expr length = x_dim(n->in[0], 1), last = expr_sub(p, length, x_num(b, size - 1));
-    for (int64_t j = 0; j + 1 < size; j++) {
-        const expr at = expr_add(p, last, x_num(b, j));
-        struct value *tail = x_slice(b, ids, 1, at, expr_add(p, at, x_num(b, 1)));
-        struct value *same = x_op2(b, OP_Equal, x_slice(b, ids, 1, x_num(b, j), at), tail);
+    const expr length = x_dim(n->in[0], 1), count = expr_max(p, expr_sub(p, length, x_num(b, size - 1)), x_num(b, 0));
+    struct value *ids = x_cast(b, n->in[0], DT_I64), *first = x_range(b, count), *match = NULL;
+    for (int64_t j = 0; j + 1 < size; j++) { /* word j of the gram at each place against word j of the unfinished one */
+        const expr last = expr_max(p, expr_sub(p, length, x_num(b, size - 1 - j)), x_num(b, 0));
+        struct value *word = x_gather(b, ids, x_op2(b, OP_Add, first, x_int(b, j)), 1);
+        struct value *same = x_op2(b, OP_Equal, word, x_gather(b, ids, ir_sizes(b, &last, 1, false), 1));
         match = match ? x_op2(b, OP_And, match, same) : same;
     }
-    struct value *next = x_slice(b, ids, 1, x_num(b, size - 1), length), *scores = n->in[1];
-    struct value *free = ir_scalar_like(b, scores, INFINITY), *block = ir_scalar_like(b, scores, -INFINITY);
-    struct value *update = next ? x_expand(b, block, 2, next->type->dims) : NULL;
-    if (match)
+    struct value *next = x_gather(b, ids, x_op2(b, OP_Add, first, x_int(b, size - 1)), 1), *scores = n->in[1];
+    struct value *free = ir_scalar_like(b, scores, INFINITY), *block = ir_scalar_like(b, scores, -INFINITY), *update;
+    if (size > 1)
         update = x_op3(b, OP_Where, match, block, free);
+    else
+        update = next ? x_expand(b, block, 2, next->type->dims) : NULL;
     struct node *put = x_node(b, OP_ScatterElements, 3, 3, (struct value *[]){scores, next, update}, 1);
     if (put) {
         ir_set_int(put, "axis", 1);
