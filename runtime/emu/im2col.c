@@ -10,7 +10,7 @@ enum { LINE = 32, MOST = INT32_MAX };
 /* The line of the map that window q begins with, or -1 in the padding. */
 static int64_t line_of(const struct emu_IM2COL *a, int64_t q)
 {
-    const int64_t y = a->y0 + q / a->cols * a->stride_h, x = a->x0 + q % a->cols * a->stride_w;
+    const int64_t y = a->top + q / a->cols * a->stride_h, x = a->left + q % a->cols * a->stride_w;
     if (y < 0 || x < 0 || y % a->step_h || x % a->step_w || y / a->step_h >= a->h || x / a->step_w >= a->w)
         return -1;
     return y / a->step_h * a->row_pitch + x / a->step_w;
@@ -37,7 +37,7 @@ static void gather(uint8_t *dst, const uint8_t *map, const struct emu_IM2COL *a,
 static bool in_range(const struct emu_IM2COL *a)
 {
     const int64_t small[] = {a->n, a->k, a->h, a->w, a->pitch, a->row_pitch, a->first};
-    const int64_t large[] = {a->y0, a->x0};
+    const int64_t large[] = {a->top, a->left};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(small); i++)
         if (small[i] < 0 || small[i] > MOST)
             return false;

@@ -147,6 +147,20 @@ static void matrix_step(void **state)
     unit_end(&u);
 }
 
+/* Elements of windows cost what whole fractals of L0B cost, padding or not. */
+static void windows_cost_their_fractals(void **state)
+{
+    struct emu_unit u;
+    (void)state;
+    unit_begin(&u, TCORE_CUBE);
+    const int32_t map = unit_buf(&u, TS_L1, 1, 65536), l0b = unit_buf(&u, TS_L0B, 1, 65536);
+    const expr z = num(&u, 0), one = num(&u, 1);
+    TILE(&u.b, IM2COL, l0b, map, z, num(&u, 400), num(&u, 20), DT_F16, num(&u, 100), num(&u, 40), num(&u, 20),
+         num(&u, 20), z, z, z, num(&u, 10), 2, 2, 1, 1, one);
+    close_to(time_of(&u).cycles, ISSUE + 112 * 48 * 2 / 128.0 + 28);
+    unit_end(&u);
+}
+
 static void edges_are_rounded_to_fractals(void **state)
 {
     struct emu_unit u;
@@ -407,6 +421,7 @@ int main(void)
         cmocka_unit_test(small_loads_take_the_floor),
         cmocka_unit_test(flags_chain_units),
         cmocka_unit_test(matrix_step),
+        cmocka_unit_test(windows_cost_their_fractals),
         cmocka_unit_test(edges_are_rounded_to_fractals),
         cmocka_unit_test(short_bursts_of_a_vector_core),
         cmocka_unit_test(unaligned_rows_touch_one_more_line),
