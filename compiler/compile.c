@@ -131,7 +131,8 @@ static enum npuc_status step_import(struct compilation *c, const char *model, co
         return s;
     c->cx.file = model;
     c->cx.max_rewrites = c->options.max_rewrites;
-    struct onnx_options o = {.allow_missing_data = c->options.allow_missing_data};
+    struct onnx_options o = {.allow_missing_data = c->options.allow_missing_data, .survey = c->options.survey};
+    c->cx.claims = c->claims;
     s = onnx_import(&c->cx, model, &o, &c->model, &c->module);
     if (s != NPUC_OK)
         return s;
@@ -140,9 +141,10 @@ static enum npuc_status step_import(struct compilation *c, const char *model, co
                arena_printf(&c->arena, "%lld nodes, %.1f M parameters (%.1f MiB)", (long long)info->n_nodes,
                             (double)info->n_params / 1e6, (double)info->param_size / 1048576.0));
     s = compilation_bind(c);
+    c->cx.claims = NULL;
     c->n_imported = count_nodes(c->module);
     if (c->on_import)
-        c->on_import(c->on_import_user, c->module->funcs.data[0]);
+        c->on_import(c->hook_user, c->module->funcs.data[0]);
     return s != NPUC_OK ? s : ir_verify(c->module, "import");
 }
 
@@ -157,6 +159,7 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
     c->has_px = true;
     c->px.options.cache_capacity = c->options.cache_capacity;
     c->px.options.precision = c->options.precision;
+    c->px.options.strict = c->options.strict;
     struct pass_run run = {
         .verify_each = c->options.verify_each, .stop_after = c->options.stop_after, .dump_dir = c->options.dump_dir};
     s = pass_run_all(&c->px, steps, n, &run);
@@ -164,6 +167,8 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
         stage_done(
             c, "passes",
             arena_printf(&c->arena, "%lld -> %lld nodes", (long long)c->n_imported, (long long)count_nodes(c->module)));
+    if (s == NPUC_OK && c->on_optimised)
+        s = c->on_optimised(c->hook_user, c->module->funcs.data[0]);
     return s;
 }
 

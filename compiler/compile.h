@@ -13,8 +13,10 @@ struct compile_options {
     enum dtype precision;    /* DT_NONE: the model's types */
     int64_t cache_capacity;  /* rows; 0: caches keep the model's form */
     bool allow_missing_data; /* weights may be absent (estimate, check) */
+    bool survey;             /* report all that is wrong with the file and go on (check) */
     bool without_weights;    /* the plan declares weights without bytes: for times alone */
     bool verify_each;
+    bool strict; /* struct pass_options */
     const char *dump_dir, *stop_after;
     int64_t max_rewrites; /* < 0: no limit */
     struct tiling tiling;
@@ -30,7 +32,10 @@ struct compilation {
     npuc_progress_fn *progress;
     void *progress_user;
     void (*on_import)(void *user, const struct graph *g); /* sees the main graph before passes; may be NULL */
-    void *on_import_user;
+    /* Sees it after the passes; another status than NPUC_OK ends the compilation there. May be NULL. */
+    enum npuc_status (*on_optimised)(void *user, const struct graph *g);
+    void *hook_user;
+    struct ir_claims *claims; /* open sizes that import takes to be constants are noted here; may be NULL */
     struct ir_ctx cx;
     struct target target;
     struct machine machine;

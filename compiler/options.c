@@ -69,6 +69,12 @@ static bool set_verify(struct compilation *c, const char *v)
     return true;
 }
 
+static bool set_strict(struct compilation *c, const char *v)
+{
+    c->options.strict = strcmp(v, "0") != 0;
+    return true;
+}
+
 static bool set_dump(struct compilation *c, const char *v)
 {
     c->options.dump_dir = keep(c, v);
@@ -124,6 +130,7 @@ static const struct {
     {"kv-capacity", set_capacity, "rows of a KV cache, 0 to keep the model's form"},
     {"tile", set_tile, "m=..,n=..,k=..,rows=..,cols=.."},
     {"verify-each", set_verify, "0 or 1"},
+    {"strict", set_strict, "0 or 1"},
     {"dump-dir", set_dump, "a folder"},
     {"stop-after", set_stop, "the name of a pass"},
     {"max-rewrites", set_rewrites, "a number"},

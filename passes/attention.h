@@ -14,9 +14,15 @@ struct attention {
     struct value *sink; /* one more score per head, [1, heads, 1, 1] or scalar, that takes probability but has no value;
                            or NULL */
     float scale, softcap; /* softcap 0: none */
+    enum dtype score;     /* type of the scores: DT_F32, or literally that of q */
+    enum dtype soft;      /* type of the softmax's steps */
+    bool split_scale;     /* sqrt(scale) is on q and on k each, as ONNX's function body has it */
 };
 /* [batch, heads, rows, size of v]; NULL after a reported error. */
 struct value *attention_expand(const struct attention *a);
+
+/* exp(x - max) / sum over `axis`, rounded to the type of x after each step. */
+struct value *softmax_steps(struct builder *b, struct value *x, int64_t axis);
 
 /* Helpers of both files */
 struct value *heads_split(struct builder *b, struct value *x, expr heads); /* [B,S,N*H] -> [B,N,S,H] */

@@ -59,12 +59,21 @@ static struct value *product(struct builder *b, struct value *x, struct value *y
     return ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
 }
 
-static struct value *row_reduce(struct builder *b, enum op op, struct value *x)
+static struct value *axis_reduce(struct builder *b, enum op op, struct value *x, int64_t axis)
 {
-    const int64_t last = -1;
-    struct value *in[2] = {x, ir_const_i64(b, &last, 1)};
+    struct value *in[2] = {x, ir_const_i64(b, &axis, 1)};
     struct node *n = ir_new(b, op, 2, in, 1);
     return ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
+}
+
+static struct value *row_reduce(struct builder *b, enum op op, struct value *x)
+{
+    return axis_reduce(b, op, x, -1);
+}
+
+static struct value *times(struct builder *b, struct value *x, double factor)
+{
+    return factor == 1.0 ? x : ir_op2(b, OP_Mul, x, ir_scalar_like(b, x, factor));
 }
 
 static struct value *scores(const struct attention *a, expr grouped_rows)
@@ -72,20 +81,22 @@ static struct value *scores(const struct attention *a, expr grouped_rows)
     struct builder *b = a->b;
     const struct type *q = a->q->type, *k = a->k->type;
     const expr packed[4] = {q->dims[0], k->dims[1], grouped_rows, q->dims[3]};
-    struct value *s = product(b, value_dims(b, a->q, 4, packed), a->k, true);
+    const double each = a->split_scale ? sqrt(a->scale) : 1.0;
+    struct value *left = value_dims(b, times(b, a->q, each), 4, packed);
+    struct value *s = product(b, left, times(b, a->k, each), true);
     if (!s)
         return NULL;
     const expr full[4] = {q->dims[0], q->dims[1], q->dims[2], k->dims[2]};
-    s = ir_cast(b, value_dims(b, s, 4, full), DT_F32);
-    if (a->scale != 1.0f)
-        s = ir_op2(b, OP_Mul, s, ir_scalar_f32(b, a->scale));
+    s = ir_cast(b, value_dims(b, s, 4, full), a->score);
+    s = times(b, s, a->split_scale ? 1.0 : (double)a->scale);
     if (a->softcap > 0) {
-        s = ir_op1(b, OP_Tanh, ir_op2(b, OP_Div, s, ir_scalar_f32(b, a->softcap)));
-        s = ir_op2(b, OP_Mul, s, ir_scalar_f32(b, a->softcap));
+        s = ir_op1(b, OP_Tanh, ir_op2(b, OP_Div, s, ir_scalar_like(b, s, a->softcap)));
+        s = times(b, s, a->softcap);
     }
     if (a->bias)
-        s = ir_op2(b, OP_Add, s, ir_cast(b, a->bias, DT_F32));
-    return a->keep ? ir_op3(b, OP_Where, a->keep, s, ir_scalar_f32(b, -INFINITY)) : s;
+        s = ir_op2(b, OP_Add, s, ir_cast(b, a->bias, a->score));
+    s = a->keep ? ir_op3(b, OP_Where, a->keep, s, ir_scalar_like(b, s, -INFINITY)) : s;
+    return ir_cast(b, s, a->soft);
 }
 
 /* Where a row may be masked out entirely, its maximum is replaced by 0 and its sum by 1: exp gives zeros. */
@@ -96,16 +107,22 @@ static struct value *probabilities(const struct attention *a, struct value *s)
     if (a->sink)
         max = ir_op2(b, OP_Max, max, a->sink);
     bool guarded = (a->keep || a->bias) && !a->sink;
-    struct value *empty = guarded ? ir_op2(b, OP_Equal, max, ir_scalar_f32(b, -INFINITY)) : NULL;
+    struct value *empty = guarded ? ir_op2(b, OP_Equal, max, ir_scalar_like(b, max, -INFINITY)) : NULL;
     if (guarded)
-        max = ir_op3(b, OP_Where, empty, ir_scalar_f32(b, 0.0f), max);
+        max = ir_op3(b, OP_Where, empty, ir_scalar_like(b, max, 0), max);
     struct value *e = ir_op1(b, OP_Exp, ir_op2(b, OP_Sub, s, max));
     struct value *sum = row_reduce(b, OP_ReduceSum, e);
     if (a->sink)
         sum = ir_op2(b, OP_Add, sum, ir_op1(b, OP_Exp, ir_op2(b, OP_Sub, a->sink, max)));
     if (guarded)
-        sum = ir_op3(b, OP_Where, empty, ir_scalar_f32(b, 1.0f), sum);
+        sum = ir_op3(b, OP_Where, empty, ir_scalar_like(b, sum, 1), sum);
     return ir_op2(b, OP_Div, e, sum);
+}
+
+struct value *softmax_steps(struct builder *b, struct value *x, int64_t axis)
+{
+    struct value *e = ir_op1(b, OP_Exp, ir_op2(b, OP_Sub, x, axis_reduce(b, OP_ReduceMax, x, axis)));
+    return ir_op2(b, OP_Div, e, axis_reduce(b, OP_ReduceSum, e, axis));
 }
 
 struct value *attention_expand(const struct attention *a)

@@ -384,6 +384,28 @@ static bool known_ranks(const struct node *n)
     return true;
 }
 
+/* The types and order of the steps in ONNX's function body, for those who compare step by step. */
+static void literal(const struct node *n, struct attention *a)
+{
+    const enum dtype t = a->q->type->dtype, soft = dtype_from_onnx(node_attr_int(n, "softmax_precision", 0));
+    a->score = t;
+    a->soft = soft == DT_NONE ? t : soft;
+    a->split_scale = true;
+}
+
+/* Likewise: a Softmax of 16-bit floats is one of steps that are rounded each. */
+static bool softmax_literal(struct pass_ctx *px, struct node *n)
+{
+    if (!px->options.strict || n->op != OP_Softmax || dtype_table[n->out[0].type->dtype].bits != 16 ||
+        !ir_may_rewrite(px->cx))
+        return false;
+    struct builder b = ir_at(n);
+    struct value *y = softmax_steps(&b, node_in(n, 0), node_attr_int(n, "axis", -1));
+    if (y)
+        ir_replace_all(&n->out[0], y);
+    return y != NULL;
+}
+
 static void replace(struct node *n, int i, struct value *with)
 {
     if (node_out(n, i) && with)
@@ -395,14 +417,18 @@ enum npuc_status lower_attention(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         reader *read = find_reader(n);
+        if (softmax_literal(px, n))
+            continue;
         if (!read || !known_ranks(n) || !ir_may_rewrite(px->cx))
             continue;
         struct builder b = ir_at(n);
-        struct reading r = {.a = {.b = &b}};
+        struct reading r = {.a = {.b = &b, .score = DT_F32, .soft = DT_F32}};
         if (!read(n, &b, &r)) {
             pass_count(px, STAT_lower_attention_kept, 1);
             continue;
         }
+        if (px->options.strict && n->op == OP_Attention)
+            literal(n, &r.a);
         struct value *y = attention_expand(&r.a);
         if (y && r.rank3)
             y = heads_join(&b, y);

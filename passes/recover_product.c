@@ -146,7 +146,7 @@ static bool peel(struct pass_ctx *px, struct operand *o)
     for (;;) {
         if (peel_transpose(o) || peel_repeat(px, o))
             moved = true;
-        else if (!peel_scale(o))
+        else if (px->options.strict || !peel_scale(o))
             return moved;
     }
 }

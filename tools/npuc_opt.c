@@ -27,6 +27,7 @@ static const char usage_text[] =
     "      --cache-capacity N  rows of KV caches\n"
     "      --target T          place for that target; without it passes that need one do nothing\n"
     "      --precision P       fp32, fp16 or bf16 for the pass `precision`\n"
+    "      --strict            round where the model's own steps round\n"
     "      --dump-dir DIR      write NN-<pass>.ir after each pass\n"
     "      --stats             counters on standard error\n"
     "      --time-passes       time of each pass on standard error\n"
@@ -42,6 +43,7 @@ enum { MAX_INPUTS = 256, MAX_STEPS = 256, MAX_PRINTED = 64 };
 struct opt {
     const char *file, *out, *passes, *blobs, *write_blobs, *output_dir, *target;
     enum dtype precision;
+    bool strict;
     const char *inputs[MAX_INPUTS];
     int n_inputs;
     bool no_output, stats, time_passes, eval, round_trip;
@@ -141,7 +143,8 @@ enum {
     O_OUTPUT_DIR,
     O_LIST,
     O_TARGET,
-    O_PRECISION
+    O_PRECISION,
+    O_STRICT
 };
 
 static const struct option long_options[] = {
@@ -164,6 +167,7 @@ static const struct option long_options[] = {
     {"list", 0, NULL, O_LIST},
     {"target", 1, NULL, O_TARGET},
     {"precision", 1, NULL, O_PRECISION},
+    {"strict", 0, NULL, O_STRICT},
     {NULL, 0, NULL, 0},
 };
 
@@ -182,6 +186,7 @@ static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
     case O_CACHE: return parse_count(w, optarg, &o->cache_capacity);
     case O_TARGET: o->target = optarg; return NPUC_OK;
     case O_PRECISION: return parse_precision(w, optarg, &o->precision);
+    case O_STRICT: o->strict = true; return NPUC_OK;
     case O_DUMP_DIR: o->run.dump_dir = optarg; return NPUC_OK;
     case O_STATS: o->stats = true; return NPUC_OK;
     case O_TIME: o->time_passes = true; return NPUC_OK;
@@ -346,6 +351,7 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     pass_ctx_init(&px, w->m, w->has_target ? &w->info : NULL);
     px.options.cache_capacity = o->cache_capacity;
     px.options.precision = o->precision;
+    px.options.strict = o->strict;
     w->cx.max_rewrites = o->max_rewrites;
     o->run.after = after_pass;
     o->run.user = w;

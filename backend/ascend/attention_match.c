@@ -85,6 +85,9 @@ static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
         a->batch[i] = s->dims[i];
     a->rows = s->dims[s->rank - 2];
     a->total = s->dims[s->rank - 1];
+    for (int i = 0; i < s->rank - 1; i++)
+        if (a->y->type->dims[i] != s->dims[i]) /* one member of a result must not stand for several */
+            return refuse(reason, "attention whose products group rows differently");
     if (!read_strides(cx, a, a->q, a->q_batch, &a->q_row) || !read_strides(cx, a, a->k, a->k_batch, &a->k_row) ||
         !read_strides(cx, a, a->v, a->v_batch, &a->v_row) || !read_strides(cx, a, a->y, a->y_batch, &a->y_row))
         return refuse(reason, "attention operands whose batch sizes are not known to agree");

@@ -23,8 +23,9 @@ void npuc_compiler_free(npuc_compiler *c);
 
 /* Options, as on the command line without dashes: "target", "precision" (fp32, fp16, bf16, keep), "D" ("seq=1..4096",
  * may be repeated), "shape" ("x=1x3x224x224", may be repeated), "kv-capacity" (rows), "set" ("hbm.bandwidth=1.8TB/s",
- * may be repeated), "tile" ("m=64,n=128"), "verify-each" (0 or 1), "dump-dir", "stop-after", "max-rewrites".
- * NPUC_E_USAGE for an unknown name or a value that does not parse; the message is in npuc_messages. */
+ * may be repeated), "tile" ("m=64,n=128"), "strict" (0 or 1: round where the
+ * steps of the model and of ONNX's function bodies round), "verify-each" (0 or 1), "dump-dir", "stop-after",
+ * "max-rewrites". NPUC_E_USAGE for an unknown name or a value that does not parse; the message is in npuc_messages. */
 enum npuc_status npuc_set(npuc_compiler *c, const char *option, const char *value);
 
 /* Compiles `model` and writes `plan` atomically: on failure nothing is left behind. */

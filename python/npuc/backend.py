@@ -1,6 +1,7 @@
 """npuc as a backend of onnx.backend: `import npuc.backend as backend; backend.run_model(model, [x])`.
 
-Everything runs on the emulated cores of a target, by default with the types of the model.
+Everything runs on the emulated cores of a target, by default with the types of the model and rounding where ONNX's own
+definitions round (strict).
 """
 import onnx
 from onnx import helper
@@ -41,7 +42,7 @@ def _length(inputs):
 
 class NpucBackend(Backend):
     """onnx.backend.base.Backend on emulated cores. Further arguments of prepare and the run functions are those of
-    npuc.compile (target, precision, ...) and npuc.Session (threads, mode, check_hazards)."""
+    npuc.compile (target, precision, strict, ...) and npuc.Session (threads, mode, check_hazards)."""
 
     @classmethod
     def prepare(cls, model, device="CPU", *, check=True, **kwargs):
@@ -50,7 +51,8 @@ class NpucBackend(Backend):
         if check:
             onnx.checker.check_model(model)
         session = {name: kwargs.pop(name) for name in ("threads", "mode", "check_hazards") if name in kwargs}
-        return NpucBackendRep(Session(compile_model(model, **{"target": TARGET, "precision": PRECISION, **kwargs}), **session))
+        options = {"target": TARGET, "precision": PRECISION, "strict": True, **kwargs}
+        return NpucBackendRep(Session(compile_model(model, **options), **session))
 
     @classmethod
     def run_model(cls, model, inputs, device="CPU", **kwargs):
