@@ -55,6 +55,7 @@ static const struct loc *make_loc(struct import *im, const struct onode *n)
     l->n = 1;
     l->index = n->index;
     l->op_type = n->op;
+    l->domain = n->domain;
     return l;
 }
 

@@ -260,7 +260,12 @@ enum npuc_status ir_infer(struct node *n)
     const struct op_def *d = op_table[n->op];
     if (!d->infer)
         return NPUC_OK;
-    return d->infer(n->graph->module->cx, n);
+    struct ir_ctx *cx = n->graph->module->cx;
+    const struct node *outer = cx->inferring;
+    cx->inferring = n;
+    const enum npuc_status s = d->infer(cx, n);
+    cx->inferring = outer;
+    return s;
 }
 
 static bool is_result_use(const struct use *u)

@@ -80,6 +80,7 @@ struct loc {
     int32_t n;
     int32_t index; /* position of the first in the file, -1 none */
     sym op_type;   /* as in the file */
+    sym domain;    /* the same; 0: ai.onnx */
 };
 
 struct node {
@@ -118,6 +119,17 @@ struct module {
 };
 
 /* One per compilation; single-threaded. */
+/* A size that the model leaves open, but that an operator needs to be this constant. */
+struct ir_claim {
+    expr size;
+    int64_t value;
+    const struct loc *loc; /* of the node; may be NULL */
+};
+struct ir_claims {
+    struct arena *arena;
+    VEC(struct ir_claim) list;
+};
+
 struct ir_ctx {
     struct arena arena;   /* context lifetime: types, strings, expressions */
     struct arena scratch; /* reset by whoever marks and releases */
@@ -128,6 +140,8 @@ struct ir_ctx {
     struct diag *diag;
     const char *file;               /* for messages */
     int32_t n_fresh;                /* counter of invented symbols */
+    struct ir_claims *claims;       /* collects them when set */
+    const struct node *inferring;   /* whose infer hook runs */
     int64_t rewrites, max_rewrites; /* --max-rewrites bisection; max < 0: no limit */
 };
 

@@ -65,6 +65,8 @@ NPUC_MUST_CHECK enum npuc_status infer_attr_in(struct ir_ctx *cx, const struct n
                                                const char *words);
 
 /* Dimensions (infer_dim.c) */
+/* Notes for surveys that inference takes an open size to be this constant. */
+void infer_claim(struct ir_ctx *cx, expr size, int64_t value);
 /* The dimension that a and b both are: the constant or simpler one; EXPR_INVALID when they differ for sure. */
 expr infer_dim_same(struct ir_ctx *cx, expr a, expr b);
 expr infer_dim_broadcast(struct ir_ctx *cx, expr a, expr b); /* the same for numpy broadcasting */

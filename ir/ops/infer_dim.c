@@ -35,6 +35,14 @@ static int64_t weight(const struct ir_ctx *cx, expr e, int depth)
     return w;
 }
 
+void infer_claim(struct ir_ctx *cx, expr size, int64_t value)
+{
+    if (!cx->claims)
+        return;
+    const struct ir_claim c = {size, value, cx->inferring ? cx->inferring->loc : NULL};
+    vec_push(cx->claims->arena, &cx->claims->list, c);
+}
+
 expr infer_dim_same(struct ir_ctx *cx, expr a, expr b)
 {
     int64_t va, vb;
@@ -45,8 +53,10 @@ expr infer_dim_same(struct ir_ctx *cx, expr a, expr b)
     const bool ca = expr_is_const(&cx->exprs, a, &va), cb = expr_is_const(&cx->exprs, b, &vb);
     if (ca && cb)
         return EXPR_INVALID;
-    if (ca || cb)
+    if (ca || cb) {
+        infer_claim(cx, ca ? b : a, ca ? va : vb);
         return ca ? a : b;
+    }
     return weight(cx, b, 8) < weight(cx, a, 8) ? b : a;
 }
 

@@ -68,6 +68,27 @@ static enum npuc_status size_of_infer(struct ir_ctx *cx, struct node *n)
     return st;
 }
 
+/* A small integer tensor whose elements are symbols from here on: `names`. */
+static enum npuc_status contents_infer(struct ir_ctx *cx, struct node *n)
+{
+    const struct attr *a = node_attr(n, "names");
+    enum npuc_status s = infer_begin(cx, n);
+    if (s != NPUC_OK)
+        return s;
+    const int64_t len = value_n_elems(cx, n->in[0].value);
+    if (!a || a->len != len || len > INFER_MAX_ELEMS || !dtype_is_integer(infer_dtype(n, 0)))
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'names' does not name each of the integers of input 0");
+    s = infer_out_like(cx, n, 0, 0);
+    expr e[INFER_MAX_ELEMS];
+    const struct expr_range any = {.min = -INT32_MAX, .max = INT32_MAX, .multiple = 1};
+    for (int64_t i = 0; i < len; i++) {
+        const int32_t known = expr_symbol_find(&cx->exprs, a->v.strings[i]);
+        e[i] = expr_sym(&cx->exprs, known >= 0 ? known : expr_symbol_new(&cx->exprs, a->v.strings[i], any));
+    }
+    infer_set_elems(cx, n, 0, e, len);
+    return s;
+}
+
 /* ---- Reshape */
 
 /* Target sizes with 0 replaced; *unknown counts those that are not known, *at is the place of -1 or of the last
@@ -109,7 +130,10 @@ static enum npuc_status reshape_check(struct ir_ctx *cx, struct node *n, const s
 {
     int64_t a, b;
     const expr from = infer_product(cx, x->d, x->rank), to = infer_product(cx, out->d, out->rank);
-    if (from && to && expr_is_const(&cx->exprs, from, &a) && expr_is_const(&cx->exprs, to, &b) && a != b)
+    const bool known = from && expr_is_const(&cx->exprs, from, &a), wanted = to && expr_is_const(&cx->exprs, to, &b);
+    if (from && wanted && !known)
+        infer_claim(cx, from, b);
+    if (known && wanted && a != b)
         return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s has %lld elements, the target shape has %lld",
                           type_text(cx, n->in[0].value->type), (long long)a, (long long)b);
     return NPUC_OK;
@@ -136,6 +160,32 @@ static enum npuc_status reshape_solve(struct ir_ctx *cx, struct node *n, const s
                       type_text(cx, n->in[0].value->type), infer_dim_text(cx, den));
 }
 
+/* A target of which elements may turn out to be -1 or 0 when they are read. */
+static bool reshape_read(struct ir_ctx *cx, const struct node *n, const struct shape *x, struct shape *out)
+{
+    struct expr_pool *p = &cx->exprs;
+    const expr zero = expr_const(p, 0), one = expr_const(p, 1), open = expr_const(p, -1);
+    expr rest = one;
+    bool any = false;
+    for (int i = 0; i < out->rank; i++) {
+        expr e = value_elem(cx, n->in[1].value, i);
+        if (!e || x->rank < 0)
+            return false;
+        any |= expr_range_of(p, e).min < 0 && expr_range_of(p, e).max > 0;
+        if (i < x->rank && node_attr_int(n, "allowzero", 0) == 0)
+            e = expr_select(p, expr_cmp(p, EXPR_EQ, e, zero), x->d[i], e);
+        out->d[i] = e;
+        rest = expr_mul(p, rest, expr_select(p, expr_cmp(p, EXPR_EQ, e, open), one, e));
+    }
+    const expr count = infer_product(cx, x->d, x->rank);
+    if (!any || !count)
+        return false;
+    for (int i = 0; i < out->rank; i++)
+        out->d[i] = expr_select(p, expr_cmp(p, EXPR_EQ, out->d[i], open),
+                                expr_floordiv(p, count, expr_max(p, one, rest)), out->d[i]);
+    return true;
+}
+
 static enum npuc_status reshape_infer(struct ir_ctx *cx, struct node *n)
 {
     enum npuc_status s = infer_begin(cx, n);
@@ -154,6 +204,8 @@ static enum npuc_status reshape_infer(struct ir_ctx *cx, struct node *n)
                           IR_MAX_RANK);
     struct shape out = {.rank = (int)len};
     int at;
+    if (reshape_read(cx, n, &x, &out))
+        return infer_out(cx, n, 0, infer_dtype(n, 0), &out);
     s = reshape_target(cx, n, &x, &out, &at);
     if (s == NPUC_OK && at == -1 && x.rank >= 0)
         s = reshape_check(cx, n, &x, &out);
@@ -247,6 +299,32 @@ static enum npuc_status squeeze_infer(struct ir_ctx *cx, struct node *n)
     return x.rank < 0 ? infer_out_unknown(cx, n, 0, infer_dtype(n, 0)) : squeeze_out(cx, n, &x, mark);
 }
 
+/* Sizes where the axes are followed: 1 at each of them, else the next of x. */
+static bool unsqueeze_followed(struct ir_ctx *cx, const struct node *n, const struct shape *x, int64_t len,
+                               struct shape *out)
+{
+    struct expr_pool *p = &cx->exprs;
+    const expr zero = expr_const(p, 0), one = expr_const(p, 1);
+    expr before = zero, axes[INFER_MAX_ELEMS];
+    if (!infer_elems(cx, n, 1, axes, &len))
+        return false;
+    for (int i = 0; i < out->rank; i++) {
+        expr hit = zero;
+        for (int64_t k = 0; k < len; k++) {
+            if (axes[k] == EXPR_INVALID)
+                return false;
+            const expr at = expr_select(p, expr_cmp(p, EXPR_LT, axes[k], zero),
+                                        expr_add(p, axes[k], expr_const(p, out->rank)), axes[k]);
+            hit = expr_max(p, hit, expr_cmp(p, EXPR_EQ, at, expr_const(p, i)));
+        }
+        out->d[i] = one;
+        for (int k = 0; k < x->rank; k++)
+            out->d[i] = expr_select(p, expr_cmp(p, EXPR_EQ, before, expr_const(p, k)), x->d[k], out->d[i]);
+        out->d[i] = expr_select(p, hit, one, out->d[i]);
+        before = expr_add(p, before, expr_sub(p, one, hit));
+    }
+    return true;
+}
 static enum npuc_status unsqueeze_infer(struct ir_ctx *cx, struct node *n)
 {
     enum npuc_status s = infer_begin(cx, n);
@@ -265,7 +343,8 @@ static enum npuc_status unsqueeze_infer(struct ir_ctx *cx, struct node *n)
     s = axes_of(cx, n, out.rank, mark, &known, &count);
     if (s != NPUC_OK)
         return s;
-    for (int i = 0, k = 0; i < out.rank; i++)
+    const bool followed = !known && unsqueeze_followed(cx, n, &x, len, &out);
+    for (int i = 0, k = 0; i < out.rank && !followed; i++)
         out.d[i] = !known ? infer_fresh(cx, n, 0, i) : mark[i] ? expr_const(&cx->exprs, 1) : x.d[k++];
     s = infer_out(cx, n, 0, infer_dtype(n, 0), &out);
     infer_pass_elems(cx, n, 0, 0);
