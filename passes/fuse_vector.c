@@ -32,6 +32,7 @@ struct fuser {
     int32_t n_nodes;
     struct map index;     /* node id -> position */
     struct group *groups; /* by position; n == 0: not fusable */
+    int32_t *span;        /* by position: where the first group begins that has members before and from here on */
     uint32_t *seen;       /* marks of the reachability walk */
     uint32_t mark;
     int32_t *stack;
@@ -124,6 +125,27 @@ static bool each_producer(struct fuser *f, const struct node *node, producer_fn 
     return false;
 }
 
+/* The last position, not behind `at`, that no group reaches across: what is before it depends on nothing from there on,
+ * every group taken as one node. */
+static int32_t floor_of(const struct fuser *f, int32_t at)
+{
+    while (f->span[at] < at)
+        at = f->span[at];
+    return at;
+}
+
+static void note_span(struct fuser *f, int32_t root)
+{
+    int32_t first = root, last = root, i = root;
+    do {
+        first = i < first ? i : first;
+        last = i > last ? i : last;
+        i = f->groups[i].next;
+    } while (i != root);
+    for (i = first + 1; i <= last; i++)
+        f->span[i] = first < f->span[i] ? first : f->span[i];
+}
+
 /* Pushes producers that have not been seen; none before `lowest` can depend on a member. */
 struct walk {
     int32_t lowest, *n;
@@ -184,7 +206,7 @@ static bool leaves_and_returns(struct fuser *f, int32_t a, int32_t b)
 {
     int32_t n = 0;
     f->mark++;
-    int32_t la = mark_members(f, a), lb = mark_members(f, b), lowest = la < lb ? la : lb;
+    int32_t la = mark_members(f, a), lb = mark_members(f, b), lowest = floor_of(f, la < lb ? la : lb);
     push_members(f, a, lowest, &n);
     push_members(f, b, lowest, &n);
     while (n > 0) {
@@ -265,6 +287,7 @@ static void try_merge(struct fuser *f, int32_t producer, int32_t consumer)
     x->n += y->n;
     x->has_red = x->has_red || y->has_red;
     y->parent = a;
+    note_span(f, a);
 }
 
 static void collect(struct fuser *f)
@@ -276,6 +299,7 @@ static void collect(struct fuser *f)
     f->nodes = ARENA_ARRAY(a, struct node *, f->n_nodes);
     f->groups = ARENA_ARRAY(a, struct group, f->n_nodes);
     f->seen = ARENA_ARRAY(a, uint32_t, f->n_nodes);
+    f->span = ARENA_ARRAY(a, int32_t, f->n_nodes);
     f->stack = ARENA_ARRAY(a, int32_t, f->n_nodes);
     int32_t i = 0;
     for_each_node (n, f->g) {
@@ -283,7 +307,7 @@ static void collect(struct fuser *f)
         map_put(&f->index, n->id, (uint64_t)i);
         if (!node_shape(f, n, &f->groups[i]))
             f->groups[i] = (struct group){0};
-        f->groups[i].parent = f->groups[i].next = i;
+        f->groups[i].parent = f->groups[i].next = f->span[i] = i;
         i++;
     }
 }
