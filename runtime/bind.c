@@ -218,11 +218,22 @@ static enum npuc_status solve(npurt_session *s, expr e, int64_t value, const cha
     return learn(s, s->plan->exprs.nodes.data[n->arg[unknown]].value, left / n->coef[unknown], where);
 }
 
-/* One round over the given inputs; only_symbols: dimensions that are a symbol alone. */
-static enum npuc_status learn_from_inputs(npurt_session *s, bool only_symbols, bool *changed)
+static bool is_empty(const struct rt_input *in)
+{
+    for (int k = 0; in->set && k < in->rank; k++)
+        if (in->dims[k] == 0)
+            return true;
+    return false;
+}
+
+/* One round over the given inputs; only_symbols: dimensions that are a symbol alone. Inputs without elements tell what
+ * the others leave open: decoders with a branch for the first step take empty caches there, whatever the sizes. */
+static enum npuc_status learn_from_inputs(npurt_session *s, bool only_symbols, bool empty, bool *changed)
 {
     const struct expr_pool *p = &s->plan->exprs;
     for (int32_t i = 0; i < s->entry->n_inputs; i++) {
+        if (is_empty(&s->inputs[i]) != empty)
+            continue;
         const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
         for (int32_t k = 0; s->inputs[i].set && k < t->rank; k++) {
             const struct expr_node *n = &p->nodes.data[t->dims[k]];
@@ -269,32 +280,45 @@ static enum npuc_status learn_symbols(npurt_session *s)
         if (s->user_symbol[i] >= 0)
             st = learn(s, i, s->user_symbol[i], "the option");
     }
-    if (st == NPUC_OK)
-        st = learn_from_inputs(s, true, &changed);
+    for (int empty = 0; st == NPUC_OK && empty < 2; empty++)
+        st = learn_from_inputs(s, true, empty, &changed);
     rt_evaluate(s);
     if (st == NPUC_OK)
         st = learn_from_caches(s, &changed);
     do {
         changed = false;
         rt_evaluate(s);
-        if (st == NPUC_OK)
-            st = learn_from_inputs(s, false, &changed);
+        for (int empty = 0; st == NPUC_OK && empty < 2; empty++)
+            st = learn_from_inputs(s, false, empty, &changed);
     } while (st == NPUC_OK && changed);
     return st;
 }
 
 /* ---- checks ---- */
 
+static bool has_branches(const npurt_session *s)
+{
+    for (int32_t i = 0; i < s->entry->n_steps; i++)
+        if (s->plan->steps.data[s->entry->first_step + i].kind == PS_IF)
+            return true;
+    return false;
+}
+
 static enum npuc_status check_input(npurt_session *s, int32_t i)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
-    const struct rt_input *in = &s->inputs[i];
+    struct rt_input *in = &s->inputs[i];
+    in->void_given = false;
     for (int32_t k = 0; k < t->rank; k++) {
         int64_t want;
         if (!rt_value(s, t->dims[k], &want))
             return rt_fail(s, D_INPUT_BINDING, "%s cannot be told from the inputs", axis_text(s, i, k));
         if (want == in->dims[k])
             continue;
+        if (in->dims[k] == 0 && has_branches(s) && rt_cache_of_input(s, i) < 0) {
+            in->void_given = true;
+            continue;
+        }
         const struct expr_range r = expr_range_of(&s->plan->exprs, t->dims[k]);
         const char *expected = s->plan->exprs.nodes.data[t->dims[k]].op == EXPR_CONST
                                    ? arena_printf(&s->scratch, "%lld", (long long)want)

@@ -148,12 +148,28 @@ static enum npuc_status turn(npurt_session *s, struct loop *l, int64_t k)
     return st;
 }
 
+/* Results of a loop without a turn have no elements, but they are there. */
+static enum npuc_status place_empty(npurt_session *s, int32_t symbol)
+{
+    const struct rt_dependents *d = s->dependents[symbol];
+    enum npuc_status st = NPUC_OK;
+    for (int32_t i = 0; d && st == NPUC_OK && i < d->n_tensors; i++) {
+        int64_t size;
+        if (rt_value(s, s->plan->tensors.data[d->tensors[i]].size, &size) && size == 0 &&
+            s->plan->tensors.data[d->tensors[i]].kind != PT_ALIAS)
+            st = rt_place_late(s, d->tensors[i]);
+    }
+    return st;
+}
+
 enum npuc_status rt_loop(npurt_session *s, const struct plan_step *step)
 {
     struct loop l = {.step = step};
     enum npuc_status st = NPUC_OK;
     for (int32_t i = 0; st == NPUC_OK && i < step->n_binds; i++)
         st = rt_rebind(s, step->binds[3 * i + 2], 0, "the loop");
+    for (int32_t i = 0; st == NPUC_OK && i < step->n_binds; i++)
+        st = place_empty(s, step->binds[3 * i + 2]);
     if (st == NPUC_OK && s->mode & NPURT_DATA)
         st = begin_with_data(s, &l);
     else if (st == NPUC_OK)

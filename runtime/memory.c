@@ -154,6 +154,10 @@ static void point_inputs(npurt_session *s)
         const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
         struct rt_tensor *r = &s->tensors[s->entry->inputs[i]];
         const uint8_t *given = s->inputs[i].set ? s->inputs[i].data : NULL;
+        if (s->inputs[i].set && s->inputs[i].void_given) {
+            r->data = NULL; /* a branch that reads it is told so */
+            continue;
+        }
         if (!given && t->data_size > 0 && s->plan->weights)
             given = s->plan->weights + t->data_offset;
         if (t->kind != PT_INPUT || !(s->mode & NPURT_DATA) || !r->known || !given)
@@ -262,6 +266,9 @@ static enum npuc_status place_root(npurt_session *s, int32_t i, bool keep)
     struct rt_tensor *root = &s->tensors[i];
     const struct plan_tensor *t = &s->plan->tensors.data[i];
     root->known = rt_value(s, t->size, &root->size);
+    if (t->kind == PT_INPUT && root->known && root->size > 0)
+        return rt_fail(s, D_INPUT_BINDING, "input '%s' is given without elements, but the branch that runs reads it",
+                       rt_name(s, t->name));
     if (!root->known || root->size < 0 || root->size > (int64_t)1 << 48 || t->kind == PT_CACHE)
         return rt_fail(s, D_RUN_FAULT, "the size of tensor '%s' is not known when it is needed", rt_name(s, t->name));
     if (s->mode & NPURT_DATA) {

@@ -44,6 +44,7 @@ struct rt_tensor {
 };
 struct rt_input { /* what the user has set */
     bool set;
+    bool void_given; /* no elements, though other inputs tell that there are some: it may be given, not read */
     enum dtype dtype;
     int rank;
     int64_t dims[NPURT_MAX_RANK];
