@@ -7,10 +7,11 @@
  *
  * Requirements: (1) f32 data and grid, whose operators round as the kernel does, or mode nearest, which moves; (2)
  * sizes of the image are known and flat places are exact in f32; (3) the sums are those of kernels/grid_sample.inc in
- * their order. Left to the host: padding by reflection, cubic interpolation of three axes (64 taps), other types. */
+ * their order. Left to the host: padding by reflection, more than MAX_TAPS taps (linear with three axes, cubic), whose
+ * weights and places exceed one vector region, other types. */
 #include "passes/pass.h"
 
-enum { MAX_PLACES = 1 << 24, MAX_GRID_AXES = 3, MAX_AXIS_TAPS = 4 };
+enum { MAX_PLACES = 1 << 24, MAX_TAPS = 4, MAX_GRID_AXES = 3, MAX_AXIS_TAPS = 4 };
 
 struct sampling {
     struct builder *b;
@@ -152,15 +153,18 @@ static bool sampling_of(struct pass_ctx *px, const struct node *n, struct sampli
                            .border = is_word(px->cx, n, "padding_mode", "border"),
                            .cubic = is_word(px->cx, n, "mode", "cubic")};
     s->taps = nearest ? 1 : s->cubic ? 4 : 2;
-    if (s->axes < 1 || s->axes > MAX_GRID_AXES || (s->cubic && s->axes > 2) || grid->dtype != DT_F32 ||
-        x->dtype != DT_F32 || grid->rank != x->rank || grid->dims[0] != x->dims[0] ||
-        is_word(px->cx, n, "padding_mode", "reflection"))
+    if (s->axes < 1 || s->axes > MAX_GRID_AXES || grid->dtype != DT_F32 || x->dtype != DT_F32 ||
+        grid->rank != x->rank || grid->dims[0] != x->dims[0] || is_word(px->cx, n, "padding_mode", "reflection"))
         return false;
+    int taps = 1;
     for (int i = 0; i < s->axes; i++) {
+        taps *= s->taps;
         if (!expr_is_const(&px->cx->exprs, x->dims[i + 2], &s->in[i]) || s->in[i] < 1 || s->in[i] > MAX_PLACES / places)
             return false;
         places *= s->in[i];
     }
+    if (taps > MAX_TAPS)
+        return false;
     s->wide[0] = x->dims[0];
     s->wide[1] = x->dims[1];
     s->wide[2] = expr_const(&px->cx->exprs, 1);
