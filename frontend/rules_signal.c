@@ -20,6 +20,26 @@ enum npuc_status rule_old_recurrent(struct import *im, struct onode *n)
     return NPUC_OK;
 }
 
+/* Outside of training it is its input, with a mask that keeps everything. */
+enum npuc_status rule_dropout(struct import *im, struct onode *n)
+{
+    const struct value *training = onode_in(n, 2);
+    double flag;
+    if (!onode_in(n, 0) || n->in[0]->type->kind != TYPE_TENSOR || n->in[0]->type->rank < 0)
+        return NPUC_OK;
+    if (training && (!value_const_f64(training, 0, &flag) || flag != 0))
+        return NPUC_OK;
+    if (onode_wants(n, 1)) {
+        const struct type *t = n->in[0]->type;
+        const bool kept = true;
+        struct value *mask = x_expand(&n->b, ir_const(&n->b, DT_BOOL, 0, NULL, &kept, 1), t->rank, t->dims);
+        if (!mask)
+            return onode_done(im, n, NULL);
+        onode_bind(im, n, 1, mask);
+    }
+    return onode_done(im, n, n->in[0]);
+}
+
 /* ---- BatchNormalization with the statistics of the batch */
 
 /* v [C] as [C, 1, ..] against x. */

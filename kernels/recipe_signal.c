@@ -2,7 +2,8 @@
  * each other. Computed in float (double for f64). A one-sided forward transform keeps n/2 + 1 bins; a one-sided inverse
  * one reads that many and gives real samples, its 1/n is part of the matrix.
  *
- * Other transforms of composite length n = a b, b the largest divisor up to the square root, go in two stages (Cooley
+ * Complex inverse transforms, and forward ones beyond length 1024, of composite length n = a b, b the largest divisor
+ * up to the square root, go in two stages (Cooley
  * and Tukey, 1965): with t = a t2 + t1 and k = b k1 + k2,
  *   X[k] = sum over t1 of w(n)^(t1 k2) w(a)^(t1 k1) [sum over t2 of w(b)^(t2 k2) x[t]]
  * the inner sum a product, the factor before it a complex multiplication (each product and sum rounded), the outer sum
@@ -13,7 +14,10 @@
 #include "kernels/op.h"
 #include "kernels/recipe.h"
 
-enum { MAX_MATRIX = 1 << 25 }; /* elements of the largest matrix that is made */
+enum {
+    MAX_MATRIX = 1 << 25, /* elements of the largest matrix that is made */
+    LONGEST_DIRECT = 1024 /* of forward transforms */
+};
 
 struct dft {
     int64_t n;        /* length of the transform */
@@ -208,7 +212,8 @@ enum npuc_status recipe_dft(struct recipe *r)
     for (int i = 0; i < rank; i++)
         back[there[i]] = i;
     rval x = r_slice(r, r_perm(r, r_cast(r, r->in[0], r_wide(t)), rank, there), rank - 2, 0, f.in);
-    const int64_t b = f.halved || rank + 1 > K_MAX_RANK ? 1 : inner_length(f.n);
+    const bool staged = f.inverse ? !f.halved : f.n > LONGEST_DIRECT;
+    const int64_t b = staged && rank < K_MAX_RANK ? inner_length(f.n) : 1;
     if (b > 1) {
         x = two_stages(r, &f, b, padded(r, &f, x, dims, n), dims, n);
         if (f.out < f.n)
