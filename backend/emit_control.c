@@ -86,11 +86,19 @@ static struct plan_step *step_with(struct emitter *em, enum plan_step_kind kind,
     return s;
 }
 
-static void transfer(struct emitter *em, bool move, int32_t from, int32_t to, const struct binds *b)
+/* to = from, of type t. Where no size is told by it the cores copy as they do elsewhere. */
+static enum npuc_status transfer(struct emitter *em, bool move, int32_t from, int32_t to, const struct type *t,
+                                 const struct binds *b)
 {
+    static const char reason[] = "a value enters or leaves the body of control flow";
+    const struct plan_tensor *x = em->e.plan->tensors.data;
     const int32_t pair[2] = {from, to};
+    const bool dense = t->kind == TYPE_TENSOR && t->rank >= 0 && x[from].kind != PT_OBJECT && x[to].kind != PT_OBJECT;
+    if (!move && dense && (!b || !b->v.len))
+        return emit_copy(&em->e, from, to, t, reason);
     struct plan_step *s = step_with(em, move ? PS_MOVE : PS_COPY, b, 1, 1, pair);
-    s->reason = str_internz(&em->e.plan->strings, "a value enters or leaves the body of control flow");
+    s->reason = str_internz(&em->e.plan->strings, reason);
+    return NPUC_OK;
 }
 
 static int32_t root_of(const struct plan *p, int32_t t)
@@ -149,15 +157,15 @@ static enum npuc_status emit_branch(struct emitter *em, const struct node *n, co
     for (int i = 0; i < n->n_out; i++)
         if (r[i].out)
             claim(em, g, node_in(yield, i), &r[i]);
-    const enum npuc_status st = emit_nodes(em, g);
+    enum npuc_status st = emit_nodes(em, g);
     e->node = (struct node *)(uintptr_t)n;
     int32_t *from = ARENA_ARRAY(e->arena, int32_t, n->n_out + 1);
     for (int i = 0; st == NPUC_OK && i < n->n_out; i++)
         from[i] = r[i].out ? emit_tensor(e, node_in(yield, i)) : -1;
     for (int i = 0; st == NPUC_OK && i < n->n_out; i++)
         if (from[i] >= 0 && from[i] != r[i].tensor)
-            transfer(em, is_local(e->plan, from[i], mark) && !used_again(e->plan, from, i, n->n_out), from[i],
-                     r[i].tensor, &r[i].binds);
+            st = transfer(em, is_local(e->plan, from[i], mark) && !used_again(e->plan, from, i, n->n_out), from[i],
+                          r[i].tensor, node_in(yield, i)->type, &r[i].binds);
     scope_end(em, &sc);
     return st;
 }
@@ -212,6 +220,7 @@ struct loop {
     struct binds zeroed; /* symbols of the loop step */
     int32_t operands[5]; /* tensors of the loop step */
     int64_t made, at;    /* tensors before the body, the loop step */
+    enum npuc_status st; /* of the copies at the end of a turn */
 };
 
 /* A symbol of the plan alone: the number of the turn. */
@@ -253,8 +262,7 @@ static enum npuc_status begin_carried(struct loop *l, struct carried *c, struct 
     const bool in_place = c->out && c->out->type == c->inner->type && !c->binds.v.len;
     c->state = in_place ? emit_tensor(e, c->out) : new_temp(em, c->inner);
     e->tensor_of[c->inner->id] = c->state;
-    transfer(em, false, emit_tensor(e, init), c->state, &c->binds);
-    return NPUC_OK;
+    return transfer(em, false, emit_tensor(e, init), c->state, init->type, &c->binds);
 }
 
 /* Sizes of a result without a turn are 0; the first row tells the others. */
@@ -336,7 +344,7 @@ static bool taken_later(const struct loop *l, int i)
 static int32_t aside(struct loop *l, const struct value *v, int32_t from)
 {
     const int32_t t = new_temp(l->em, v);
-    transfer(l->em, false, from, t, NULL);
+    l->st = l->st == NPUC_OK ? transfer(l->em, false, from, t, v->type, NULL) : l->st;
     return t;
 }
 
@@ -361,8 +369,9 @@ static void end_turn(struct loop *l)
     }
     for (int i = 0; i < l->n_carried; i++) {
         const struct carried *c = &l->carried[i];
-        if (c->from >= 0)
-            transfer(l->em, is_local(e->plan, c->from, l->made) && !taken_later(l, i), c->from, c->state, &c->binds);
+        if (c->from >= 0 && l->st == NPUC_OK)
+            l->st = transfer(l->em, is_local(e->plan, c->from, l->made) && !taken_later(l, i), c->from, c->state,
+                             c->next->type, &c->binds);
     }
     struct plan_step *s = &e->plan->steps.data[l->at];
     s->tensors = arena_copy(&e->plan->arena, l->operands, (int64_t)sizeof l->operands);
@@ -379,13 +388,15 @@ static enum npuc_status end_carried(struct loop *l)
         if (!c->out || e->tensor_of[c->inner->id] == e->tensor_of[c->out->id])
             continue;
         const int32_t state = e->tensor_of[c->inner->id];
-        const enum npuc_status st = open_dims(l->em, l->n, c->out->type, &open);
+        enum npuc_status st = open_dims(l->em, l->n, c->out->type, &open);
         if (st != NPUC_OK)
             return st;
         if (c->state < 0 && e->tensor_of[c->out->id] < 0 && !open.v.len)
             e->tensor_of[c->out->id] = tensor_alias(e, state, c->out->type, emit_sym(e, c->out->name));
         else
-            transfer(l->em, c->state >= 0, state, emit_tensor(e, c->out), &open);
+            st = transfer(l->em, c->state >= 0, state, emit_tensor(e, c->out), c->out->type, &open);
+        if (st != NPUC_OK)
+            return st;
     }
     return NPUC_OK;
 }
@@ -432,7 +443,7 @@ enum npuc_status emit_loop(struct emitter *em, struct node *n)
     append_rows(&l);
     end_turn(&l);
     scope_end(em, &sc);
-    st = end_carried(&l);
+    st = l.st == NPUC_OK ? end_carried(&l) : l.st;
     for (int i = 0; st == NPUC_OK && i < n->n_out; i++)
         if (node_out(n, i))
             bind_type_symbols(em, node_out(n, i)->type);
