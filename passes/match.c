@@ -122,3 +122,36 @@ bool match_factors(struct value *v, const struct value *whole, struct factors *f
     }
     return true;
 }
+
+/* Erased nodes have no graph. */
+static bool is_idle(const struct node *n)
+{
+    if (!n->graph)
+        return false;
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i].uses)
+            return false;
+    return !op_has((enum op)n->op, T_SIDE_EFFECT);
+}
+
+/* n goes, then what only n used; `made` is told to come from them. */
+static void absorb(struct pass_ctx *px, struct node *n, struct node *made, int depth)
+{
+    struct value **in = ARENA_ARRAY(&px->arena, struct value *, n->n_in + 1);
+    for (int i = 0; i < n->n_in; i++)
+        in[i] = node_in(n, i);
+    const int n_in = n->n_in;
+    if (n->op != OP_Constant)
+        made->loc = ir_merge_loc(px->m, made->loc, n->loc);
+    ir_erase(n);
+    n->graph = NULL;
+    for (int i = 0; i < n_in && depth < 64; i++)
+        if (in[i] && in[i]->def && in[i]->def != made && is_idle(in[i]->def))
+            absorb(px, in[i]->def, made, depth + 1);
+}
+
+void match_replace(struct pass_ctx *px, struct node *n, struct node *made)
+{
+    ir_replace_all(&n->out[0], &made->out[0]);
+    absorb(px, n, made, 0);
+}

@@ -105,9 +105,7 @@ static enum npuc_status finish(struct pass_ctx *px, struct node *n, struct node 
     const enum npuc_status s = ir_infer(made);
     if (s != NPUC_OK)
         return s;
-    made->loc = ir_merge_loc(px->m, made->loc, n->loc);
-    ir_replace_all(&n->out[0], &made->out[0]);
-    ir_erase(n);
+    match_replace(px, n, made);
     return NPUC_OK;
 }
 

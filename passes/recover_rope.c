@@ -10,7 +10,7 @@
  * Requirements: (1) x is [batch, heads, rows, 2h], cos and sin [batch or 1, 1, rows, 2h]; (2) the equality of halves is
  * proven, never assumed; (3) every rewrite removes an Add whose operands are Mul and Mul, so it terminates. Left alone:
  * interleaved pairs, partial rotations. */
-#include "passes/pass.h"
+#include "passes/match.h"
 
 struct rope {
     struct value *x, *cos, *sin;
@@ -177,8 +177,7 @@ enum npuc_status recover_rope(struct pass_ctx *px, struct graph *g)
         struct node *rotary = ir_new(&b, OP_RotaryEmbedding, 3, in, 1);
         if (!in[1] || !in[2] || ir_infer(rotary) != NPUC_OK)
             return NPUC_E_INTERNAL;
-        ir_replace_all(&n->out[0], &rotary->out[0]);
-        ir_erase(n);
+        match_replace(px, n, rotary);
         pass_count(px, STAT_recover_rope_recovered, 1);
     }
     return NPUC_OK;
