@@ -2,7 +2,8 @@
  *
  * Sums of a gate: (x W^T + bias) + h R^T, where bias is Wb + Rb, save the last gate of a GRU with linear_before_reset,
  * whose Rb is added to h R^T before the reset gate multiplies it. Everything is computed in float (double for f64) and
- * rounded to the element type at the end. `clip` bounds what goes into an activation. A batch entry that is shorter
+ * rounded to the element type at the end. `clip` bounds the sums of the gates (not the cell on its way into the last
+ * activation, as onnxruntime reads the standard). A batch entry that is shorter
  * than the sequence keeps its state and gives zeros beyond its length; backwards it begins at its own end. */
 #include <string.h>
 
@@ -150,7 +151,7 @@ static void lstm_cell(struct recipe *r, const struct rnn *n, rval x, const rval 
     const rval fresh = act_on(r, n, 1, gate(r, n, all, 3));
     next[1] = r2(r, "Add", r2(r, "Mul", forget, c), r2(r, "Mul", in, fresh));
     const rval out = act_on(r, n, 0, peep(r, n, gate(r, n, all, 1), 1, next[1]));
-    next[0] = r2(r, "Mul", out, act_on(r, n, 2, next[1]));
+    next[0] = r2(r, "Mul", out, activate(r, &n->f[2], next[1]));
 }
 
 /* Items: x W^T + bias [batch, gates*hidden], then where lengths are given: is the step within them? bool [batch, 1] */
