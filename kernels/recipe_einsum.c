@@ -188,8 +188,12 @@ static void contract(struct recipe *r, struct part *a, const struct part *b, con
         dims[n++] = size_of(r, a, s->a.label[i]);
     for (int i = 0; i < s->b.n; i++)
         dims[n++] = size_of(r, b, s->b.label[i]);
-    const rval v =
-        r2(r, "MatMul", matrix(r, a, &s->batch, &s->a, &s->shared), matrix(r, b, &s->batch, &s->shared, &s->b));
+    /* b with its shared axes last lies like the right operand of a transposed product: only two axes are swapped */
+    const bool across = find(&s->shared, b->t.label[b->t.n - 1]) >= 0;
+    const rval left = matrix(r, a, &s->batch, &s->a, &s->shared),
+               right = across ? r_swap(r, matrix(r, b, &s->batch, &s->b, &s->shared))
+                              : matrix(r, b, &s->batch, &s->shared, &s->b);
+    const rval v = r2(r, "MatMul", left, right);
     a->v = s->a.n == 1 && s->b.n == 1 ? v : r_shape(r, v, dims, n);
 }
 

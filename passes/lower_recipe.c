@@ -27,7 +27,7 @@ static bool suits(const struct node *n)
 
 static enum npuc_status lower_graph(struct pass_ctx *px, struct graph *g)
 {
-    const struct recipe_limits limits = {.unroll = UNROLLED_STEPS};
+    const struct recipe_limits limits = {.unroll = UNROLLED_STEPS, .scan = true};
     for_each_node_safe(n, g)
     {
         const char *why;
