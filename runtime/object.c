@@ -130,8 +130,13 @@ static enum npuc_status check_type(npurt_session *s, int32_t tensor, const struc
     if (kind && all_of_type(v, (enum dtype)t->dtype, 0) &&
         (t->axis != PO_TENSOR || (sizes ? has_dims(s, t, v) : v->rank == t->rank)))
         return NPUC_OK;
-    return rt_fail(s, D_RUN_FAULT, "'%s' is %s of %s%s, which its new value is not", rt_name(s, t->name),
-                   names[t->axis], dtype_table[t->dtype].name, t->axis == PO_TENSOR ? " of a rank and sizes" : "");
+    const char *rank = t->axis == PO_TENSOR ? arena_printf(&s->scratch, " with %d dimensions", t->rank) : "";
+    return rt_fail(s, sizes ? D_RUN_FAULT : D_INPUT_BINDING, "'%s' must be %s of type %s%s, its value is %s of type %s",
+                   rt_name(s, t->name), names[t->axis], dtype_table[t->dtype].name, rank ? rank : "",
+                   v->kind == K_TENSOR     ? "a tensor"
+                   : v->kind == K_SEQUENCE ? "a sequence"
+                                           : "an optional value",
+                   dtype_table[v->dtype].name);
 }
 
 /* ---- reading and writing ---- */

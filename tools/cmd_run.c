@@ -28,12 +28,31 @@ struct output {
     const char *name;
     struct k_tensor tensor;
 };
+struct outputs {
+    VEC(struct output) list;
+};
+
+/* One output as tensors: elements of a sequence or optional value are NAME.0, NAME.1, ... */
+static void add_output(struct outputs *all, struct arena *a, const char *name, const struct npurt_tensor *t)
+{
+    if (t->kind != NPURT_TENSOR) {
+        for (int64_t i = 0; i < t->dims[0]; i++)
+            add_output(all, a, arena_printf(a, "%s.%lld", name, (long long)i),
+                       (const struct npurt_tensor *)t->data + i);
+        return;
+    }
+    struct output o = {.name = name};
+    struct k_tensor *k = &o.tensor;
+    *k = (struct k_tensor){.dtype = dtype_from_onnx(t->dtype), .rank = t->rank, .size = t->size};
+    memcpy(k->dims, t->dims, (size_t)t->rank * sizeof *t->dims);
+    k->data = arena_copy(a, t->size ? t->data : "", t->size ? t->size : 1); /* valid until the next call only */
+    vec_push(a, &all->list, o);
+}
 
 static bool collect(struct session *s, struct args *a, struct output **out, int *n, int *exit_code)
 {
-    *n = npurt_plan_outputs(s->plan);
-    *out = ARENA_ARRAY(&a->arena, struct output, *n);
-    for (int i = 0; i < *n; i++) {
+    struct outputs all = {0};
+    for (int i = 0; i < npurt_plan_outputs(s->plan); i++) {
         struct npurt_tensor t;
         const char *name = npurt_plan_output(s->plan, i)->name;
         enum npuc_status st = npurt_output(s->run, name, &t);
@@ -41,12 +60,10 @@ static bool collect(struct session *s, struct args *a, struct output **out, int 
             *exit_code = session_fail(s, st);
             return false;
         }
-        struct k_tensor *k = &(*out)[i].tensor;
-        (*out)[i].name = name;
-        *k = (struct k_tensor){.dtype = dtype_from_onnx(t.dtype), .rank = t.rank, .size = t.size};
-        memcpy(k->dims, t.dims, (size_t)t.rank * sizeof *t.dims);
-        k->data = arena_copy(&a->arena, t.size ? t.data : "", t.size ? t.size : 1); /* valid until the next call only */
+        add_output(&all, &a->arena, name, &t);
     }
+    *out = all.list.data;
+    *n = (int)all.list.len;
     return true;
 }
 

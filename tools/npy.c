@@ -36,7 +36,8 @@ static const char *header_value(const char *header, const char *key)
     return p;
 }
 
-static bool parse_descr(const char *header, enum dtype *t)
+/* *width: code points per element of text, else 0. */
+static bool parse_descr(const char *header, enum dtype *t, int64_t *width)
 {
     const char *p = header_value(header, "descr");
     char descr[16] = {0};
@@ -44,6 +45,12 @@ static bool parse_descr(const char *header, enum dtype *t)
         return false;
     for (int i = 0; i < 15 && p[i + 1] && p[i + 1] != '\''; i++)
         descr[i] = p[i + 1];
+    *width = 0;
+    if (descr[0] == '<' && descr[1] == 'U') {
+        *width = strtoll(descr + 2, NULL, 10);
+        *t = DT_STRING;
+        return *width >= 1 && *width <= INT32_MAX;
+    }
     *t = dtype_from_npy(descr);
     return *t != DT_NONE;
 }
@@ -105,16 +112,24 @@ static enum npuc_status parse_header(const char *path, const uint8_t *bytes, int
 enum npuc_status npy_parse(const char *path, const uint8_t *bytes, int64_t size, struct arena *a, struct diag *d,
                            struct k_tensor *out)
 {
-    int64_t start = 0, count = 0;
+    int64_t start = 0, count = 0, width = 0;
     const char *header = "";
     *out = (struct k_tensor){0};
     const enum npuc_status s = parse_header(path, bytes, size, a, d, &start, &header);
     if (s != NPUC_OK)
         return s;
-    if (!parse_descr(header, &out->dtype))
-        return npy_error(d, path, "element type is not supported; expected a little-endian number or bool type");
+    if (!parse_descr(header, &out->dtype, &width))
+        return npy_error(d, path,
+                         "element type is not supported; expected a little-endian number, bool or"
+                         " text (U) type; arrays of objects are refused");
     if (!parse_shape(header, out, &count) || !dtype_bytes(out->dtype, count, &out->size))
         return npy_error(d, path, "broken shape in the header");
+    if (out->dtype == DT_STRING && !strstr(header, "'fortran_order': True"))
+        return npy_text_read(bytes + start, size - start, width, a, out)
+                   ? NPUC_OK
+                   : npy_error(d, path, "fewer bytes of text than its shape needs");
+    if (out->dtype == DT_STRING)
+        return npy_error(d, path, "text in column-major order");
     if (size - start < out->size)
         return npy_error(d, path, "%" PRId64 " bytes of data, expected %" PRId64, size - start, out->size);
     uint8_t *data = arena_alloc(a, out->size + 1, 64);
@@ -140,7 +155,8 @@ enum npuc_status npy_read(const char *path, struct arena *a, struct diag *d, str
 
 const char *npy_header(const struct k_tensor *t, struct arena *a, int64_t *len)
 {
-    const char *descr = dtype_table[t->dtype].npy;
+    const char *descr =
+        t->dtype == DT_STRING ? arena_printf(a, "<U%" PRId64, npy_text_width(t)) : dtype_table[t->dtype].npy;
     if (!descr)
         return NULL;
     char dims[K_MAX_RANK * 24] = "";
@@ -174,8 +190,10 @@ enum npuc_status npy_write(const char *path, const struct k_tensor *t, struct di
     struct file_writer *w = ARENA_NEW(&a, struct file_writer);
     enum npuc_status s = file_writer_open(w, path, d);
     if (s == NPUC_OK) {
+        int64_t size;
+        const void *data = npy_data(t, &a, &size);
         file_writer_put(w, header, len);
-        file_writer_put(w, t->data, t->size);
+        file_writer_put(w, data, size);
         s = file_writer_commit(w, d);
     }
     arena_free(&a);

@@ -12,6 +12,11 @@ NPUC_MUST_CHECK enum npuc_status npy_parse(const char *path, const uint8_t *byte
                                            struct diag *d, struct k_tensor *out);
 /* Writes version 1.0, atomically. Types that numpy lacks are an error. */
 NPUC_MUST_CHECK enum npuc_status npy_write(const char *path, const struct k_tensor *t, struct diag *d);
+/* What stands behind the header: the tensor's bytes; text as UTF-32 of one width, in `a`. */
+const void *npy_data(const struct k_tensor *t, struct arena *a, int64_t *size);
+int64_t npy_text_width(const struct k_tensor *t); /* code points of the longest text, at least 1 */
+/* Elements of t (its dims are set) from UTF-32 of `width` code points each; false when there are too few bytes. */
+bool npy_text_read(const uint8_t *bytes, int64_t size, int64_t width, struct arena *a, struct k_tensor *t);
 /* The header of t, padded as .npy wants it; text in `a`, NULL for a type that numpy lacks. */
 const char *npy_header(const struct k_tensor *t, struct arena *a, int64_t *len);
 

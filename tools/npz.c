@@ -206,8 +206,11 @@ enum npuc_status npz_put(struct npz_writer *z, const char *name, const struct k_
         return broken(
             d, name,
             arena_printf(z->arena, "numpy has no type for %s; use --output-format pb", dtype_table[t->dtype].name));
-    uint32_t crc = checksum(head, head_len, t);
-    int64_t size = head_len + t->size, begin = z->directory.len;
+    struct k_tensor stored = *t; /* text as numpy has it */
+    const void *data = npy_data(t, z->arena, &stored.size);
+    memcpy(&stored.data, &data, sizeof data);
+    uint32_t crc = checksum(head, head_len, &stored);
+    int64_t size = head_len + stored.size, begin = z->directory.len;
     put(z, LOCAL, 4); /* built behind the directory, written, dropped */
     put_common(z, crc, name_len, 20);
     put_name(z, name);
@@ -218,7 +221,7 @@ enum npuc_status npz_put(struct npz_writer *z, const char *name, const struct k_
     file_writer_put(z->file, z->directory.data + begin, z->directory.len - begin);
     z->directory.len = begin;
     file_writer_put(z->file, head, head_len);
-    file_writer_put(z->file, t->data, t->size);
+    file_writer_put(z->file, stored.data, stored.size);
     put(z, CENTRAL, 4);
     put(z, 45, 2);
     put_common(z, crc, name_len, 28);

@@ -108,7 +108,7 @@ static void put_varint(struct file_writer *w, uint64_t v)
     file_writer_put(w, bytes, n);
 }
 
-/* Fields: dims = 1, data_type = 2, name = 8, raw_data = 9. */
+/* Fields: dims = 1, data_type = 2, string_data = 6, name = 8, raw_data = 9. */
 static void put_tensor_proto(struct file_writer *w, const char *name, const struct k_tensor *t)
 {
     for (int i = 0; i < t->rank; i++) {
@@ -120,6 +120,14 @@ static void put_tensor_proto(struct file_writer *w, const char *name, const stru
     put_varint(w, 8 << 3 | 2);
     put_varint(w, strlen(name));
     file_writer_put(w, name, (int64_t)strlen(name));
+    for (int64_t i = 0; t->dtype == DT_STRING && i < k_count(t); i++) {
+        const struct k_string s = ((const struct k_string *)t->data)[i];
+        put_varint(w, 6 << 3 | 2);
+        put_varint(w, (uint64_t)s.len);
+        file_writer_put(w, s.text, s.len);
+    }
+    if (t->dtype == DT_STRING)
+        return;
     put_varint(w, 9 << 3 | 2);
     put_varint(w, (uint64_t)t->size);
     file_writer_put(w, t->data, t->size);
