@@ -255,7 +255,7 @@ static enum npuc_status read_contents(npurt_session *s, const struct plan_step *
     struct k_tensor in = {0};
     if (!(s->mode & NPURT_DATA))
         return rt_assume(s, step);
-    const enum npuc_status st = rt_operand(s, step->tensors[0], &in);
+    enum npuc_status st = rt_operand(s, step->tensors[0], &in);
     for (int32_t i = 0; st == NPUC_OK && i < step->n_binds; i++) {
         const int32_t *b = &step->binds[3 * i]; /* 0, element, symbol */
         const struct expr_range r = s->plan->exprs.symbols.data[b[2]].range;
@@ -266,11 +266,8 @@ static enum npuc_status read_contents(npurt_session *s, const struct plan_step *
             return rt_fail(s, D_RUN_FAULT, "element %d of '%s' is %lld, expected %lld..%lld", b[1],
                            rt_name(s, s->plan->tensors.data[step->tensors[0]].name), (long long)v, (long long)r.min,
                            (long long)r.max);
-        s->symbol[b[2]] = v;
-        s->symbol_known[b[2]] = true;
+        st = rt_rebind(s, b[2], v, "an operand");
     }
-    if (st == NPUC_OK)
-        rt_evaluate(s);
     return st;
 }
 
