@@ -77,6 +77,8 @@ enum npuc_status emit_node(struct emitter *em, struct node *n)
     if (n->n_out == 1 && weight_is_cast(&n->out[0]) && em->e.tensor_of[n->out[0].id] < 0)
         return NPUC_OK; /* stored in that type when first used */
     em->e.node = n;
+    if (n->op == OP_Contents)
+        return emit_contents(&em->e, n);
     if (view_of_input(em, n))
         return emit_view(em, n);
     if (has_known_elems(em, n)) { /* mostly shapes that nobody reads: computed when a step asks for the tensor */

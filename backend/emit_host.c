@@ -207,7 +207,8 @@ enum npuc_status emit_contents(struct emit *e, struct node *n)
     const int32_t from = emit_tensor(e, node_in(n, 0));
     int32_t *binds = ARENA_ARRAY(&e->plan->arena, int32_t, 3 * out->n_elems + 1);
     for (int32_t i = 0; i < out->n_elems; i++) {
-        const struct expr_node *x = &e->plan->exprs.nodes.data[emit_expr(e, out->elems[i])];
+        const expr element = emit_expr(e, out->elems[i]); /* may move the pool */
+        const struct expr_node *x = &e->plan->exprs.nodes.data[element];
         NPUC_ASSERT(x->op == EXPR_SYM);
         binds[3 * i] = 0;
         binds[3 * i + 1] = i;

@@ -46,6 +46,7 @@ struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struc
 enum npuc_status emit_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, const char *reason);
 bool has_known_elems(const struct emitter *em, const struct node *n); /* an integer tensor of bound expressions */
 enum npuc_status emit_text(struct emit *e, struct node *n);           /* a Constant of strings */
+enum npuc_status emit_contents(struct emit *e, struct node *n);       /* binds symbols to the operand's elements */
 void emit_sizes(struct emit *e, struct node *n);                      /* its tensor exists */
 
 /* emit_cache.c */

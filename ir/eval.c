@@ -131,6 +131,13 @@ static enum npuc_status eval_one(struct frame *f, const struct node *n, const st
     case OP_Constant: return eval_constant(f, n, out);
     case OP_SizeOf: return eval_size_of(f, n, out);
     case OP_Fused: return frame_body(f, node_region(n, 0), in, out);
+    case OP_Contents:
+        for (int64_t i = 0; f->symbols && i < n->out[0].n_elems; i++) {
+            const struct expr_node *e = &f->cx->exprs.nodes.data[n->out[0].elems[i]];
+            if (e->op == EXPR_SYM && e->value < f->n_symbols)
+                f->symbols[e->value] = k_get_i64(in[0], i);
+        }
+        return eval_kernel(f, n, in, out);
     case OP_TransData: /* the interpreter stores everything densely: the layout is the type's alone */
         out[0] = *in[0];
         return NPUC_OK;

@@ -2,6 +2,7 @@
 #include "passes/pass.h"
 
 static const struct pass_step pipeline[] = {
+    {PASS_read_contents, "first: sizes that folding writes down are then those of the operands read"},
     {PASS_recover_quant, "before folding, which would dequantise whole weights"},
     {PASS_fold_constants,
      "shape arithmetic becomes size expressions, so that every later pass sees sizes and not nodes"},
@@ -10,7 +11,6 @@ static const struct pass_step pipeline[] = {
     {PASS_inline_control,
      "after folding, which tells conditions and trip counts; before patterns, which then see one graph"},
     {PASS_recover_sequence, "after folding and unrolling, which tell positions; what stays is on the host"},
-    {PASS_read_contents, "after folding, which knows most operands; before everything that wants sizes"},
     {PASS_dce, "the shape subgraphs that nobody reads any more go before patterns count uses"},
     {PASS_recover_rope, "needs the exporter's Slice, Neg, Concat as they are; slices of angles are then shared by cse"},
     {PASS_recover_norm, "needs the exporter's casts and means; one operator is one kernel with its statistics on chip"},

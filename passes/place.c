@@ -12,7 +12,7 @@
 
 static bool is_free(const struct node *n)
 {
-    if (n->op == OP_Constant || n->op == OP_Yield)
+    if (n->op == OP_Constant || n->op == OP_Yield || n->op == OP_Contents)
         return true;
     return op_has((enum op)n->op, T_VIEW) && n->n_in > 0 && n->in[0].value &&
            n->in[0].value->type->layout.kind == LAYOUT_ND && !type_is_object(n->in[0].value->type) &&

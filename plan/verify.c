@@ -210,8 +210,24 @@ static enum npuc_status check_host(struct verifier *v, int64_t i, const struct p
     return check_binds(v, i, s);
 }
 
+/* Elements of a tensor that become symbols: (0, element, symbol) each. */
+static enum npuc_status check_contents(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    TRY(check_use(v, i, s->tensors[0], false));
+    if (s->n_attrs || s->n_params || !dtype_is_integer((enum dtype)v->p->tensors.data[s->tensors[0]].dtype) ||
+        is_object(v, s->tensors[0]))
+        return REFUSE(v, "step", i, "contents are read from integers");
+    for (int32_t b = 0; b < s->n_binds; b++)
+        if (s->binds[3 * b] != 0 || s->binds[3 * b + 1] < 0 || s->binds[3 * b + 2] < 0 ||
+            s->binds[3 * b + 2] >= v->p->exprs.symbols.len)
+            return REFUSE(v, "step", i, "it binds an element that does not exist");
+    return NPUC_OK;
+}
+
 static enum npuc_status check_sizes(struct verifier *v, int64_t i, const struct plan_step *s)
 {
+    if (s->n_in == 1 && s->n_out == 0)
+        return check_contents(v, i, s);
     if (s->n_in != 0 || s->n_out != 1 || s->n_attrs || s->n_binds)
         return REFUSE(v, "step", i, "a step of sizes has one output and nothing else");
     TRY(check_use(v, i, s->tensors[0], true));

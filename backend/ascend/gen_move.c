@@ -2,7 +2,9 @@
  *
  * Each operator is a list of copies: an iteration space, a view of the source and a view of the destination. */
 #include "backend/ascend/gens.h"
-#include "backend/ascend/vregion.h"
+#include "backend/ascend/rows.h"
+#include "backend/ascend/views.h"
+#include "ir/ops/extent.h"
 
 struct mover {
     enum op op;
@@ -97,8 +99,7 @@ static bool check_expand(struct ir_ctx *cx, const struct node *n, const char **r
 /* ---- Slice ---- */
 
 struct slice {
-    expr start[IR_MAX_RANK];
-    int64_t step[IR_MAX_RANK];
+    expr start[IR_MAX_RANK], step[IR_MAX_RANK];
 };
 
 /* First index on an axis: negative counts from the end, then clamped as ONNX says. */
@@ -114,7 +115,8 @@ static expr slice_start(struct expr_pool *x, expr start, expr dim, int64_t step)
     return expr_min(x, from, top);
 }
 
-static bool slice_of(struct ir_ctx *cx, const struct node *n, struct slice *s)
+/* Entries whose axes and steps are constants. */
+static bool slice_of_constants(struct ir_ctx *cx, const struct node *n, struct slice *s)
 {
     struct expr_pool *x = &cx->exprs;
     const struct type *t = node_in(n, 0)->type;
@@ -122,23 +124,36 @@ static bool slice_of(struct ir_ctx *cx, const struct node *n, struct slice *s)
     int64_t count = value_n_elems(cx, starts);
     for (int i = 0; i < t->rank; i++) {
         s->start[i] = expr_const(x, 0);
-        s->step[i] = 1;
+        s->step[i] = expr_const(x, 1);
     }
     for (int64_t i = 0; i < count; i++) {
-        int64_t axis = i;
+        int64_t axis = i, step = 1;
         if (axes && !expr_is_const(x, value_elem(cx, axes, i), &axis))
             return false;
         axis += axis < 0 ? t->rank : 0;
-        if (axis < 0 || axis >= t->rank)
-            return false;
-        if (steps && !expr_is_const(x, value_elem(cx, steps, i), &s->step[axis]))
+        if (axis < 0 || axis >= t->rank || (steps && !expr_is_const(x, value_elem(cx, steps, i), &step)))
             return false;
         expr start = value_elem(cx, starts, i);
-        if (start == EXPR_INVALID || s->step[axis] == 0)
+        if (start == EXPR_INVALID || step == 0)
             return false;
-        s->start[axis] = slice_start(x, start, t->dims[axis], s->step[axis]);
+        s->step[axis] = expr_const(x, step);
+        s->start[axis] = slice_start(x, start, t->dims[axis], step);
     }
     return count >= 0;
+}
+
+static bool slice_of(struct ir_ctx *cx, const struct node *n, struct slice *s)
+{
+    const struct type *t = node_in(n, 0)->type;
+    if (slice_of_constants(cx, n, s))
+        return true;
+    for (int i = 0; i < t->rank; i++) {
+        expr start, end;
+        if (!slice_entry(cx, n, t, i, &start, &end, &s->step[i]))
+            return false;
+        slice_extent_any(cx, t->dims[i], start, end, s->step[i], &s->start[i]);
+    }
+    return true;
 }
 
 static bool check_slice(struct ir_ctx *cx, const struct node *n, const char **reason)
@@ -160,7 +175,7 @@ static enum npuc_status emit_slice(struct emit *e, struct node *n)
     own_view(e, &n->out[0], &dst);
     for (int i = 0; i < t->rank; i++) {
         src.offset = expr_add(x, src.offset, expr_mul(x, s.start[i], src.stride[i]));
-        src.stride[i] = expr_mul_const(x, src.stride[i], s.step[i]);
+        src.stride[i] = expr_mul(x, src.stride[i], s.step[i]);
     }
     return copy(e, t->rank, t->dims, &dst, &src, label_of(n));
 }
@@ -252,11 +267,11 @@ static enum npuc_status fill(struct emit *e, struct value *v, float with, const 
     return vr_launch(r, "fill", label);
 }
 
-/* The fill value of ConstantOfShape or Pad: 0 when not given; false when a float immediate cannot hold it. */
+/* The fill value of ConstantOfShape: 0 when not given; false when a float immediate cannot hold it. */
 static bool fill_value(const struct node *n, float *out)
 {
     double v = 0;
-    const struct attr *a = n->op == OP_ConstantOfShape ? node_attr(n, "value") : NULL;
+    const struct attr *a = node_attr(n, "value");
     *out = 0;
     if (a) {
         const struct blob *b = a->v.t.blob;
@@ -277,10 +292,7 @@ static bool fill_value(const struct node *n, float *out)
         *out = (float)v;
         return dtype_is_integer(a->v.t.type->dtype) && bits < (1u << 24);
     }
-    if (n->op == OP_Pad && node_in(n, 2) && !value_const_f64(node_in(n, 2), 0, &v))
-        return false;
-    *out = (float)v;
-    return (double)*out == v || v != v;
+    return true;
 }
 
 static bool check_fill(struct ir_ctx *cx, const struct node *n, const char **reason)
@@ -297,62 +309,6 @@ static enum npuc_status emit_fill(struct emit *e, struct node *n)
     if (!fill_value(n, &v))
         return node_error(e->cx, n, D_UNSUPPORTED, "the fill value is not known before run time");
     return fill(e, &n->out[0], v, label_of(n));
-}
-
-/* ---- Pad with a constant: fill, then copy the inside ---- */
-
-/* Nothing is cut off behind: by a constant amount, or one that keeps the inside within the result for certain. */
-static bool fills_behind(struct ir_ctx *cx, const struct node *n, int axis, int64_t lo, expr hi)
-{
-    struct expr_pool *x = &cx->exprs;
-    if (hi == EXPR_INVALID || expr_range_of(x, hi).min >= 0)
-        return hi != EXPR_INVALID;
-    const expr end = expr_add(x, node_in(n, 0)->type->dims[axis], expr_const(x, lo));
-    return expr_min(x, end, n->out[0].type->dims[axis]) == end;
-}
-
-static bool pads_of(struct ir_ctx *cx, const struct node *n, int64_t lo[IR_MAX_RANK])
-{
-    const struct type *t = node_in(n, 0)->type;
-    struct value *axes = node_in(n, 3);
-    int64_t count = value_n_elems(cx, node_in(n, 1)) / 2;
-    for (int i = 0; i < t->rank; i++)
-        lo[i] = 0;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t axis = i, a;
-        if (axes && !expr_is_const(&cx->exprs, value_elem(cx, axes, i), &axis))
-            return false;
-        axis += axis < 0 ? t->rank : 0;
-        if (axis < 0 || axis >= t->rank || !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, 1), i), &a) || a < 0 ||
-            !fills_behind(cx, n, (int)axis, a, value_elem(cx, node_in(n, 1), i + count)))
-            return false;
-        lo[axis] = a;
-    }
-    return count > 0;
-}
-
-static bool check_pad(struct ir_ctx *cx, const struct node *n, const char **reason)
-{
-    int64_t lo[IR_MAX_RANK];
-    *reason = "only padding with a constant, by amounts that are not negative for certain, runs on the NPU";
-    return node_attr_str(n, "mode", 0) == str_internz(&cx->strings, "constant") && pads_of(cx, n, lo) &&
-           check_fill(cx, n, reason);
-}
-
-static enum npuc_status emit_pad(struct emit *e, struct node *n)
-{
-    struct expr_pool *x = pool_of(e);
-    struct vr_view src, dst;
-    int64_t lo[IR_MAX_RANK];
-    const struct type *t = node_in(n, 0)->type;
-    enum npuc_status s = emit_fill(e, n);
-    if (s != NPUC_OK || !pads_of(e->cx, n, lo))
-        return s;
-    own_view(e, node_in(n, 0), &src);
-    own_view(e, &n->out[0], &dst);
-    for (int i = 0; i < t->rank; i++)
-        dst.offset = expr_add(x, dst.offset, expr_mul_const(x, dst.stride[i], lo[i]));
-    return copy(e, t->rank, t->dims, &dst, &src, label_of(n));
 }
 
 /* ---- CacheAppend: the new rows go behind the valid ones, or to the positions given per batch entry ---- */
@@ -427,7 +383,6 @@ static const struct mover movers[] = {
     {OP_Concat, NULL, emit_concat},
     {OP_Split, NULL, emit_split},
     {OP_Tile, check_tile, emit_tile},
-    {OP_Pad, check_pad, emit_pad},
     {OP_ConstantOfShape, check_fill, emit_fill},
     {OP_CacheAppend, check_cache_append, emit_cache_append},
     {OP_TransData, NULL, emit_dense},

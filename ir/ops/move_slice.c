@@ -1,5 +1,6 @@
 /* Slice, Split, Concat, Pad, Tile: extents along an axis. Bounds follow ONNX's clamping exactly, simplified by what the
  * ranges of the symbols prove. */
+#include "ir/ops/extent.h"
 #include "ir/ops/move_priv.h"
 
 /* ---- Slice */
@@ -112,6 +113,57 @@ expr slice_extent(struct ir_ctx *cx, expr dim, expr start, expr end, expr step, 
     return count ? infer_max(cx, zero, count) : EXPR_INVALID;
 }
 
+/* Clamped as ONNX says for either sign of the step. */
+expr slice_extent_any(struct ir_ctx *cx, expr dim, expr start, expr end, expr step, expr *from)
+{
+    struct expr_pool *p = &cx->exprs;
+    const expr zero = expr_const(p, 0), one = expr_const(p, 1), before = expr_const(p, -1);
+    const expr last = expr_sub(p, dim, one), up = expr_cmp(p, EXPR_LT, zero, step);
+    const expr s0 = expr_select(p, expr_cmp(p, EXPR_LT, start, zero), expr_add(p, start, dim), start);
+    const expr e0 = expr_select(p, expr_cmp(p, EXPR_LT, end, zero), expr_add(p, end, dim), end);
+    const expr s = expr_max(p, zero, expr_min(p, s0, expr_select(p, up, dim, last)));
+    const expr e = expr_max(p, expr_select(p, up, zero, before), expr_min(p, e0, expr_select(p, up, dim, last)));
+    const expr forth = expr_ceildiv(p, expr_sub(p, e, s), expr_max(p, one, step));
+    const expr back = expr_ceildiv(p, expr_sub(p, s, e), expr_max(p, one, expr_sub(p, zero, step)));
+    *from = s;
+    return expr_max(p, zero, expr_select(p, up, forth, back));
+}
+
+bool slice_entry(struct ir_ctx *cx, const struct node *n, const struct type *t, int i, expr *start, expr *end,
+                 expr *step)
+{
+    struct expr_pool *p = &cx->exprs;
+    const expr zero = expr_const(p, 0), one = expr_const(p, 1), rank = expr_const(p, t->rank);
+    const int64_t len = value_n_elems(cx, n->in[1].value);
+    *start = zero;
+    *end = expr_const(p, INT32_MAX);
+    *step = one;
+    for (int64_t k = 0; k < len; k++) {
+        const expr axis = infer_has(n, 3) ? value_elem(cx, n->in[3].value, k) : expr_const(p, k);
+        const expr a = value_elem(cx, n->in[1].value, k), b = value_elem(cx, n->in[2].value, k);
+        const expr c = infer_has(n, 4) ? value_elem(cx, n->in[4].value, k) : one;
+        if (!axis || !a || !b || !c)
+            return false;
+        const expr mine = expr_cmp(p, EXPR_EQ, expr_mod(p, axis, rank), expr_const(p, i));
+        *start = expr_select(p, mine, a, *start);
+        *end = expr_select(p, mine, b, *end);
+        *step = expr_select(p, mine, c, *step);
+    }
+    return len >= 0 && infer_has(n, 2) && value_n_elems(cx, n->in[2].value) == len;
+}
+
+static bool slice_followed(struct ir_ctx *cx, const struct node *n, struct shape *out)
+{
+    const struct type *t = n->in[0].value->type;
+    for (int i = 0; i < out->rank; i++) {
+        expr start, end, step, from;
+        if (!slice_entry(cx, n, t, i, &start, &end, &step))
+            return false;
+        out->d[i] = slice_extent_any(cx, t->dims[i], start, end, step, &from);
+    }
+    return true;
+}
+
 static void slice_elems(struct ir_ctx *cx, struct node *n, const struct slice *s, expr from)
 {
     expr e[INFER_MAX_ELEMS], out[INFER_MAX_ELEMS];
@@ -144,10 +196,13 @@ enum npuc_status slice_infer(struct ir_ctx *cx, struct node *n)
         return st;
     expr from = EXPR_INVALID;
     for (int i = 0; i < s.n; i++) {
-        const expr d = slice_extent(cx, out.d[s.axis[i]], s.start[i], s.end[i], s.step[i], &from);
+        int64_t by;
+        expr d = slice_extent(cx, out.d[s.axis[i]], s.start[i], s.end[i], s.step[i], &from);
+        if (!d && s.start[i] && s.end[i] && s.step[i] && !expr_is_const(&cx->exprs, s.step[i], &by))
+            d = slice_extent_any(cx, out.d[s.axis[i]], s.start[i], s.end[i], s.step[i], &from);
         out.d[s.axis[i]] = d ? d : infer_fresh(cx, n, 0, s.axis[i]);
     }
-    if (s.n < 0)
+    if (s.n < 0 && !slice_followed(cx, n, &out))
         out = infer_fresh_shape(cx, n, 0, out.rank);
     st = infer_out(cx, n, 0, infer_dtype(n, 0), &out);
     if (st == NPUC_OK && s.n >= 0)
@@ -315,6 +370,24 @@ struct value *concat_fold(struct ir_ctx *cx, struct node *n)
 
 /* ---- Pad, Tile */
 
+bool pad_entry(struct ir_ctx *cx, const struct node *n, int rank, int i, expr *lo, expr *hi)
+{
+    struct expr_pool *p = &cx->exprs;
+    const expr zero = expr_const(p, 0);
+    const int64_t len = value_n_elems(cx, n->in[1].value), half = len / 2;
+    *lo = *hi = zero;
+    for (int64_t k = 0; k < half; k++) {
+        const expr axis = infer_has(n, 3) ? value_elem(cx, n->in[3].value, k) : expr_const(p, k);
+        const expr a = value_elem(cx, n->in[1].value, k), b = value_elem(cx, n->in[1].value, k + half);
+        if (!axis || !a || !b)
+            return false;
+        const expr mine = expr_cmp(p, EXPR_EQ, expr_mod(p, axis, expr_const(p, rank)), expr_const(p, i));
+        *lo = expr_select(p, mine, a, *lo);
+        *hi = expr_select(p, mine, b, *hi);
+    }
+    return len >= 0;
+}
+
 enum npuc_status pad_infer(struct ir_ctx *cx, struct node *n)
 {
     enum npuc_status s = infer_begin(cx, n);
@@ -332,8 +405,13 @@ enum npuc_status pad_infer(struct ir_ctx *cx, struct node *n)
         return node_error(cx, n, D_SHAPE_MISMATCH, "input 1 (pads) has %lld elements, expected %lld", (long long)len,
                           (long long)(2 * n_axes));
     struct shape out = x;
-    for (int i = 0; i < x.rank && (!known || len < 0); i++)
-        out.d[i] = infer_fresh(cx, n, 0, i);
+    for (int i = 0; i < x.rank && (!known || len < 0); i++) {
+        expr lo, hi;
+        out.d[i] = pad_entry(cx, n, x.rank, i, &lo, &hi) /* as one factor: products of sums would grow */
+                       ? expr_max(&cx->exprs, expr_const(&cx->exprs, 0),
+                                  expr_add(&cx->exprs, x.d[i], expr_add(&cx->exprs, lo, hi)))
+                       : infer_fresh(cx, n, 0, i);
+    }
     for (int64_t i = 0; known && len >= 0 && i < n_axes; i++) {
         int axis;
         s = infer_axis(cx, n, "axis", infer_has(n, 3) ? axes[i] : i, x.rank, &axis);

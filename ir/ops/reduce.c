@@ -67,9 +67,49 @@ static void reduce_elems(struct ir_ctx *cx, struct node *n, bool none)
     }
 }
 
-static enum npuc_status reduce_unknown_axes(struct ir_ctx *cx, struct node *n, int rank, bool keep)
+/* Sizes where the axes are followed: hit is 1 for a reduced axis; without the reduced axes, place k holds the k-th of
+ * the others. false when an axis is not followed. */
+static bool reduce_followed_axes(struct ir_ctx *cx, const struct node *n, const struct shape *x, bool keep,
+                                 struct shape *out)
+{
+    struct expr_pool *p = &cx->exprs;
+    expr axes[INFER_MAX_ELEMS], hit[IR_MAX_RANK];
+    const expr zero = expr_const(p, 0), one = expr_const(p, 1);
+    int64_t len;
+    if (!infer_elems(cx, n, 1, axes, &len) || len > x->rank)
+        return false;
+    for (int i = 0; i < x->rank; i++) {
+        hit[i] = zero;
+        for (int64_t k = 0; k < len; k++) {
+            if (axes[k] == EXPR_INVALID)
+                return false;
+            const expr at = expr_select(p, expr_cmp(p, EXPR_LT, axes[k], zero),
+                                        expr_add(p, axes[k], expr_const(p, x->rank)), axes[k]);
+            hit[i] = expr_max(p, hit[i], expr_cmp(p, EXPR_EQ, at, expr_const(p, i)));
+        }
+    }
+    out->rank = keep ? x->rank : x->rank - (int)len;
+    for (int i = 0; i < out->rank; i++)
+        out->d[i] = keep ? expr_select(p, hit[i], one, x->d[i]) : zero;
+    expr before = zero;
+    for (int i = 0; i < x->rank && !keep; i++) {
+        const expr stays = expr_sub(p, one, hit[i]);
+        for (int k = 0; k < out->rank; k++)
+            out->d[k] = expr_add(
+                p, out->d[k],
+                expr_select(p, expr_mul(p, stays, expr_cmp(p, EXPR_EQ, before, expr_const(p, k))), x->d[i], zero));
+        before = expr_add(p, before, stays);
+    }
+    return true;
+}
+
+static enum npuc_status reduce_unknown_axes(struct ir_ctx *cx, struct node *n, const struct shape *x, bool keep)
 {
     const int64_t len = infer_len(cx, n, 1);
+    const int rank = x->rank;
+    struct shape followed;
+    if (reduce_followed_axes(cx, n, x, keep, &followed))
+        return infer_out(cx, n, 0, infer_dtype(n, 0), &followed);
     if (!keep && (len < 0 || len > rank))
         return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
     const struct shape out = infer_fresh_shape(cx, n, 0, keep ? rank : rank - (int)len);
@@ -92,7 +132,7 @@ static enum npuc_status reduce_infer(struct ir_ctx *cx, struct node *n)
     if (s != NPUC_OK)
         return s;
     if (!known)
-        return reduce_unknown_axes(cx, n, x.rank, keep);
+        return reduce_unknown_axes(cx, n, &x, keep);
     struct shape out = {.rank = 0};
     for (int i = 0; i < x.rank; i++)
         if (!mark[i] || keep)

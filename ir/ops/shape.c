@@ -68,6 +68,13 @@ static enum npuc_status size_of_infer(struct ir_ctx *cx, struct node *n)
     return st;
 }
 
+/* Of a constant: itself. */
+static struct value *contents_fold(struct ir_ctx *cx, struct node *n)
+{
+    (void)cx;
+    return value_const(node_in(n, 0)) ? node_in(n, 0) : NULL;
+}
+
 /* A small integer tensor whose elements are symbols from here on: `names`. */
 static enum npuc_status contents_infer(struct ir_ctx *cx, struct node *n)
 {
