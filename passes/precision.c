@@ -6,12 +6,11 @@
  *
  * Sums are kept in f32 by the matrix unit whatever the operands' type; norms, softmax and the residual stream keep the
  * model's type, which is what holds accuracy. Casts of activations end up in the vector region before, casts of
- * constants in the plan's weights at compile time. The bias of a Gemm is added behind, in the model's type. Of a
- * block-quantised weight the scales are converted.
- * Requirements: (1) the interface keeps its types; (2) only float
- * types of the model that differ from the wanted one are touched; (3) a product made here has operands of the wanted
- * type, so it terminates. Left alone: products of activations (attention), whose operands live in the caches of the
- * interface. */
+ * constants in the plan's weights at compile time. Convolutions likewise, with their bias. The bias of a Gemm is added
+ * behind, in the model's type. Of a block-quantised weight the scales are converted. Requirements: (1) the interface
+ * keeps its types; (2) only float types of the model that differ from the wanted one are touched; (3) a product made
+ * here has operands of the wanted type, so it terminates. Left alone: products of activations (attention), whose
+ * operands live in the caches of the interface. */
 #include "passes/pass.h"
 
 static bool wants(const struct pass_ctx *px, const struct value *v)
@@ -24,11 +23,12 @@ static bool wants(const struct pass_ctx *px, const struct value *v)
 struct operands {
     enum op op;
     int weight, activation, bias;
-    int zeros; /* of the weight's type, unless packed codes */
+    int zeros; /* or the bias of a convolution: of the weight's type, unless packed codes */
 };
 static const struct operands converted[] = {
-    {OP_MatMul, 1, 0, -1, -1},    {OP_FusedMatMul, 1, 0, -1, -1}, {OP_Gemm, 1, 0, 2, -1},
-    {OP_MatMulNBits, 2, 0, 5, 3}, {OP_Gather, 0, -1, -1, -1},
+    {OP_MatMul, 1, 0, -1, -1},       {OP_FusedMatMul, 1, 0, -1, -1}, {OP_Gemm, 1, 0, 2, -1},
+    {OP_MatMulNBits, 2, 0, 5, 3},    {OP_Gather, 0, -1, -1, -1},     {OP_Conv, 1, 0, -1, 2},
+    {OP_ConvTranspose, 1, 0, -1, 2},
 };
 
 /* The row of a node with a constant weight, or NULL. */
