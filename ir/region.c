@@ -166,6 +166,51 @@ static enum npuc_status renew_types(struct node *copy, const struct node *from, 
     return s;
 }
 
+/* Another symbol of the same range. */
+static expr own_symbol(struct ir_ctx *cx, int32_t like)
+{
+    const struct expr_symbol s = cx->exprs.symbols.data[like];
+    int k = 0;
+    sym name;
+    do
+        name = str_internz(&cx->strings, arena_printf(&cx->scratch, "%s.%d", str_text(&cx->strings, s.name), ++k));
+    while (expr_symbol_find(&cx->exprs, name) >= 0);
+    return expr_sym(&cx->exprs, expr_symbol_new(&cx->exprs, name, s.range));
+}
+
+/* Sizes read from the elements of an operand: where the copy's operand tells them they are those; else the copy reads
+ * into symbols of its own. True: no copy is needed. */
+static bool known_contents(struct builder *b, const struct node *n, struct map *values, expr *by, int64_t n_by)
+{
+    struct value *from = mapped(values, n->in[0].value);
+    const struct value *v = &n->out[0];
+    bool known = v->elems && value_n_elems(b->cx, from) == v->n_elems;
+    for (int64_t i = 0; known && i < v->n_elems; i++)
+        known = value_elem(b->cx, from, i) != EXPR_INVALID;
+    for (int64_t i = 0; v->elems && i < v->n_elems; i++) {
+        const struct expr_node *x = &b->cx->exprs.nodes.data[v->elems[i]];
+        if (x->op == EXPR_SYM && x->value < n_by)
+            by[x->value] = known ? value_elem(b->cx, from, i) : own_symbol(b->cx, (int32_t)x->value);
+    }
+    if (known)
+        map_put(values, v->id, (uint64_t)(uintptr_t)from);
+    return known;
+}
+
+static void rename_contents(struct node *copy, const expr *by, int64_t n_by)
+{
+    struct ir_ctx *cx = copy->graph->module->cx;
+    const struct attr *a = node_attr(copy, "names");
+    sym *names = ARENA_ARRAY(&cx->arena, sym, a->len + 1);
+    for (int64_t i = 0; i < a->len; i++) {
+        const int32_t symbol = expr_symbol_find(&cx->exprs, a->v.strings[i]);
+        const expr e = symbol >= 0 && symbol < n_by ? by[symbol] : EXPR_INVALID;
+        const struct expr_node *x = &cx->exprs.nodes.data[e];
+        names[i] = e && x->op == EXPR_SYM ? cx->exprs.symbols.data[x->value].name : a->v.strings[i];
+    }
+    ir_set_attr(copy, "names", (struct attr){.kind = ATTR_STRINGS, .len = a->len, .v.strings = names});
+}
+
 enum npuc_status ir_clone_into(struct builder *b, const struct graph *g, struct value *const *inputs,
                                struct value **results)
 {
@@ -181,8 +226,14 @@ enum npuc_status ir_clone_into(struct builder *b, const struct graph *g, struct 
         note_sizes(b->cx, g->inputs[i]->type, inputs[i]->type, by, n_by);
     }
     const struct node *yield = graph_yield(g);
-    for (const struct node *n = g->first; s == NPUC_OK && n != yield; n = n->next)
-        s = renew_types(clone_node(b->graph, b->before, n, &values), n, by, n_by);
+    for (const struct node *n = g->first; s == NPUC_OK && n != yield; n = n->next) {
+        if (n->op == OP_Contents && known_contents(b, n, &values, by, n_by))
+            continue;
+        struct node *copy = clone_node(b->graph, b->before, n, &values);
+        if (n->op == OP_Contents)
+            rename_contents(copy, by, n_by);
+        s = renew_types(copy, n, by, n_by);
+    }
     for (int i = 0; i < yield->n_in; i++)
         results[i] = mapped(&values, yield->in[i].value);
     arena_release(scratch, mark);
