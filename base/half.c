@@ -4,6 +4,7 @@
 
 #include "base/half_priv.h"
 
+#include <float.h>
 #include <string.h>
 
 /* Sign, exponent and mantissa fields; code 0 with exponent field 0 is zero, then come subnormals. */
@@ -195,4 +196,9 @@ void half_f32_to_bf16_n(uint16_t *y, const float *x, int64_t n)
 {
     for (int64_t i = WIDE(half_f32_to_bf16_avx2(y, x, n)); i < n; i++)
         y[i] = half_f32_to_bf16(x[i]);
+}
+
+float half_lowest(enum dtype t)
+{
+    return t == DT_F16 ? half_f16_to_f32(0xFBFF) : t == DT_BF16 ? half_bf16_to_f32(0xFF7F) : -FLT_MAX;
 }

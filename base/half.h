@@ -19,6 +19,8 @@ uint8_t half_f32_to_small(enum dtype t, float f, bool saturate);
 enum half_round { HALF_NEAREST, HALF_UP, HALF_DOWN }; /* ONNX Cast's `round_mode`; UP is away from zero */
 uint8_t half_f32_to_e8m0(float f, enum half_round round, bool saturate);
 
+float half_lowest(enum dtype t); /* most negative finite number of f16, bf16 or f32; of f64 that of f32 */
+
 void half_f16_to_f32_n(float *y, const uint16_t *x, int64_t n);
 void half_f32_to_f16_n(uint16_t *y, const float *x, int64_t n);
 void half_bf16_to_f32_n(float *y, const uint16_t *x, int64_t n);

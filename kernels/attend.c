@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "base/pool.h"
 #include "kernels/mac.h"
 #include "kernels/rows.h"
@@ -106,7 +107,7 @@ enum npuc_status k_attend(struct k_call *c, const struct k_attend *a)
     return NPUC_OK;
 }
 
-bool k_mask_of(struct k_call *c, struct k_mask *m, const struct k_tensor *t)
+static bool mask_load(struct k_call *c, struct k_mask *m, const struct k_tensor *t, float floor)
 {
     if (t->rank > 4 || t->rank < 1) {
         k_fail(c, NPUC_E_INVALID, "a mask of rank %d", t->rank);
@@ -119,6 +120,8 @@ bool k_mask_of(struct k_call *c, struct k_mask *m, const struct k_tensor *t)
     k_load_f32(x, t->dtype, t->data, 0, n);
     for (int64_t i = 0; t->dtype == DT_BOOL && i < n; i++)
         x[i] = x[i] != 0 ? 0 : -INFINITY;
+    for (int64_t i = 0; floor > -INFINITY && i < n; i++)
+        x[i] = x[i] <= floor ? -INFINITY : x[i];
     *m = (struct k_mask){.data = x, .len = t->dims[t->rank - 1]};
     for (int i = 0; i < 3; i++) {
         const int axis = t->rank - 4 + i;
@@ -126,6 +129,17 @@ bool k_mask_of(struct k_call *c, struct k_mask *m, const struct k_tensor *t)
     }
     return true;
 }
+
+bool k_mask_of(struct k_call *c, struct k_mask *m, const struct k_tensor *t)
+{
+    return mask_load(c, m, t, -INFINITY);
+}
+
+bool k_mask_strict(struct k_call *c, struct k_mask *m, const struct k_tensor *t)
+{
+    return mask_load(c, m, t, half_lowest(t->dtype));
+}
+
 void k_mask_row(const struct k_mask *m, const int64_t at[3], float *row, int64_t keys)
 {
     const int64_t n = m->len < keys ? m->len : keys;

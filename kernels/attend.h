@@ -31,6 +31,9 @@ struct k_mask {
 };
 /* false with the error set. A bool mask becomes 0 and -inf. */
 NPUC_MUST_CHECK bool k_mask_of(struct k_call *c, struct k_mask *m, const struct k_tensor *t);
+/* The same; the most negative finite number of the mask's type masks like -inf, so that a row of nothing else gives
+ * zeros (as ai.onnx Attention in onnxruntime). */
+NPUC_MUST_CHECK bool k_mask_strict(struct k_call *c, struct k_mask *m, const struct k_tensor *t);
 void k_mask_row(const struct k_mask *m, const int64_t at[3], float *row, int64_t keys);
 
 /* [batch][seq][heads][head] (a slice of rows `pitch` floats apart) to [batch][heads][seq][head] in the arena. */

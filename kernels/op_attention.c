@@ -125,7 +125,7 @@ static bool setup(struct k_call *c, struct call *t)
             return false;
         }
     }
-    if (k_in(c, 3) && !k_mask_of(c, &t->mask, c->in[3]))
+    if (k_in(c, 3) && !k_mask_strict(c, &t->mask, c->in[3]))
         return false;
     t->a.q = k_floats(c, &q);
     t->a.k = k_floats(c, &t->present[0]);

@@ -10,6 +10,7 @@
  * reader makes an operator of the table, so it terminates. Left alone: qk_matmul_output, quantised caches. */
 #include <math.h>
 
+#include "base/half.h"
 #include "passes/attention.h"
 
 /* What a reader gives besides the attention itself. */
@@ -115,6 +116,15 @@ static struct value *mask_to_length(struct builder *b, struct value *m, expr tot
     return padded && padded->type->dims[last] == total ? padded : NULL;
 }
 
+/* Exporters mask with the most negative finite number; as a row of nothing else counts as masked, it becomes -inf. */
+static struct value *strict_mask(struct builder *b, struct value *m)
+{
+    if (!m || m->type->dtype == DT_BOOL)
+        return m;
+    struct value *masked = ir_op2(b, OP_LessOrEqual, m, ir_scalar_like(b, m, (double)half_lowest(m->type->dtype)));
+    return ir_op3(b, OP_Where, masked, ir_scalar_like(b, m, -INFINITY), m);
+}
+
 /* Broadcast from the right to the scores, save along the keys, where a shorter mask masks the rest. */
 static bool attention_mask(const struct node *n, struct builder *b, struct attention *a, expr total)
 {
@@ -125,6 +135,7 @@ static bool attention_mask(const struct node *n, struct builder *b, struct atten
         return false;
     if (m->type->dims[m->type->rank - 1] != total)
         m = mask_to_length(b, m, total);
+    m = strict_mask(b, m);
     if (!m)
         return false;
     *(m->type->dtype == DT_BOOL ? &a->keep : &a->bias) = m;
