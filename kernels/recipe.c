@@ -194,6 +194,10 @@ static void iterate(struct recipe *r, struct walk *w, int64_t step)
         const struct k_tensor *one = stacked[i];
         if (step == 0 && !keep(r, w, &w->stacked[i], one, w->steps))
             return;
+        if (one->size * w->steps != w->stacked[i].size) {
+            failed(r, k_fail(r->c, NPUC_E_INVALID, "steps give results of different sizes"));
+            return;
+        }
         memcpy((char *)w->stacked[i].data + at * one->size, one->data, (size_t)one->size);
     }
 }
@@ -227,6 +231,11 @@ static void t_scan(struct recipe *r, struct r_scan *s)
         return;
     }
     *w = (struct walk){.s = s, .steps = ((const struct k_tensor *)s->item[0])->dims[0], .arena = r->c->arena};
+    for (int i = 0; i < s->n_item; i++)
+        if (((const struct k_tensor *)s->item[i])->dims[0] != w->steps) {
+            failed(r, k_fail(r->c, NPUC_E_INVALID, "the inputs have different numbers of steps"));
+            return;
+        }
     arena_init(&tmp, w->arena->hooks);
     r->c->arena = &tmp;
     if (w->steps == 0)
