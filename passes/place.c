@@ -58,6 +58,9 @@ static void place_node(struct pass_ctx *px, struct node *n)
     if (n->op == OP_SizeOf) {
         n->place = PLACE_HOST;
         n->reason = str_internz(&cx->strings, "shape arithmetic");
+    } else if (op_table[n->op]->cls == CLS_CONTROL) {
+        n->place = PLACE_HOST;
+        n->reason = str_internz(&cx->strings, "the host decides which steps run");
     } else if (px->target->supports(px->target, cx, n, &reason)) {
         n->place = PLACE_NPU;
     } else {
