@@ -8,6 +8,8 @@ struct target_info {
     const char *name;
     /* Can the target's NPU cores run this node (or Fused node)? If not, *reason is the constraint in plain words. */
     bool (*supports)(const struct target_info *t, struct ir_ctx *cx, const struct node *n, const char **reason);
+    /* Can the node be a member of a Fused "vector" region? NULL: whatever is supported and elementwise or reduces. */
+    bool (*in_region)(const struct target_info *t, struct ir_ctx *cx, const struct node *n);
     /* Matmul weight layout the generator wants for an element type. */
     struct layout (*weight_layout)(const struct target_info *t, enum dtype dtype);
     int64_t row_elems;      /* longest row (f32 elements) a row-wise fused kernel keeps on chip */

@@ -79,7 +79,8 @@ static bool node_shape(struct fuser *f, const struct node *n, struct group *out)
             return false;
     if (d->cls != CLS_ELEMENTWISE && d->cls != CLS_REDUCE && d->cls != CLS_NORM)
         return false;
-    if (red && !reduces_rows(cx, n))
+    const struct target_info *target = f->px->target;
+    if ((red && !reduces_rows(cx, n)) || (target && target->in_region && !target->in_region(target, cx, n)))
         return false;
     const struct type *t = red ? n->in[0].value->type : n->out[0].type;
     *out = (struct group){.n = 1, .rank = t->rank, .shape = t->dims, .has_red = red};

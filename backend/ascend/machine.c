@@ -8,9 +8,17 @@ static struct layout weight_layout(const struct target_info *t, enum dtype dtype
     return (struct layout){.kind = LAYOUT_NZ_T, .c0 = size > 0 ? (int)m->c0_bytes / size : 0};
 }
 
+/* Other generators take single elementwise operators that the one of regions does not know. */
+static bool in_region(const struct target_info *t, struct ir_ctx *cx, const struct node *n)
+{
+    const char *why = NULL;
+    return gen_vector_match(t->machine, cx, n, &why);
+}
+
 static void target_info(const struct machine *m, struct target_info *out)
 {
     out->weight_layout = weight_layout;
+    out->in_region = in_region;
     out->row_elems = m->size[TS_UB] / (4 * (int64_t)sizeof(float)); /* a row, its result and their second halves */
     out->has_mac[DT_F32] = target_num(m->target, TK_MAC_F32) > 0;
     out->has_mac[DT_F16] = target_num(m->target, TK_MAC_F16) > 0;
@@ -19,4 +27,5 @@ static void target_info(const struct machine *m, struct target_info *out)
 }
 
 extern const struct family family_ascend;
-const struct family family_ascend = {.name = "ascend", .gens = ascend_gens, .copy = ascend_copy, .target_info = target_info};
+const struct family family_ascend = {
+    .name = "ascend", .gens = ascend_gens, .copy = ascend_copy, .target_info = target_info};
