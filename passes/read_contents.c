@@ -61,9 +61,12 @@ static const struct {
 static int64_t unknown_len(struct pass_ctx *px, const struct value *v)
 {
     const struct type *t = v->type;
-    if (t->kind != TYPE_TENSOR || t->rank < 0 || t->rank > 1 || (t->dtype != DT_I64 && t->dtype != DT_I32))
+    if (t->kind != TYPE_TENSOR || t->rank < 0 || t->rank > 1 ||
+        (t->dtype != DT_I64 && t->dtype != DT_I32 && t->dtype != DT_F32))
         return 0;
     const int64_t len = type_const_count(px->cx, t);
+    if (dtype_is_float(t->dtype))
+        return len == 1 && !value_const(v) ? 1 : 0;
     for (int64_t i = 0; i < len && len <= MAX_LEN; i++)
         if (value_elem(px->cx, v, i) == EXPR_INVALID)
             return len;
@@ -120,7 +123,11 @@ enum npuc_status read_contents(struct pass_ctx *px, struct graph *g)
         for (int r = 0; r < NPUC_ARRAY_LEN(rows); r++) {
             struct value *v = (enum op)n->op == rows[r].op ? node_in(n, rows[r].operand) : NULL;
             const int64_t len = v ? unknown_len(px, v) : 0;
-            if (len <= 0 || !ir_may_rewrite(px->cx))
+            if (len > 0 && dtype_is_float(v->type->dtype)) { /* a depth may be a float; nothing else may */
+                struct builder b = ir_at(n);
+                v = n->op == OP_OneHot ? ir_cast(&b, v, DT_I64) : NULL;
+            }
+            if (len <= 0 || !v || !ir_may_rewrite(px->cx))
                 continue;
             struct value *with = contents_of(px, n, v, len, r);
             if (!with)

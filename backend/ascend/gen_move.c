@@ -255,6 +255,58 @@ static enum npuc_status emit_tile(struct emit *e, struct node *n)
     return copy(e, 2 * t->rank, dims, &d2, &s2, label_of(n));
 }
 
+/* ---- DepthToSpace, SpaceToDepth: both tensors as [n][block row][block column][depth][row][column] ---- */
+
+/* Strides of a tensor [n][channels][rows][columns] whose channels hold a block; block_first: they count blocks first.
+ */
+static void depth_strides(struct expr_pool *x, const expr d[6], bool block_first, expr s[6])
+{
+    s[5] = expr_const(x, 1);
+    s[4] = d[5];
+    const expr plane = expr_mul(x, d[4], d[5]);
+    s[3] = block_first ? plane : expr_mul(x, plane, expr_mul(x, d[1], d[2]));
+    s[2] = block_first ? expr_mul(x, plane, d[3]) : plane;
+    s[1] = expr_mul(x, s[2], d[2]);
+    s[0] = expr_mul(x, plane, expr_mul(x, d[3], expr_mul(x, d[1], d[2])));
+}
+
+/* The same of the tensor whose rows and columns hold the block. */
+static void space_strides(struct expr_pool *x, const expr d[6], expr s[6])
+{
+    const expr width = expr_mul(x, d[5], d[2]);
+    s[5] = d[2];
+    s[4] = expr_mul(x, width, d[1]);
+    s[3] = expr_mul(x, s[4], d[4]);
+    s[2] = expr_const(x, 1);
+    s[1] = width;
+    s[0] = expr_mul(x, s[3], d[3]);
+}
+
+static bool check_depth(struct ir_ctx *cx, const struct node *n, const char **reason)
+{
+    (void)cx;
+    *reason = "depth and space are exchanged in dense tensors";
+    return node_in(n, 0)->type->layout.kind == LAYOUT_ND;
+}
+
+static enum npuc_status emit_depth(struct emit *e, struct node *n)
+{
+    struct expr_pool *x = pool_of(e);
+    const bool to_space = n->op == OP_DepthToSpace;
+    const struct type *deep = to_space ? node_in(n, 0)->type : n->out[0].type;
+    const int64_t b = node_attr_int(n, "blocksize", 1);
+    const expr block = expr_const(x, b);
+    const expr dims[6] = {deep->dims[0], block,        block, expr_floordiv(x, deep->dims[1], expr_const(x, b * b)),
+                          deep->dims[2], deep->dims[3]};
+    struct vr_view src = {.tensor = emit_tensor(e, node_in(n, 0)), .dtype = deep->dtype, .offset = expr_const(x, 0)},
+                   dst = src;
+    dst.tensor = emit_tensor(e, &n->out[0]);
+    const bool block_first = node_attr_str(n, "mode", 0) != str_internz(&e->cx->strings, "CRD");
+    depth_strides(x, dims, block_first, to_space ? src.stride : dst.stride);
+    space_strides(x, dims, to_space ? dst.stride : src.stride);
+    return copy(e, 6, dims, &dst, &src, label_of(n));
+}
+
 /* ---- fills ---- */
 
 static enum npuc_status fill(struct emit *e, struct value *v, float with, const char *label)
@@ -383,6 +435,8 @@ static const struct mover movers[] = {
     {OP_Concat, NULL, emit_concat},
     {OP_Split, NULL, emit_split},
     {OP_Tile, check_tile, emit_tile},
+    {OP_DepthToSpace, check_depth, emit_depth},
+    {OP_SpaceToDepth, check_depth, emit_depth},
     {OP_ConstantOfShape, check_fill, emit_fill},
     {OP_CacheAppend, check_cache_append, emit_cache_append},
     {OP_TransData, NULL, emit_dense},

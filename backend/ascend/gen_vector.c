@@ -397,26 +397,12 @@ static int lower_layer_norm(struct lower *l, struct node *n)
     return node_in(n, 2) ? vr_vec2(&l->r, K_FN_Add, y, arg(l, n, 2)) : y;
 }
 
-static bool check_sum(struct ir_ctx *cx, const struct node *n, const char **reason)
-{
-    (void)cx;
-    *reason = "a sum of more than 16 operands does not fit into UB at once";
-    return n->n_in <= 16;
-}
-
-static int lower_sum(struct lower *l, struct node *n)
-{
-    int v = arg(l, n, 0);
-    for (int i = 1; i < n->n_in; i++)
-        v = vr_vec2(&l->r, K_FN_Add, v, arg(l, n, i));
-    return n->op == OP_Mean ? vr_vec2(&l->r, K_FN_Div, v, vr_imm(&l->r, l->r.values[v].dtype, (float)n->n_in)) : v;
-}
-
 static const struct lowering lowerings[] = {
+    {OP_SwiGLU, lower_check_swiglu, lower_swiglu},
     {OP_Cast, check_cast, lower_cast},
     {OP_CastLike, check_cast, lower_cast},
-    {OP_Sum, check_sum, lower_sum},
-    {OP_Mean, check_sum, lower_sum},
+    {OP_Sum, lower_check_sum, lower_sum},
+    {OP_Mean, lower_check_sum, lower_sum},
     {OP_Softmax, check_float, lower_softmax},
     {OP_LogSoftmax, check_float, lower_log_softmax},
     {OP_RMSNormalization, check_norm, lower_rms_norm},

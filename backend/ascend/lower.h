@@ -32,4 +32,10 @@ int lower_operand(struct lower *l, struct value *v);
 /* The node's first result as a region value. */
 int lower_node(struct lower *l, struct node *n);
 
+/* Rows of the table of operators (lower_each.c). */
+bool lower_check_sum(struct ir_ctx *cx, const struct node *n, const char **reason);
+int lower_sum(struct lower *l, struct node *n);
+bool lower_check_swiglu(struct ir_ctx *cx, const struct node *n, const char **reason);
+int lower_swiglu(struct lower *l, struct node *n);
+
 #endif
