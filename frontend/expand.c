@@ -81,7 +81,11 @@ struct node *x_node(struct builder *b, enum op op, int need, int n_in, struct va
 
 struct value *x_out(struct node *n)
 {
-    return n && ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
+    if (!n)
+        return NULL;
+    const struct op_def *d = op_table[n->op];
+    const enum npuc_status s = d->legal ? d->legal(n->graph->module->cx, n) : NPUC_OK;
+    return s == NPUC_OK && ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
 }
 
 struct value *x_add_opt(struct builder *b, struct value *x, struct value *y, bool given)

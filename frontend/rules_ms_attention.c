@@ -371,7 +371,7 @@ static enum npuc_status packed(struct import *im, struct onode *n, struct value 
     const int64_t axes[] = {1, 2, 3};
     struct value *after = x_slice(b, sums, 0, x_num(b, 1), x_dim(sums, 0));
     struct value *length = x_op2(b, OP_Sub, after, x_slice(b, sums, 0, x_num(b, 0), batch));
-    length = x_unsqueeze(b, x_cast(b, length, DT_I64), 3, axes);
+    length = x_unsqueeze(b, x_cast(b, x_reshape(b, length, 1, &batch), DT_I64), 3, axes);
     struct value *hide = attend_hidden(b, x_op2(b, OP_Less, x_range(b, rows), length), filter);
     if (!hide || !head[0])
         return onode_done(im, n, NULL);

@@ -225,11 +225,16 @@ static enum npuc_status paged_begin(struct paged *p)
     for (int i = 0; i < (p->latent ? 5 : 6) && s == NPUC_OK; i++)
         s = onode_in(n, required[i]) ? onode_rank(im, n, required[i], rank[i], rank[i])
                                      : onode_fail(im, n, D_ARITY, "required input %d is missing", required[i]);
+    static const int optional[] = {KEY, VALUE, COS, SIN, SLOTS, Q_NORM, K_NORM}, wide[] = {2, 2, 2, 2, 1, 1, 1};
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(optional) && s == NPUC_OK; i++)
+        s = onode_rank(im, n, optional[i], wide[i], wide[i]);
     if (s == NPUC_OK &&
         (onode_in(n, K_SCALE) || onode_in(n, V_SCALE) || n->in[K_CACHE]->type->dtype != n->in[QUERY]->type->dtype))
         s = onode_fail(im, n, D_UNSUPPORTED, "a quantised key or value cache is not supported");
     if (s == NPUC_OK && onode_in(n, SINK))
         s = onode_fail(im, n, D_UNSUPPORTED, "head_sink (input %d) is not supported", SINK);
+    if (s == NPUC_OK && onode_int(im, n, "is_causal", 1) == 0 && onode_int(im, n, "local_window_size", -1) > 0)
+        s = onode_fail(im, n, D_UNSUPPORTED, "a window (local_window_size) without is_causal is not supported");
     if (s == NPUC_OK && onode_int(im, n, "do_rotary", 0) && (!onode_in(n, COS) || !onode_in(n, SIN)))
         s = onode_fail(im, n, D_ARITY, "do_rotary is 1, but the caches (inputs %d and %d) are missing", COS, SIN);
     if (s != NPUC_OK)
@@ -247,7 +252,7 @@ static bool paged_rows(struct paged *p, struct value *in[3])
     for (int i = 0; i < 3; i++)
         in[i] = onode_in(p->n, i);
     if (in[KEY] || p->latent)
-        return in[KEY] != NULL;
+        return in[KEY] && (in[VALUE] || p->latent);
     if (!expr_is_const(&p->b->cx->exprs, p->size, &size) || size < 1 || size > 65536)
         return false;
     const int64_t width[3] = {p->heads * size, p->kv_heads * size, p->kv_heads * size};

@@ -24,7 +24,20 @@ enum npuc_status rule_fused_gemm(struct import *im, struct onode *n)
     float params[3];
     struct value *y;
     const char *name = take_activation(im, n, params);
-    const enum npuc_status s = onode_emit(im, n, "Gemm", &y);
+    const float alpha = onode_float(im, n, "alpha", 1.0f), beta = onode_float(im, n, "beta", 1.0f);
+    enum npuc_status s = onode_needs(im, n, 2);
+    if (s != NPUC_OK)
+        return s;
+    struct value *c = onode_in(n, 2);
+    if (alpha != 1.0f) { /* outside of the product, where the vector cores do it */
+        onode_drop(im, n, "alpha");
+        onode_drop(im, n, "beta");
+        n->n_in = 2;
+    }
+    s = onode_emit(im, n, "Gemm", &y);
+    if (s == NPUC_OK && alpha != 1.0f)
+        y = x_add_opt(&n->b, x_scaled(&n->b, y, (double)alpha), beta == 1.0f ? c : x_scaled(&n->b, c, (double)beta),
+                      c != NULL);
     return s == NPUC_OK ? onode_done(im, n, x_activation(im, n, name, params, y)) : s;
 }
 
@@ -327,8 +340,7 @@ static struct value *nbits(struct import *im, struct onode *n, struct value *a, 
     for (int64_t k = 0; k < NPUC_ARRAY_LEN(same); k++)
         ir_set_int(node, same[k], onode_int(im, n, same[k], k == 1 ? 4 : 0));
     ir_set_int(node, "N", cols);
-    const enum npuc_status s = op_table[OP_MatMulNBits]->legal(im->cx, node);
-    return s == NPUC_OK ? x_out(node) : NULL;
+    return x_out(node);
 }
 
 enum npuc_status rule_nbits_mlp(struct import *im, struct onode *n)

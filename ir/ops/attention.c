@@ -95,6 +95,13 @@ static enum npuc_status check_mask(struct ir_ctx *cx, struct node *n, int i, con
     if (q->rows && !infer_dim_broadcast(cx, rows, q->rows))
         return node_error(cx, n, D_SHAPE_MISMATCH, "input %d (mask) has %s rows, expected %s", i,
                           infer_dim_text(cx, rows), infer_dim_text(cx, q->rows));
+    const expr want[2] = {q->heads, q->batch};
+    for (int k = 0; k < m.rank - 2; k++) {
+        const expr have = m.d[m.rank - 3 - k];
+        if (want[k] && !infer_dim_is(cx, have, 1) && !infer_dim_same(cx, have, want[k]))
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d (mask) is for %s %s, expected 1 or %s", i,
+                              infer_dim_text(cx, have), k ? "batch entries" : "heads", infer_dim_text(cx, want[k]));
+    }
     return NPUC_OK;
 }
 
@@ -321,15 +328,35 @@ static enum npuc_status mha_operands(struct ir_ctx *cx, struct node *n, struct a
     return s == NPUC_OK ? agree(cx, n, "number of key rows", &a->k.rows, a->v.rows) : s;
 }
 
+/* The bias is that of the query, the key and the value, one after the other. */
+static enum npuc_status mha_bias(struct ir_ctx *cx, struct node *n)
+{
+    const struct shape q = infer_shape(n, 0), k = infer_shape(n, 1), v = infer_shape(n, 2), bias = infer_shape(n, 3);
+    if (bias.rank >= 0 && bias.rank != 1)
+        return infer_rank_error(cx, n, 3, "rank 1");
+    if (bias.rank < 0 || q.rank != 3 || k.rank != 3 || v.rank != 3)
+        return NPUC_OK;
+    const expr sum = expr_add(&cx->exprs, q.d[2], expr_add(&cx->exprs, k.d[2], v.d[2]));
+    if (!infer_dim_same(cx, bias.d[0], sum))
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 3 (bias) has %s values, expected %s",
+                          infer_dim_text(cx, bias.d[0]), infer_dim_text(cx, sum));
+    return NPUC_OK;
+}
+
 static enum npuc_status mha_infer(struct ir_ctx *cx, struct node *n)
 {
     struct attention a = {0};
-    struct heads past;
+    struct heads past = {0};
     enum npuc_status s = infer_begin(cx, n);
     if (s == NPUC_OK)
         s = mha_operands(cx, n, &a);
     if (s == NPUC_OK)
         s = read_heads(cx, n, 6, 0, &past);
+    if (s == NPUC_OK)
+        s = mha_bias(cx, n);
+    const expr batches[] = {a.k.batch, a.v.batch, past.batch};
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(batches) && s == NPUC_OK; i++)
+        s = agree(cx, n, "batch", &a.q.batch, batches[i]);
     if (s != NPUC_OK)
         return s;
     const expr heads = expr_const(&cx->exprs, node_attr_int(n, "num_heads", 1));
