@@ -165,9 +165,6 @@ static const struct type *slice_type(struct import *im, const struct onode *n, c
 
 static enum npuc_status import_scan(struct import *im, struct onode *n)
 {
-    if (n->version < 9)
-        return onode_fail(im, n, D_UNSUPPORTED,
-                          "Scan of opset 8 is not supported; convert the model to opset 9 or later");
     const int64_t scans = onode_int(im, n, "num_scan_inputs", 0);
     if (scans < 1 || scans > n->n_in)
         return onode_bad_attr(im, n, "num_scan_inputs", "it is %" PRId64 ", expected 1 to the number of inputs, %d",
@@ -186,8 +183,59 @@ static enum npuc_status import_scan(struct import *im, struct onode *n)
     return import_loop_body(im, n, &c);
 }
 
+/* Scan of opset 8 as one of today's, of a batch of one: in the body g, on its inputs; the results leave through the
+ * Yield. */
+static enum npuc_status import_batch_of_one(struct import *im, const struct onode *n, struct graph *g)
+{
+    struct onode inner = *n;
+    inner.b = (struct builder){.cx = im->cx, .graph = g, .loc = n->b.loc};
+    inner.in = g->inputs;
+    inner.n_in = g->n_inputs;
+    inner.out = ARENA_ARRAY(&im->tmp, sym, n->n_out + 1); /* the names belong to the node around */
+    enum npuc_status s = import_scan(im, &inner);
+    if (s != NPUC_OK)
+        return s;
+    const struct node *scan = g->last;
+    struct value **results = ARENA_ARRAY(&im->tmp, struct value *, n->n_out + 1);
+    for (int i = 0; i < n->n_out; i++)
+        results[i] = &scan->out[i];
+    return ir_infer(ir_new(&inner.b, OP_Yield, n->n_out, results, 0));
+}
+
+/* Opset 8: inputs are the lengths of the sequences of a batch, then states and scanned inputs with the batch in front.
+ * It becomes a Scan over the batch around one over the sequence. */
+static enum npuc_status import_old_scan(struct import *im, struct onode *n)
+{
+    if (n->n_in < 2 || n->in[0])
+        return onode_fail(im, n, D_UNSUPPORTED,
+                          "Scan of opset 8 with lengths of sequences (input 0) is not supported; convert the model to "
+                          "opset 9 or later");
+    const struct oattr *directions = onode_attr(im, n, "directions");
+    if (directions)
+        onode_set(im, n, "scan_input_directions", directions->a);
+    onode_drop(im, n, "directions");
+    struct builder *b = &n->b;
+    struct node *batch = ir_new(b, OP_Scan, n->n_in - 1, n->in + 1, n->n_out);
+    struct graph *g = ir_region_new(batch, bytes_sym(im, n->pb->name));
+    ir_set_graph(batch, "body", g);
+    ir_set_int(batch, "num_scan_inputs", n->n_in - 1);
+    for (int i = 1; i < n->n_in; i++) {
+        const struct type *t = n->in[i] ? n->in[i]->type : type_none(im->cx);
+        if (t->kind != TYPE_TENSOR || t->rank < 1)
+            return onode_fail(im, n, D_SHAPE_MISMATCH, "input %d is %s, expected a tensor with a batch axis", i,
+                              type_text(im->cx, t));
+        (void)ir_input_new(g, type_tensor(im->cx, t->dtype, t->rank - 1, t->dims + 1), 0);
+    }
+    const enum npuc_status s = import_batch_of_one(im, n, g);
+    return s == NPUC_OK ? onode_finish(im, n, batch) : s;
+}
+
 enum npuc_status control_import(struct import *im, struct onode *n)
 {
     const char *op = sym_text(im, n->op);
-    return strcmp(op, "If") == 0 ? import_if(im, n) : strcmp(op, "Loop") == 0 ? import_loop(im, n) : import_scan(im, n);
+    if (strcmp(op, "If") == 0)
+        return import_if(im, n);
+    if (strcmp(op, "Loop") == 0)
+        return import_loop(im, n);
+    return n->version < 9 ? import_old_scan(im, n) : import_scan(im, n);
 }
