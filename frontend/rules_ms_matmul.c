@@ -380,3 +380,69 @@ enum npuc_status rule_nbits_qkv(struct import *im, struct onode *n)
     }
     return onode_done(im, n, out[1] && out[2] ? out[0] : NULL);
 }
+
+/* ---- GatherBlockQuantized: data, indices, scales, zero points */
+
+/* Scales of size 1 on another axis than the quantised one count for all of it. */
+static struct value *whole_scales(struct onode *n, int quantised)
+{
+    struct value *scale = n->in[2];
+    const struct type *t = n->in[0]->type;
+    expr dims[IR_MAX_RANK];
+    bool same = true;
+    for (int i = 0; i < t->rank; i++) {
+        dims[i] = i == quantised ? scale->type->dims[i] : t->dims[i];
+        same &= dims[i] == scale->type->dims[i];
+    }
+    return same ? scale : x_expand(&n->b, scale, t->rank, dims);
+}
+
+static struct value *in_blocks(struct builder *b, struct value *x, struct value *scale, struct value *zero, int axis,
+                               int64_t block)
+{
+    struct node *node = x_node(b, OP_DequantizeLinear, 2, 3, (struct value *[]){x, scale, zero}, 1);
+    if (!node)
+        return NULL;
+    ir_set_int(node, "axis", axis);
+    ir_set_int(node, "block_size", block);
+    return x_out(node);
+}
+
+/* Rows of tables quantised along the last axis are the operator itself; of any other form data, scales and zero points
+ * are gathered one by one, or all is dequantised first when the gathered axis is the quantised one. */
+enum npuc_status rule_gather_block(struct import *im, struct onode *n)
+{
+    struct builder *b = &n->b;
+    enum npuc_status s = onode_needs(im, n, 3);
+    if (s == NPUC_OK)
+        s = onode_rank(im, n, 0, 1, IR_MAX_RANK);
+    if (s != NPUC_OK || n->in[0]->type->dtype == DT_U8)
+        return s;
+    const int rank = n->in[0]->type->rank;
+    int64_t g = onode_int(im, n, "gather_axis", 0), q = onode_int(im, n, "quantize_axis", 1), size;
+    g += g < 0 ? rank : 0;
+    q += q < 0 ? rank : 0;
+    if (g < 0 || g >= rank || q < 0 || q >= rank)
+        return onode_bad_attr(im, n, "quantize_axis", "it or gather_axis is out of range for %d dims", rank);
+    s = onode_rank(im, n, 2, rank, rank);
+    if (s != NPUC_OK)
+        return s;
+    struct value *scale = whole_scales(n, (int)q), *zero = onode_in(n, 3);
+    if (!scale)
+        return onode_done(im, n, NULL);
+    n->in[2] = scale;
+    if (g == 0 && q == rank - 1)
+        return NPUC_OK;
+    int64_t block = onode_int(im, n, "block_size", 128);
+    if (block == 0 && expr_is_const(&im->cx->exprs, x_dim(n->in[0], (int)q), &size))
+        block = size;
+    if (block < 1)
+        return onode_bad_attr(im, n, "block_size", "it is %" PRId64 ", expected a positive size", block);
+    if (g == q)
+        return onode_done(im, n, x_gather(b, in_blocks(b, n->in[0], scale, zero, (int)q, block), n->in[1], (int)g));
+    const int axis = (int)(q > g ? q + n->in[1]->type->rank - 1 : q);
+    struct value *part[3] = {n->in[0], scale, zero};
+    for (int i = 0; i < 3; i++)
+        part[i] = part[i] ? x_gather(b, part[i], n->in[1], (int)g) : NULL;
+    return onode_done(im, n, in_blocks(b, part[0], part[1], part[2], axis, block));
+}

@@ -52,12 +52,17 @@ class Case:
 def element_type(a):
     if a.dtype == BF16:
         return TensorProto.BFLOAT16
+    if a.dtype.name == "float4_e2m1fn":
+        return TensorProto.FLOAT4E2M1
     return helper.np_dtype_to_tensor_dtype(a.dtype)
 
 
 def tensor(a, name):
     if a.dtype == BF16 or a.dtype.name.startswith("float8"):
         return helper.make_tensor(name, element_type(a), a.shape, a.tobytes(), raw=True)
+    if a.dtype.name in ("int4", "uint4", "float4_e2m1fn"): # two in a byte, the first in the low half
+        codes = a.reshape(-1).view(np.uint8) & 15
+        return helper.make_tensor(name, element_type(a), a.shape, (codes[::2] | codes[1::2] << 4).tobytes(), raw=True)
     return numpy_helper.from_array(a, name)
 
 

@@ -1,6 +1,7 @@
 """Quantised operators of com.microsoft."""
 import sys
 
+import ml_dtypes
 import numpy as np
 
 from oracle import case, choices, f32, i8, main
@@ -171,6 +172,24 @@ def gathers():
             ins = [pack(codes, bits), ids, s, *([pack(zeros, bits)] if z else [])]
             w = (codes.astype(np.float32) - (np.repeat(zeros, 32, 1) if z else 1 << (bits - 1))) * np.repeat(s, 32, 1)
             yield case("GatherBlockQuantized", ins, attrs=a, const=(0, 2, 3), want=[w[ids].astype(np.float32)], note=f"u8 {bits} {z}")
+    few = np.array([1, 0], np.int32)
+    for t, lo, hi in ((ml_dtypes.int4, -8, 8), (ml_dtypes.uint4, 0, 16)):
+        codes = RNG.integers(lo, hi, (12, 6, 32)).astype(np.int8)
+        zeros = RNG.integers(lo, hi, (12, 6, 2)).astype(np.int8)
+        s = (RNG.random((12, 6, 2)) * 0.1).astype(np.float32)
+        for axis, i in ((0, ids), (1, few)):
+            for z in (0, 1):
+                w = ((codes - np.repeat(zeros if z else 0 * zeros, 16, 2)) * np.repeat(s, 16, 2)).astype(np.float32)
+                yield case("GatherBlockQuantized", [codes.astype(t), i, s, *([zeros.astype(t)] if z else [])], const=(0, 2, 3),
+                           attrs={"block_size": 16, "gather_axis": axis, "quantize_axis": 2}, want=[np.take(w, i, axis)],
+                           note=f"{t.__name__} axis={axis} {z}")
+    for t in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.float4_e2m1fn):
+        w, i = f32(RNG, 12, 32).astype(t), np.array([3, 11, 0], np.int64)
+        for block, s in ((16, (12, 2)), (16, (1, 2)), (0, (12, 1)), (0, (1, 1))):
+            s = (RNG.random(s) + 0.1).astype(np.float32)
+            wide = np.repeat(np.broadcast_to(s, (12, s.shape[1])), 32 // s.shape[1], 1)
+            yield case("GatherBlockQuantized", [w, i, s], attrs={"block_size": block, "gather_axis": 0, "quantize_axis": 1}, const=(0, 2),
+                       want=[(w.astype(np.float32) * wide)[i]], note=f"{t.__name__} {block} {s.shape}")
 
 
 if __name__ == "__main__":
