@@ -67,8 +67,8 @@ struct emit_weight {
     const struct blob *blob;
     const struct type *type; /* of the blob: dims and dtype as in the model */
     uint8_t form, dtype;     /* enum weight_form; dtype to store */
-    bool transpose;          /* blob is [rows, cols] and the transpose is stored; WF_CONV: of a transposed convolution */
-    int64_t group;           /* WF_CONV */
+    bool transpose; /* blob is [rows, cols] and the transpose is stored; WF_CONV: of a transposed convolution */
+    int64_t group;  /* WF_CONV */
 };
 struct tiling { /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
     int64_t m, n, k, rows, cols;

@@ -7,10 +7,10 @@
  *   %b = Fused %x {body=(%p: f32[4]) { %r = Neg %p : f32[4]  Yield %r }}
  *   Yield %b
  *
- * Requirements: (1) nodes with side effects stay, and nodes whose result tells a size that a SizeOf gives; (2) users are
- * visited before what they use, bodies before the operands of their owner, so one round finds everything; (3) the inputs
- * of a function are its interface and stay. Left alone: results and loop-carried values of If, Loop and Scan (their
- * bodies' arity is tied to the operator). */
+ * Requirements: (1) nodes with side effects stay, and nodes whose result tells a size that a SizeOf gives; (2) users
+ * are visited before what they use, bodies before the operands of their owner, so one round finds everything; (3) the
+ * inputs of a function are its interface and stay. Left alone: results and loop-carried values of If, Loop and Scan
+ * (their bodies' arity is tied to the operator). */
 #include "passes/pass.h"
 
 static int count_used(const struct node *n)

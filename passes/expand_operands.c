@@ -53,9 +53,9 @@ enum npuc_status expand_operands(struct pass_ctx *px, struct graph *g)
     if (!px->target)
         return NPUC_OK;
     for_each_node (n, g) {
-        const bool candidate =
-            op_has((enum op)n->op, T_ELEMENTWISE) && n->n_in > 1 && n->out[0].type->kind == TYPE_TENSOR &&
-            n->op != OP_CastLike; /* its second operand gives a type, not elements */
+        const bool candidate = op_has((enum op)n->op, T_ELEMENTWISE) && n->n_in > 1 &&
+                               n->out[0].type->kind == TYPE_TENSOR &&
+                               n->op != OP_CastLike; /* its second operand gives a type, not elements */
         for (int i = 0; candidate && i < n->n_in; i++) {
             expr dims[IR_MAX_RANK];
             if (!node_in(n, i) || !wanted_dims(px->cx, node_in(n, i), n->out[0].type, dims) || !ir_may_rewrite(px->cx))

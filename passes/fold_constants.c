@@ -104,7 +104,8 @@ static struct value *const_elems(struct builder *b, const struct value *v)
 static bool fold_elems(struct folder *f, struct node *n)
 {
     struct value *v = &n->out[0];
-    if (n->op == OP_SizeOf || n->op == OP_Contents || n->n_out != 1 || !v->uses || !elems_known(v) || is_cast_of_sizes(n))
+    if (n->op == OP_SizeOf || n->op == OP_Contents || n->n_out != 1 || !v->uses || !elems_known(v) ||
+        is_cast_of_sizes(n))
         return false;
     const enum dtype t = v->type->dtype;
     if ((!dtype_is_integer(t) && t != DT_BOOL) || !dtype_size(t))

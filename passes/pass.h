@@ -1,5 +1,6 @@
 /* Passes and the pass manager. A pass is a function over one graph: an entry point of the module, or a body of If, Loop
- * or Scan. It changes the graph through ir/build.h alone and asks ir_may_rewrite before every change (bisection by --max-rewrites). */
+ * or Scan. It changes the graph through ir/build.h alone and asks ir_may_rewrite before every change (bisection by
+ * --max-rewrites). */
 #ifndef PASSES_PASS_H
 #define PASSES_PASS_H
 
@@ -21,7 +22,8 @@ struct pass_options {
     int64_t cache_capacity; /* rows of a KV cache; 0: the model's own form is kept */
     enum dtype precision;   /* element type for floats; DT_NONE: the model's */
     int64_t fold_max_size;  /* bytes of the largest constant that folding makes */
-    bool strict; /* round where the steps of the model and of ONNX's function bodies round, also where that costs time */
+    bool
+        strict; /* round where the steps of the model and of ONNX's function bodies round, also where that costs time */
 };
 
 struct pass_ctx {

@@ -183,7 +183,8 @@ static enum npuc_status formula_dtypes(struct ir_ctx *cx, const struct node *n, 
     for (int i = first + 1; i < f->arity && s == NPUC_OK; i++)
         s = infer_same_dtype(cx, n, first, i);
     const bool text = infer_dtype(n, first) == DT_STRING && (n->op == OP_Equal || n->op == OP_Where); /* by kernel */
-    if (s == NPUC_OK && n->op != OP_Identity && !text && !k_fn_supports((enum k_fn)op_table[n->op]->fn, infer_dtype(n, first)))
+    if (s == NPUC_OK && n->op != OP_Identity && !text &&
+        !k_fn_supports((enum k_fn)op_table[n->op]->fn, infer_dtype(n, first)))
         return node_error(cx, n, D_TYPE_MISMATCH, "input %d has element type %s, which %s does not take", first,
                           dtype_table[infer_dtype(n, first)].name, f->name);
     return s;

@@ -16,12 +16,11 @@ emu_handler *const emu_handlers[TILE_OP_END] = {
     [TILE_SLOAD] = emu_do_sload,       [TILE_LOAD] = emu_do_load,         [TILE_STORE] = emu_do_store,
     [TILE_LOAD_NZ] = emu_do_load_nz,   [TILE_LOADX] = emu_do_loadx,       [TILE_STOREX] = emu_do_storex,
     [TILE_COPY_L0A] = emu_do_copy_l0a, [TILE_COPY_L0B] = emu_do_copy_l0b, [TILE_COPY_BT] = emu_do_copy_bt,
-    [TILE_IM2COL] = emu_do_im2col,
-    [TILE_FIXP] = emu_do_fixp,         [TILE_MAC] = emu_do_mac,           [TILE_VEC] = emu_do_vec,
-    [TILE_CAST] = emu_do_cast,         [TILE_RED_ADD] = emu_do_red_add,   [TILE_RED_END] = emu_do_red_end,
-    [TILE_FILL] = emu_do_fill,         [TILE_IOTA] = emu_do_iota,         [TILE_DEQUANT] = emu_do_dequant,
-    [TILE_CASTP] = emu_do_castp,       [TILE_ORDER] = emu_do_order,       [TILE_PICK] = emu_do_pick,
-    [TILE_TRANSP] = emu_do_transp,     [TILE_COPY_UB] = emu_do_copy_ub,
+    [TILE_IM2COL] = emu_do_im2col,     [TILE_FIXP] = emu_do_fixp,         [TILE_MAC] = emu_do_mac,
+    [TILE_VEC] = emu_do_vec,           [TILE_CAST] = emu_do_cast,         [TILE_RED_ADD] = emu_do_red_add,
+    [TILE_RED_END] = emu_do_red_end,   [TILE_FILL] = emu_do_fill,         [TILE_IOTA] = emu_do_iota,
+    [TILE_DEQUANT] = emu_do_dequant,   [TILE_CASTP] = emu_do_castp,       [TILE_ORDER] = emu_do_order,
+    [TILE_PICK] = emu_do_pick,         [TILE_TRANSP] = emu_do_transp,     [TILE_COPY_UB] = emu_do_copy_ub,
 };
 
 bool emu_data_op(void *user, struct emu_launch *l, const struct emu_core_id *core, struct emu_op *op)

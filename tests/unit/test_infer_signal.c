@@ -33,8 +33,7 @@ static void transforms(void **state)
     IS(f, OP1(f, OP_DFT, in(f, DT_F32, "9, 3, 2"), int_scalar(f, 16), int_scalar(f, 0)), "f32[16,3,2]");
     FAILS(f, NODE(f, OP_DFT, 1, in(f, DT_F32, "9, 3, 2"), NULL, int_scalar(f, 2)), "the one of the complex parts");
     FAILS(f, NODE(f, OP_DFT, 1, in(f, DT_F32, "9, 3")), "a last axis of 1 (real) or 2 (complex)");
-    IS(f, OP1(f, OP_STFT, in(f, DT_F32, "2, n, 1"), int_scalar(f, 8), in(f, DT_F32, "16")),
-       "f32[2,n//8 - 1,9,2]");
+    IS(f, OP1(f, OP_STFT, in(f, DT_F32, "2, n, 1"), int_scalar(f, 8), in(f, DT_F32, "16")), "f32[2,n//8 - 1,9,2]");
     FAILS(f, NODE(f, OP_STFT, 1, in(f, DT_F32, "2, n, 1"), int_scalar(f, 8), in(f, DT_F32, "16"), int_scalar(f, 12)),
           "input 2 (window) has 16 elements, a frame 12");
     IS(f, OP1(f, OP_HannWindow, int_scalar(f, 12)), "f32[12]");
