@@ -107,9 +107,9 @@ static enum npuc_status reduce_unknown_axes(struct ir_ctx *cx, struct node *n, c
 {
     const int64_t len = infer_len(cx, n, 1);
     const int rank = x->rank;
-    struct shape followed;
-    if (reduce_followed_axes(cx, n, x, keep, &followed))
-        return infer_out(cx, n, 0, infer_dtype(n, 0), &followed);
+    struct shape known;
+    if (reduce_followed_axes(cx, n, x, keep, &known))
+        return infer_out(cx, n, 0, infer_dtype(n, 0), &known);
     if (!keep && (len < 0 || len > rank))
         return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
     const struct shape out = infer_fresh_shape(cx, n, 0, keep ? rank : rank - (int)len);

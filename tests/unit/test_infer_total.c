@@ -54,6 +54,16 @@ static void random_attrs(struct node *n, uint64_t *r)
     }
 }
 
+/* Operators whose results have the types that their maker gave them: infer keeps those. */
+static const enum op typed_by_maker[] = {OP_Unsupported};
+
+static void give_types(struct infer_unit *f, struct node *n)
+{
+    for (int64_t k = 0; k < NPUC_ARRAY_LEN(typed_by_maker); k++)
+        for (int i = 0; i < n->n_out && typed_by_maker[k] == n->op; i++)
+            n->out[i].type = type_tensor(&f->cx, DT_F32, -1, NULL);
+}
+
 static int try_op(struct infer_unit *f, enum op op, uint64_t *r)
 {
     const struct op_def *d = op_table[op];
@@ -64,6 +74,7 @@ static int try_op(struct infer_unit *f, enum op op, uint64_t *r)
         v[i] = random_input(f, r);
     struct node *n = node(f, op, d->n_out >= 0 ? d->n_out : 2, n_in, v);
     random_attrs(n, r);
+    give_types(f, n);
     if (d->legal)
         (void)d->legal(&f->cx, n);
     if (ir_infer(n) != NPUC_OK)
