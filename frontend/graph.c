@@ -133,6 +133,9 @@ static enum npuc_status import_result(struct import *im, struct scope *s, const 
     if (!types_agree(im, t, (*v)->type))
         return name_fail(im, name, D_SHAPE_MISMATCH, "graph output '%s' is declared as %s, but is %s",
                          sym_text(im, name), type_text(im->cx, t), type_text(im->cx, (*v)->type));
+    if (t && t->kind == TYPE_TENSOR && t->rank >= 0 && (*v)->type->rank < 0 && !s->graph->parent)
+        map_put(&im->m->meta, str_internz(&im->cx->strings, arena_printf(&im->tmp, "rank of %s", sym_text(im, name))),
+                str_internz(&im->cx->strings, arena_printf(&im->tmp, "%d", t->rank))); /* for who writes the model */
     if ((*v)->name == name)
         return NPUC_OK;
     struct builder b = ir_at_end(s->graph);

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "base/file.h"
+#include "frontend/export/onnx_write.h"
 #include "frontend/onnx.h"
 #include "ir/eval.h"
 #include "ir/text.h"
@@ -18,6 +19,8 @@ static const char usage_text[] =
     "  -p, --passes LIST       passes to run, separated by commas; 'default' is the whole pipeline\n"
     "  -o FILE                 write there and not to standard output\n"
     "      --no-output         print no IR\n"
+    "      --emit-onnx FILE    write the graph as an ONNX model; prints no IR\n"
+    "      --external-limit N  bytes of constants in that file; beyond it they go to FILE.data (default 1 GiB)\n"
     "      --no-verify         do not verify after reading and after each pass\n"
     "      --blobs FILE        contents of large constants (side file of the text)\n"
     "      --write-blobs FILE  write the side file of the result\n"
@@ -36,18 +39,19 @@ static const char usage_text[] =
     "      --output-dir DIR    one .npy per result of --eval; without it they are printed\n"
     "      --list              known passes\n"
     "example: npuc-opt -p fold_constants,dce --stats model.ir\n"
-    "         npuc-opt -p place,fuse_vector --target ascend-910b1 model.ir\n";
+    "         npuc-opt -p place,fuse_vector --target ascend-910b1 model.ir\n"
+    "         npuc-opt -p fold_constants,dce --emit-onnx simpler.onnx model.onnx\n";
 
 enum { MAX_INPUTS = 256, MAX_STEPS = 256, MAX_PRINTED = 64 };
 
 struct opt {
-    const char *file, *out, *passes, *blobs, *write_blobs, *output_dir, *target;
+    const char *file, *out, *passes, *blobs, *write_blobs, *output_dir, *target, *emit_onnx;
     enum dtype precision;
     bool strict;
     const char *inputs[MAX_INPUTS];
     int n_inputs;
     bool no_output, stats, time_passes, eval, round_trip;
-    int64_t max_rewrites, cache_capacity;
+    int64_t max_rewrites, cache_capacity, external_limit;
     struct pass_run run;
 };
 
@@ -144,7 +148,9 @@ enum {
     O_LIST,
     O_TARGET,
     O_PRECISION,
-    O_STRICT
+    O_STRICT,
+    O_EMIT_ONNX,
+    O_EXTERNAL
 };
 
 static const struct option long_options[] = {
@@ -168,6 +174,8 @@ static const struct option long_options[] = {
     {"target", 1, NULL, O_TARGET},
     {"precision", 1, NULL, O_PRECISION},
     {"strict", 0, NULL, O_STRICT},
+    {"emit-onnx", 1, NULL, O_EMIT_ONNX},
+    {"external-limit", 1, NULL, O_EXTERNAL},
     {NULL, 0, NULL, 0},
 };
 
@@ -187,6 +195,8 @@ static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
     case O_TARGET: o->target = optarg; return NPUC_OK;
     case O_PRECISION: return parse_precision(w, optarg, &o->precision);
     case O_STRICT: o->strict = true; return NPUC_OK;
+    case O_EMIT_ONNX: o->emit_onnx = optarg; return NPUC_OK;
+    case O_EXTERNAL: return parse_count(w, optarg, &o->external_limit);
     case O_DUMP_DIR: o->run.dump_dir = optarg; return NPUC_OK;
     case O_STATS: o->stats = true; return NPUC_OK;
     case O_TIME: o->time_passes = true; return NPUC_OK;
@@ -387,7 +397,9 @@ static enum npuc_status write_module(struct work *w, const struct opt *o)
         ir_blobs_print(w->m, &w->arena, &data, &size);
         s = write_file(w, o->write_blobs, data, size);
     }
-    if (s != NPUC_OK || o->no_output || (o->eval && !o->out))
+    if (s == NPUC_OK && o->emit_onnx)
+        s = onnx_write(w->m, o->emit_onnx, &(struct onnx_write_options){.external_limit = o->external_limit});
+    if (s != NPUC_OK || o->no_output || ((o->eval || o->emit_onnx) && !o->out))
         return s;
     const char *text;
     int64_t len;
