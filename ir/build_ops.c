@@ -67,6 +67,14 @@ struct value *ir_scalar_like(struct builder *b, const struct value *x, double v)
         uint8_t bytes[16];
     } cell = {0};
     int64_t size = 0;
+    const enum dtype_class cls = dtype_table[x->type->dtype].cls;
+    if (cls == DTC_TEXT || cls == DTC_COMPLEX || cls == DTC_NONE) {
+        const struct diag_loc loc = {.file = b->cx->file, .index = -1};
+        (void)diag_error(
+            b->cx->diag, &loc, D_TYPE_MISMATCH,
+            arena_printf(&b->cx->arena, "a tensor of numbers is needed, found %s", type_text(b->cx, x->type)));
+        return NULL;
+    }
     NPUC_ASSERT(dtype_bytes(x->type->dtype, 1, &size) && size <= (int64_t)sizeof cell);
     struct k_tensor t = {.dtype = x->type->dtype, .data = cell.bytes, .size = size};
     k_set_f64(&t, 0, v);

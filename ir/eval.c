@@ -70,8 +70,11 @@ static enum npuc_status eval_kernel(struct frame *f, const struct node *n, const
     const struct k_op *op = kernel_of(n);
     if (!op)
         return node_error(cx, n, D_UNSUPPORTED, "operator %s has no reference kernel", op_table[n->op]->name);
-    const struct arena_mark mark = arena_mark(&cx->scratch);
     const struct op_def *d = op_table[n->op];
+    if (!k_op_takes(op->name, n->n_in, in))
+        return node_error(cx, n, D_UNSUPPORTED, "operator %s takes no text, complex number, sequence or optional value",
+                          d->name);
+    const struct arena_mark mark = arena_mark(&cx->scratch);
     struct k_attr *attrs = ARENA_ARRAY(&cx->scratch, struct k_attr, d->n_attrs + 1);
     int n_attrs = 0;
     for (int i = 0; i < d->n_attrs; i++)

@@ -34,7 +34,7 @@ const struct k_op *k_op_find(const char *name)
     return NULL;
 }
 
-enum { TEXT = 1, LISTS = 2 };
+enum { TEXT = 1, LISTS = 2, COMPLEX = 4 };
 static const struct {
     const char *name;
     int takes;
@@ -44,12 +44,19 @@ static const struct {
 #undef KTAKES
 };
 
+static int beyond(const struct k_tensor *t)
+{
+    if (t->kind != K_TENSOR)
+        return LISTS;
+    const enum dtype_class cls = dtype_table[t->dtype].cls;
+    return cls == DTC_TEXT ? TEXT : cls == DTC_COMPLEX ? COMPLEX : 0;
+}
+
 bool k_op_takes(const char *name, int n_in, const struct k_tensor *const *in)
 {
     int wanted = 0, takes = 0;
     for (int i = 0; i < n_in; i++)
-        if (in[i])
-            wanted |= in[i]->kind != K_TENSOR ? LISTS : in[i]->dtype == DT_STRING ? TEXT : 0;
+        wanted |= in[i] ? beyond(in[i]) : 0;
     for (int64_t i = 0; wanted && i < NPUC_ARRAY_LEN(beyond_numbers); i++)
         if (!strcmp(beyond_numbers[i].name, name))
             takes = beyond_numbers[i].takes;

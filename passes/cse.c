@@ -118,6 +118,19 @@ static struct node *first_equal(struct map *seen, struct node *n)
     return NULL;
 }
 
+/* A result of the function keeps the Identity that gives it its name, although another result has the same value. */
+static bool replace_node(struct node *n, struct node *with)
+{
+    bool used = false;
+    for (int i = 0; i < n->n_out; i++) {
+        ir_replace_all(&n->out[i], &with->out[i]);
+        used = used || n->out[i].uses;
+    }
+    if (!used)
+        ir_erase(n);
+    return !used;
+}
+
 enum npuc_status cse(struct pass_ctx *px, struct graph *g)
 {
     struct map seen;
@@ -125,12 +138,8 @@ enum npuc_status cse(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         struct node *first = mergeable(n) ? first_equal(&seen, n) : NULL;
-        if (first && ir_may_rewrite(px->cx)) {
-            for (int i = 0; i < n->n_out; i++)
-                ir_replace_all(&n->out[i], &first->out[i]);
-            ir_erase(n);
+        if (first && ir_may_rewrite(px->cx) && replace_node(n, first))
             pass_count(px, STAT_cse_merged, 1);
-        }
     }
     return NPUC_OK;
 }

@@ -167,7 +167,8 @@ static enum npuc_status call(npurt_session *s, const struct plan_step *step, str
         if (step->tensors[step->n_in + i] >= 0)
             offer_output(s, step->tensors[step->n_in + i], &c->out[i]);
     if (!k_op_takes(c->op, c->n_in, list))
-        return rt_fail(s, D_RUN_FAULT, "node '%s': operator %s takes no text, sequence or optional value",
+        return rt_fail(s, D_RUN_FAULT,
+                       "node '%s': operator %s takes no text, complex number, sequence or optional value",
                        rt_source(s, step), rt_name(s, step->op));
     const enum npuc_status st = op->fn(c);
     return st == NPUC_OK ? st
