@@ -135,23 +135,25 @@ static bool is_idle(const struct node *n)
 }
 
 /* n goes, then what only n used; `made` is told to come from them. */
-static void absorb(struct pass_ctx *px, struct node *n, struct node *made, int depth)
+static int64_t absorb(struct pass_ctx *px, struct node *n, struct node *made, int depth)
 {
     struct value **in = ARENA_ARRAY(&px->arena, struct value *, n->n_in + 1);
     for (int i = 0; i < n->n_in; i++)
         in[i] = node_in(n, i);
     const int n_in = n->n_in;
-    if (n->op != OP_Constant)
+    int64_t gone = n->op != OP_Constant;
+    if (gone)
         made->loc = ir_merge_loc(px->m, made->loc, n->loc);
     ir_erase(n);
     n->graph = NULL;
     for (int i = 0; i < n_in && depth < 64; i++)
         if (in[i] && in[i]->def && in[i]->def != made && is_idle(in[i]->def))
-            absorb(px, in[i]->def, made, depth + 1);
+            gone += absorb(px, in[i]->def, made, depth + 1);
+    return gone;
 }
 
-void match_replace(struct pass_ctx *px, struct node *n, struct node *made)
+int64_t match_replace(struct pass_ctx *px, struct node *n, struct node *made)
 {
     ir_replace_all(&n->out[0], &made->out[0]);
-    absorb(px, n, made, 0);
+    return absorb(px, n, made, 0);
 }

@@ -19,8 +19,8 @@ struct value *match_row_mean(const struct value *v);
 bool match_same(const struct value *a, const struct value *b);
 
 /* `made` takes n's place: its first result replaces n's, and it comes from n and all nodes that nobody needs any more,
- * which go. */
-void match_replace(struct pass_ctx *px, struct node *n, struct node *made);
+ * which go. Returns how many went, constants left out. */
+int64_t match_replace(struct pass_ctx *px, struct node *n, struct node *made);
 
 /* A product taken apart: factors of the Mul, Div by a constant, and Pow with a whole exponent behind a value. */
 struct factors {

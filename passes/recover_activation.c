@@ -133,7 +133,7 @@ enum npuc_status recover_activation(struct pass_ctx *px, struct graph *g)
         const enum npuc_status s = ir_infer(made);
         if (s != NPUC_OK)
             return s;
-        match_replace(px, n, made);
+        pass_count(px, STAT_recover_activation_absorbed, match_replace(px, n, made));
         pass_count(px, STAT_recover_activation_recovered, 1);
     }
     return NPUC_OK;

@@ -105,7 +105,7 @@ static enum npuc_status finish(struct pass_ctx *px, struct node *n, struct node 
     const enum npuc_status s = ir_infer(made);
     if (s != NPUC_OK)
         return s;
-    match_replace(px, n, made);
+    pass_count(px, STAT_recover_norm_absorbed, match_replace(px, n, made));
     return NPUC_OK;
 }
 

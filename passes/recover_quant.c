@@ -262,7 +262,7 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
     const enum npuc_status s = ir_infer(y);
     if (s != NPUC_OK)
         return s;
-    match_replace(px, n, y);
+    pass_count(px, STAT_recover_quant_absorbed, match_replace(px, n, y));
     pass_count(px, STAT_recover_quant_recovered, 1);
     return NPUC_OK;
 }

@@ -177,7 +177,7 @@ enum npuc_status recover_rope(struct pass_ctx *px, struct graph *g)
         struct node *rotary = ir_new(&b, OP_RotaryEmbedding, 3, in, 1);
         if (!in[1] || !in[2] || ir_infer(rotary) != NPUC_OK)
             return NPUC_E_INTERNAL;
-        match_replace(px, n, rotary);
+        pass_count(px, STAT_recover_rope_absorbed, match_replace(px, n, rotary));
         pass_count(px, STAT_recover_rope_recovered, 1);
     }
     return NPUC_OK;

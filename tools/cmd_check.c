@@ -65,7 +65,7 @@ const struct command command_check = {
     .what = "will a model compile, what runs where, why, and what to do",
     .usage = "MODEL [--target T[,T2...]] [options]",
     .examples = "  npuc check examples/bard/model.onnx --target ascend-910b1\n"
-                "  npuc check examples/bard/model.onnx --target ascend-910b1,ascend-310p3 --md\n"
+                "  npuc check examples/bard/model.onnx --target ascend-910b1,ascend-950pr --md\n"
                 "  npuc check examples/bard/model.onnx --nodes -D batch_size=4\n",
     .options = options,
     .run = run,
