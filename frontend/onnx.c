@@ -56,7 +56,11 @@ static enum npuc_status open_model(struct import *im)
 {
     struct diag *d = im->cx->diag;
     struct file_map *map = &im->model->map;
-    enum npuc_status s = file_map_open(map, im->path, d);
+    enum npuc_status s = NPUC_OK;
+    if (im->o.bytes)
+        *map = (struct file_map){.data = im->o.bytes, .size = im->o.n_bytes};
+    else
+        s = file_map_open(map, im->path, d);
     const struct diag_loc loc = {.file = im->path, .index = -1};
     if (s == NPUC_OK && map->size > im->o.max_file_size)
         return diag_error(d, &loc, D_WIRE_LIMIT,

@@ -10,6 +10,8 @@
 
 struct onnx_options {
     bool allow_missing_data;   /* external files may be absent: their weights become blobs without data */
+    const void *bytes;         /* the model itself, kept by the caller; NULL: it is read from the path */
+    int64_t n_bytes;           /* of it */
     bool survey;               /* report what cannot be imported and go on: see Unsupported in ir/ops/region.def */
     int64_t max_file_size;     /* bytes of the .onnx file; 0: 2 GiB, protobuf's own limit */
     int64_t max_unpacked_size; /* bytes of host memory for the unpacked structure; 0: 96 MiB + 32 x file size */

@@ -105,6 +105,16 @@ static enum npuc_status check_mask(struct ir_ctx *cx, struct node *n, int i, con
     return NPUC_OK;
 }
 
+/* Rows of caches are copied as bytes. */
+static enum npuc_status takes_floats(struct ir_ctx *cx, const struct node *n)
+{
+    const enum npuc_status s = infer_is_float(cx, n, 0);
+    if (s != NPUC_OK || dtype_size(infer_dtype(n, 0)) > 0)
+        return s;
+    return node_error(cx, n, D_TYPE_MISMATCH, "input 0 is of %s, expected floats of at least 8 bits",
+                      dtype_table[infer_dtype(n, 0)].name);
+}
+
 static enum npuc_status attention_legal(struct ir_ctx *cx, struct node *n)
 {
     const int64_t mode = node_attr_int(n, "qk_matmul_output_mode", 0);
@@ -157,6 +167,8 @@ static enum npuc_status attention_infer(struct ir_ctx *cx, struct node *n)
 {
     struct attention a;
     enum npuc_status s = infer_begin(cx, n);
+    if (s == NPUC_OK)
+        s = takes_floats(cx, n);
     if (s == NPUC_OK)
         s = attention_legal(cx, n);
     if (s == NPUC_OK)
@@ -261,6 +273,8 @@ static enum npuc_status gqa_infer(struct ir_ctx *cx, struct node *n)
         s = gqa_legal(cx, n);
     if (s == NPUC_OK && !infer_has(n, 0))
         s = node_error(cx, n, D_ARITY, "input 0 (query) is missing");
+    if (s == NPUC_OK)
+        s = takes_floats(cx, n);
     if (s != NPUC_OK)
         return s;
     const struct shape q = infer_shape(n, 0);
@@ -348,6 +362,8 @@ static enum npuc_status mha_infer(struct ir_ctx *cx, struct node *n)
     struct attention a = {0};
     struct heads past = {0};
     enum npuc_status s = infer_begin(cx, n);
+    if (s == NPUC_OK)
+        s = takes_floats(cx, n);
     if (s == NPUC_OK)
         s = mha_operands(cx, n, &a);
     if (s == NPUC_OK)
