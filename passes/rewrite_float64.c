@@ -43,13 +43,18 @@ static bool is_cast(const struct node *n, enum dtype to)
     return n->op == OP_Cast && n->out[0].type->dtype == to;
 }
 
+/* The 32-bit value that v is a Cast of, or NULL. */
+static struct value *widened(const struct value *v)
+{
+    const bool cast = v->def && is_cast(v->def, DT_F64) && v->def->in[0].value->type->dtype == DT_F32;
+    return cast ? v->def->in[0].value : NULL;
+}
+
 static struct value *narrow(struct builder *b, struct value *v)
 {
     if (!is_f64(v))
         return v;
-    if (v->def && is_cast(v->def, DT_F64) && v->def->in[0].value->type->dtype == DT_F32)
-        return v->def->in[0].value;
-    return ir_cast(b, v, DT_F32);
+    return widened(v) ? widened(v) : ir_cast(b, v, DT_F32);
 }
 
 static bool can_narrow(const struct node *n)
@@ -103,13 +108,27 @@ static void narrow_node(struct pass_ctx *px, struct node *n)
     pass_count(px, STAT_rewrite_float64_narrowed, 1);
 }
 
+/* Back to 32 bits: what was widened, where it was. */
+static bool comes_back(const struct node *n)
+{
+    return is_cast(n, DT_F32) && is_f64(n->in[0].value) && widened(n->in[0].value);
+}
+
 static void walk(struct pass_ctx *px, struct graph *g)
 {
     for_each_node_safe(n, g)
     {
         for_each_region(r, n) walk(px, r);
-        if (can_narrow(n) && ir_may_rewrite(px->cx))
+        const bool back = comes_back(n);
+        if ((!back && !can_narrow(n)) || !ir_may_rewrite(px->cx))
+            continue;
+        if (!back) {
             narrow_node(px, n);
+            continue;
+        }
+        ir_replace_all(&n->out[0], widened(n->in[0].value));
+        ir_erase(n);
+        px->changed = true;
     }
 }
 

@@ -4,6 +4,7 @@
 #include "tools/coverage/coverage.h"
 #include "tools/model_args.h"
 #include "tools/report.h"
+#include "tools/rewrite/rewrite.h"
 #include "tools/term.h"
 
 static const struct arg_option options[] = {
@@ -11,6 +12,8 @@ static const struct arg_option options[] = {
     {"nodes", NULL, "list every node that is not on the NPU"},
     {"json", NULL, "as JSON on stdout (docs/check.md)"},
     {"md", NULL, "as Markdown"},
+    {"apply-rewrites", "OUT.onnx",
+     "write the model with rewrites that bring more of it to the NPU, if it computes the same"},
     {NULL, NULL, NULL},
 };
 
@@ -29,21 +32,38 @@ static bool add_targets(struct coverage *v, const struct args *a, const char *li
     return true;
 }
 
+static void print_report(const struct coverage *v, const struct args *a, const struct rewriting *r)
+{
+    if (args_flag(a, "json")) {
+        json_t *j = coverage_json(v);
+        if (r)
+            json_object_set_new(j, "rewrites", rewriting_json(r));
+        print_json(j);
+        return;
+    }
+    if (args_flag(a, "md"))
+        coverage_print_markdown(v, args_flag(a, "nodes"));
+    else
+        coverage_print_text(v, args_flag(a, "nodes"));
+    if (r)
+        rewriting_print(v, r, args_flag(a, "md"));
+}
+
 /* What cannot be read at all is an error like any command's; the rest is the report. */
 static int print(const struct coverage *v, const struct args *a)
 {
     const bool readable = v->n_nodes > 0;
+    const char *out = args_value(a, "apply-rewrites");
     for (int64_t i = 0; i < v->problems.len; i++)
         term_error("%s: %s", v->path, v->problems.data[i]);
     if (!readable)
         return v->target[0].exit_code;
-    if (args_flag(a, "json"))
-        print_json(coverage_json(v));
-    else if (args_flag(a, "md"))
-        coverage_print_markdown(v, args_flag(a, "nodes"));
-    else
-        coverage_print_text(v, args_flag(a, "nodes"));
-    return coverage_exit_code(v);
+    struct rewriting r;
+    const int code = out ? rewrite_model(v, a, out, &r) : coverage_exit_code(v);
+    print_report(v, a, out && (r.after || r.refused) ? &r : NULL);
+    if (out && r.refused)
+        term_error("npuc check: %s: not written: %s", out, r.refused);
+    return code;
 }
 
 static int run(const struct command *cmd, int argc, char **argv)
@@ -66,7 +86,8 @@ const struct command command_check = {
     .usage = "MODEL [--target T[,T2...]] [options]",
     .examples = "  npuc check examples/bard/model.onnx --target ascend-910b1\n"
                 "  npuc check examples/bard/model.onnx --target ascend-910b1,ascend-950pr --md\n"
-                "  npuc check examples/bard/model.onnx --nodes -D batch_size=4\n",
+                "  npuc check examples/bard/model.onnx --nodes -D batch_size=4\n"
+                "  npuc check examples/bard/model.onnx -D batch_size=1 --apply-rewrites bard_b1.onnx\n",
     .options = options,
     .run = run,
 };

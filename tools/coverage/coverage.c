@@ -108,10 +108,15 @@ static void on_import(void *user, const struct graph *g)
 
 /* ---- where they run ---- */
 
+const struct cov_node *coverage_node(const struct coverage *v, const char *name)
+{
+    const uint64_t *i = map_find(&v->node_of, key_of(name, ""));
+    return i ? &v->nodes.data[*i] : NULL;
+}
+
 struct cov_node *survey_node(struct survey *s, const char *name)
 {
-    const uint64_t *i = map_find(&s->v->node_of, key_of(name, ""));
-    return i ? &s->v->nodes.data[*i] : NULL;
+    return (struct cov_node *)(uintptr_t)coverage_node(s->v, name);
 }
 
 static void note(struct survey *s, const struct node *n, enum cov_where where, const char *reason)

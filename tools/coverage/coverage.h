@@ -58,6 +58,8 @@ struct coverage {
 
 /* Compiles the model for one target as far as it goes and adds what was found. */
 void coverage_add(struct coverage *v, const struct args *a, const char *target);
+/* By the escaped name; NULL: none of the file. */
+const struct cov_node *coverage_node(const struct coverage *v, const char *name);
 /* 0 fully supported, 1 something runs on the host or data are missing, else the worst exit code of a target. */
 int coverage_exit_code(const struct coverage *v);
 
