@@ -304,6 +304,18 @@ enum npuc_status k_op_one_hot(struct k_call *c)
     k_move_done(c, 0, y);
     return NPUC_OK;
 }
+
+/* A complex number with a part that is not 0, a text with a character. */
+static bool is_set(const struct k_tensor *x, int64_t i)
+{
+    switch (x->dtype) {
+    case DT_STRING: return ((const struct k_string *)x->data)[i].len > 0;
+    case DT_C64: return ((const float *)x->data)[2 * i] != 0 || ((const float *)x->data)[2 * i + 1] != 0;
+    case DT_C128: return ((const double *)x->data)[2 * i] != 0 || ((const double *)x->data)[2 * i + 1] != 0;
+    default: return k_get_f64(x, i) != 0;
+    }
+}
+
 enum npuc_status k_op_non_zero(struct k_call *c)
 {
     if (!k_has(c, 1, 1))
@@ -312,12 +324,12 @@ enum npuc_status k_op_non_zero(struct k_call *c)
     const int64_t n = k_count(x), rank = x->rank > 0 ? x->rank : 1;
     int64_t hits = 0, index[K_MAX_RANK] = {0};
     for (int64_t i = 0; i < n; i++)
-        hits += k_get_f64(x, i) != 0;
+        hits += is_set(x, i);
     int64_t *y = k_out(c, 0, DT_I64, 2, (const int64_t[]){rank, hits});
     if (!y)
         return k_no_memory(c);
     for (int64_t i = 0, at = 0; i < n; i++, advance(x, index))
-        if (k_get_f64(x, i) != 0) {
+        if (is_set(x, i)) {
             for (int64_t d = 0; d < rank; d++)
                 y[d * hits + at] = index[d];
             at++;

@@ -260,7 +260,10 @@ enum npuc_status k_op_pad(struct k_call *c)
         return k_fail(c, NPUC_E_INVALID, "unknown mode");
     struct pad p = {
         .x = x, .src = k_move_in(c, x), .before = before, .size = k_move_size(x->dtype), .mode = (enum pad_mode)m};
-    p.value = value && k_count(value) > 0 ? k_move_in(c, value) : k_scratch(c, 1, p.size);
+    const struct k_string empty = {.text = ""};
+    p.value = value && k_count(value) > 0 ? k_move_in(c, value)
+              : x->dtype == DT_STRING     ? (const void *)&empty
+                                          : k_scratch(c, 1, p.size);
     p.dst = k_move_out(c, 0, x->dtype, x->rank, dims);
     if ((!p.src && k_count(x) > 0) || !p.value || !p.dst)
         return k_no_memory(c);
@@ -286,6 +289,8 @@ enum npuc_status k_op_trilu(struct k_call *c)
         const int64_t at = r % rows + k + (upper ? 0 : 1), edge = at < 0 ? 0 : at > cols ? cols : at;
         const int64_t from = upper ? edge : 0, to = upper ? cols : edge;
         memset(y + r * cols * size, 0, (size_t)(cols * size));
+        for (int64_t i = 0; x->dtype == DT_STRING && i < cols; i++)
+            ((struct k_string *)(void *)y)[r * cols + i].text = "";
         memcpy(y + (r * cols + from) * size, src + (r * cols + from) * size, (size_t)((to - from) * size));
     }
     k_move_done(c, 0, y);
