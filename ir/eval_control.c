@@ -146,6 +146,8 @@ static enum npuc_status loop_finish(struct frame *f, const struct node *n, const
     return s;
 }
 
+enum { MAX_TURNS = 1 << 20 }; /* a loop that data end may have no end on made-up inputs */
+
 enum npuc_status eval_loop(struct frame *f, const struct node *n, const struct k_tensor *const *in,
                            struct k_tensor *out)
 {
@@ -155,6 +157,9 @@ enum npuc_status eval_loop(struct frame *f, const struct node *n, const struct k
     for (int i = 0; i < l.n_state; i++)
         l.in[2 + i] = in[2 + i];
     for (int64_t trip = 0; go && trip < trips; trip++) {
+        if (trip == MAX_TURNS)
+            return node_error(f->cx, n, D_LIMIT, "has not ended after %d turns, the limit of the interpreter",
+                              MAX_TURNS);
         int64_t *iter = arena_copy(f->a, &trip, (int64_t)sizeof trip);
         bool *cond = arena_copy(f->a, &go, (int64_t)sizeof go);
         const struct k_tensor at = {.dtype = DT_I64, .data = iter, .size = 8};

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -215,10 +216,19 @@ static enum npuc_status put_model(struct writer *w, const char *path, const stru
     return file_writer_commit(f, w->cx->diag);
 }
 
-/* The data come first: a model never names data that are not there. */
+static bool exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+/* The data come first: a model never names data that are not there. Data that some other model may need stay. */
 static enum npuc_status put_files(struct writer *w, const char *path, const struct pb *model)
 {
     const char *data = arena_printf(w->arena, "%s.data", path);
+    const struct diag_loc loc = {.file = data, .index = -1};
+    if (w->data_name && exists(data) && !exists(path))
+        return diag_error(w->cx->diag, &loc, D_FILE_WRITE, "the file exists without the model it would belong to");
     enum npuc_status s = w->data_name ? put_external(w, data) : NPUC_OK;
     if (s != NPUC_OK)
         return s;

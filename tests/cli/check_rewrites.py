@@ -142,6 +142,24 @@ def test_errors(npuc, d):
     assert [p.name for p in d.iterdir()] == ["m.onnx"]
 
 
+def test_endless(npuc, d):
+    """A loop that random inputs never end."""
+    body = helper.make_graph([helper.make_node("Erf", ["a"], ["b"], name="erf"), helper.make_node("Identity", ["go"], ["on"])], "body",
+                             [helper.make_tensor_value_info(*v) for v in (("i", T.INT64, []), ("go", T.BOOL, []), ("a", T.DOUBLE, [1]))],
+                             [helper.make_tensor_value_info(*v) for v in (("on", T.BOOL, []), ("b", T.DOUBLE, [1]))])
+    model = save(d / "m.onnx", [helper.make_node("Loop", ["", "", "x"], ["y"], body=body)], [("x", T.DOUBLE, [1])], [("y", T.DOUBLE, [1])])
+    done = check(npuc, model, d / "out.onnx")
+    assert done.returncode == 1 and "has not ended" in done.stderr and not (d / "out.onnx").exists(), done
+
+
+def test_text(npuc, d):
+    """No inputs can be made up."""
+    model = save(d / "m.onnx", [helper.make_node("StringConcat", ["s", "s"], ["z"]), helper.make_node("Erf", ["x"], ["y"])],
+                 [("s", T.STRING, [2]), ("x", T.DOUBLE, [2])], [("z", T.STRING, [2]), ("y", T.DOUBLE, [2])], domains=[("", 20)])
+    done = check(npuc, model, d / "out.onnx")
+    assert done.returncode == 1 and "no input can be made up for 's'" in done.stderr and not (d / "out.onnx").exists(), done
+
+
 def test_hostile_names(npuc, d):
     def model():
         return save(d / "m.onnx", [helper.make_node("Erf", ["x"], ["y"])], [("x", T.DOUBLE, [4])], [("y", T.DOUBLE, [4])])
@@ -171,7 +189,7 @@ def test_report(npuc, d):
     assert "### Rewrites" in check(npuc, model, d / "out.onnx", "--md").stdout
 
 
-TESTS = [test_float64, test_refused, test_resize, test_gemm, test_fixed_sizes, test_nothing_to_do, test_errors, test_hostile_names, test_report]
+TESTS = [test_float64, test_refused, test_resize, test_gemm, test_fixed_sizes, test_nothing_to_do, test_errors, test_endless, test_text, test_hostile_names, test_report]
 
 
 def main():

@@ -178,6 +178,10 @@ def check_external(opt, _):
         assert sorted(p.name for p in d.iterdir() if p.suffix != ".npy") == ["a.onnx", "b.onnx", "b.onnx.data"]
         assert (d / "b.onnx").stat().st_size < 4096 <= w.nbytes <= (d / "b.onnx.data").stat().st_size
         assert evaluate(opt, d / "a.onnx", {"x": X}, d) == evaluate(opt, d / "b.onnx", {"x": X}, d)
+        (d / "c.onnx.data").write_text("of another model", encoding="utf-8")
+        done = call([opt, d / "a.onnx", "--emit-onnx", d / "c.onnx", "--external-limit", "1000"])
+        assert done.returncode == 6 and "exists without the model" in done.stderr and not (d / "c.onnx").exists(), done
+        assert (d / "c.onnx.data").read_text(encoding="utf-8") == "of another model"
 
 
 def check_refusals(opt, bard):

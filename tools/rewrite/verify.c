@@ -207,7 +207,7 @@ struct pair {
     bool exact;
     struct arena *text;
 };
-enum outcome { SAME, DIFFERENT, NOT_RUN };
+enum outcome { SAME, DIFFERENT /* or no sizes would help */, NOT_RUN };
 
 static enum outcome compare_set(const struct pair *p, uint64_t seed, const int64_t *symbols, struct arena *a,
                                 struct verification *v)
@@ -223,9 +223,10 @@ static enum outcome compare_set(const struct pair *p, uint64_t seed, const int64
                                       str_text(&cx->strings, p->before->inputs[i]->name));
             return NOT_RUN;
         }
-    if (quiet_eval(p->before, in, x, a, line) != NPUC_OK) {
+    const enum npuc_status s = quiet_eval(p->before, in, x, a, line);
+    if (s != NPUC_OK) {
         v->failure = arena_printf(p->text, "the model cannot be run on random inputs: %s", line);
-        return NOT_RUN;
+        return s == NPUC_E_LIMIT ? DIFFERENT : NOT_RUN;
     }
     if (quiet_eval(p->after, in, y, a, line) != NPUC_OK) {
         v->failure = arena_printf(p->text, "the rewritten model fails: %s", line);
