@@ -9,18 +9,21 @@
  * A group has one iteration shape; its members have that shape, or it with a last axis of one (values per row). Groups
  * grow along producer-consumer edges in graph order. Requirements: (1) a group stays convex: merging is refused when a
  * path between members leaves the group; (2) members are nodes that the target's vector generator takes one by one; (3)
- * at most MAX_MEMBERS members and MAX_TENSORS operands and results; (4) runs after placement; Fused nodes are not fused
- * again, so it terminates. Left alone: producers of another shape (masks broadcast over heads), moves, matrix products.
+ * at most MAX_MEMBERS members, MAX_TENSORS operands and results, MAX_VALUES values; (4) runs after placement; Fused
+ * nodes are not fused again, so it terminates. Left alone: producers of another shape (masks broadcast over heads),
+ * moves, matrix products.
  */
 #include "passes/pass.h"
 
 #define MAX_MEMBERS 24
 #define MAX_TENSORS 14
+#define MAX_VALUES  72 /* with its operands, a region has at most 96 values in the vector generator */
 
 struct group {
     int32_t parent; /* union-find */
     int32_t next;   /* ring of the members */
     int32_t n;
+    int32_t values; /* intermediate values of its members, constants with them; an upper bound */
     int rank;
     const expr *shape;
     bool has_red;
@@ -66,6 +69,13 @@ static bool reduces_rows(struct ir_ctx *cx, const struct node *n)
     return axis == -1 || axis == t->rank - 1;
 }
 
+/* Values that a member may need: a reduction is written out in steps, a sum of many operands as additions. */
+static int32_t count_values(const struct node *n)
+{
+    const int32_t each = op_table[n->op]->cls == CLS_NORM ? 16 : op_has((enum op)n->op, T_REDUCE) ? 8 : 1;
+    return each + n->n_in;
+}
+
 /* The shape over which a node iterates: that of its widest operand or result. */
 static bool node_shape(struct fuser *f, const struct node *n, struct group *out)
 {
@@ -83,7 +93,7 @@ static bool node_shape(struct fuser *f, const struct node *n, struct group *out)
     if ((red && !reduces_rows(cx, n)) || (target && target->in_region && !target->in_region(target, cx, n)))
         return false;
     const struct type *t = red ? n->in[0].value->type : n->out[0].type;
-    *out = (struct group){.n = 1, .rank = t->rank, .shape = t->dims, .has_red = red};
+    *out = (struct group){.n = 1, .values = count_values(n), .rank = t->rank, .shape = t->dims, .has_red = red};
     return t->rank > 0;
 }
 
@@ -271,7 +281,7 @@ static void try_merge(struct fuser *f, int32_t producer, int32_t consumer)
     int32_t a = find(f, producer), b = find(f, consumer);
     struct group *x = &f->groups[a], *y = &f->groups[b];
     struct ir_ctx *cx = f->px->cx;
-    if (a == b || x->n + y->n > MAX_MEMBERS)
+    if (a == b || x->n + y->n > MAX_MEMBERS || x->values + y->values > MAX_VALUES)
         return;
     bool wide = covers(cx, x, y);
     if (!wide && !covers(cx, y, x))
@@ -286,6 +296,7 @@ static void try_merge(struct fuser *f, int32_t producer, int32_t consumer)
     x->next = y->next;
     y->next = swap;
     x->n += y->n;
+    x->values += y->values;
     x->has_red = x->has_red || y->has_red;
     y->parent = a;
     note_span(f, a);

@@ -16,6 +16,7 @@ static const struct pass_step pipeline[] = {
     {PASS_recover_norm, "needs the exporter's casts and means; one operator is one kernel with its statistics on chip"},
     {PASS_recover_activation, "after folding, which leaves plain constants"},
     {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},
+    {PASS_split_sum, "before placement, which leaves sums of many operands on the host"},
     {PASS_lower_vision, "before folding, which computes the coordinates of affine grids"},
     {PASS_lower_integer, "before folding and cse: sums of weights become constants"},
     {PASS_lower_grid, "before expand_operands and fuse_vector, which take its elementwise part"},

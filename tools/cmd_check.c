@@ -49,6 +49,24 @@ static void print_report(const struct coverage *v, const struct args *a, const s
         rewriting_print(v, r, args_flag(a, "md"));
 }
 
+/* One line on what an exit code of 1 is about, as for every command that does not end with 0. */
+static void print_cause(const struct coverage *v)
+{
+    if (v->problems.len > 0)
+        return;
+    if (v->missing_line)
+        term_error("%s: %s", v->path, v->missing_line);
+    for (int64_t i = 0; i < v->nodes.len; i++)
+        for (int k = 0; k < v->n_targets; k++) {
+            const struct cov_node *n = &v->nodes.data[i];
+            if (n->where[k] != COV_HOST)
+                continue;
+            term_error("%s: node '%s' (%s) runs on the host of %s: %s", v->path, n->name, v->rows.data[n->row].op,
+                       v->target[k].id, n->reason[k] ? n->reason[k] : "no kernel for it on the target's cores");
+            return;
+        }
+}
+
 /* What cannot be read at all is an error like any command's; the rest is the report. */
 static int print(const struct coverage *v, const struct args *a)
 {
@@ -58,6 +76,7 @@ static int print(const struct coverage *v, const struct args *a)
         term_error("%s: %s", v->path, v->problems.data[i]);
     if (!readable)
         return v->target[0].exit_code;
+    print_cause(v);
     struct rewriting r;
     const int code = out ? rewrite_model(v, a, out, &r) : coverage_exit_code(v);
     print_report(v, a, out && (r.after || r.refused) ? &r : NULL);

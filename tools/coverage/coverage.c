@@ -206,15 +206,12 @@ static void note_missing_data(struct survey *s)
     if (i->n_missing == 0)
         return;
     s->v->missing = i->n_missing;
-    add_line(
-        s->v,
-        arena_printf(s->v->arena,
-                     "tensor '%s': its data file '%s' does not exist beside the model (%lld such tensors); compiling "
-                     "will need it",
-                     str_escape(s->v->arena, i->missing_tensor, (int64_t)strlen(i->missing_tensor), 200),
-                     str_escape(s->v->arena, i->missing_file, (int64_t)strlen(i->missing_file), 200),
-                     (long long)i->n_missing),
-        false);
+    s->v->missing_line = arena_printf(
+        s->v->arena,
+        "tensor '%s': its data file '%s' does not exist beside the model (%lld such tensors); compiling will need it",
+        str_escape(s->v->arena, i->missing_tensor, (int64_t)strlen(i->missing_tensor), 200),
+        str_escape(s->v->arena, i->missing_file, (int64_t)strlen(i->missing_file), 200), (long long)i->n_missing);
+    add_line(s->v, s->v->missing_line, false);
 }
 
 /* Invented sizes begin with an underscore: what is claimed of them the file's author never said. */

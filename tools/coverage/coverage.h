@@ -46,6 +46,7 @@ struct coverage {
     int64_t n_nodes, n_params, param_size, opset;
     const char *producer;
     int64_t missing;            /* tensors whose data file is absent */
+    const char *missing_line;   /* about the first of them; NULL */
     VEC(struct cov_node) nodes; /* in the order of the file */
     VEC(struct cov_row) rows;
     VEC(const char *) problems;  /* one line each: why it cannot be compiled */
