@@ -105,6 +105,30 @@ static int64_t count_nodes(const struct module *m)
     return n;
 }
 
+/* A key of the target that counts cores, set to fewer. */
+static enum npuc_status use_fewer(struct compilation *c, enum target_key key, int64_t n)
+{
+    const char *name = target_keys[key].name;
+    const double has = target_num(&c->target, key);
+    if ((double)n > has)
+        return diag_error(&c->diag, NULL, D_USAGE,
+                          arena_printf(&c->arena, "%lld cores are more than %s of %s, which is %.0f", (long long)n,
+                                       name, c->options.target, has));
+    return target_set(&c->target, arena_printf(&c->arena, "%s=%lld", name, (long long)n), &c->diag);
+}
+
+/* Cube cores bring their vector cores; a count of vector cores alone leaves the cube cores as they are. */
+static enum npuc_status limit_cores(struct compilation *c)
+{
+    const double per_cube = target_num(&c->target, TK_CORES_VECTOR_PER_CUBE);
+    const int64_t n = c->options.cores, with = per_cube > 0 ? n * (int64_t)per_cube : n;
+    const int64_t vectors = c->options.vector_cores ? c->options.vector_cores : with;
+    enum npuc_status s = n ? use_fewer(c, TK_CORES_CUBE, n) : NPUC_OK;
+    if (s == NPUC_OK && vectors && target_num(&c->target, TK_CORES_VECTOR) > 0)
+        s = use_fewer(c, TK_CORES_VECTOR, vectors);
+    return s;
+}
+
 static enum npuc_status load_target(struct compilation *c)
 {
     if (c->has_target)
@@ -115,6 +139,8 @@ static enum npuc_status load_target(struct compilation *c)
     c->has_target = true;
     for (int64_t i = 0; i < c->options.sets.len && s == NPUC_OK; i++)
         s = target_set(&c->target, c->options.sets.data[i], &c->diag);
+    if (s == NPUC_OK)
+        s = limit_cores(c);
     if (s == NPUC_OK)
         s = machine_init(&c->machine, &c->target, &c->diag);
     if (s == NPUC_OK)
@@ -141,6 +167,8 @@ static enum npuc_status step_import(struct compilation *c, const char *model, co
                arena_printf(&c->arena, "%lld nodes, %.1f M parameters (%.1f MiB)", (long long)info->n_nodes,
                             (double)info->n_params / 1e6, (double)info->param_size / 1048576.0));
     s = compilation_bind(c);
+    if (s == NPUC_OK)
+        s = compilation_boundary(c);
     c->cx.claims = NULL;
     c->n_imported = count_nodes(c->module);
     if (c->on_import)

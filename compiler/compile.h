@@ -21,9 +21,13 @@ struct compile_options {
     int64_t max_rewrites; /* < 0: no limit */
     struct tiling tiling;
     bool has_tiling;
-    VEC(const char *) dims;   /* "seq=1..4096", "batch=8" */
-    VEC(const char *) shapes; /* "x=1x3x224x224" */
-    VEC(const char *) sets;   /* "hbm.bandwidth=1.8TB/s" */
+    VEC(const char *) dims;          /* "seq=1..4096", "batch=8" */
+    VEC(const char *) shapes;        /* "x=1x3x224x224" */
+    VEC(const char *) sets;          /* "hbm.bandwidth=1.8TB/s" */
+    int64_t cores, vector_cores;     /* 0: all of the target */
+    VEC(const char *) input_layouts; /* "x=NC1HWC0": storage of graph inputs and outputs */
+    VEC(const char *) output_layouts;
+    const char *refused; /* why the last option was not taken, when there is more to say than what is expected */
 };
 struct compilation {
     struct arena arena; /* options and reports */
@@ -59,6 +63,12 @@ NPUC_MUST_CHECK enum npuc_status compilation_import(struct compilation *c, const
 NPUC_MUST_CHECK enum npuc_status compilation_optimise(struct compilation *c, const char *model);
 NPUC_MUST_CHECK enum npuc_status compilation_emit(struct compilation *c, const char *model); /* plan in memory */
 NPUC_MUST_CHECK enum npuc_status compilation_write(struct compilation *c, const char *model, const char *plan);
+
+/* boundary.c: input and output layouts applied to an imported module. */
+NPUC_MUST_CHECK enum npuc_status compilation_boundary(struct compilation *c);
+
+/* force.c: "tile=128x256x64,l1k=4" into o->tiling; false with o->refused. */
+bool option_force(struct compilation *c, const char *value);
 
 /* bind.c: -D and --shape applied to an imported module; types are inferred anew. */
 NPUC_MUST_CHECK enum npuc_status compilation_bind(struct compilation *c);

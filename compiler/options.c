@@ -36,6 +36,9 @@ static bool set_precision(struct compilation *c, const char *v)
         c->options.precision = names[i].type;
         return true;
     }
+    if (strcmp(v, "int8-mixed-fp16") == 0 || strcmp(v, "int16-mixed-fp32") == 0)
+        c->options.refused = "the compiler quantises no model by itself; quantise it first (QDQ or MatMulInteger), or "
+                             "use fp32, fp16 or bf16";
     return false;
 }
 
@@ -54,6 +57,28 @@ static bool set_shape(struct compilation *c, const char *v)
 static bool set_constant(struct compilation *c, const char *v)
 {
     vec_push(&c->arena, &c->options.sets, keep(c, v));
+    return strchr(v, '=') != NULL;
+}
+
+static bool set_cores(struct compilation *c, const char *v)
+{
+    return whole_number(v, &c->options.cores) && c->options.cores > 0;
+}
+
+static bool set_vector_cores(struct compilation *c, const char *v)
+{
+    return whole_number(v, &c->options.vector_cores) && c->options.vector_cores > 0;
+}
+
+static bool set_input_layout(struct compilation *c, const char *v)
+{
+    vec_push(&c->arena, &c->options.input_layouts, keep(c, v));
+    return strchr(v, '=') != NULL;
+}
+
+static bool set_output_layout(struct compilation *c, const char *v)
+{
+    vec_push(&c->arena, &c->options.output_layouts, keep(c, v));
     return strchr(v, '=') != NULL;
 }
 
@@ -128,6 +153,11 @@ static const struct {
     {"shape", set_shape, "INPUT=AxBxC"},
     {"set", set_constant, "KEY=VALUE (npuc targets TARGET lists the keys)"},
     {"kv-capacity", set_capacity, "rows of a KV cache, 0 to keep the model's form"},
+    {"cores", set_cores, "a number of cube cores"},
+    {"vector-cores", set_vector_cores, "a number of vector cores"},
+    {"input-layout", set_input_layout, "INPUT=ND, NZ or NC1HWC0"},
+    {"output-layout", set_output_layout, "OUTPUT=ND, NZ or NC1HWC0"},
+    {"force", option_force, "tile=MxNxK, l1k=STEPS, gm_tile=ROWSxCOLS, ub_tile=COLS, l2=cached, comma separated"},
     {"tile", set_tile, "m=..,n=..,k=..,rows=..,cols=.."},
     {"verify-each", set_verify, "0 or 1"},
     {"strict", set_strict, "0 or 1"},
@@ -143,6 +173,9 @@ enum npuc_status compilation_set(struct compilation *c, const char *option, cons
             continue;
         if (options[i].set(c, value))
             return NPUC_OK;
+        if (c->options.refused)
+            return diag_error(&c->diag, NULL, D_USAGE,
+                              arena_printf(&c->arena, "option %s=%s: %s", option, value, c->options.refused));
         return diag_error(
             &c->diag, NULL, D_USAGE,
             arena_printf(&c->arena, "option %s: '%s' is not valid, expected %s", option, value, options[i].expected));

@@ -13,9 +13,14 @@ static const struct arg_option options[] = {
     MODEL_OPTIONS,
     {"context", "N", "language models: times of a prefill of N tokens and of one decode step after it; default 2048"},
     {"batch", "N", "language models: sequences at once; default 1"},
+    {"cores", "N", "use N cube cores with their vector cores"},
+    {"vector-cores", "N", "use N vector cores"},
+    {"input-layout", "X=L", "storage of input X: ND, NZ or NC1HWC0; the way to the model's dimensions is timed"},
+    {"output-layout", "Y=L", "storage of output Y, likewise"},
+    {"force", "K=V,K=V", "fix choices: tile=MxNxK, l1k=STEPS of K in a load to L1, gm_tile=ROWSxCOLS, ub_tile=COLS"},
     {"compare", "T2,T3", "the same for other targets, a line each (models only)"},
     {"profile", NULL, "tables of kernels"},
-    {"json", NULL, "as JSON on stdout"},
+    {"json", NULL, "as JSON on stdout: total_us and pipes_us of one call, then everything per target"},
     {NULL, NULL, NULL},
 };
 
@@ -116,6 +121,10 @@ static int one_target(const struct request *q, const char *target, json_t *all)
         code = measure(&s, q, &r, j);
     if (ok && code == 0 && !q->json)
         print_line(npurt_plan_target(s.plan), q, &r);
+    if (ok && code == 0 && q->json && !r.is_llm && !json_object_get(all, "total_us")) {
+        json_object_set_new(all, "total_us", json_real(r.single_us));
+        json_object_set_new(all, "pipes_us", report_pipes(npurt_report(s.run)));
+    }
     if (ok && code == 0 && q->json)
         json_object_set_new(all, npurt_plan_target(s.plan), json_incref(j));
     json_decref(j);
@@ -176,7 +185,8 @@ const struct command command_estimate = {
     .usage = "MODEL|PLAN [options]",
     .examples = "  npuc estimate examples/bard/model.onnx --target ascend-910b1 --context 128\n"
                 "  npuc estimate examples/bard/model.onnx --context 128 --compare ascend-910b3,ascend-310p3\n"
-                "  npuc estimate examples/bard/model.onnx --context 128 --set l2.size=32MiB --profile\n",
+                "  npuc estimate examples/bard/model.onnx --context 128 --set l2.size=32MiB --profile\n"
+                "  npuc estimate examples/bard/model.onnx --context 128 --cores 8 --json\n",
     .options = options,
     .run = run,
 };

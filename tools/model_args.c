@@ -6,8 +6,10 @@
 #include "plan/format.h"
 #include "tools/term.h"
 
-static const char *const passed_on[] = {"target", "precision",   "D",      "shape",    "kv-capacity", "set",
-                                        "tile",   "verify-each", "strict", "dump-dir", "stop-after",  "max-rewrites"};
+static const char *const passed_on[] = {
+    "target",       "precision",     "D",     "shape", "kv-capacity", "set",    "cores",    "vector-cores",
+    "input-layout", "output-layout", "force", "tile",  "verify-each", "strict", "dump-dir", "stop-after",
+    "max-rewrites"};
 
 bool model_args(const struct args *a, struct compilation *c, int *exit_code)
 {

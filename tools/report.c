@@ -242,6 +242,24 @@ json_t *report_json(const struct npurt_report *r)
     return j;
 }
 
+json_t *report_pipes(const struct npurt_report *r)
+{
+    static const char *const names[] = {
+        [S] = "scalar", [MTE2] = "mte2", [MTE3] = "mte3", [MTE1] = "mte1", [M] = "mac", [FIX] = "fixp", [V] = "vec"};
+    json_t *j = json_object();
+    for (int u = 0; u < NPURT_UNITS; u++) {
+        double us = 0;
+        for (int64_t i = 0; i < r->n_steps; i++) {
+            const struct npurt_step *s = &r->steps[i];
+            const int core = u == V || u == MTE3 || s->cores[0] == 0 ? 1 : 0;
+            if (s->cores[core] > 0)
+                us += 1e6 * s->busy[core][u] / s->cores[core] / r->clock_hz;
+        }
+        json_object_set_new(j, names[u], json_real(us));
+    }
+    return j;
+}
+
 void print_json(json_t *j)
 {
     json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));

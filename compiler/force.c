@@ -1,0 +1,110 @@
+/* --force: choices that the compiler would make, fixed one by one to time a variant of a kernel. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "compiler/compile.h"
+
+#define MAX_PARTS 3
+
+struct forced {
+    int64_t part[MAX_PARTS];
+    struct tiling *tiling;
+};
+
+static bool tile(const struct forced *f)
+{
+    f->tiling->m = f->part[0];
+    f->tiling->n = f->part[1];
+    f->tiling->k = f->part[2];
+    return true;
+}
+
+static bool l1k(const struct forced *f)
+{
+    f->tiling->l1k = f->part[0];
+    return true;
+}
+
+static bool gm_tile(const struct forced *f)
+{
+    f->tiling->rows = f->part[0];
+    f->tiling->cols = f->part[1];
+    return true;
+}
+
+static bool ub_tile(const struct forced *f)
+{
+    f->tiling->cols = f->part[0];
+    return true;
+}
+
+/* Every key of the option: parts separated by x, or the one word that says what is done anyway. */
+static const struct {
+    const char *key, *word, *why; /* why: this compiler has no such choice */
+    int parts;
+    bool (*set)(const struct forced *f);
+} keys[] = {
+    {"tile", NULL, NULL, 3, tile},
+    {"l1k", NULL, NULL, 1, l1k},
+    {"gm_tile", NULL, NULL, 2, gm_tile},
+    {"ub_tile", NULL, NULL, 1, ub_tile},
+    {"l2", "cached", "every read of memory allocates in L2", 0, NULL},
+    {"buffers", "2", "buffers are always doubled", 0, NULL},
+    {"split", NULL, "cores take tiles in turn, not a grid over M and N", 0, NULL},
+    {"order", NULL, "output tiles are taken column by column", 0, NULL},
+    {"mix", NULL, "cube and vector cores go together as the target says", 0, NULL},
+    {"stages", NULL, "the depth of pipelines follows from the kernel", 0, NULL},
+};
+
+static bool refuse(struct compilation *c, const char *key, int64_t len, const char *why)
+{
+    c->options.refused = arena_printf(&c->arena, "key '%.*s' cannot be fixed: %s", (int)len, key, why);
+    return false;
+}
+
+/* "128x256x64" up to `end`. */
+static bool read_parts(const char *v, const char *end, int n, int64_t part[MAX_PARTS])
+{
+    for (int i = 0; i < n; i++) {
+        char *stop;
+        part[i] = strtoll(v, &stop, 10);
+        if (stop == v || part[i] < 1 || part[i] > 1 << 24)
+            return false;
+        v = stop;
+        if (i + 1 < n && *v++ != 'x')
+            return false;
+    }
+    return v == end;
+}
+
+static bool same(const char *word, const char *v, int64_t len)
+{
+    return word && (int64_t)strlen(word) == len && strncmp(word, v, (size_t)len) == 0;
+}
+
+static bool take(struct compilation *c, const char *v, const char *end)
+{
+    const char *eq = memchr(v, '=', (size_t)(end - v));
+    struct forced f = {.tiling = &c->options.tiling};
+    int64_t i = 0;
+    if (!eq)
+        return false;
+    while (i < NPUC_ARRAY_LEN(keys) && !same(keys[i].key, v, eq - v))
+        i++;
+    if (i == NPUC_ARRAY_LEN(keys))
+        return refuse(c, v, eq - v, "it is not known");
+    if (!keys[i].set)
+        return same(keys[i].word, eq + 1, end - eq - 1) || refuse(c, v, eq - v, keys[i].why);
+    return read_parts(eq + 1, end, keys[i].parts, f.part) && keys[i].set(&f);
+}
+
+bool option_force(struct compilation *c, const char *value)
+{
+    for (const char *v = value; *v;) {
+        const char *comma = strchr(v, ','), *end = comma ? comma : v + strlen(v);
+        if (!take(c, v, end))
+            return false;
+        v = comma ? comma + 1 : end;
+    }
+    return c->options.has_tiling = true;
+}
