@@ -1,5 +1,5 @@
 /* Fuses what follows a matrix product or convolution and can be done where its result leaves the matrix unit: a bias
- * row, Relu, and a cast to a narrower type.
+ * row, Relu, a cast to a narrower type, and one to f32 whose result leaves the graph.
  *
  *   %m = MatMul %x, %w : f32[b,s,64];  %a = Add %m, %bias : f32[b,s,64];  %y = Relu %a
  * becomes
@@ -7,10 +7,10 @@
  *
  * Requirements: (1) every value between has one use, the next member; (2) the bias is a constant of one row; the matrix
  * unit starts from it and adds the products, the file adds it last, so f32 results may differ in the last bit, and
- * narrower ones round once instead of after each operator; (3) the target takes the region as a whole, else the nodes
- * stay as they were; (4) runs after placement and before fuse_vector, which would take the Add; Fused nodes are not
- * fused again. Left alone: residuals (a matrix, not a row), casts to wider types, which a vector region does while it
- * reads. */
+ * narrower ones round once instead of after each operator, and f32 of a narrower product not at all; (3) the target
+ * takes the region as a whole, else the nodes stay as they were; (4) runs after placement and before fuse_vector, which
+ * would take the Add; Fused nodes are not fused again. Left alone: residuals (a matrix, not a row), casts to wider
+ * types for vector operators, whose region does them while it reads. */
 #include "passes/pass.h"
 
 #define MAX_MEMBERS 4
@@ -67,6 +67,18 @@ static bool narrows(const struct node *n, const struct value *sum)
            dtype_size(n->out[0].type->dtype) < dtype_size(sum->type->dtype);
 }
 
+/* To the type of the accumulators, for nobody but the caller. */
+static bool widens(const struct node *n, const struct value *sum)
+{
+    if (n->op != OP_Cast || n->out[0].type->dtype != DT_F32 || dtype_size(sum->type->dtype) != 2 ||
+        !dtype_is_float(sum->type->dtype) || !n->out[0].uses)
+        return false;
+    for_each_use (u, &n->out[0])
+        if (u->user->op != OP_Yield)
+            return false;
+    return true;
+}
+
 /* The product and its users, one after the other, as far as the pattern goes. */
 static void collect(struct node *product, struct chain *c)
 {
@@ -77,7 +89,7 @@ static void collect(struct node *product, struct chain *c)
         struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;
         if (!next || next->place != PLACE_NPU || next->graph != product->graph || next->n_out != 1)
             return;
-        const bool ends = !is_conv(product) && narrows(next, sum);
+        const bool ends = (!is_conv(product) && narrows(next, sum)) || widens(next, sum);
         if (!ends && !add_bias(c, next, sum) && !add_relu(c, next, sum))
             return;
         c->nodes[c->n++] = next;

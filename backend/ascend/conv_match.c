@@ -1,4 +1,5 @@
-/* What the matrix unit does of Conv, ConvTranspose and ConvInteger, alone or in a Fused node with Relu. */
+/* What the matrix unit does of Conv, ConvTranspose and ConvInteger, alone or in a Fused node with Relu and a Cast to
+ * f32. */
 #include "backend/ascend/conv.h"
 #include "base/size.h"
 
@@ -24,21 +25,23 @@ static bool is_conv(const struct node *n)
     return n->op == OP_Conv || n->op == OP_ConvTranspose || n->op == OP_ConvInteger;
 }
 
-/* A convolution, then at most Relu. */
+/* A convolution, then at most Relu, then at most a Cast. */
 static bool read_region(struct reading *r, const struct graph *g)
 {
     const struct value *last = NULL;
+    bool cast = false;
     for_each_node (n, g) {
         if (n->op == OP_Constant)
             continue;
         if (n->op == OP_Yield)
             return last && n->n_in == 1 && node_in(n, 0) == last;
-        if (!last ? !is_conv(n) : n->op != OP_Relu || r->relu || node_in(n, 0) != last)
+        const bool ends = n->op == OP_Cast;
+        if (!last ? !is_conv(n) : cast || (n->op != OP_Relu && !ends) || (r->relu && !ends) || node_in(n, 0) != last)
             return false;
         if (!last)
             r->conv = n;
-        else
-            r->relu = true;
+        cast = ends;
+        r->relu |= n->op == OP_Relu;
         last = node_out(n, 0);
     }
     return false;
@@ -190,10 +193,8 @@ static bool check_types(const struct machine *m, const struct reading *r, struct
     static const struct {
         enum dtype in, out;
         enum target_key rate;
-    } types[] = {{DT_F32, DT_F32, TK_MAC_F32},
-                 {DT_F16, DT_F16, TK_MAC_F16},
-                 {DT_BF16, DT_BF16, TK_MAC_BF16},
-                 {DT_I8, DT_I32, TK_MAC_I8}};
+    } types[] = {{DT_F32, DT_F32, TK_MAC_F32}, {DT_F16, DT_F16, TK_MAC_F16},   {DT_BF16, DT_BF16, TK_MAC_BF16},
+                 {DT_F16, DT_F32, TK_MAC_F16}, {DT_BF16, DT_F32, TK_MAC_BF16}, {DT_I8, DT_I32, TK_MAC_I8}};
     if (!p->x || !p->w || !is_dense(p->x) || !is_dense(p->w) || !is_dense(r->y) || p->x->type->rank < 3 ||
         p->x->type->rank > 2 + CONV_AXES || p->w->type->rank != p->x->type->rank ||
         r->y->type->rank != p->x->type->rank)

@@ -32,6 +32,7 @@ struct mm_tile {
 /* Sizes to plan for: constants, or typical values of symbols. */
 struct mm_sizes {
     double batch, m, n, k;
+    double cores; /* that run: set by the choice of tiles */
 };
 
 /* A part of b that a vector core makes: columns n0 .., rows k0 .. of K. Expressions of the kernel. */

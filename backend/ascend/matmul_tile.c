@@ -1,6 +1,7 @@
-/* Choice of tile extents for a product: every candidate that fits is timed with the closed form of the clock (per tile
- * the slowest of loads, L0 copies and MACs; stores hidden when the accumulators are doubled) and multiplied by the
- * rounds of the busiest core. Extents change no bits: K is walked in ascending order in one chain of accumulation. */
+/* Choice of tile extents for a product: every candidate that fits is timed with the closed form of the clock
+ * (docs/clock.md: rows and lines of loads, first touches from memory, L0 copies, MACs, stores hidden when the
+ * accumulators are doubled) times the rounds of the busiest core. Extents change no bits: K is walked in ascending
+ * order in one chain of accumulation. */
 #include "backend/ascend/matmul.h"
 #include "base/size.h"
 
@@ -11,11 +12,13 @@
     8 /* flags and issue per step of K: decides between extents that the units' times do not tell apart */
 #define BLOCK_CYCLES 16 /* the same per block in L1; both are ranks, not measurements */
 
-static const int64_t extents_m[] = {16, 32, 48, 64, 96, 128, 160, 192, 256};
-static const int64_t extents_n[] = {16, 32, 48, 64, 96, 128, 160, 192, 256, 384, 512};
+static const int64_t extents_m[] = {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256};
+static const int64_t extents_n[] = {16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512};
 
 struct rates {
-    double l2, hbm, nd2nz, floor, row, l0a, l0b, mte1_latency, mac, mac_k0, mac_head, fix, turnround, clock;
+    double l2, hbm, nd2nz, floor, row, latency, miss_latency, l0a, l0b, mte1_latency, mac, mac_k0, mac_head, fix,
+        fix_bytes, turnround, clock;
+    int64_t line;
 };
 
 static struct rates rates_of(const struct machine *m, enum dtype t)
@@ -27,6 +30,9 @@ static struct rates rates_of(const struct machine *m, enum dtype t)
         .nd2nz = target_num(g, TK_MTE2_ND2NZ),
         .floor = target_num(g, TK_MTE2_FLOOR),
         .row = target_num(g, TK_MTE2_ROW),
+        .line = (int64_t)target_num(g, TK_MTE2_LINE),
+        .latency = target_num(g, TK_MTE2_LATENCY),
+        .miss_latency = target_num(g, TK_MTE2_MISS_LATENCY),
         .l0a = target_num(g, TK_MTE1_L0A_RATE),
         .l0b = target_num(g, TK_MTE1_L0B_RATE),
         .mte1_latency = target_num(g, TK_MTE1_LATENCY),
@@ -38,6 +44,7 @@ static struct rates rates_of(const struct machine *m, enum dtype t)
                                         : TK_MAC_F16_K0),
         .mac_head = target_num(g, TK_MAC_HEAD),
         .fix = target_num(g, TK_FIX_ELEMENTS),
+        .fix_bytes = target_num(g, TK_FIX_RATE),
         .turnround = target_num(g, TK_FIX_TURNROUND),
         .clock = target_num(g, TK_CLOCK),
         .hbm = target_num(g, TK_HBM_BANDWIDTH),
@@ -54,13 +61,27 @@ static bool fit_feed(const struct machine *m, const struct mm *p, int64_t most, 
     return true;
 }
 
-/* K extents for given m and n; false when they do not fit. */
-static bool fit_k(const struct machine *m, const struct mm *p, double k, struct mm_tile *t)
+static int64_t k_unit(const struct machine *m, const struct mm *p)
 {
-    const int64_t es = dtype_size(p->in), c0 = m->c0_bytes / es;
-    const int64_t unit = c0 > FRACTAL ? c0 : FRACTAL; /* a transposing copy walks 16 rows of K at a time */
-    const int64_t whole_k = size_align(k < 1 ? 1 : (int64_t)k, unit);
-    const int64_t acc = t->m * t->n * 4;
+    const int64_t c0 = m->c0_bytes / dtype_size(p->in);
+    return c0 > FRACTAL ? c0 : FRACTAL; /* a transposing copy walks 16 rows of K at a time */
+}
+
+/* The largest step in L0 up to `most` that divides the block kb. */
+static int64_t step_of(int64_t kb, int64_t most, int64_t unit)
+{
+    int64_t k0 = most / unit * unit;
+    while (k0 > unit && kb % k0)
+        k0 -= unit;
+    return k0;
+}
+
+/* K extents for given m and n; false when they do not fit. `part`: the block in L1 is the largest (0), or the
+ * 2^(part-1) th part of the largest whole number of lines. */
+static bool fit_k(const struct machine *m, const struct mm *p, double k, int part, struct mm_tile *t)
+{
+    const int64_t es = dtype_size(p->in), unit = k_unit(m, p), line = (int64_t)target_num(m->target, TK_MTE2_LINE) / es;
+    const int64_t whole_k = size_align(k < 1 ? 1 : (int64_t)k, unit), acc = t->m * t->n * 4;
     const int64_t fixed = p->bias ? 2 * size_align(t->n * 4, m->align[TS_L1]) : 0;
     if (acc > m->size[TS_L0C] || (p->bias && t->n * 4 > m->size[TS_BT]))
         return false;
@@ -69,48 +90,109 @@ static bool fit_k(const struct machine *m, const struct mm *p, double k, struct 
     t->k0 = (ka < kb ? ka : kb) / unit * unit;
     if (t->k0 > whole_k)
         t->k0 = whole_k;
-    if (t->k0 < unit)
+    const int64_t room = (m->size[TS_L1] - fixed) / (2 * (t->m + t->n) * es);
+    if (t->k0 < unit || room < t->k0)
         return false;
-    const int64_t most = (m->size[TS_L1] - fixed) / (2 * (t->m + t->n) * es) / t->k0 * t->k0;
-    if (most < t->k0)
-        return false;
-    const int64_t blocks = size_ceil_div(whole_k, most);
-    t->kb = size_align(size_ceil_div(whole_k, blocks), t->k0);
-    return !p->feed || fit_feed(m, p, most, t);
+    if (part == 0) {
+        const int64_t most = room / t->k0 * t->k0, blocks = size_ceil_div(whole_k, most);
+        t->kb = size_align(size_ceil_div(whole_k, blocks), t->k0);
+    } else {
+        t->kb = line > 0 && line % unit == 0 ? room / line * line >> (part - 1) : 0;
+        t->kb = t->kb / line * line;
+        if (t->kb < 1 || t->kb >= whole_k)
+            return false;
+        t->k0 = step_of(t->kb, t->k0, unit);
+    }
+    return !p->feed || fit_feed(m, p, part == 0 ? room / t->k0 * t->k0 : t->kb, t);
 }
 
-static double load_cycles(const struct rates *r, double rows, double bytes_per_row, double per_byte, bool nz)
+/* ---- time ------------------------------------------------------------------------------------------------- */
+
+struct load {             /* one operand of a block */
+    double rows, bytes;   /* bursts and their length */
+    int64_t step, stride; /* bytes between blocks along a burst, between bursts; stride 0: not known */
+    double miss;          /* share of bytes from memory */
+    bool nz;              /* stored in fractals */
+};
+
+/* Bytes of a burst with what its lines hold beside: the mean over the blocks' places within a line. */
+static double touched(const struct rates *r, const struct load *l)
 {
-    const double row = bytes_per_row * per_byte * (nz ? 1 : r->nd2nz);
-    const double least = nz ? 0 : r->row;
-    return fmax(r->floor, rows * fmax(row, least));
+    const int64_t rest = (int64_t)l->bytes % r->line;
+    int64_t skew = 0, over = 0, n = 0;
+    if (l->nz || l->rows <= 1)
+        return l->bytes;
+    if (l->stride % r->line != 0)
+        return l->bytes + fmin(l->bytes, (double)r->line);
+    do {
+        over += skew + rest > r->line || (rest == 0 && skew > 0);
+        skew = (skew + l->step) % r->line;
+        n++;
+    } while (skew != 0 && n < r->line);
+    return l->bytes + (double)(over * r->line) / (double)n;
 }
 
-static double tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
+static double load_cycles(const struct rates *r, const struct load *l, double cores)
+{
+    const double rate = l->nz ? r->l2 : r->l2 / r->nd2nz, bus = l->rows * touched(r, l), rows = l->rows * r->row;
+    const double part = l->bytes / (double)r->line, memory = fmin(rate, r->hbm / r->clock / cores);
+    const double hit = fmax(bus / rate, rows), lost = part < 1 ? rows * (1 - part) : 0;
+    return fmax(fmax(r->floor, rows), (1 - l->miss) * hit + l->miss * (lost + bus / memory));
+}
+
+static double known(const struct ir_ctx *cx, expr e)
+{
+    int64_t v;
+    return expr_is_const(&cx->exprs, e, &v) ? (double)v : 0;
+}
+
+static struct load operand(double rows, double k, double block, const double row_bytes[2], bool k_major)
+{
+    const double es = row_bytes[0], stride = row_bytes[1] * es;
+    return (struct load){.rows = k_major ? k : rows,
+                         .bytes = (k_major ? rows : k) * es,
+                         .step = (int64_t)((k_major ? rows : block) * es),
+                         .stride = (int64_t)stride};
+}
+
+/* The loads of one block of K for a and b. */
+static double block_cycles(const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t, const struct rates *r)
+{
+    const struct ir_ctx *cx = p->a->graph->module->cx;
+    const double es = dtype_size(p->in), im = fmin((double)t->m, s->m), in = fmin((double)t->n, s->n);
+    const double mt = ceil(s->m / (double)t->m), nt = ceil(s->n / (double)t->n), k = fmin((double)t->kb, s->k);
+    const double cores = s->cores;
+    struct load a = operand(im, k, (double)t->kb, (double[]){es, known(cx, p->a_row)}, p->a_trans);
+    a.miss = 1 / nt;
+    if (p->feed) /* made a moment ago */
+        return load_cycles(r, &a, cores) + in * k * es / r->l2;
+    struct load b = operand(in, k, (double)t->kb, (double[]){es, known(cx, p->b_row)}, !p->b_trans);
+    if (p->weight)
+        b = (struct load){.rows = ceil(k * es / 32), .bytes = ceil(in / FRACTAL) * FRACTAL * 32, .nz = true};
+    b.miss = 1 / mt;
+    return load_cycles(r, &a, cores) + load_cycles(r, &b, cores);
+}
+
+static double tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *given,
                           const struct mm_tile *t)
 {
     const struct rates r = rates_of(m, p->in);
-    const double es = dtype_size(p->in);
-    const double tiles = s->batch * ceil(s->m / (double)t->m) * ceil(s->n / (double)t->n);
-    const double cores = fmin(tiles, m->n_cube);
-    const double rounds = ceil(tiles / m->n_cube);
-    const double im = fmin((double)t->m, s->m), in = fmin((double)t->n, s->n);
-    const double once = (s->m + s->n) * s->k * s->batch, asked = tiles * (im + in) * s->k;
-    const double share = fmin(1, once / asked), slow = fmin(r.l2, r.hbm / r.clock / cores);
-    const double per_byte = share / slow + (1 - share) / r.l2;
-    const double blocks = ceil(s->k / (double)t->kb), steps = ceil(s->k / (double)t->k0);
-    const double width = fmin((double)t->kb, s->k) * es;
-    const double b_byte = p->feed ? 1 / r.l2 : per_byte; /* made a moment ago */
-    const double mte2 =
-        blocks * (load_cycles(&r, im, width, per_byte, false) + load_cycles(&r, in, width, b_byte, p->weight));
-    const double mte1 = (im / r.l0a + in / r.l0b) * s->k * es + 2 * r.mte1_latency * steps;
+    struct mm_sizes s = *given;
+    const double es = dtype_size(p->in), tiles = s.batch * ceil(s.m / (double)t->m) * ceil(s.n / (double)t->n);
+    const double rounds = ceil(tiles / m->n_cube), im = fmin((double)t->m, s.m), in = fmin((double)t->n, s.n);
+    s.cores = fmin(tiles, m->n_cube);
+    const double blocks = ceil(s.k / (double)t->kb), steps = ceil(s.k / (double)t->k0);
+    const double block = block_cycles(p, &s, t, &r), mte2 = blocks * block + BLOCK_CYCLES * blocks;
+    const double mte1 = (im / r.l0a + in / r.l0b) * s.k * es + 2 * r.mte1_latency * steps + STEP_CYCLES * steps;
     const double m16 = ceil(im / FRACTAL) * FRACTAL, n16 = ceil(in / FRACTAL) * FRACTAL;
-    const double mac = m16 * n16 * ceil(s->k / r.mac_k0) * r.mac_k0 / r.mac + r.mac_head;
-    const double fix = im * in / r.fix;
+    const double mac =
+        m16 * n16 * ceil(s.k / r.mac_k0) * r.mac_k0 / r.mac + r.mac_head + STEP_CYCLES * steps + BLOCK_CYCLES * blocks;
+    const double fix = fmax(im * in / r.fix, im * in * dtype_size(p->out) / r.fix_bytes);
     const double made = p->feed ? blocks * p->feed->cycles(p->feed, m, t) : 0;
-    const double work = fmax(fmax(made, mte2), fmax(mte1, mac)) + STEP_CYCLES * steps + BLOCK_CYCLES * blocks;
-    const double tile = t->acc_slots > 1 ? fmax(work, fix) : work + fix + r.turnround;
-    return rounds * tile + (mte2 + made) / blocks + fix; /* fill and drain */
+    const double store = t->acc_slots > 1 ? fmax(mac, fix) : mac + fix + r.turnround;
+    const double tile = fmax(fmax(made, mte2), fmax(mte1, store));
+    const double first = block + r.latency + made / blocks; /* what the first MAC waits for */
+    return rounds * tile + first + fix + (mte2 > mac ? mac / blocks : 0);
 }
 
 /* No larger than the product needs, unless asked for. */
@@ -121,13 +203,16 @@ static bool allowed(int64_t extent, int64_t wish, double size, int64_t least)
 
 static void override_k(const struct tiling *w, int64_t unit, struct mm_tile *t)
 {
-    if (!w || w->k <= 0)
+    if (!w)
         return;
-    const int64_t k = size_align(w->k, unit);
-    if (k < t->k0)
+    const int64_t k = size_align(w->k, unit), room = t->kb;
+    if (k > 0 && k < t->k0)
         t->k0 = k;
-    if (k < t->kb)
+    if (k > 0 && k < t->kb && !w->l1k)
         t->kb = k / t->k0 * t->k0;
+    if (w->l1k > 0 && w->l1k < room / t->k0)
+        t->kb = w->l1k * t->k0;
+    t->kb = t->kb / t->k0 * t->k0;
 }
 
 struct search {
@@ -141,17 +226,27 @@ struct search {
 
 static void try_tile(struct search *x, int64_t tile_m, int64_t tile_n)
 {
-    struct mm_tile t = {.m = tile_m, .n = tile_n};
     /* An operand turned on the way to L0 stands in whole lines. */
-    const int64_t c0 = x->m->c0_bytes / dtype_size(x->p->in), least = c0 > FRACTAL ? c0 : FRACTAL;
-    if (t.m % least || t.n % least || !allowed(t.m, x->want_m, x->s->m, least) ||
-        !allowed(t.n, x->want_n, x->s->n, least) || !fit_k(x->m, x->p, x->s->k, &t))
+    const int64_t least = k_unit(x->m, x->p);
+    if (tile_m % least || tile_n % least || !allowed(tile_m, x->want_m, x->s->m, least) ||
+        !allowed(tile_n, x->want_n, x->s->n, least))
         return;
-    const double cycles = tile_cycles(x->m, x->p, x->s, &t);
-    if (cycles < x->cycles) {
-        x->best = t;
-        x->cycles = cycles;
+    for (int part = 0; part < 4; part++) {
+        struct mm_tile t = {.m = tile_m, .n = tile_n};
+        if (!fit_k(x->m, x->p, x->s->k, part, &t))
+            continue;
+        const double cycles = tile_cycles(x->m, x->p, x->s, &t);
+        if (cycles < x->cycles) {
+            x->best = t;
+            x->cycles = cycles;
+        }
     }
+}
+
+/* Extent that gives every core the same number of tiles along one side. */
+static int64_t even(double size, int64_t cores)
+{
+    return size_align(size_ceil_div((int64_t)fmin(size, 1e9), cores), FRACTAL);
 }
 
 struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
@@ -163,16 +258,16 @@ struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const
                        .want_m = w && w->m > 0 ? size_align(w->m, FRACTAL) : 0,
                        .want_n = w && w->n > 0 ? size_align(w->n, FRACTAL) : 0,
                        .cycles = INFINITY};
-    const int64_t even = size_align(size_ceil_div((int64_t)fmin(s->n, 1e9), m->n_cube), FRACTAL);
+    const int64_t wide = even(s->n, m->n_cube);
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++) {
         for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++)
             try_tile(&x, extents_m[i], extents_n[j]);
-        if (p->feed && even <= extents_n[NPUC_ARRAY_LEN(extents_n) - 1]) /* making b twice costs more than odd tiles */
-            try_tile(&x, extents_m[i], even);
+        if (wide <= extents_n[NPUC_ARRAY_LEN(extents_n) - 1])
+            try_tile(&x, extents_m[i], wide);
     }
     if (x.best.m == 0) /* the wish is not in the lists, or does not fit: the smallest always does */
         return w ? mm_choose_tile(m, p, s, NULL) : x.best;
     if (!p->feed)
-        override_k(w, m->c0_bytes / dtype_size(p->in) > FRACTAL ? m->c0_bytes / dtype_size(p->in) : FRACTAL, &x.best);
+        override_k(w, k_unit(m, p), &x.best);
     return x.best;
 }
