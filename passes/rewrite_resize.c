@@ -230,9 +230,10 @@ enum npuc_status rewrite_resize(struct pass_ctx *px, struct graph *g)
         struct value *y = is_candidate(px, n) && ir_may_rewrite(px->cx) ? replacement(px, n) : NULL;
         if (!y || y->type != n->out[0].type)
             continue;
+        const bool nearest = is_text(px, n, "mode", "nearest");
         ir_replace_all(&n->out[0], y);
         ir_erase(n);
-        pass_count(px, STAT_rewrite_resize_replaced, 1);
+        pass_count(px, nearest ? STAT_rewrite_resize_moves : STAT_rewrite_resize_products, 1);
     }
     return NPUC_OK;
 }

@@ -5,7 +5,7 @@
 static const struct {
     const char *op, *reason, *text;
 } hints[] = {
-#define REWRITE(name, pass, when, exact, op, reason, what) {op, reason, "--apply-rewrites OUT.onnx does it: " what},
+#define REWRITE(name, pass, when, rounds, op, reason, what) {op, reason, "--apply-rewrites OUT.onnx does it: " what},
 #include "tools/rewrite/rewrites.def"
 #undef REWRITE
 #define HINT(op, reason, text) {op, reason, text},

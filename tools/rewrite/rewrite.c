@@ -15,10 +15,10 @@ static const struct row {
     const char *name;
     enum pass_id pass;
     enum when when;
-    bool exact;
+    enum pass_stat rounds;
     const char *what;
 } rows[] = {
-#define REWRITE(name, pass, when, exact, op, reason, what) {#name, PASS_##pass, when, exact, what},
+#define REWRITE(name, pass, when, rounds, op, reason, what) {#name, PASS_##pass, when, STAT_##rounds, what},
 #include "tools/rewrite/rewrites.def"
 #undef REWRITE
 };
@@ -97,7 +97,6 @@ static void note_rewritten(struct work *w, const struct row *row, const names *o
     if (add.nodes.len == 0)
         return;
     vec_push(w->a, &w->r->applied, add);
-    w->exact = w->exact && row->exact;
 }
 
 static enum npuc_status run_rows(struct work *w, struct pass_ctx *px)
@@ -113,6 +112,8 @@ static enum npuc_status run_rows(struct work *w, struct pass_ctx *px)
         if (s != NPUC_OK)
             return s;
         list_host(g, w->a, &left);
+        if (rows[i].rounds != STAT_COUNT && px->stats[rows[i].rounds] > 0)
+            w->exact = false;
         if (rows[i].when == HOST)
             note_rewritten(w, &rows[i], &host, &left);
         host = left;
