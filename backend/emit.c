@@ -45,6 +45,22 @@ static bool outputs_are_bound(const struct emitter *em, const struct node *n)
     return true;
 }
 
+/* Known to have no elements, all of them: nothing to compute. */
+static bool outputs_are_empty(const struct emitter *em, const struct node *n)
+{
+    bool empty = n->n_out > 0;
+    for (int i = 0; i < n->n_out && empty; i++) {
+        const struct type *t = node_out(n, i) ? n->out[i].type : NULL;
+        empty = t && t->kind == TYPE_TENSOR && !type_is_object(t) && t->rank >= 0 && t->layout.kind == LAYOUT_ND;
+        bool zero = false;
+        int64_t size;
+        for (int k = 0; empty && k < t->rank; k++)
+            zero |= expr_is_const(&em->e.cx->exprs, t->dims[k], &size) && size == 0;
+        empty = empty && zero;
+    }
+    return empty;
+}
+
 static enum npuc_status emit_region(struct emitter *em, struct node *n);
 
 static enum npuc_status emit_work(struct emitter *em, struct node *n)
@@ -53,6 +69,8 @@ static enum npuc_status emit_work(struct emitter *em, struct node *n)
     if (n->op == OP_If || n->op == OP_Loop)
         return n->op == OP_If ? emit_if(em, n) : emit_loop(em, n);
     const char *reason = "no kernel for this operator";
+    if (outputs_are_empty(em, n))
+        return NPUC_OK;
     if (n->place != PLACE_HOST && outputs_are_bound(em, n)) {
         const struct gen *g = find_gen(e->m, e->cx, n, &reason);
         if (g)

@@ -115,7 +115,8 @@ static struct range clamp_range(int64_t start, int64_t end, int64_t step, int64_
         end = end < 0 ? 0 : end > dim ? dim : end;
         r.len = end > r.start ? (end - r.start - 1) / step + 1 : 0;
     } else {
-        r.start = start < 0 ? -1 : start > dim - 1 ? dim - 1 : start;
+        start = start < 0 ? 0 : start;
+        r.start = start > dim - 1 ? dim - 1 : start;
         end = end > dim - 1 ? dim - 1 : end;
         r.len = end < r.start ? (int64_t)((uint64_t)(r.start - end - 1) / (0 - (uint64_t)step)) + 1 : 0;
     }

@@ -12,7 +12,7 @@
 #include "ir/eval.h"
 #include "ir/text.h"
 #include "passes/pass.h"
-#include "tools/npy.h"
+#include "tools/tensor_io.h"
 
 static const char usage_text[] =
     "usage: npuc-opt [options] FILE.ir|MODEL.onnx        ('-' reads text from standard input)\n"
@@ -35,8 +35,9 @@ static const char usage_text[] =
     "      --stats             counters on standard error\n"
     "      --time-passes       time of each pass on standard error\n"
     "      --eval              run the first function in the reference interpreter\n"
-    "      --input NAME=FILE   .npy input for --eval, repeated\n"
-    "      --output-dir DIR    one .npy per result of --eval; without it they are printed\n"
+    "      --input NAME=FILE   input for --eval, in the forms of npuc run; repeated\n"
+    "      --output-dir DIR    one .npy (or .pb, where numpy lacks the type) per result of --eval; without it they are "
+    "printed\n"
     "      --list              known passes\n"
     "example: npuc-opt -p fold_constants,dce --stats model.ir\n"
     "         npuc-opt -p place,fuse_vector --target ascend-910b1 model.ir\n"
@@ -418,7 +419,7 @@ static enum npuc_status read_input(struct work *w, const struct opt *o, const st
     const size_t len = strlen(name);
     for (int i = 0; i < o->n_inputs; i++)
         if (strncmp(o->inputs[i], name, len) == 0 && o->inputs[i][len] == '=')
-            return npy_read(o->inputs[i] + len + 1, &w->arena, &w->diag, out);
+            return tensor_read(o->inputs[i] + len + 1, name, &w->arena, &w->diag, out);
     return diag_error_text(&w->diag, &(struct diag_loc){.file = o->file, .node = name, .index = -1}, D_INPUT_BINDING,
                            "no --input for this function input");
 }
@@ -451,7 +452,10 @@ static enum npuc_status write_result(struct work *w, const struct opt *o, const 
     for (char *c = safe; *c; c++)
         if (*c == '/')
             *c = '_';
-    return npy_write(arena_printf(&w->arena, "%s/%s.npy", o->output_dir, safe), t, &w->diag);
+    /* numpy has no name for bfloat16 and the narrow types */
+    const bool numpy = t->dtype == DT_STRING || dtype_table[t->dtype].npy;
+    const char *path = arena_printf(&w->arena, "%s/%s.%s", o->output_dir, safe, numpy ? "npy" : "pb");
+    return tensor_write(path, numpy ? TENSOR_NPY : TENSOR_PB, name, t, &w->arena, &w->diag);
 }
 
 static enum npuc_status evaluate(struct work *w, const struct opt *o)

@@ -83,7 +83,8 @@ static bool rows_of(struct ir_ctx *cx, const struct node *n, struct rows *r)
     const expr one = expr_const(x, 1), zero = expr_const(x, 0);
     if (t->rank > IR_MAX_RANK / 2 || !reduced_axes(cx, n, hit) || !value_strides(cx, node_in(n, 0), own))
         return false;
-    *r = (struct rows){.rank = 2 * t->rank, .n_rows = one, .n_cols = one};
+    *r = (struct rows){
+        .rank = t->rank ? 2 * t->rank : 1, .dims = {one}, .strides = {zero}, .n_rows = one, .n_cols = one};
     for (int i = 0; i < t->rank; i++) {
         r->dims[i] = expr_select(x, hit[i], one, t->dims[i]);
         r->dims[t->rank + i] = expr_select(x, hit[i], t->dims[i], one);

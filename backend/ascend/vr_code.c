@@ -99,7 +99,7 @@ static bool output_spreads(const struct vr *r, int o)
     const struct vr_value *v = &r->values[r->outputs[o].value];
     expr zero = expr_const(&r->e->cx->exprs, 0);
     bool wide = r->outputs[o].view.stride[r->rank - 1] != zero;
-    return v->kind == VR_IMM || (wide ? v->cls != VC_FULL : v->cls == VC_ONE);
+    return v->kind == VR_IMM || (wide ? v->cls != VC_FULL : v->cls == VC_ONE || v->cls == VC_ROW);
 }
 
 static bool reduction_spreads(const struct vr *r, const struct vr_value *v)
@@ -257,7 +257,8 @@ static void emit_load(struct vr_form *f, int v)
          flat ? srow : scol, zero, zero, f->pitch, one);
 }
 
-static void emit_store(struct vr_form *f, int o, int32_t buf)
+/* flat: buf holds one element per row, side by side. */
+static void emit_store(struct vr_form *f, int o, int32_t buf, bool flat)
 {
     struct expr_pool *x = &f->k->exprs;
     int i = f->r->n_views + o, last = f->r->rank - 1;
@@ -270,10 +271,13 @@ static void emit_store(struct vr_form *f, int o, int32_t buf)
              f->stride[i][last - 2], drow, dcol);
         return;
     }
-    bool flat = dcol == zero && f->r->outputs[o].view.stride[last] == expr_const(&f->r->e->cx->exprs, 0);
+    const bool single = f->r->outputs[o].view.stride[last] == expr_const(&f->r->e->cx->exprs, 0);
     TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, one,
-         flat ? one : f->n_rows, flat ? f->n_rows : f->n_cols, zero, zero, flat ? zero : f->pitch, one, zero, zero,
-         drow, flat ? drow : dcol);
+         flat ? one : f->n_rows,
+         flat     ? f->n_rows
+         : single ? one
+                  : f->n_cols,
+         zero, zero, flat ? zero : f->pitch, one, zero, zero, drow, flat ? drow : dcol);
 }
 
 /* Numbers of the tile's elements. */
@@ -378,11 +382,12 @@ static void store_output(struct vr_form *f, int o)
 {
     const struct vr_output *out = &f->r->outputs[o];
     int32_t buf = f->buf[out->value];
-    if (output_spreads(f->r, o)) {
+    const bool spreads = output_spreads(f->r, o);
+    if (spreads) {
         buf = new_buf(f, "spread", o, out->view.dtype, 2, f->cap);
         emit_spread(f, out->value, buf, out->view.dtype);
     }
-    emit_store(f, o, buf);
+    emit_store(f, o, buf, !spreads && f->r->values[out->value].cls == VC_COL);
 }
 
 static int32_t spread_buffer(struct vr_form *f)

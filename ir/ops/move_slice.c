@@ -100,7 +100,7 @@ expr slice_extent(struct ir_ctx *cx, expr dim, expr start, expr end, expr step, 
     const expr s0 = from_end(cx, start, dim), e0 = whole_back ? before : from_end(cx, end, dim);
     if (!s0 || !e0)
         return EXPR_INVALID;
-    const expr s = k > 0 ? clamped(cx, s0, zero, dim) : clamped(cx, s0, zero, last);
+    const expr s = k > 0 ? clamped(cx, s0, zero, dim) : infer_min(cx, last, clamped(cx, s0, zero, last));
     const expr e = k > 0 ? clamped(cx, e0, zero, dim) : clamped(cx, e0, before, last);
     *from = s;
     if (k == 1 && e == dim && expr_is_const(p, start, &c) && c < 0 && c > -INT32_MAX) /* the last -c of them */
@@ -121,7 +121,8 @@ expr slice_extent_any(struct ir_ctx *cx, expr dim, expr start, expr end, expr st
     const expr last = expr_sub(p, dim, one), up = expr_cmp(p, EXPR_LT, zero, step);
     const expr s0 = expr_select(p, expr_cmp(p, EXPR_LT, start, zero), expr_add(p, start, dim), start);
     const expr e0 = expr_select(p, expr_cmp(p, EXPR_LT, end, zero), expr_add(p, end, dim), end);
-    const expr s = expr_max(p, zero, expr_min(p, s0, expr_select(p, up, dim, last)));
+    /* backwards over nothing starts at -1, where it ends */
+    const expr s = expr_min(p, expr_select(p, up, dim, last), expr_max(p, zero, s0));
     const expr e = expr_max(p, expr_select(p, up, zero, before), expr_min(p, e0, expr_select(p, up, dim, last)));
     const expr forth = expr_ceildiv(p, expr_sub(p, e, s), expr_max(p, one, step));
     const expr back = expr_ceildiv(p, expr_sub(p, s, e), expr_max(p, one, expr_sub(p, zero, step)));
