@@ -212,7 +212,7 @@ def tensor_value(name, proto):
     dims = proto.tensor_type.shape.dim
     number = proto.tensor_type.elem_type
     dtype = BF16 if number == onnx.TensorProto.BFLOAT16 else np.dtype(helper.tensor_dtype_to_np_dtype(number))
-    if any(not d.HasField("dim_value") for d in dims) or dtype not in NAMES.values():
+    if any(not d.HasField("dim_value") or d.dim_value < 0 for d in dims) or dtype not in NAMES.values():
         raise Skip()
     return Value(name, dtype, [d.dim_value for d in dims])
 
