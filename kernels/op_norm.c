@@ -181,8 +181,10 @@ enum npuc_status k_op_layer_normalization(struct k_call *c)
         row_layer_norm(&s, r);
     round_to_type(&s, tmp);
     K_TRY(with_input(c, &s, K_FN_Mul, 1));
-    if (k_in(c, 2))
+    if (k_in(c, 2)) {
+        round_to_type(&s, tmp); /* the function body multiplies and adds in the type of x */
         K_TRY(with_input(c, &s, K_FN_Add, 2));
+    }
     struct k_tensor stat = *s.x;
     for (int i = s.axis; i < stat.rank; i++)
         stat.dims[i] = 1;
