@@ -45,16 +45,24 @@ static void target_init(struct target *t, const char *id)
     t->id = arena_strndup(&t->arena, id, (int64_t)strlen(id));
 }
 
+/* The status of making *t, of which nothing stays when it failed. */
+static enum npuc_status made(struct target *t, enum npuc_status status)
+{
+    if (status != NPUC_OK)
+        target_free(t);
+    return status;
+}
+
 enum npuc_status target_read(struct target *t, const char *id, const char *text, struct diag *d)
 {
     target_init(t, id);
     const char *file = arena_printf(&t->arena, "%s.target", id);
     if (!file || !t->id)
-        return diag_error(d, NULL, D_HOST_MEMORY);
+        return made(t, diag_error(d, NULL, D_HOST_MEMORY));
     enum npuc_status status = target_read_text(t, file, text, d);
     if (!status)
         status = target_check(t, file, d);
-    return status;
+    return made(t, status);
 }
 
 static enum npuc_status unknown_target(const char *id, struct diag *d)
@@ -68,7 +76,7 @@ static enum npuc_status unknown_target(const char *id, struct diag *d)
 
 enum npuc_status target_load(struct target *t, const char *id, struct diag *d)
 {
-    target_init(t, id);
+    *t = (struct target){0};
     bool known = false;
     for (int i = 0; i < target_n_ids; i++)
         known |= strcmp(target_ids[i], id) == 0;
@@ -78,7 +86,6 @@ enum npuc_status target_load(struct target *t, const char *id, struct diag *d)
     while (strncmp(target_files[f].name, id, strlen(id)) != 0 ||
            strcmp(target_files[f].name + strlen(id), ".target") != 0)
         f++;
-    target_free(t);
     return target_read(t, id, target_files[f].text, d);
 }
 
@@ -168,10 +175,9 @@ static enum npuc_status bad_pair(struct target *t, const char *key, const char *
     return diag_error(d, &(struct diag_loc){.node = t->id, .index = -1}, D_TARGET_FILE, clean);
 }
 
-enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, const char *const *keys,
-                                   const char *const *values, struct diag *d)
+static enum npuc_status read_pairs(struct target *t, int64_t n, const char *const *keys, const char *const *values,
+                                   struct diag *d)
 {
-    target_init(t, id);
     for (int64_t i = 0; i < n; i++) {
         char why[TARGET_WHY_MAX];
         const char **name = strcmp(keys[i], "name") == 0     ? &t->name
@@ -192,6 +198,13 @@ enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, 
     if (!t->name)
         t->name = t->id;
     if (!t->family)
-        t->family = arena_strndup(&t->arena, id, (int64_t)strcspn(id, "-"));
-    return target_check(t, id, d);
+        t->family = arena_strndup(&t->arena, t->id, (int64_t)strcspn(t->id, "-"));
+    return target_check(t, t->id, d);
+}
+
+enum npuc_status target_from_pairs(struct target *t, const char *id, int64_t n, const char *const *keys,
+                                   const char *const *values, struct diag *d)
+{
+    target_init(t, id);
+    return made(t, t->id ? read_pairs(t, n, keys, values, d) : diag_error(d, NULL, D_HOST_MEMORY));
 }
