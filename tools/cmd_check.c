@@ -76,7 +76,8 @@ static int print(const struct coverage *v, const struct args *a)
         term_error("%s: %s", v->path, v->problems.data[i]);
     if (!readable)
         return v->target[0].exit_code;
-    print_cause(v);
+    if (!out)
+        print_cause(v); /* with rewrites the code is about the file */
     struct rewriting r;
     const int code = out ? rewrite_model(v, a, out, &r) : coverage_exit_code(v);
     print_report(v, a, out && (r.after || r.refused) ? &r : NULL);
