@@ -1,9 +1,10 @@
 /* Resize: nearest, linear and cubic, one axis after another.
  *
- * Coordinates and weights are computed in double. An axis maps every output position to a few input positions and their
- * weights; the weighted sum is taken in ascending order in float (double for f64 and integers of 32 bits and more),
- * each product and each addition rounded. Between axes the values stay in that carrier. `nearest` moves elements of any
- * type. */
+ * Coordinates and weights are computed in double; where a scale that is a power of two makes them short fractions,
+ * every result is rounded to float, which is what operators on f32 give (passes/lower_resize.c). An axis maps every
+ * output position to a few input positions and their weights; the weighted sum is taken in ascending order in float
+ * (double for f64 and integers of 32 bits and more), each product and each addition rounded. Between axes the values
+ * stay in that carrier. `nearest` moves elements of any type. */
 #include <math.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@ struct axis {
     int64_t in, out;
     double scale;
     double roi[2];
+    bool narrow;    /* places and weights are floats */
     int64_t n;      /* taps per output position */
     int64_t *at;    /* [out][n] input positions, inside of the data */
     double *weight; /* [out][n] */
@@ -138,9 +140,16 @@ static double exact_out(const struct axis *a)
     return a->scale * (double)a->in;
 }
 
+/* A sum, difference or quotient of two floats, computed in double and rounded once more, is what float arithmetic
+ * gives. */
+static double rounded(const struct axis *a, double x)
+{
+    return a->narrow ? (double)(float)x : x;
+}
+
 static double half_pixel(const struct axis *a, double y)
 {
-    return (y + 0.5) / a->scale - 0.5;
+    return rounded(a, rounded(a, rounded(a, y + 0.5) / a->scale) - 0.5);
 }
 static double half_pixel_symmetric(const struct axis *a, double y)
 {
@@ -149,11 +158,11 @@ static double half_pixel_symmetric(const struct axis *a, double y)
 }
 static double pytorch_half_pixel(const struct axis *a, double y)
 {
-    return exact_out(a) == 1 ? -0.5 : half_pixel(a, y);
+    return rounded(a, exact_out(a)) == 1 ? -0.5 : half_pixel(a, y);
 }
 static double asymmetric(const struct axis *a, double y)
 {
-    return y / a->scale;
+    return rounded(a, y / a->scale);
 }
 static double align_corners(const struct axis *a, double y)
 {
@@ -164,34 +173,42 @@ static double crop_and_resize(const struct axis *a, double y)
     const double last = (double)(a->in - 1), span = (a->roi[1] - a->roi[0]) * last;
     return (exact_out(a) == 1 ? span / 2 : y * span / (exact_out(a) - 1)) + a->roi[0] * last;
 }
-static const struct {
+/* dyadic: fractions as short as those of the scale. */
+static const struct coordinates {
     const char *name;
     coordinate_fn *fn;
+    bool dyadic;
 } coordinate_modes[] = {
-    {"half_pixel", half_pixel},
-    {"half_pixel_symmetric", half_pixel_symmetric},
-    {"pytorch_half_pixel", pytorch_half_pixel},
-    {"asymmetric", asymmetric},
-    {"align_corners", align_corners},
-    {"tf_crop_and_resize", crop_and_resize},
+    {"half_pixel", half_pixel, true},
+    {"half_pixel_symmetric", half_pixel_symmetric, false},
+    {"pytorch_half_pixel", pytorch_half_pixel, true},
+    {"asymmetric", asymmetric, true},
+    {"align_corners", align_corners, false},
+    {"tf_crop_and_resize", crop_and_resize, false},
 };
-static coordinate_fn *find_coordinates(const char *name)
+static const struct coordinates *find_coordinates(const char *name)
 {
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(coordinate_modes); i++)
         if (!strcmp(coordinate_modes[i].name, name))
-            return coordinate_modes[i].fn;
+            return &coordinate_modes[i];
     return NULL;
+}
+/* Is it a power of two from 1/16 to 16? */
+static bool is_short(double scale)
+{
+    int exponent;
+    return frexp(scale, &exponent) == 0.5 && exponent >= -3 && exponent <= 5;
 }
 
 /* --- taps --- */
 
-static double nearest_to(const struct resize *r, double x)
+static double nearest_to(const struct resize *r, const struct axis *a, double x)
 {
     if (!strcmp(r->nearest, "floor"))
         return floor(x);
     if (!strcmp(r->nearest, "ceil"))
         return ceil(x);
-    return !strcmp(r->nearest, "round_prefer_ceil") ? floor(x + 0.5) : ceil(x - 0.5);
+    return !strcmp(r->nearest, "round_prefer_ceil") ? floor(rounded(a, x + 0.5)) : ceil(rounded(a, x - 0.5));
 }
 static double linear_weight(const struct resize *r, double distance)
 {
@@ -212,26 +229,25 @@ static void weigh(const struct resize *r, struct axis *a, int64_t o, double x)
 {
     const bool cubic = !strcmp(r->mode, "cubic");
     const double stretch = r->antialias && a->scale < 1 ? a->scale : 1;
-    const double base = ceil(x) - 1, first = base + 1 - (double)(a->n / 2); /* base < x <= base + 1 */
+    const double next = ceil(x); /* next - 1 < x <= next */
     double sum = 0, *weight = a->weight + o * a->n;
     for (int64_t i = 0; i < a->n; i++) {
-        const double at = first + (double)i, distance = fabs(at - x) * stretch;
-        weight[i] = cubic ? cubic_weight(r, distance) : linear_weight(r, distance);
+        const double at = rounded(a, next + (double)(i - a->n / 2)), distance = rounded(a, fabs(at - x)) * stretch;
+        weight[i] = cubic ? cubic_weight(r, distance) : rounded(a, linear_weight(r, distance));
         if (r->exclude_outside && (at < 0 || at > (double)(a->in - 1)))
             weight[i] = 0;
-        sum += weight[i];
+        sum = rounded(a, sum + weight[i]);
         a->at[o * a->n + i] = at < 0 ? 0 : at > (double)(a->in - 1) ? a->in - 1 : (int64_t)at;
     }
     for (int64_t i = 0; (r->exclude_outside || r->antialias) && sum != 0 && i < a->n; i++)
-        weight[i] /= sum;
+        weight[i] = rounded(a, weight[i] / sum);
 }
 
 static enum npuc_status plan_axis(struct k_call *c, const struct resize *r, struct axis *a)
 {
-    coordinate_fn *const coordinate = find_coordinates(r->coordinates);
-    const bool nearest = !strcmp(r->mode, "nearest"), cubic = !strcmp(r->mode, "cubic"),
-               crops = coordinate == crop_and_resize;
-    if (!coordinate || (!nearest && !cubic && strcmp(r->mode, "linear") != 0))
+    const struct coordinates *const rule = find_coordinates(r->coordinates);
+    const bool nearest = !strcmp(r->mode, "nearest"), cubic = !strcmp(r->mode, "cubic");
+    if (!rule || (!nearest && !cubic && strcmp(r->mode, "linear") != 0))
         return k_fail(c, NPUC_E_UNSUPPORTED, "mode %s with coordinates %s is not known", r->mode, r->coordinates);
     const double reach = cubic ? 2 : 1, stretch = r->antialias && a->scale < 1 ? a->scale : 1;
     a->n = nearest ? 1 : 2 * (int64_t)ceil(reach / stretch);
@@ -240,8 +256,11 @@ static enum npuc_status plan_axis(struct k_call *c, const struct resize *r, stru
     a->outside = k_scratch(c, a->out, sizeof *a->outside);
     if (!a->at || !a->weight || !a->outside)
         return k_no_memory(c);
+    const bool crops = rule->fn == crop_and_resize;
+    const double last = (double)(a->in - 1);
+    a->narrow = rule->dyadic && is_short(a->scale) && !cubic && !r->antialias && !r->exclude_outside;
     for (int64_t o = 0; o < a->out; o++) {
-        const double last = (double)(a->in - 1), x = coordinate(a, (double)o);
+        const double x = rule->fn(a, rounded(a, (double)o));
         /* Far outside only the end counts; a NaN from an infinite roi does too. */
         const double near = x >= -4e9 ? (x <= 4e9 ? x : 4e9) : -4e9;
         a->outside[o] = crops && !(x >= 0 && x <= last);
@@ -249,7 +268,7 @@ static enum npuc_status plan_axis(struct k_call *c, const struct resize *r, stru
             weigh(r, a, o, near);
             continue;
         }
-        const double at = nearest_to(r, near);
+        const double at = nearest_to(r, a, near);
         a->at[o] = at < 0 ? 0 : at > last ? a->in - 1 : (int64_t)at;
     }
     return NPUC_OK;
