@@ -10,6 +10,8 @@ struct target_info {
     bool (*supports)(const struct target_info *t, struct ir_ctx *cx, const struct node *n, const char **reason);
     /* Can the node be a member of a Fused "vector" region? NULL: whatever is supported and elementwise or reduces. */
     bool (*in_region)(const struct target_info *t, struct ir_ctx *cx, const struct node *n);
+    /* Does the node read its operand x in memory as lines of channels, without the Transpose before it? May be NULL. */
+    bool (*takes_lines)(const struct target_info *t, struct ir_ctx *cx, const struct node *n, const struct value *x);
     /* Matmul weight layout the generator wants for an element type. */
     struct layout (*weight_layout)(const struct target_info *t, enum dtype dtype);
     int64_t row_elems;      /* longest row (f32 elements) a row-wise fused kernel keeps on chip */

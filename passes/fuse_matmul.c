@@ -7,10 +7,10 @@
  *
  * Requirements: (1) every value between has one use, the next member; (2) the bias is a constant of one row; the matrix
  * unit starts from it and adds the products, the file adds it last, so f32 results may differ in the last bit, and
- * narrower ones round once instead of after each operator, and f32 of a narrower product not at all; (3) the target
- * takes the region as a whole, else the nodes stay as they were; (4) runs after placement and before fuse_vector, which
- * would take the Add; Fused nodes are not fused again. Left alone: residuals (a matrix, not a row), casts to wider
- * types for vector operators, whose region does them while it reads. */
+ * narrower ones round once instead of after each operator, f32 of a narrower product not at all (unless strict); (3)
+ * the target takes the region as a whole, else the nodes stay as they were; (4) runs after placement and before
+ * fuse_vector, which would take the Add; Fused nodes are not fused again. Left alone: residuals (a matrix, not a row),
+ * casts to wider types for vector operators, whose region does them while it reads. */
 #include "passes/pass.h"
 
 #define MAX_MEMBERS 4
@@ -67,20 +67,29 @@ static bool narrows(const struct node *n, const struct value *sum)
            dtype_size(n->out[0].type->dtype) < dtype_size(sum->type->dtype);
 }
 
-/* To the type of the accumulators, for nobody but the caller. */
-static bool widens(const struct node *n, const struct value *sum)
+/* Do all users hand the value to the caller, moved at most? */
+static bool leaves(const struct value *v, int depth)
 {
-    if (n->op != OP_Cast || n->out[0].type->dtype != DT_F32 || dtype_size(sum->type->dtype) != 2 ||
-        !dtype_is_float(sum->type->dtype) || !n->out[0].uses)
+    if (!v->uses || depth > MAX_MEMBERS)
         return false;
-    for_each_use (u, &n->out[0])
-        if (u->user->op != OP_Yield)
+    for_each_use (u, v) {
+        const struct node *n = u->user;
+        const bool moves = n->op == OP_Transpose || (op_has((enum op)n->op, T_VIEW) && u == &n->in[0]);
+        if (n->op != OP_Yield && (!moves || !leaves(&n->out[0], depth + 1)))
             return false;
+    }
     return true;
 }
 
+/* To the type of the accumulators, for nobody but the caller. */
+static bool widens(const struct node *n, const struct value *sum)
+{
+    return n->op == OP_Cast && n->out[0].type->dtype == DT_F32 && dtype_size(sum->type->dtype) == 2 &&
+           dtype_is_float(sum->type->dtype) && leaves(&n->out[0], 0);
+}
+
 /* The product and its users, one after the other, as far as the pattern goes. */
-static void collect(struct node *product, struct chain *c)
+static void collect(const struct pass_ctx *px, struct node *product, struct chain *c)
 {
     *c = (struct chain){
         .nodes = {product}, .n = 1, .has_bias = is_conv(product) || (product->op == OP_Gemm && node_in(product, 2))};
@@ -89,7 +98,7 @@ static void collect(struct node *product, struct chain *c)
         struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;
         if (!next || next->place != PLACE_NPU || next->graph != product->graph || next->n_out != 1)
             return;
-        const bool ends = (!is_conv(product) && narrows(next, sum)) || widens(next, sum);
+        const bool ends = (!is_conv(product) && narrows(next, sum)) || (!px->options.strict && widens(next, sum));
         if (!ends && !add_bias(c, next, sum) && !add_relu(c, next, sum))
             return;
         c->nodes[c->n++] = next;
@@ -123,7 +132,7 @@ enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
         next = n->next;
         if (!is_product(n) && !is_conv(n))
             continue;
-        collect(n, &c);
+        collect(px, n, &c);
         if (c.n > 1 && ir_may_rewrite(px->cx))
             next = fuse(px, &c);
     }

@@ -46,12 +46,27 @@ static bool is_transposed_view(struct pass_ctx *px, const struct node *n)
     return true;
 }
 
+/* A Transpose whose users see it only as feature maps of convolutions that read the operand's lines themselves. */
+static bool is_lines_view(struct pass_ctx *px, const struct node *n)
+{
+    if (n->op != OP_Transpose || !px->target->takes_lines || !n->out[0].uses)
+        return false;
+    for_each_use (u, &n->out[0]) {
+        if (u->user->op != OP_Reshape || u != &u->user->in[0] || !u->user->out[0].uses)
+            return false;
+        for_each_use (w, &u->user->out[0])
+            if (!px->target->takes_lines(px->target, px->cx, w->user, &u->user->out[0]))
+                return false;
+    }
+    return true;
+}
+
 static void place_node(struct pass_ctx *px, struct node *n)
 {
     struct ir_ctx *cx = px->cx;
     const char *reason = NULL;
     n->reason = 0;
-    if (is_free(n) || is_transposed_view(px, n)) {
+    if (is_free(n) || is_transposed_view(px, n) || is_lines_view(px, n)) {
         n->place = PLACE_FREE;
         return;
     }

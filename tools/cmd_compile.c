@@ -9,6 +9,8 @@
 static const struct arg_option options[] = {
     {"o", "PLAN", "the plan to write"},
     MODEL_OPTIONS,
+    {"input-layout", "X=L", "storage of input X: ND, NZ or NC1HWC0"},
+    {"output-layout", "Y=L", "storage of output Y, likewise"},
     {"tile", "m=..,n=..", "override tile sizes (m, n, k, rows, cols); results keep their bits"},
     {"strict", NULL, "round where the model's own steps and ONNX's function bodies round; slower"},
     {"verify-each", NULL, "check the graph after every pass"},

@@ -158,12 +158,34 @@ static bool read_sizes(struct reading *r, struct conv *p, int axes, const char *
     return p->cout > 0 && p->cin > 0 ? true : refuse(reason, "more groups than channels");
 }
 
+/* The value in memory behind x = Reshape(Transpose(value)) whose channels are already in lines of c0, or NULL:
+ * [n, c1, spatial.., c0] turned into [n, c1, c0, spatial..] and seen as [n, c1*c0, spatial..]. */
+static struct value *lines_of(const struct ir_ctx *cx, const struct value *x, int64_t c0)
+{
+    const struct node *seen = x->def, *turned = seen && seen->op == OP_Reshape ? node_in(seen, 0)->def : NULL;
+    struct value *v = turned && turned->op == OP_Transpose ? node_in(turned, 0) : NULL;
+    const struct attr *perm = v ? node_attr(turned, "perm") : NULL;
+    const int rank = v ? v->type->rank : 0;
+    int64_t inner, c1;
+    if (!perm || rank != x->type->rank + 1 || v->type->layout.kind != LAYOUT_ND || value_const(v) ||
+        !expr_is_const(&cx->exprs, v->type->dims[rank - 1], &inner) || inner != c0 ||
+        !expr_is_const(&cx->exprs, v->type->dims[1], &c1) || x->type->dims[0] != v->type->dims[0])
+        return NULL;
+    for (int i = 0; i < rank; i++)
+        if (perm->v.ints[i] != (i < 2 ? i : i == 2 ? rank - 1 : i - 1))
+            return NULL;
+    for (int i = 2; i < x->type->rank; i++)
+        if (x->type->dims[i] != v->type->dims[i])
+            return NULL;
+    return expr_is_const(&cx->exprs, x->type->dims[1], &inner) && inner == c1 * c0 ? v : NULL;
+}
+
 /* One element per window, one window per element: all axes are one. */
 static void flatten(struct expr_pool *x, struct conv *p)
 {
     int64_t pad;
     expr all = expr_const(x, 1);
-    p->direct = true;
+    p->direct = !p->lines;
     for (int i = 0; i < CONV_AXES; i++) {
         p->direct &= p->kernel[i] == 1 && p->stride[i] == 1 && p->step[i] == 1 && p->size[i] == p->out_size[i] &&
                      expr_is_const(x, p->before[i], &pad) && pad == 0;
@@ -242,6 +264,8 @@ bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n
         turn_pads(&r, out, axes);
     else
         read_pads(&r, out, axes);
+    if (out->group == 1)
+        out->lines = lines_of(cx, out->x, m->c0_bytes / dtype_size(out->in));
     flatten(&cx->exprs, out);
     out->constant = constant_of(out->w) != NULL;
     if (out->constant)

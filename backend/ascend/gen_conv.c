@@ -1,5 +1,6 @@
 /* Conv, ConvTranspose and ConvInteger on the matrix unit: a pass of the vector cores puts x into lines of channels,
- * then the product gathers the windows. A convolution of one element per window reads x as it is. */
+ * then the product gathers the windows. A convolution of one element per window reads x as it is; one whose x is
+ * stored in lines needs no pass. */
 #include "backend/ascend/conv.h"
 #include "backend/ascend/gens.h"
 
@@ -7,6 +8,13 @@ bool gen_conv_match(const struct machine *m, struct ir_ctx *cx, const struct nod
 {
     struct conv p;
     return conv_match(m, cx, n, &p, reason);
+}
+
+bool gen_conv_takes_lines(const struct machine *m, struct ir_ctx *cx, const struct node *n, const struct value *x)
+{
+    struct conv p;
+    const char *reason = NULL;
+    return conv_match(m, cx, n, &p, &reason) && p.x == x && p.w != x && p.lines;
 }
 
 static int32_t bias_tensor(struct emit *e, const struct conv *p, bool *column)
@@ -28,9 +36,9 @@ enum npuc_status gen_conv_emit(struct emit *e, struct node *n)
         return node_error(e->cx, n, D_VERIFY, "a convolution was placed on the matrix unit that it cannot do: %s",
                           why ? why : "");
     struct conv_tensors t = {.x = -1};
-    if (p.direct)
-        t.x = emit_tensor(e, p.x);
-    const enum npuc_status st = p.direct ? NPUC_OK : conv_pack(e, &p, &t.x);
+    if (p.direct || p.lines)
+        t.x = emit_tensor(e, p.lines ? p.lines : p.x);
+    const enum npuc_status st = p.direct || p.lines ? NPUC_OK : conv_pack(e, &p, &t.x);
     if (st != NPUC_OK)
         return st;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);

@@ -15,10 +15,16 @@ static bool in_region(const struct target_info *t, struct ir_ctx *cx, const stru
     return gen_vector_match(t->machine, cx, n, &why);
 }
 
+static bool takes_lines(const struct target_info *t, struct ir_ctx *cx, const struct node *n, const struct value *x)
+{
+    return gen_conv_takes_lines(t->machine, cx, n, x);
+}
+
 static void target_info(const struct machine *m, struct target_info *out)
 {
     out->weight_layout = weight_layout;
     out->in_region = in_region;
+    out->takes_lines = takes_lines;
     out->row_elems = m->size[TS_UB] / (4 * (int64_t)sizeof(float)); /* a row, its result and their second halves */
     out->has_mac[DT_F32] = target_num(m->target, TK_MAC_F32) > 0;
     out->has_mac[DT_F16] = target_num(m->target, TK_MAC_F16) > 0;
