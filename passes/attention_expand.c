@@ -76,6 +76,13 @@ static struct value *times(struct builder *b, struct value *x, double factor)
     return factor == 1.0 ? x : ir_op2(b, OP_Mul, x, ir_scalar_like(b, x, factor));
 }
 
+/* Remembers a value that the operator may give as a result of its own. */
+static void note(const struct attention *a, int stage, struct value *v)
+{
+    if (a->stage)
+        a->stage[stage] = v;
+}
+
 static struct value *scores(const struct attention *a, expr grouped_rows)
 {
     struct builder *b = a->b;
@@ -89,13 +96,16 @@ static struct value *scores(const struct attention *a, expr grouped_rows)
     const expr full[4] = {q->dims[0], q->dims[1], q->dims[2], k->dims[2]};
     s = ir_cast(b, value_dims(b, s, 4, full), a->score);
     s = times(b, s, a->split_scale ? 1.0 : (double)a->scale);
+    note(a, 0, s);
     if (a->softcap > 0) {
         s = ir_op1(b, OP_Tanh, ir_op2(b, OP_Div, s, ir_scalar_like(b, s, a->softcap)));
         s = times(b, s, a->softcap);
     }
+    note(a, 1, s);
     if (a->bias)
         s = ir_op2(b, OP_Add, s, ir_cast(b, a->bias, a->score));
     s = a->keep ? ir_op3(b, OP_Where, a->keep, s, ir_scalar_like(b, s, -INFINITY)) : s;
+    note(a, 2, s);
     return ir_cast(b, s, a->soft);
 }
 
@@ -134,7 +144,11 @@ struct value *attention_expand(const struct attention *a)
     struct value *s = scores(a, rows);
     if (!s)
         return NULL;
-    struct value *weights = ir_cast(b, probabilities(a, s), a->v->type->dtype);
+    struct value *weights = probabilities(a, s);
+    note(a, 3, weights);
+    weights = weights ? ir_cast(b, weights, a->v->type->dtype) : NULL;
+    if (!weights)
+        return NULL;
     const expr packed[4] = {q->dims[0], k->dims[1], rows, k->dims[2]};
     struct value *y = product(b, value_dims(b, weights, 4, packed), a->v, false);
     if (!y)

@@ -7,7 +7,8 @@
  *
  * One reader per operator (table at the end) brings it to struct attention; attention_expand writes the products.
  * Requirements: (1) a reader that meets a form it does not know leaves the node, which then runs on the host; (2) no
- * reader makes an operator of the table, so it terminates. Left alone: qk_matmul_output, quantised caches. */
+ * reader makes an operator of the table, so it terminates. Left alone: quantised caches,
+ * scores as a result of com.microsoft's operators. */
 #include <math.h>
 
 #include "base/half.h"
@@ -18,6 +19,7 @@ struct reading {
     struct attention a;
     bool rank3; /* output is [B,S,N*H] */
     struct value *present_k, *present_v;
+    struct value *stage[4]; /* of the scores; ai.onnx Attention gives one of them */
 };
 typedef bool reader(struct node *n, struct builder *b, struct reading *r);
 
@@ -145,7 +147,7 @@ static bool attention_mask(const struct node *n, struct builder *b, struct atten
 static bool read_attention(struct node *n, struct builder *b, struct reading *r)
 {
     struct attention *a = &r->a;
-    if (node_out(n, 3) || !attention_heads(n, b, r))
+    if (!attention_heads(n, b, r))
         return false;
     expr past = expr_const(pool(b), 0), rows = a->q->type->dims[2];
     if (has(n, 4) != has(n, 5))
@@ -440,6 +442,7 @@ enum npuc_status lower_attention(struct pass_ctx *px, struct graph *g)
         }
         if (px->options.strict && n->op == OP_Attention)
             literal(n, &r.a);
+        r.a.stage = r.stage;
         struct value *y = attention_expand(&r.a);
         if (y && r.rank3)
             y = heads_join(&b, y);
@@ -448,6 +451,8 @@ enum npuc_status lower_attention(struct pass_ctx *px, struct graph *g)
         replace(n, 0, ir_cast(&b, y, n->out[0].type->dtype));
         replace(n, 1, r.present_k);
         replace(n, 2, r.present_v);
+        if (n->op == OP_Attention && node_out(n, 3))
+            replace(n, 3, ir_cast(&b, r.stage[node_attr_int(n, "qk_matmul_output_mode", 0)], n->out[3].type->dtype));
         ir_erase(n);
         pass_count(px, STAT_lower_attention_lowered, 1);
     }
