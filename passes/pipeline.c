@@ -21,6 +21,7 @@ static const struct pass_step pipeline[] = {
     {PASS_lower_integer, "before folding and cse: sums of weights become constants"},
     {PASS_lower_grid, "before expand_operands and fuse_vector, which take its elementwise part"},
     {PASS_lower_resize, "before folding, which computes places and weights; before fuse_vector, which takes the sums"},
+    {PASS_lower_steps, "before folding, which scales constant biases; before fuse_vector, which takes the rest"},
     {PASS_expand_operands, "before cse, which leaves one Expand for all layers"},
     {PASS_cse, "masks, angles and positions that every layer repeats become one"},
     {PASS_fold_constants, "sizes that lowering made"},
