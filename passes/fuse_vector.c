@@ -9,14 +9,15 @@
  * A group has one iteration shape; its members have that shape, or it with a last axis of one (values per row). Groups
  * grow along producer-consumer edges in graph order. Requirements: (1) a group stays convex: merging is refused when a
  * path between members leaves the group; (2) members are nodes that the target's vector generator takes one by one; (3)
- * at most MAX_MEMBERS members, MAX_TENSORS operands and results, MAX_VALUES values; (4) runs after placement; Fused
- * nodes are not fused again, so it terminates. Left alone: producers of another shape (masks broadcast over heads),
- * moves, matrix products.
+ * at most MAX_MEMBERS members, MAX_TENSORS operands and results, MAX_RESULTS of them results, MAX_VALUES values; (4)
+ * runs after placement; Fused nodes are not fused again, so it terminates. Left alone: producers of another shape
+ * (masks broadcast over heads), moves, matrix products.
  */
 #include "passes/pass.h"
 
 #define MAX_MEMBERS 24
 #define MAX_TENSORS 14
+#define MAX_RESULTS 8
 #define MAX_VALUES  72 /* with its operands, a region has at most 96 values in the vector generator */
 
 struct group {
@@ -265,15 +266,16 @@ static int count_of(struct fuser *f, int32_t root, int32_t a, int32_t b, struct 
     return results;
 }
 
-/* Operands from outside and results used outside, were the two groups one. */
-static int count_tensors(struct fuser *f, int32_t a, int32_t b)
+/* Are operands from outside and results used outside few enough, were the two groups one? */
+static bool few_tensors(struct fuser *f, int32_t a, int32_t b)
 {
     struct arena_mark mark = arena_mark(&f->px->arena);
     struct map operands;
     map_init(&operands, &f->px->arena);
-    int n = count_of(f, a, a, b, &operands) + count_of(f, b, a, b, &operands) + (int)operands.len;
+    const int results = count_of(f, a, a, b, &operands) + count_of(f, b, a, b, &operands);
+    const bool few = results <= MAX_RESULTS && results + (int)operands.len <= MAX_TENSORS;
     arena_release(&f->px->arena, mark);
-    return n;
+    return few;
 }
 
 static void try_merge(struct fuser *f, int32_t producer, int32_t consumer)
@@ -286,7 +288,7 @@ static void try_merge(struct fuser *f, int32_t producer, int32_t consumer)
     bool wide = covers(cx, x, y);
     if (!wide && !covers(cx, y, x))
         return;
-    if (count_tensors(f, a, b) > MAX_TENSORS || leaves_and_returns(f, a, b))
+    if (!few_tensors(f, a, b) || leaves_and_returns(f, a, b))
         return;
     if (!wide) {
         x->shape = y->shape;

@@ -7,16 +7,15 @@
  *
  * Requirements: (1) f32 data and grid, whose operators round as the kernel does, or mode nearest, which moves; (2)
  * sizes of the image are known and flat places are exact in f32; (3) the sums are those of kernels/grid_sample.inc in
- * their order. Left to the host: padding by reflection, more than MAX_TAPS taps (linear with three axes, cubic), whose
- * weights and places exceed one vector region, other types. */
+ * their order. Left to the host: more than MAX_TAPS taps (cubic with three axes), other types. */
 #include "passes/pass.h"
 
-enum { MAX_PLACES = 1 << 24, MAX_TAPS = 4, MAX_GRID_AXES = 3, MAX_AXIS_TAPS = 4 };
+enum { MAX_PLACES = 1 << 24, MAX_TAPS = 16, MAX_GRID_AXES = 3, MAX_AXIS_TAPS = 4 };
 
 struct sampling {
     struct builder *b;
     int axes, taps; /* taps of each axis */
-    bool align, border, cubic;
+    bool align, border, reflect, cubic;
     int64_t in[MAX_GRID_AXES];
     struct axis_taps {
         struct value *at[MAX_AXIS_TAPS], *weight[MAX_AXIS_TAPS]; /* [n,1,points]: f32, inside of the data */
@@ -73,6 +72,38 @@ static struct value *denormalised(struct sampling *s, struct value *p, int64_t l
     return with(s, OP_Div, with(s, OP_Sub, with(s, OP_Mul, p, (double)len), 1), 2);
 }
 
+/* x mirrored at the ends as often as it takes; turns are whole numbers. */
+static struct value *reflected(struct sampling *s, struct value *x, int64_t len)
+{
+    const double edge = s->align ? 0 : 0.5, lo = -edge, hi = (double)(len - 1) + edge;
+    if (!x || !(hi > lo))
+        return x ? ir_scalar_like(s->b, x, lo) : NULL;
+    struct value *below = with(s, OP_Less, x, lo), *outside = two(s, OP_Or, below, with(s, OP_Greater, x, hi));
+    struct value *d = choose(s, below, two(s, OP_Sub, ir_scalar_like(s->b, x, lo), x), with(s, OP_Sub, x, hi));
+    struct value *turns = with(s, OP_Div, d, hi - lo);
+    turns = turns ? ir_op1(s->b, OP_Floor, turns) : NULL;
+    struct value *rest = two(s, OP_Sub, d, with(s, OP_Mul, turns, hi - lo));
+    struct value *half = with(s, OP_Mul, turns, 0.5);
+    half = half ? ir_op1(s->b, OP_Floor, half) : NULL;
+    struct value *even = two(s, OP_Equal, with(s, OP_Mul, half, 2), turns);
+    struct value *up = with(s, OP_Add, rest, lo);
+    struct value *down = rest ? two(s, OP_Sub, ir_scalar_like(s->b, rest, hi), rest) : NULL;
+    /* upwards from the lower end: from below after an even number of turns, from above after an odd one */
+    struct value *odd = even ? ir_op1(s->b, OP_Not, even) : NULL;
+    struct value *y = choose(s, below, choose(s, even, up, down), choose(s, odd, up, down));
+    return choose(s, outside, y, x);
+}
+
+/* A whole place of a tap, inside of the data. */
+static struct value *tap_place(struct sampling *s, struct value *at, int64_t len)
+{
+    if (s->reflect && at) {
+        at = with(s, OP_Max, reflected(s, at, len), 0);
+        at = at ? ir_op1(s->b, OP_Floor, at) : NULL;
+    }
+    return with(s, OP_Min, with(s, OP_Max, at, 0), (double)(len - 1));
+}
+
 static void plan_axis(struct sampling *s, int axis, struct value *p)
 {
     const double len = (double)s->in[axis], edge = s->align ? 0 : 0.5;
@@ -84,6 +115,8 @@ static void plan_axis(struct sampling *s, int axis, struct value *p)
         p = choose(s, with(s, OP_Greater, p, len - 1 + edge), ir_scalar_like(s->b, p, len - 1), p);
         p = p ? choose(s, with(s, OP_Less, p, -edge), ir_scalar_like(s->b, p, 0), p) : NULL;
     }
+    if (s->reflect && !s->cubic && p)
+        p = reflected(s, p, s->in[axis]);
     struct value *sane = two(s, OP_And, with(s, OP_Greater, p, -1e9), with(s, OP_Less, p, 1e9));
     p = p ? choose(s, sane, p, ir_scalar_like(s->b, p, -1e9)) : NULL;
     struct value *low = p ? ir_op1(s->b, OP_Floor, p) : NULL;
@@ -91,10 +124,9 @@ static void plan_axis(struct sampling *s, int axis, struct value *p)
     for (int i = 0; i < s->taps; i++) {
         const int shift = i - (s->taps == 4);
         struct value *at = shift ? with(s, OP_Add, low, shift) : low;
-        if (!s->border)
+        if (!s->border && !s->reflect)
             t->inside[i] = two(s, OP_And, with(s, OP_GreaterOrEqual, at, 0), with(s, OP_Less, at, len));
-        at = with(s, OP_Max, at, 0);
-        t->at[i] = with(s, OP_Min, at, len - 1);
+        t->at[i] = tap_place(s, at, s->in[axis]);
     }
 }
 
@@ -117,7 +149,7 @@ static struct value *tap_value(struct sampling *s, const int *tap)
     if (ir_infer(gather) != NPUC_OK)
         return NULL;
     struct value *v = &gather->out[0];
-    return s->border ? v : choose(s, inside, v, ir_scalar_like(s->b, v, 0));
+    return !inside ? v : choose(s, inside, v, ir_scalar_like(s->b, v, 0));
 }
 
 /* The weighted sum over the axes from `axis` on. Recursion ends at MAX_GRID_AXES. */
@@ -151,10 +183,11 @@ static bool sampling_of(struct pass_ctx *px, const struct node *n, struct sampli
     *s = (struct sampling){.axes = x->rank - 2,
                            .align = node_attr_int(n, "align_corners", 0) != 0,
                            .border = is_word(px->cx, n, "padding_mode", "border"),
+                           .reflect = is_word(px->cx, n, "padding_mode", "reflection"),
                            .cubic = is_word(px->cx, n, "mode", "cubic")};
     s->taps = nearest ? 1 : s->cubic ? 4 : 2;
     if (s->axes < 1 || s->axes > MAX_GRID_AXES || grid->dtype != DT_F32 || x->dtype != DT_F32 ||
-        grid->rank != x->rank || grid->dims[0] != x->dims[0] || is_word(px->cx, n, "padding_mode", "reflection"))
+        grid->rank != x->rank || grid->dims[0] != x->dims[0])
         return false;
     int taps = 1;
     for (int i = 0; i < s->axes; i++) {
