@@ -222,10 +222,18 @@ enum npuc_status k_op_qlinear_mat_mul(struct k_call *c)
     return qlinear_store(c, &s, sum, sums);
 }
 
-/* y = alpha * sum + beta * bias, each product and the sum rounded; sum is in the type k_matmul leaves. */
-static enum npuc_status gemm_finish(struct k_call *c, const struct k_tensor *sum)
+/* A bias of one row, without factors, is what the accumulation of every row starts from: matrix units do that. */
+static bool bias_is_start(const struct k_call *c, const struct k_tensor *sum)
 {
     const struct k_tensor *bias = k_in(c, 2);
+    return bias && sum->dtype == DT_F32 && dtype_is_float(bias->dtype) && bias->rank >= 1 &&
+           bias->dims[bias->rank - 1] == sum->dims[1] && k_count(bias) == sum->dims[1] &&
+           k_attr_float(c, "alpha", 1.0f) == 1.0f && k_attr_float(c, "beta", 1.0f) == 1.0f;
+}
+
+/* y = alpha * sum + beta * bias, each product and the sum rounded; sum is in the type k_matmul leaves. */
+static enum npuc_status gemm_finish(struct k_call *c, const struct k_tensor *sum, const struct k_tensor *bias)
+{
     const float alpha = k_attr_float(c, "alpha", 1.0f), beta = k_attr_float(c, "beta", 1.0f);
     struct k_nd d = {.n = 2, .rank = 2, .dims = {sum->dims[0], sum->dims[1]}};
     const int64_t n = k_count(sum);
@@ -273,9 +281,12 @@ enum npuc_status k_op_gemm(struct k_call *c)
     if (!y)
         return k_no_memory(c);
     sum.data = dtype_size(sum.dtype) == dtype_size(t) ? y : k_scratch(c, m * n, dtype_size(sum.dtype));
-    if (!sum.data)
+    const bool starts = bias_is_start(c, &sum);
+    const float *start = starts ? k_floats(c, k_in(c, 2)) : NULL;
+    if (!sum.data || (starts && !start))
         return k_no_memory(c);
     k_matmul(&(struct k_matmul_args){.dtype = t,
+                                     .bias = start,
                                      .m = m,
                                      .n = n,
                                      .k = k,
@@ -288,7 +299,7 @@ enum npuc_status k_op_gemm(struct k_call *c)
                                      .c = sum.data,
                                      .c_row = n},
              c->pool);
-    K_TRY(gemm_finish(c, &sum));
+    K_TRY(gemm_finish(c, &sum, starts ? NULL : k_in(c, 2)));
     if (sum.data != y)
         k_cast(t, y, sum.dtype, sum.data, m * n, true);
     return NPUC_OK;
