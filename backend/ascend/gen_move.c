@@ -6,6 +6,8 @@
 #include "backend/ascend/views.h"
 #include "ir/ops/extent.h"
 
+#define BEYOND ((int64_t)1 << 40) /* elements; outside of every tensor */
+
 struct mover {
     enum op op;
     bool (*check)(struct ir_ctx *cx, const struct node *n, const char **reason);
@@ -68,32 +70,38 @@ static enum npuc_status emit_transpose(struct emit *e, struct node *n)
 
 /* ---- Expand ---- */
 
+/* A size that is neither one by type nor the result's is one of both when shapes are bound: a step of 0 repeats it. Any
+ * other size starts outside of the operand, which the cores report. */
+static void repeat_late(struct expr_pool *x, expr from, expr to, struct vr_view *src, int axis)
+{
+    const expr zero = expr_const(x, 0), outside = expr_const(x, BEYOND);
+    const expr is_single = expr_cmp(x, EXPR_EQ, from, expr_const(x, 1)), is_whole = expr_cmp(x, EXPR_EQ, from, to);
+    src->stride[axis] = expr_select(x, is_single, zero, src->stride[axis]);
+    src->offset = expr_add(x, src->offset, expr_select(x, is_single, zero, expr_select(x, is_whole, zero, outside)));
+}
+
 static enum npuc_status emit_expand(struct emit *e, struct node *n)
 {
     struct vr *r = ARENA_NEW(e->arena, struct vr);
     struct vr_view src, dst;
-    const struct type *t = n->out[0].type;
+    const struct type *from = node_in(n, 0)->type, *t = n->out[0].type;
+    const int lead = t->rank - from->rank;
     vr_init(r, e, t->rank, t->dims);
     if (!vr_view_of(r, node_in(n, 0), &src))
         return node_error(e->cx, n, D_UNSUPPORTED, "input has a blocked layout");
+    for (int i = 0; i < from->rank; i++)
+        if (from->dims[i] != t->dims[lead + i] && !is_one(e->cx, from->dims[i]))
+            repeat_late(pool_of(e), from->dims[i], t->dims[lead + i], &src, lead + i);
     own_view(e, &n->out[0], &dst);
     vr_output(r, vr_input(r, &src), &dst);
     return vr_launch(r, "copy", label_of(n));
 }
 
-/* A broadcast dimension must be one by type: a size that may turn out to be one at run time cannot be told apart here.
- */
 static bool check_expand(struct ir_ctx *cx, const struct node *n, const char **reason)
 {
-    const struct type *from = node_in(n, 0)->type, *to = n->out[0].type;
-    for (int i = 0; i < from->rank; i++) {
-        expr a = from->dims[i], b = to->dims[to->rank - from->rank + i];
-        if (a != b && !is_one(cx, a)) {
-            *reason = "it is not known before run time which dimensions are repeated";
-            return false;
-        }
-    }
-    return true;
+    (void)cx;
+    *reason = "the rank of the result is below that of the operand";
+    return n->out[0].type->rank >= node_in(n, 0)->type->rank;
 }
 
 /* ---- Slice ---- */
