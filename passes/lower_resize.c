@@ -477,9 +477,10 @@ static enum npuc_status lower(struct pass_ctx *px, struct node *n)
     if (!resize_of(&b, n, &r) || !few_taps(&r) || !ir_may_rewrite(px->cx))
         return NPUC_OK;
     struct value *y = repeats(&r, factor) ? by_repetition(&r, factor) : by_taps(&r);
+    if (y && y->type != n->out[0].type) /* sizes that were found on another way may be written differently */
+        y = ir_reshape(&b, y, n->out[0].type->rank, n->out[0].type->dims);
     if (!y)
         return px->cx->diag->first != NPUC_OK ? px->cx->diag->first : NPUC_E_INTERNAL;
-    NPUC_ASSERT(y->type == n->out[0].type);
     ir_replace_all(&n->out[0], y);
     pass_count(px, STAT_lower_resize_lowered, 1);
     return NPUC_OK;
