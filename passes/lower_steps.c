@@ -10,9 +10,9 @@
  *   %y = Div %x, Pow (Add (Mul %s, alpha / 3), bias), beta
  *
  * Requirements: (1) Gemm of floats of 32 bits, whose sums are not wider than its result; left alone is the one that a
- * matrix unit does at once, with a row as bias; (2) LRN of floats of at most 32 bits, computed in f32 as in the kernel;
- * the channels that its zeros stand for add nothing to sums of squares; no more than MAX_WINDOW channels; (3) neither
- * makes what it takes apart, so it terminates. */
+ * matrix unit does at once, without factors and with what may be a row as bias; (2) LRN of floats of at most 32 bits,
+ * computed in f32 as in the kernel; the channels that its zeros stand for add nothing to sums of squares; no more than
+ * MAX_WINDOW channels; (3) neither makes what it takes apart, so it terminates. */
 #include "passes/pass.h"
 
 enum { MAX_WINDOW = 32 };
@@ -28,11 +28,15 @@ static struct value *with(struct builder *b, enum op op, struct value *x, double
 
 /* ---- Gemm */
 
-static bool is_row(const struct expr_pool *p, const struct type *bias, const struct type *y)
+/* May it be one row when shapes are bound? The product then starts from it. */
+static bool may_be_row(const struct expr_pool *p, const struct type *bias, const struct type *y)
 {
-    int64_t rows;
-    return bias->rank >= 1 && bias->dims[bias->rank - 1] == y->dims[1] &&
-           (bias->rank == 1 || (expr_is_const(p, bias->dims[0], &rows) && rows == 1));
+    int64_t len, cols;
+    if (bias->rank < 1)
+        return false;
+    const expr last = bias->dims[bias->rank - 1];
+    const bool differs = expr_is_const(p, last, &len) && expr_is_const(p, y->dims[1], &cols) && len != cols;
+    return !differs && (bias->rank == 1 || expr_range_of(p, bias->dims[0]).min < 2);
 }
 
 static bool takes_gemm(struct ir_ctx *cx, const struct node *n)
@@ -42,7 +46,7 @@ static bool takes_gemm(struct ir_ctx *cx, const struct node *n)
     if (y->rank != 2 || y->dtype != DT_F32 || (bias && (bias->type->rank < 0 || bias->type->dtype != DT_F32)))
         return false;
     return node_attr_float(n, "alpha", 1) != 1 ||
-           (bias && (node_attr_float(n, "beta", 1) != 1 || !is_row(&cx->exprs, bias->type, y)));
+           (bias && (node_attr_float(n, "beta", 1) != 1 || !may_be_row(&cx->exprs, bias->type, y)));
 }
 
 static struct value *gemm(struct builder *b, struct node *n)
