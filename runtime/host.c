@@ -73,8 +73,7 @@ enum npuc_status rt_operand(npurt_session *s, int32_t tensor, struct k_tensor *o
         if (st != NPUC_OK)
             return st;
     }
-    out->dtype = (enum dtype)t->dtype;
-    out->rank = t->rank;
+    *out = (struct k_tensor){.dtype = (enum dtype)t->dtype, .rank = t->rank};
     if (!rt_dims(s, t, out->dims) || !r->known)
         return rt_fail(s, D_RUN_FAULT, "the shape of tensor '%s' is not known when it is needed", rt_name(s, t->name));
     if (!dtype_bytes(out->dtype, k_count(out), &out->size))
