@@ -93,7 +93,11 @@ int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, cons
 enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_t *tensors, const expr *params,
                              expr work, const char *label);
 enum npuc_status emit_host(struct emit *e, struct node *n);
-expr emit_expr(struct emit *e, expr ir); /* ir expression -> the plan's pool */
+expr emit_expr(struct emit *e, expr ir);                        /* ir expression -> the plan's pool */
+static inline struct expr_pool *emit_pool(const struct emit *e) /* of ir expressions */
+{
+    return &e->cx->exprs;
+}
 /* Parameter helper: a dimension either folds into the kernel as constant or becomes parameter `name` bound to `ir`. */
 struct kparams {
     struct emit *e;

@@ -95,6 +95,11 @@ expr expr_subst(struct expr_pool *p, expr e, const expr *by_symbol, int32_t n); 
 expr expr_intern(struct expr_pool *p, const struct expr_node *n);
 
 bool expr_is_const(const struct expr_pool *p, expr e, int64_t *value);
+static inline bool expr_is_one(const struct expr_pool *p, expr e)
+{
+    int64_t value;
+    return expr_is_const(p, e, &value) && value == 1;
+}
 struct expr_range expr_range_of(const struct expr_pool *p, expr e); /* conservative */
 /* a <= b for all symbol values in range? true = proven. */
 bool expr_proves_le(struct expr_pool *p, expr a, expr b);

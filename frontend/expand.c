@@ -166,6 +166,17 @@ struct value *x_swap(struct builder *b, struct value *x)
     return ir_transpose(b, x, perm);
 }
 
+struct value *x_channels(struct builder *b, struct value *x, bool to_last)
+{
+    int64_t perm[IR_MAX_RANK] = {0};
+    if (!x || x->type->rank < 3)
+        return x;
+    const int rank = x->type->rank;
+    for (int i = 1; i < rank; i++)
+        perm[i] = to_last ? (i == rank - 1 ? 1 : i + 1) : i == 1 ? rank - 1 : i - 1;
+    return ir_transpose(b, x, perm);
+}
+
 struct value *x_unsqueeze(struct builder *b, struct value *x, int n, const int64_t *axes)
 {
     return x_op2(b, OP_Unsqueeze, x, ir_const_i64(b, axes, n));

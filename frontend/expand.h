@@ -44,6 +44,8 @@ struct value *x_reshape(struct builder *b, struct value *x, int rank, const expr
 struct value *x_flat(struct builder *b, struct value *x); /* one dim */
 struct value *x_transpose(struct builder *b, struct value *x, const int64_t *perm);
 struct value *x_swap(struct builder *b, struct value *x); /* the last two dims */
+/* [N, ..., C] to [N, C, ...], or back; less than 3 dims stay. */
+struct value *x_channels(struct builder *b, struct value *x, bool to_last);
 struct value *x_unsqueeze(struct builder *b, struct value *x, int n, const int64_t *axes);
 struct value *x_squeeze(struct builder *b, struct value *x, int axis);
 struct value *x_expand(struct builder *b, struct value *x, int rank, const expr *dims);

@@ -5,18 +5,6 @@
 
 #include "frontend/expand.h"
 
-/* [N, ..., C] to [N, C, ...], or back. */
-static struct value *channels(struct builder *b, struct value *x, bool to_last)
-{
-    int64_t perm[IR_MAX_RANK] = {0};
-    if (!x || x->type->rank < 3)
-        return x;
-    const int rank = x->type->rank;
-    for (int i = 1; i < rank; i++)
-        perm[i] = to_last ? (i == rank - 1 ? 1 : i + 1) : i == 1 ? rank - 1 : i - 1;
-    return ir_transpose(b, x, perm);
-}
-
 /* Activation and its numbers in the list `activation_params`. */
 static const char *take_activation(struct import *im, struct onode *n, float params[3])
 {
@@ -41,12 +29,12 @@ static enum npuc_status fused_conv(struct import *im, struct onode *n, bool last
         return s;
     const char *name = take_activation(im, n, params);
     if (last)
-        onode_set_in(im, n, 0, channels(&n->b, n->in[0], false));
+        onode_set_in(im, n, 0, x_channels(&n->b, n->in[0], false));
     n->n_in = n->n_in > 3 ? 3 : n->n_in;
     s = n->in[0] ? onode_emit(im, n, "Conv", &y) : NPUC_E_INTERNAL;
     if (s != NPUC_OK)
         return s;
-    y = last ? channels(&n->b, y, true) : y;
+    y = last ? x_channels(&n->b, y, true) : y;
     y = x_add_opt(&n->b, y, z, z != NULL);
     return onode_done(im, n, x_activation(im, n, name, params, y));
 }
@@ -74,7 +62,7 @@ enum npuc_status rule_nhwc(struct import *im, struct onode *n)
     const sym out = n->out[0];
     struct node *node;
     n->domain = 0;
-    onode_set_in(im, n, 0, channels(&n->b, n->in[0], false));
+    onode_set_in(im, n, 0, x_channels(&n->b, n->in[0], false));
     s = n->in[0] ? opset_apply(im, n) : NPUC_E_INTERNAL;
     if (s != NPUC_OK)
         return s;
@@ -92,7 +80,7 @@ enum npuc_status rule_nhwc(struct import *im, struct onode *n)
             return onode_no_output(im, n, i);
     n->out[0] = out;
     struct value *y = x_activation(im, n, name, params, &node->out[0]);
-    return onode_done(im, n, channels(&n->b, y, true));
+    return onode_done(im, n, x_channels(&n->b, y, true));
 }
 
 /* ---- group normalisation: X, gamma, beta, (skip, bias) -> Y, sum */
@@ -136,7 +124,7 @@ enum npuc_status rule_ms_group_norm(struct import *im, struct onode *n)
     x = x_add_opt(b, x, as_channels(b, bias, rank, last), bias != NULL);
     if (x && onode_wants(n, 1))
         onode_bind(im, n, 1, x);
-    x = x_cast(b, last ? channels(b, x, false) : x, DT_F32);
+    x = x_cast(b, last ? x_channels(b, x, false) : x, DT_F32);
     struct value *in[3] = {x, x_cast(b, n->in[1], DT_F32), x_cast(b, n->in[2], DT_F32)};
     struct node *norm = x_node(b, OP_GroupNormalization, 3, 3, in, 1);
     if (!norm)
@@ -145,7 +133,7 @@ enum npuc_status rule_ms_group_norm(struct import *im, struct onode *n)
     ir_set_float(norm, "epsilon", onode_float(im, n, "epsilon", 1e-5f));
     struct value *y = x_out(norm);
     y = activation ? x_op1(b, OP_Swish, y) : y;
-    return onode_done(im, n, x_cast(b, last ? channels(b, y, true) : y, t));
+    return onode_done(im, n, x_cast(b, last ? x_channels(b, y, true) : y, t));
 }
 
 /* ---- small fusions of diffusion and transformer models */

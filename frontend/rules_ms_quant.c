@@ -97,18 +97,6 @@ enum npuc_status rule_qlinear_reduce_mean(struct import *im, struct onode *n)
     return closed(im, n, x_out(mean), 3, 0);
 }
 
-/* The dims with channels second, or back: [N, ..., C] <-> [N, C, ...]. */
-static struct value *moved_channels(struct builder *b, struct value *x, bool to_last)
-{
-    int64_t perm[IR_MAX_RANK] = {0};
-    if (!x || x->type->rank < 3)
-        return x;
-    const int rank = x->type->rank;
-    for (int i = 1; i < rank; i++)
-        perm[i] = to_last ? (i == rank - 1 ? 1 : i + 1) : i == 1 ? rank - 1 : i - 1;
-    return ir_transpose(b, x, perm);
-}
-
 /* x through the operator `core` with the node's attributes. */
 static enum npuc_status through(struct import *im, struct onode *n, const char *core, struct value *x, struct value **y)
 {
@@ -133,8 +121,8 @@ static enum npuc_status pooled(struct import *im, struct onode *n, const char *c
         s = onode_rank(im, n, 0, 3, 5);
     if (s != NPUC_OK || !x)
         return s == NPUC_OK ? onode_done(im, n, NULL) : s;
-    s = through(im, n, core, last ? moved_channels(&n->b, x, false) : x, &y);
-    return s == NPUC_OK ? closed(im, n, last ? moved_channels(&n->b, y, true) : y, 3, 0) : s;
+    s = through(im, n, core, last ? x_channels(&n->b, x, false) : x, &y);
+    return s == NPUC_OK ? closed(im, n, last ? x_channels(&n->b, y, true) : y, 3, 0) : s;
 }
 
 enum npuc_status rule_qlinear_average_pool(struct import *im, struct onode *n)
@@ -184,9 +172,9 @@ enum npuc_status rule_ms_qlinear_conv(struct import *im, struct onode *n)
     struct value *y = NULL;
     onode_drop(im, n, "channels_last");
     if (last)
-        n->in[0] = moved_channels(&n->b, n->in[0], false);
+        n->in[0] = x_channels(&n->b, n->in[0], false);
     s = n->in[0] ? onode_emit(im, n, "QLinearConv", &y) : NPUC_E_INTERNAL;
-    return s == NPUC_OK ? onode_done(im, n, last ? moved_channels(&n->b, y, true) : y) : s;
+    return s == NPUC_OK ? onode_done(im, n, last ? x_channels(&n->b, y, true) : y) : s;
 }
 
 /* A, scale, zero, B, scale, zero, C int32, y scale, y zero: the sum in int32, then one product by the scales. */

@@ -97,22 +97,3 @@ void k_cast(enum dtype to, void *dst, enum dtype from, const void *src, int64_t 
     else
         cast_range(to, dst, from, src, n, saturate);
 }
-
-void k_cast_rows(enum dtype to, void *dst, int64_t dst_row, enum dtype from, const struct k_rows *src, int64_t rows,
-                 int64_t cols)
-{
-    const int to_size = dtype_size(to), from_size = dtype_size(from);
-    NPUC_ASSERT(to_size > 0 && from_size > 0);
-    for (int64_t r = 0; r < rows; r++) {
-        char *y = (char *)dst + r * dst_row * to_size;
-        const char *x = (const char *)src->p + r * src->row * from_size;
-        if (src->col == 1) {
-            k_cast(to, y, from, x, cols, true);
-            continue;
-        }
-        if (cols > 0)
-            k_cast(to, y, from, x, 1, true);
-        for (int64_t c = 1; c < cols; c++)
-            memcpy(y + c * to_size, y, (size_t)to_size);
-    }
-}

@@ -3,7 +3,7 @@
 
 #include "base/pool.h"
 #include "base/size.h"
-#include "kernels/op.h"
+#include "kernels/window.h"
 
 /* Zero elements of the type; a string without characters. */
 static void clear(void *y, enum dtype t, int64_t n)
@@ -110,21 +110,6 @@ static void add_plane(void *arg, int64_t plane, int worker)
     }
 }
 
-/* Entries of a list attribute, or `otherwise`; 0 .. INT32_MAX. */
-static bool list_of(struct k_call *c, const char *name, int n, int64_t otherwise, int64_t *v)
-{
-    const struct k_attr *a = k_attr_find(c, name);
-    const bool given = a && a->kind == K_ATTR_INTS && a->len > 0;
-    bool fits = !given || a->len == n;
-    for (int i = 0; fits && i < n; i++) {
-        v[i] = given ? a->v.ints[i] : otherwise;
-        fits = v[i] >= otherwise && v[i] <= INT32_MAX;
-    }
-    if (!fits)
-        k_fail(c, NPUC_E_INVALID, "attribute %s needs %d entries of at least %lld", name, n, (long long)otherwise);
-    return fits;
-}
-
 static enum npuc_status col2im_sizes(struct k_call *c, struct col2im *m)
 {
     int64_t n, n_block, pads[2 * K_MAX_RANK];
@@ -135,8 +120,8 @@ static enum npuc_status col2im_sizes(struct k_call *c, struct col2im *m)
         return k_fail(c, NPUC_E_INVALID, "image_shape has %lld elements, block_shape %lld", (long long)n,
                       (long long)n_block);
     *m = (struct col2im){.axes = (int)n, .taps = 1, .blocks = 1, .pixels = 1};
-    if (!list_of(c, "strides", m->axes, 1, m->stride) || !list_of(c, "dilations", m->axes, 1, m->dilation) ||
-        !list_of(c, "pads", 2 * m->axes, 0, pads))
+    if (!k_window_list(c, "strides", m->axes, 1, m->stride) ||
+        !k_window_list(c, "dilations", m->axes, 1, m->dilation) || !k_window_list(c, "pads", 2 * m->axes, 0, pads))
         return NPUC_E_INVALID;
     for (int i = 0; i < m->axes; i++) {
         if (image[i] < 0 || image[i] > INT32_MAX || block[i] < 1 || block[i] > INT32_MAX)
@@ -194,8 +179,8 @@ static enum npuc_status unpooled(struct k_call *c, int64_t *dims)
     int64_t kernel[K_MAX_RANK], stride[K_MAX_RANK], pads[2 * K_MAX_RANK];
     if (axes < 1 || k_count(x) != k_count(c->in[1]))
         return k_fail(c, NPUC_E_INVALID, "data and indices must have one shape of rank 3 or more");
-    if (!list_of(c, "kernel_shape", axes, 1, kernel) || !list_of(c, "strides", axes, 1, stride) ||
-        !list_of(c, "pads", 2 * axes, 0, pads))
+    if (!k_window_list(c, "kernel_shape", axes, 1, kernel) || !k_window_list(c, "strides", axes, 1, stride) ||
+        !k_window_list(c, "pads", 2 * axes, 0, pads))
         return NPUC_E_INVALID;
     memcpy(dims, x->dims, 2 * sizeof *dims);
     for (int i = 0; i < axes; i++) {

@@ -45,9 +45,6 @@ void k_vec(enum k_fn fn, enum dtype t, int64_t rows, int64_t cols, void *dst, in
 /* dst[i] = (to)src[i], n contiguous elements; ONNX Cast semantics: float to float rounds to nearest even, float to
  * int truncates (out of range and NaN as numpy on x86-64), to bool is != 0; `saturate` as in ONNX for 8-bit floats. */
 void k_cast(enum dtype to, void *dst, enum dtype from, const void *src, int64_t n, bool saturate);
-/* As k_cast over a strided 2-D block. */
-void k_cast_rows(enum dtype to, void *dst, int64_t dst_row, enum dtype from, const struct k_rows *src, int64_t rows,
-                 int64_t cols);
 
 /* Row reductions. 64 lanes: element with absolute index i of the row is accumulated into lane i mod 64 in ascending
  * order, then lanes are combined by a fixed tree (lane j with j+32, then 16, 8, 4, 2, 1). So the result does not depend

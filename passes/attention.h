@@ -16,8 +16,9 @@ struct attention {
     float scale, softcap; /* softcap 0: none */
     enum dtype score;     /* type of the scores: DT_F32, or literally that of q */
     enum dtype soft;      /* type of the softmax's steps */
-    struct value **stage; /* [4], filled if not NULL: scores scaled, after softcap, after bias and mask, probabilities */
-    bool split_scale;     /* sqrt(scale) is on q and on k each, as ONNX's function body has it */
+    /* [4], filled if not NULL: scores scaled, after softcap, after bias and mask, probabilities */
+    struct value **stage;
+    bool split_scale; /* sqrt(scale) is on q and on k each, as ONNX's function body has it */
 };
 /* [batch, heads, rows, size of v]; NULL after a reported error. */
 struct value *attention_expand(const struct attention *a);

@@ -11,12 +11,6 @@
  * chosen. */
 #include "passes/pass.h"
 
-static bool is_one(const struct ir_ctx *cx, expr e)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, e, &v) && v == 1;
-}
-
 /* The sizes that v needs; false when it has them. */
 static bool wanted_dims(const struct ir_ctx *cx, const struct value *v, const struct type *result,
                         expr dims[IR_MAX_RANK])
@@ -27,7 +21,7 @@ static bool wanted_dims(const struct ir_ctx *cx, const struct value *v, const st
         return false;
     for (int i = 0; i < t->rank; i++) {
         const expr d = result->dims[result->rank - t->rank + i];
-        dims[i] = is_one(cx, t->dims[i]) ? t->dims[i] : d;
+        dims[i] = expr_is_one(&cx->exprs, t->dims[i]) ? t->dims[i] : d;
         differs = differs || dims[i] != t->dims[i];
     }
     return differs;

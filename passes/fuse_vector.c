@@ -49,12 +49,6 @@ static int32_t find(struct fuser *f, int32_t i)
     return i;
 }
 
-static bool is_one(struct ir_ctx *cx, expr e)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, e, &v) && v == 1;
-}
-
 /* Does the operator reduce the last axis alone, keeping it? */
 static bool reduces_rows(struct ir_ctx *cx, const struct node *n)
 {
@@ -104,7 +98,7 @@ static bool covers(struct ir_ctx *cx, const struct group *a, const struct group 
     if (a->rank != b->rank)
         return false;
     for (int i = 0; i < a->rank; i++)
-        if (a->shape[i] != b->shape[i] && !(i == a->rank - 1 && is_one(cx, b->shape[i])))
+        if (a->shape[i] != b->shape[i] && !(i == a->rank - 1 && expr_is_one(&cx->exprs, b->shape[i])))
             return false;
     return true;
 }

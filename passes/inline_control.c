@@ -339,21 +339,6 @@ static bool has_control(const struct graph *g)
     return false;
 }
 
-static enum npuc_status settle(struct inliner *w, struct graph *g)
-{
-    for (int round = 0; round < MAX_ROUNDS; round++) /* a size may stand for one that went as well */
-        for (int32_t i = 0; i < w->n_by; i++)
-            if (w->by[i])
-                w->by[i] = expr_subst(&w->px->cx->exprs, w->by[i], w->by, w->n_by);
-    ir_substitute(g, w->by, w->n_by);
-    for_each_node (n, g) {
-        const enum npuc_status s = ir_infer(n);
-        if (s != NPUC_OK)
-            return s;
-    }
-    return fold_constants(w->px, g);
-}
-
 enum npuc_status inline_control(struct pass_ctx *px, struct graph *g)
 {
     enum npuc_status s = NPUC_OK;
@@ -364,7 +349,7 @@ enum npuc_status inline_control(struct pass_ctx *px, struct graph *g)
         s = inline_graph(&w, g);
         changed = w.changed;
         if (s == NPUC_OK && changed)
-            s = settle(&w, g);
+            s = pass_settle_sizes(px, g, w.by, w.n_by);
     }
     return s;
 }

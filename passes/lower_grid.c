@@ -236,7 +236,7 @@ static enum npuc_status lower(struct pass_ctx *px, struct node *n)
     struct value *v = s.data ? weighted(&s, 0, tap) : NULL;
     v = v ? ir_reshape(&b, v, y->type->rank, y->type->dims) : NULL;
     if (!v)
-        return px->cx->diag->first != NPUC_OK ? px->cx->diag->first : NPUC_E_INTERNAL;
+        return pass_failure(px);
     NPUC_ASSERT(v->type == y->type);
     ir_replace_all(y, v);
     pass_count(px, STAT_lower_grid_lowered, 1);
@@ -245,13 +245,7 @@ static enum npuc_status lower(struct pass_ctx *px, struct node *n)
 
 static enum npuc_status lower_graph(struct pass_ctx *px, struct graph *g)
 {
-    for_each_node_safe(n, g)
-    {
-        const enum npuc_status s = n->op == OP_GridSample ? lower(px, n) : NPUC_OK;
-        if (s != NPUC_OK)
-            return s;
-    }
-    return NPUC_OK;
+    return pass_each_node(px, g, OP_GridSample, lower);
 }
 
 enum npuc_status lower_grid(struct pass_ctx *px, struct graph *g)

@@ -480,7 +480,7 @@ static enum npuc_status lower(struct pass_ctx *px, struct node *n)
     if (y && y->type != n->out[0].type) /* sizes that were found on another way may be written differently */
         y = ir_reshape(&b, y, n->out[0].type->rank, n->out[0].type->dims);
     if (!y)
-        return px->cx->diag->first != NPUC_OK ? px->cx->diag->first : NPUC_E_INTERNAL;
+        return pass_failure(px);
     ir_replace_all(&n->out[0], y);
     pass_count(px, STAT_lower_resize_lowered, 1);
     return NPUC_OK;
@@ -488,13 +488,7 @@ static enum npuc_status lower(struct pass_ctx *px, struct node *n)
 
 static enum npuc_status lower_graph(struct pass_ctx *px, struct graph *g)
 {
-    for_each_node_safe(n, g)
-    {
-        const enum npuc_status s = n->op == OP_Resize ? lower(px, n) : NPUC_OK;
-        if (s != NPUC_OK)
-            return s;
-    }
-    return NPUC_OK;
+    return pass_each_node(px, g, OP_Resize, lower);
 }
 
 enum npuc_status lower_resize(struct pass_ctx *px, struct graph *g)

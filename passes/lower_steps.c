@@ -123,7 +123,7 @@ static enum npuc_status lower(struct pass_ctx *px, struct node *n, int64_t row)
     struct builder b = ir_at(n);
     struct value *y = rows[row].write(&b, n);
     if (!y)
-        return px->cx->diag->first != NPUC_OK ? px->cx->diag->first : NPUC_E_INTERNAL;
+        return pass_failure(px);
     if (y->type != n->out[0].type)
         return NPUC_OK;
     ir_replace_all(&n->out[0], y);

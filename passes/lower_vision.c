@@ -6,9 +6,9 @@
  *
  *   %y = AffineGrid %theta, [n, c, h, w] : f32[n,h,w,2]
  * becomes
- *   %x, %y = rows of coordinates [1,1,h*w], a constant;  %s = theta[:,:,0:1] * %x + theta[:,:,1:2] * %y +
- * theta[:,:,2:3] %y = Reshape (Transpose %s) The coordinates are an AffineGrid of a constant identity, which folding
- * computes.
+ *   %s = theta[:,:,0:1] * %u + theta[:,:,1:2] * %v + theta[:,:,2:3];  %y = Reshape (Transpose %s)
+ *
+ * where %u, %v are rows of coordinates [1,1,h*w]: an AffineGrid of a constant identity, which folding computes.
  *
  *   %y = Col2Im %x, image, block : f32[n,c,h,w]
  * becomes, for each position of the block in ascending order, its blocks spread by the strides and shifted by Pad,
@@ -23,11 +23,6 @@
 #include <string.h>
 
 enum { MAX_TAPS = 64, MAX_POINTS = 1 << 22 };
-
-static enum npuc_status failed(const struct pass_ctx *px)
-{
-    return px->cx->diag->first != NPUC_OK ? px->cx->diag->first : NPUC_E_INTERNAL;
-}
 
 static bool constant_dim(struct pass_ctx *px, const struct value *v, int axis, int64_t *d)
 {
@@ -62,7 +57,7 @@ static struct value *pad(struct builder *b, struct value *v, const int64_t *pads
 static enum npuc_status replace(struct pass_ctx *px, struct node *n, struct value *y, enum pass_stat stat)
 {
     if (!y)
-        return failed(px);
+        return pass_failure(px);
     NPUC_ASSERT(y->type == n->out[0].type);
     ir_replace_all(&n->out[0], y);
     pass_count(px, stat, 1);
@@ -272,7 +267,7 @@ static enum npuc_status lower_col2im(struct pass_ctx *px, struct node *n)
         v = v ? placed(&b, &m, v, tap) : NULL;
         sum = !v ? NULL : sum ? ir_op2(&b, OP_Add, sum, v) : ir_op2(&b, OP_Add, v, ir_scalar_like(&b, v, 0));
         if (!sum)
-            return failed(px);
+            return pass_failure(px);
     }
     return replace(px, n, sum, STAT_lower_vision_images);
 }

@@ -54,6 +54,33 @@ enum npuc_status pass_each_graph(struct pass_ctx *px, struct graph *g, pass_fn *
     return fn(px, g);
 }
 
+enum npuc_status pass_each_node(struct pass_ctx *px, struct graph *g, enum op op, pass_node_fn *fn)
+{
+    for_each_node_safe(n, g)
+    {
+        const enum npuc_status s = (enum op)n->op == op ? fn(px, n) : NPUC_OK;
+        if (s != NPUC_OK)
+            return s;
+    }
+    return NPUC_OK;
+}
+
+enum npuc_status pass_settle_sizes(struct pass_ctx *px, struct graph *g, expr *by, int32_t n_by)
+{
+    enum { CHAIN = 8 }; /* a size may stand for one that went as well, which stands for another */
+    for (int round = 0; round < CHAIN; round++)
+        for (int32_t i = 0; i < n_by; i++)
+            if (by[i])
+                by[i] = expr_subst(&px->cx->exprs, by[i], by, n_by);
+    ir_substitute(g, by, n_by);
+    for_each_node (n, g) {
+        const enum npuc_status s = ir_infer(n);
+        if (s != NPUC_OK)
+            return s;
+    }
+    return fold_constants(px, g);
+}
+
 /* Passes that look into bodies themselves. */
 static const bool sees_bodies[PASS_COUNT] = {
 #define WHOLE(nm) [PASS_##nm] = true,

@@ -58,6 +58,17 @@ static inline void pass_count(struct pass_ctx *px, enum pass_stat stat, int64_t 
 }
 /* fn on g and on all bodies within it, inner ones first. Recursion is bounded by the nesting that readers allow. */
 enum npuc_status pass_each_graph(struct pass_ctx *px, struct graph *g, pass_fn *fn);
+/* fn on every node of g that is an `op`. */
+typedef enum npuc_status pass_node_fn(struct pass_ctx *px, struct node *n);
+enum npuc_status pass_each_node(struct pass_ctx *px, struct graph *g, enum op op, pass_node_fn *fn);
+/* Symbols that have become known: symbol i is by[i] where that is set, in g and its bodies; what follows is inferred
+ * and folded. by[] is completed where one stands for another that went as well. */
+enum npuc_status pass_settle_sizes(struct pass_ctx *px, struct graph *g, expr *by, int32_t n_by);
+/* What to return when a builder gave NULL: what was reported, if anything. */
+static inline enum npuc_status pass_failure(const struct pass_ctx *px)
+{
+    return px->cx->diag->first != NPUC_OK ? px->cx->diag->first : NPUC_E_INTERNAL;
+}
 
 struct pass_step {
     enum pass_id id;

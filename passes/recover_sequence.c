@@ -14,7 +14,7 @@
  * tell, sequences carried by loops, lists of more than MAX_LIST elements. */
 #include "passes/pass.h"
 
-enum { MAX_LIST = 1024, MAX_ROUNDS = 8 };
+enum { MAX_LIST = 1024 };
 
 struct list {
     int64_t n;
@@ -233,26 +233,11 @@ static enum npuc_status visit(struct lists *w, struct graph *g)
     return NPUC_OK;
 }
 
-static enum npuc_status settle(struct lists *w, struct graph *g)
-{
-    for (int round = 0; round < MAX_ROUNDS; round++) /* a size may stand for one that went as well */
-        for (int32_t i = 0; i < w->n_by; i++)
-            if (w->by[i])
-                w->by[i] = expr_subst(&w->px->cx->exprs, w->by[i], w->by, w->n_by);
-    ir_substitute(g, w->by, w->n_by);
-    for_each_node (n, g) {
-        const enum npuc_status s = ir_infer(n);
-        if (s != NPUC_OK)
-            return s;
-    }
-    return fold_constants(w->px, g);
-}
-
 enum npuc_status recover_sequence(struct pass_ctx *px, struct graph *g)
 {
     struct lists w = {.px = px, .n_by = (int32_t)px->cx->exprs.symbols.len};
     map_init(&w.known, &px->arena);
     w.by = ARENA_ARRAY(&px->arena, expr, w.n_by + 1);
     const enum npuc_status s = visit(&w, g);
-    return s == NPUC_OK && w.changed ? settle(&w, g) : s;
+    return s == NPUC_OK && w.changed ? pass_settle_sizes(px, g, w.by, w.n_by) : s;
 }

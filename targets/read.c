@@ -68,11 +68,6 @@ static const char *const confidence_names[] = {
     [TGT_DERIVED] = "derived", [TGT_GUESS] = "guess",
 };
 
-const char *target_confidence_name(enum target_confidence c)
-{
-    return confidence_names[c];
-}
-
 /* "source: text (confidence)" */
 static bool read_source(struct reader *r, struct target_value *v, struct span comment)
 {

@@ -46,7 +46,6 @@ int target_list(const char *const **ids);
 /* `--set key=value`: "hbm.bandwidth=1.8TB/s". */
 NPUC_MUST_CHECK enum npuc_status target_set(struct target *t, const char *assignment, struct diag *d);
 double target_num(const struct target *t, enum target_key k); /* the number, or the key's absence as NAN */
-const char *target_confidence_name(enum target_confidence c); /* "spec", ... */
 /* The snapshot of a plan: name, family and every set key; arrays of the same length in `a`. target_from_pairs reads it.
  */
 int64_t target_to_pairs(const struct target *t, struct arena *a, const char *const **keys, const char *const **values);

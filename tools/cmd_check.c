@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "tools/coverage/coverage.h"
+#include "tools/json.h"
 #include "tools/model_args.h"
-#include "tools/report.h"
 #include "tools/rewrite/rewrite.h"
 #include "tools/term.h"
 

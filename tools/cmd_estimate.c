@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tools/estimate.h"
+#include "tools/json.h"
 #include "tools/model_args.h"
 #include "tools/report.h"
 #include "tools/roles.h"

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "kernels/tensor.h"
+#include "tools/json.h"
 #include "tools/npy.h"
 #include "tools/report.h"
 #include "tools/roles.h"

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "ir/text.h"
+#include "tools/json.h"
 #include "tools/model_args.h"
-#include "tools/report.h"
 #include "tools/term.h"
 
 static const struct arg_option options[] = {

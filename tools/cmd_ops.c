@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "tools/args.h"
+#include "tools/json.h"
 #include "tools/ops/print.h"
-#include "tools/report.h"
 #include "tools/term.h"
 
 static const struct arg_option options[] = {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "tools/json.h"
 #include "tools/npz.h"
 #include "tools/report.h"
 #include "tools/session.h"

@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/json.h"
+#include "tools/table.h"
+
 enum { S, MTE2, MTE3, MTE1, M, FIX, V }; /* ORDER(unit), as npurt_unit_name */
 #define MAX_ROWS 24
 #define NAME_LEN 34
@@ -67,21 +70,9 @@ static double share(const struct row *r, int unit)
     return r->core_cycles[core] > 0 ? 100.0 * r->busy[core][unit] / r->core_cycles[core] : 0.0;
 }
 
-static const char *bytes_text(char *buf, size_t size, double v)
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    int u = 0;
-    while (v >= 1024.0 && u < 4) {
-        v /= 1024.0;
-        u++;
-    }
-    snprintf(buf, size, u ? "%.1f %s" : "%.0f %s", v, units[u]);
-    return buf;
-}
-
 static void print_row(FILE *f, const struct row *r)
 {
-    char name[80], from[80], read[24];
+    char name[80], from[80], read[BYTES_TEXT];
     snprintf(name, sizeof name, "%s%s%s", r->op ? r->op : "?", r->kernel ? " " : "", r->kernel ? r->kernel : " (host)");
     if (r->count > 1 || r->n_nodes > 1)
         snprintf(from, sizeof from, "%.*s", 26, r->first_node);
@@ -93,14 +84,14 @@ static void print_row(FILE *f, const struct row *r)
         fprintf(f, "  host: %s\n", r->reason && r->reason[0] ? r->reason : "sizes of tensors, when shapes are bound");
     else
         fprintf(f, " %4.0f%% %4.0f%% %4.0f%% %4.0f%%  %-8s %10s\n", share(r, M), share(r, V), share(r, MTE2),
-                share(r, FIX), r->bound_by ? r->bound_by : "", bytes_text(read, sizeof read, (double)r->gm_read));
+                share(r, FIX), r->bound_by ? r->bound_by : "", bytes_text(read, (double)r->gm_read));
 }
 
 /* Bytes per path between memories, those that are used. */
 static void print_paths(FILE *f, const struct npurt_report *r)
 {
     int64_t hit = 0, miss = 0;
-    char buf[24];
+    char buf[BYTES_TEXT];
     fprintf(f, "bytes      ");
     for (int from = 0; from < NPURT_SPACES; from++)
         for (int to = 0; to < NPURT_SPACES; to++) {
@@ -108,8 +99,7 @@ static void print_paths(FILE *f, const struct npurt_report *r)
             for (int64_t i = 0; i < r->n_steps; i++)
                 sum += r->steps[i].bytes[from][to];
             if (sum > 0)
-                fprintf(f, " %s>%s %s ", npurt_space_name(from), npurt_space_name(to),
-                        bytes_text(buf, sizeof buf, (double)sum));
+                fprintf(f, " %s>%s %s ", npurt_space_name(from), npurt_space_name(to), bytes_text(buf, (double)sum));
         }
     for (int64_t i = 0; i < r->n_steps; i++) {
         hit += r->steps[i].l2_hit;
@@ -146,22 +136,22 @@ static void print_busy(FILE *f, const struct npurt_report *r)
 
 void report_summary(FILE *f, const struct npurt_report *r)
 {
-    char a[24], b[24], c[24], d[24];
+    char a[BYTES_TEXT], b[BYTES_TEXT], c[BYTES_TEXT], d[BYTES_TEXT];
     double share_launch = r->us > 0 ? 100.0 * r->launch_us / r->us : 0,
            share_host = r->us > 0 ? 100.0 * r->host_us / r->us : 0;
     fprintf(f, "total       %.1f us, %.0f cycles; %lld launches (launch cost %.0f %%), %lld on the host (%.1f %%)\n",
             r->us, r->cycles, (long long)r->n_launches, share_launch, (long long)r->n_host, share_host);
     print_busy(f, r);
     print_paths(f, r);
-    fprintf(f, "GM traffic  %s read, %s written\n", bytes_text(a, sizeof a, (double)r->gm_read),
-            bytes_text(b, sizeof b, (double)r->gm_written));
+    fprintf(f, "GM traffic  %s read, %s written\n", bytes_text(a, (double)r->gm_read),
+            bytes_text(b, (double)r->gm_written));
     fprintf(f, "GM memory   weights %s, caches %s, activations %s (lower bound %s)\n",
-            bytes_text(a, sizeof a, (double)r->weights_size), bytes_text(b, sizeof b, (double)r->cache_size),
-            bytes_text(c, sizeof c, (double)r->pool_size), bytes_text(d, sizeof d, (double)r->pool_lower_bound));
+            bytes_text(a, (double)r->weights_size), bytes_text(b, (double)r->cache_size),
+            bytes_text(c, (double)r->pool_size), bytes_text(d, (double)r->pool_lower_bound));
     fprintf(f, "on chip    ");
     for (int s = 1; s < NPURT_SPACES; s++)
         if (r->peak[s] > 0)
-            fprintf(f, " %s %s", npurt_space_name(s), bytes_text(a, sizeof a, (double)r->peak[s]));
+            fprintf(f, " %s %s", npurt_space_name(s), bytes_text(a, (double)r->peak[s]));
     fprintf(f, "\n");
 }
 
@@ -194,28 +184,28 @@ static json_t *step_json(const struct npurt_step *s)
 {
     json_t *nodes = json_array(), *busy = json_object();
     for (int i = 0; i < s->n_nodes; i++)
-        json_array_append_new(nodes, json_string_nocheck(s->nodes[i]));
+        json_array_append_new(nodes, json_text(s->nodes[i]));
     for (int c = 0; c < NPURT_CORES; c++)
         for (int u = 0; u < NPURT_UNITS; u++) {
             char key[32];
             snprintf(key, sizeof key, "%s.%s", c ? "vector" : "cube", npurt_unit_name(u));
             if (s->busy[c][u] > 0)
-                json_object_set_new(busy, key, json_real(s->busy[c][u]));
+                json_put(busy, key, json_real(s->busy[c][u]));
         }
     json_t *j = json_object();
-    json_object_set_new(j, "label", json_string_nocheck(s->label ? s->label : ""));
-    json_object_set_new(j, "op", json_string_nocheck(s->op ? s->op : ""));
-    json_object_set_new(j, "kernel", s->kernel ? json_string_nocheck(s->kernel) : json_null());
-    json_object_set_new(j, "nodes", nodes);
-    json_object_set_new(j, "host", json_boolean(s->host));
-    json_object_set_new(j, "reason", s->reason ? json_string_nocheck(s->reason) : json_null());
-    json_object_set_new(j, "count", json_integer(s->count));
-    json_object_set_new(j, "us", json_real(s->us));
-    json_object_set_new(j, "cycles", json_real(s->cycles));
-    json_object_set_new(j, "busy_cycles", busy);
-    json_object_set_new(j, "gm_read_bytes", json_integer(s->gm_read));
-    json_object_set_new(j, "gm_written_bytes", json_integer(s->gm_written));
-    json_object_set_new(j, "bound_by", s->bound_by ? json_string_nocheck(s->bound_by) : json_null());
+    json_put(j, "label", json_text(s->label ? s->label : ""));
+    json_put(j, "op", json_text(s->op ? s->op : ""));
+    json_put(j, "kernel", json_text(s->kernel));
+    json_put(j, "nodes", nodes);
+    json_put(j, "host", json_boolean(s->host));
+    json_put(j, "reason", json_text(s->reason));
+    json_put(j, "count", json_integer(s->count));
+    json_put(j, "us", json_real(s->us));
+    json_put(j, "cycles", json_real(s->cycles));
+    json_put(j, "busy_cycles", busy);
+    json_put(j, "gm_read_bytes", json_integer(s->gm_read));
+    json_put(j, "gm_written_bytes", json_integer(s->gm_written));
+    json_put(j, "bound_by", json_text(s->bound_by));
     return j;
 }
 
@@ -225,20 +215,20 @@ json_t *report_json(const struct npurt_report *r)
     for (int64_t i = 0; i < r->n_steps; i++)
         json_array_append_new(steps, step_json(&r->steps[i]));
     for (int s = 0; s < NPURT_SPACES; s++)
-        json_object_set_new(peak, npurt_space_name(s), json_integer(r->peak[s]));
-    json_object_set_new(j, "target", json_string_nocheck(r->target));
-    json_object_set_new(j, "us", json_real(r->us));
-    json_object_set_new(j, "cycles", json_real(r->cycles));
-    json_object_set_new(j, "npu_us", json_real(r->npu_us));
-    json_object_set_new(j, "host_us", json_real(r->host_us));
-    json_object_set_new(j, "launch_us", json_real(r->launch_us));
-    json_object_set_new(j, "gm_read_bytes", json_integer(r->gm_read));
-    json_object_set_new(j, "gm_written_bytes", json_integer(r->gm_written));
-    json_object_set_new(j, "weights_bytes", json_integer(r->weights_size));
-    json_object_set_new(j, "cache_bytes", json_integer(r->cache_size));
-    json_object_set_new(j, "activation_bytes", json_integer(r->pool_size));
-    json_object_set_new(j, "peak_bytes", peak);
-    json_object_set_new(j, "steps", steps);
+        json_put(peak, npurt_space_name(s), json_integer(r->peak[s]));
+    json_put(j, "target", json_text(r->target));
+    json_put(j, "us", json_real(r->us));
+    json_put(j, "cycles", json_real(r->cycles));
+    json_put(j, "npu_us", json_real(r->npu_us));
+    json_put(j, "host_us", json_real(r->host_us));
+    json_put(j, "launch_us", json_real(r->launch_us));
+    json_put(j, "gm_read_bytes", json_integer(r->gm_read));
+    json_put(j, "gm_written_bytes", json_integer(r->gm_written));
+    json_put(j, "weights_bytes", json_integer(r->weights_size));
+    json_put(j, "cache_bytes", json_integer(r->cache_size));
+    json_put(j, "activation_bytes", json_integer(r->pool_size));
+    json_put(j, "peak_bytes", peak);
+    json_put(j, "steps", steps);
     return j;
 }
 
@@ -255,14 +245,7 @@ json_t *report_pipes(const struct npurt_report *r)
             if (s->cores[core] > 0)
                 us += 1e6 * s->busy[core][u] / s->cores[core] / r->clock_hz;
         }
-        json_object_set_new(j, names[u], json_real(us));
+        json_put(j, names[u], json_real(us));
     }
     return j;
-}
-
-void print_json(json_t *j)
-{
-    json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
-    putchar('\n');
-    json_decref(j);
 }

@@ -15,6 +15,5 @@ json_t *report_json(const struct npurt_report *r);
 /* Busy microseconds of each unit, mean over the cores used, summed over launches: mac, vec, mte1, mte2, mte3, fixp,
  * scalar. Where a launch uses both kinds of cores, mte2 and scalar are those of the cube cores. */
 json_t *report_pipes(const struct npurt_report *r);
-void print_json(json_t *j); /* to stdout with a newline; takes the reference */
 
 #endif

@@ -80,3 +80,13 @@ void table_markdown(const struct table *t, FILE *f)
         fputs(i + 1 == t->n_columns ? "|\n" : "", f);
     }
 }
+
+const char *bytes_text(char buf[BYTES_TEXT], double bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    int u = 0;
+    for (; bytes >= 1024 && u < 4; u++)
+        bytes /= 1024;
+    snprintf(buf, BYTES_TEXT, u ? "%.1f %s" : "%.0f %s", bytes, units[u]);
+    return buf;
+}

@@ -19,4 +19,7 @@ void table_put(struct table *t, const char *text); /* the next cell; the text is
 void table_text(const struct table *t, FILE *f);
 void table_markdown(const struct table *t, FILE *f);
 
+#define BYTES_TEXT 24
+const char *bytes_text(char buf[BYTES_TEXT], double bytes); /* "512 B", "1.5 MiB"; buf */
+
 #endif

@@ -43,11 +43,8 @@ void term_stage(const char *stage, const char *text, double seconds)
     fprintf(stderr, "  %-10s%-60s %6.2f s\n", stage, text, seconds);
 }
 
-static volatile sig_atomic_t interrupted;
-
 static void on_signal(int number)
 {
-    interrupted = 1;
     file_writer_abort_all();
     _exit(number == SIGINT ? 130 : 128 + number);
 }
@@ -61,9 +58,4 @@ void term_handle_signals(void)
     sigaction(SIGTERM, &a, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a full quota is an error of write */
-}
-
-bool term_interrupted(void)
-{
-    return interrupted != 0;
 }

@@ -11,6 +11,5 @@ bool term_is_tty(int fd);
 void term_stage(const char *stage, const char *text, double seconds);
 /* Ctrl-C: removes temporary files and leaves with 130. Installed by main. */
 void term_handle_signals(void);
-bool term_interrupted(void);
 
 #endif

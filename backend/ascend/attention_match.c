@@ -142,17 +142,12 @@ static expr count_rows(struct ir_ctx *cx, const expr *dims, int rank)
     return n;
 }
 
-static bool is_one(struct ir_ctx *cx, expr d)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, d, &v) && v == 1;
-}
-
 /* The same dimensions as the space, or with a last one of one? */
 static bool same_shape(struct ir_ctx *cx, const struct type *t, const struct type *s)
 {
     for (int i = 0; i < s->rank; i++)
-        if (t->rank != s->rank || (t->dims[i] != s->dims[i] && !(i == s->rank - 1 && is_one(cx, t->dims[i]))))
+        if (t->rank != s->rank ||
+            (t->dims[i] != s->dims[i] && !(i == s->rank - 1 && expr_is_one(&cx->exprs, t->dims[i]))))
             return false;
     return true;
 }
@@ -160,7 +155,7 @@ static bool same_shape(struct ir_ctx *cx, const struct type *t, const struct typ
 /* The same rows and columns in another shape? */
 static bool same_rows(struct ir_ctx *cx, const struct att *a, const struct type *t, expr n_rows)
 {
-    return t->rank >= 1 && (t->dims[t->rank - 1] == a->total || is_one(cx, t->dims[t->rank - 1])) &&
+    return t->rank >= 1 && (t->dims[t->rank - 1] == a->total || expr_is_one(&cx->exprs, t->dims[t->rank - 1])) &&
            count_rows(cx, t->dims, t->rank) == n_rows;
 }
 
@@ -229,8 +224,8 @@ static bool split_rows(struct ir_ctx *cx, struct att *a, const char **reason)
     if (a->plane_rows == a->rows && expr_mul(x, outer, heads) == batch)
         return true;
     a->heads_split = true;
-    a->planes = is_one(cx, a->plane_rows) ? a->rows : expr_floordiv(x, a->rows, a->plane_rows);
-    if (s->rank < 3 || is_one(cx, a->planes) || expr_mul(x, a->planes, a->plane_rows) != a->rows)
+    a->planes = expr_is_one(&cx->exprs, a->plane_rows) ? a->rows : expr_floordiv(x, a->rows, a->plane_rows);
+    if (s->rank < 3 || expr_is_one(&cx->exprs, a->planes) || expr_mul(x, a->planes, a->plane_rows) != a->rows)
         return refuse(reason, "attention whose rows are not whole heads");
     const expr key_heads = expr_floordiv(x, heads, a->planes);
     return (expr_mul(x, key_heads, a->planes) == heads && expr_mul(x, outer, key_heads) == batch) ||

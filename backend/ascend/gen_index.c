@@ -13,11 +13,6 @@ struct mover {
     enum npuc_status (*emit)(struct emit *e, struct node *n);
 };
 
-static struct expr_pool *pool_of(const struct emit *e)
-{
-    return &e->cx->exprs;
-}
-
 /* The rows that places count, and the temporary the places go to. */
 struct places {
     struct vr r;
@@ -35,13 +30,13 @@ static struct places *places_begin(struct emit *e, int rank, const expr *dims, e
     p->out = view_dense(e, p->tensor, DT_I64, rank, dims);
     p->n_rows = n_rows;
     for (int i = 0; i < IR_MAX_RANK; i++)
-        p->strides[i] = expr_const(pool_of(e), 0);
+        p->strides[i] = expr_const(emit_pool(e), 0);
     return p;
 }
 
 static int base_of(struct places *p)
 {
-    return vr_iota(&p->r, DT_I64, expr_const(pool_of(p->r.e), 0), p->strides);
+    return vr_iota(&p->r, DT_I64, expr_const(emit_pool(p->r.e), 0), p->strides);
 }
 
 /* An index of an axis of size dim, negative ones counted from the end. *valid: within the axis, and *valid before. */
@@ -83,7 +78,7 @@ static enum npuc_status gather(struct emit *e, struct node *n, const struct plac
                                   .out = emit_tensor(e, &n->out[0]),
                                   .dtype = node_in(n, 0)->type->dtype,
                                   .index_dtype = DT_I64,
-                                  .outer = expr_const(pool_of(e), 1),
+                                  .outer = expr_const(emit_pool(e), 1),
                                   .n_rows = p->n_rows,
                                   .n_index = n_index,
                                   .row_len = row_len};
@@ -114,7 +109,7 @@ static enum npuc_status scatter(struct emit *e, struct node *n, int updates, con
 
 static enum npuc_status element_places(struct emit *e, struct node *n, struct places **out)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *data = node_in(n, 0)->type, *index = node_in(n, 1)->type;
     const int axis = view_axis(n, "axis", 0, data->rank);
     struct places *p = places_begin(e, index->rank, index->dims, view_product(x, data->dims, 0, data->rank));
@@ -133,14 +128,14 @@ static enum npuc_status element_places(struct emit *e, struct node *n, struct pl
 
 static expr count_of(struct emit *e, const struct type *t)
 {
-    return view_product(pool_of(e), t->dims, 0, t->rank);
+    return view_product(emit_pool(e), t->dims, 0, t->rank);
 }
 
 static enum npuc_status emit_gather_elements(struct emit *e, struct node *n)
 {
     struct places *p;
     const enum npuc_status s = element_places(e, n, &p);
-    return s == NPUC_OK ? gather(e, n, p, count_of(e, node_in(n, 1)->type), expr_const(pool_of(e), 1)) : s;
+    return s == NPUC_OK ? gather(e, n, p, count_of(e, node_in(n, 1)->type), expr_const(emit_pool(e), 1)) : s;
 }
 
 static enum k_fn reduction_of(struct ir_ctx *cx, const struct node *n)
@@ -160,7 +155,7 @@ static enum npuc_status emit_scatter_elements(struct emit *e, struct node *n)
     struct places *p;
     const enum npuc_status s = element_places(e, n, &p);
     return s == NPUC_OK ? scatter(e, n, 2, p, reduction_of(e->cx, n), count_of(e, node_in(n, 1)->type),
-                                  expr_const(pool_of(e), 1))
+                                  expr_const(emit_pool(e), 1))
                         : s;
 }
 
@@ -193,7 +188,7 @@ static bool check_nd(struct ir_ctx *cx, const struct node *n, const char **reaso
 
 static enum npuc_status slice_places(struct emit *e, struct node *n, struct places **out, expr *row_len)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *data = node_in(n, 0)->type, *index = node_in(n, 1)->type;
     const int batch = (int)node_attr_int(n, "batch_dims", 0), lead = index->rank - 1;
     int64_t depth = 0;
@@ -225,7 +220,7 @@ static enum npuc_status emit_gather_nd(struct emit *e, struct node *n)
     expr row_len;
     const struct type *index = node_in(n, 1)->type;
     const enum npuc_status s = slice_places(e, n, &p, &row_len);
-    return s == NPUC_OK ? gather(e, n, p, view_product(pool_of(e), index->dims, 0, index->rank - 1), row_len) : s;
+    return s == NPUC_OK ? gather(e, n, p, view_product(emit_pool(e), index->dims, 0, index->rank - 1), row_len) : s;
 }
 
 static enum npuc_status emit_scatter_nd(struct emit *e, struct node *n)
@@ -235,7 +230,7 @@ static enum npuc_status emit_scatter_nd(struct emit *e, struct node *n)
     const struct type *index = node_in(n, 1)->type;
     const enum npuc_status s = slice_places(e, n, &p, &row_len);
     return s == NPUC_OK ? scatter(e, n, 2, p, reduction_of(e->cx, n),
-                                  view_product(pool_of(e), index->dims, 0, index->rank - 1), row_len)
+                                  view_product(emit_pool(e), index->dims, 0, index->rank - 1), row_len)
                         : s;
 }
 
@@ -248,7 +243,7 @@ static bool check_tensor_scatter(struct ir_ctx *cx, const struct node *n, const 
 
 static enum npuc_status emit_tensor_scatter(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *data = node_in(n, 0)->type, *add = node_in(n, 1)->type;
     struct value *first = node_in(n, 2);
     const int axis = view_axis(n, "axis", -2, data->rank);
@@ -281,7 +276,7 @@ static enum npuc_status emit_tensor_scatter(struct emit *e, struct node *n)
 
 static enum npuc_status emit_reverse(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *t = node_in(n, 0)->type;
     const int time = (int)node_attr_int(n, "time_axis", 0), batch = 1 - time;
     struct places *p = places_begin(e, 2, t->dims, view_product(x, t->dims, 0, 2));

@@ -135,19 +135,13 @@ static bool read_operand(struct ir_ctx *cx, const struct value *v, bool is_b, st
     return true;
 }
 
-static bool is_one(const struct ir_ctx *cx, expr e)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, e, &v) && v == 1;
-}
-
 /* Stride of an operand along a batch dimension of the result, `from_right` dims before the matrix; false when it is not
  * known whether the operand is broadcast. */
 static bool batch_stride(struct ir_ctx *cx, const struct operand *o, int from_right, expr size, expr *stride)
 {
     const int axis = o->rank - 3 - from_right;
     *stride = expr_const(&cx->exprs, 0);
-    if (axis < 0 || is_one(cx, o->dims[axis]))
+    if (axis < 0 || expr_is_one(&cx->exprs, o->dims[axis]))
         return true;
     *stride = o->strides[axis];
     return o->dims[axis] == size;
@@ -157,9 +151,9 @@ static bool batch_stride(struct ir_ctx *cx, const struct operand *o, int from_ri
 static expr batch_size(struct ir_ctx *cx, const struct operand *a, const struct operand *b, int from_right)
 {
     const int ia = a->rank - 3 - from_right, ib = b->rank - 3 - from_right;
-    if (ia < 0 || is_one(cx, a->dims[ia]))
+    if (ia < 0 || expr_is_one(&cx->exprs, a->dims[ia]))
         return ib < 0 ? expr_const(&cx->exprs, 1) : b->dims[ib];
-    if (ib < 0 || is_one(cx, b->dims[ib]) || a->dims[ia] == b->dims[ib])
+    if (ib < 0 || expr_is_one(&cx->exprs, b->dims[ib]) || a->dims[ia] == b->dims[ib])
         return a->dims[ia];
     return EXPR_INVALID;
 }
@@ -224,7 +218,7 @@ static bool read_batch(struct ir_ctx *cx, struct mm *p, const struct operand *a,
     }
     p->n_batch = rank;
     for (int i = rank - 1; i >= 0; i--)
-        if (is_one(cx, p->batch[i]))
+        if (expr_is_one(&cx->exprs, p->batch[i]))
             drop_batch(p, i);
     merge_batch(x, p);
     fold_rows(x, p);

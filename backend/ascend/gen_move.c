@@ -14,17 +14,6 @@ struct mover {
     enum npuc_status (*emit)(struct emit *e, struct node *n);
 };
 
-static struct expr_pool *pool_of(const struct emit *e)
-{
-    return &e->cx->exprs;
-}
-
-static bool is_one(struct ir_ctx *cx, expr d)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, d, &v) && v == 1;
-}
-
 /* One copy over `rank` dims; strides of dst and src as given. */
 static enum npuc_status copy(struct emit *e, int rank, const expr *dims, const struct vr_view *dst,
                              const struct vr_view *src, const char *label)
@@ -41,11 +30,12 @@ static void own_view(struct emit *e, struct value *v, struct vr_view *out)
     expr strides[IR_MAX_RANK];
     bool ok = value_strides(e->cx, v, strides);
     NPUC_ASSERT(ok);
-    *out = (struct vr_view){.tensor = emit_tensor(e, v), .dtype = v->type->dtype, .offset = expr_const(pool_of(e), 0)};
+    *out =
+        (struct vr_view){.tensor = emit_tensor(e, v), .dtype = v->type->dtype, .offset = expr_const(emit_pool(e), 0)};
     for (int i = 0; i < v->type->rank; i++)
-        out->stride[i] = is_one(e->cx, v->type->dims[i]) ? expr_const(pool_of(e), 0) : strides[i];
+        out->stride[i] = expr_is_one(&e->cx->exprs, v->type->dims[i]) ? expr_const(emit_pool(e), 0) : strides[i];
     if (v->type->rank == 0)
-        out->stride[0] = expr_const(pool_of(e), 0);
+        out->stride[0] = expr_const(emit_pool(e), 0);
 }
 
 static const char *label_of(const struct node *n)
@@ -90,8 +80,8 @@ static enum npuc_status emit_expand(struct emit *e, struct node *n)
     if (!vr_view_of(r, node_in(n, 0), &src))
         return node_error(e->cx, n, D_UNSUPPORTED, "input has a blocked layout");
     for (int i = 0; i < from->rank; i++)
-        if (from->dims[i] != t->dims[lead + i] && !is_one(e->cx, from->dims[i]))
-            repeat_late(pool_of(e), from->dims[i], t->dims[lead + i], &src, lead + i);
+        if (from->dims[i] != t->dims[lead + i] && !expr_is_one(&e->cx->exprs, from->dims[i]))
+            repeat_late(emit_pool(e), from->dims[i], t->dims[lead + i], &src, lead + i);
     own_view(e, &n->out[0], &dst);
     vr_output(r, vr_input(r, &src), &dst);
     return vr_launch(r, "copy", label_of(n));
@@ -173,7 +163,7 @@ static bool check_slice(struct ir_ctx *cx, const struct node *n, const char **re
 
 static enum npuc_status emit_slice(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     struct vr_view src, dst;
     struct slice s;
     const struct type *t = n->out[0].type;
@@ -198,7 +188,7 @@ static int axis_of(const struct node *n, int rank)
 
 static enum npuc_status emit_concat(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     struct vr_view dst, src;
     int axis = axis_of(n, n->out[0].type->rank);
     own_view(e, &n->out[0], &dst);
@@ -215,7 +205,7 @@ static enum npuc_status emit_concat(struct emit *e, struct node *n)
 
 static enum npuc_status emit_split(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     struct vr_view dst, src;
     int axis = axis_of(n, node_in(n, 0)->type->rank);
     own_view(e, node_in(n, 0), &src);
@@ -244,7 +234,7 @@ static bool check_tile(struct ir_ctx *cx, const struct node *n, const char **rea
 
 static enum npuc_status emit_tile(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     struct vr_view src, dst, s2, d2;
     const struct type *t = node_in(n, 0)->type;
     expr dims[IR_MAX_RANK];
@@ -299,7 +289,7 @@ static bool check_depth(struct ir_ctx *cx, const struct node *n, const char **re
 
 static enum npuc_status emit_depth(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const bool to_space = n->op == OP_DepthToSpace;
     const struct type *deep = to_space ? node_in(n, 0)->type : n->out[0].type;
     const int64_t b = node_attr_int(n, "blocksize", 1);
@@ -383,7 +373,7 @@ static bool check_cache_append(struct ir_ctx *cx, const struct node *n, const ch
 
 static enum npuc_status emit_cache_append(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     struct vr_view src, dst, past;
     struct value *old = node_in(n, 0), *update = node_in(n, 1), *at = node_in(n, 2);
     int axis = axis_of(n, old->type->rank);
@@ -418,7 +408,7 @@ static enum npuc_status emit_dense(struct emit *e, struct node *n)
 /* Elements of less than a byte, or of more than the DMA moves at once, are copied as bytes. */
 enum npuc_status ascend_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const int bits = dtype_table[t->dtype].bits;
     const bool whole = bits >= 8 && bits <= 64;
     if (t->kind != TYPE_TENSOR || t->rank < 0 || t->layout.kind != LAYOUT_ND || bits <= 0)

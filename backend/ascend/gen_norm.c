@@ -10,23 +10,18 @@ struct normaliser {
     enum npuc_status (*emit)(struct emit *e, struct node *n);
 };
 
-static struct expr_pool *pool_of(const struct emit *e)
-{
-    return &e->cx->exprs;
-}
-
 /* Operand i of one value per channel along dimension `axis` of the region, as f32. */
 static int per_channel(struct vr *r, struct value *v, int axis)
 {
-    struct vr_view w = view_element(r->e, v, expr_const(pool_of(r->e), 0));
-    w.stride[axis] = expr_const(pool_of(r->e), 1);
+    struct vr_view w = view_element(r->e, v, expr_const(emit_pool(r->e), 0));
+    w.stride[axis] = expr_const(emit_pool(r->e), 1);
     return vr_cast(r, DT_F32, vr_input(r, &w));
 }
 
 /* x as [batch, groups, channels of a group, space]. */
 static void channel_dims(struct emit *e, const struct type *t, int64_t groups, expr dims[4])
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const expr one = expr_const(x, 1), c = t->rank > 1 ? t->dims[1] : one;
     dims[0] = t->dims[0];
     dims[1] = groups > 0 ? expr_const(x, groups) : c;
@@ -85,7 +80,7 @@ static bool check_group(struct ir_ctx *cx, const struct node *n, const char **re
 
 static enum npuc_status emit_group(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *t = node_in(n, 0)->type;
     const char *label = op_table[n->op]->name;
     struct vr *r = ARENA_NEW(e->arena, struct vr), *w = ARENA_NEW(e->arena, struct vr);
@@ -123,7 +118,7 @@ static bool check_lp(struct ir_ctx *cx, const struct node *n, const char **reaso
 
 static enum npuc_status emit_lp(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *t = node_in(n, 0)->type;
     const int axis = view_axis(n, "axis", -1, t->rank);
     const expr inner = view_product(x, t->dims, axis + 1, t->rank), one = expr_const(x, 1);
@@ -165,7 +160,7 @@ static bool check_layer(struct ir_ctx *cx, const struct node *n, const char **re
 
 static enum npuc_status emit_layer(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *t = node_in(n, 0)->type;
     const int axis = view_axis(n, "axis", -1, t->rank);
     const expr dims[2] = {view_product(x, t->dims, 0, axis), view_product(x, t->dims, axis, t->rank)};

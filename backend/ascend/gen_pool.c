@@ -269,11 +269,6 @@ static enum npuc_status run_pool(struct emit *e, const struct window *w, const s
 
 /* ---- workspaces ---- */
 
-static struct expr_pool *pool_of(const struct emit *e)
-{
-    return &e->cx->exprs;
-}
-
 /* A workspace of [planes][padded], filled with `fill`, then the region's value inside it. */
 struct padded {
     int32_t tensor;
@@ -293,7 +288,7 @@ static enum npuc_status padded_new(struct emit *e, const struct window *w, expr 
     vr_output(r, vr_imm(r, t, fill), &p->inside);
     for (int a = 0; a < AXES; a++)
         p->inside.offset =
-            expr_add(pool_of(e), p->inside.offset, expr_mul(pool_of(e), w->before[a], p->inside.stride[1 + a]));
+            expr_add(emit_pool(e), p->inside.offset, expr_mul(emit_pool(e), w->before[a], p->inside.stride[1 + a]));
     return vr_launch(r, "fill", label);
 }
 
@@ -361,7 +356,7 @@ static enum npuc_status put_numbers(struct emit *e, const struct window *w, stru
 /* How many elements each window averages: the same sums over ones. */
 static enum npuc_status put_counts(struct emit *e, struct node *n, const struct window *w, int32_t counts)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     struct padded p;
     expr dims[1 + AXES];
     const expr one = expr_const(x, 1);
@@ -403,7 +398,7 @@ static enum npuc_status finish(struct emit *e, struct node *n, const struct wind
         if (s != NPUC_OK)
             return s;
         struct vr_view c = view_dense(e, counts, DT_F32, 1 + AXES, dims);
-        c.stride[0] = expr_const(pool_of(e), 0);
+        c.stride[0] = expr_const(emit_pool(e), 0);
         v = vr_vec2(r, K_FN_Div, v, vr_input(r, &c));
     } else if (n->op == OP_LpPool) {
         v = root(r, v, node_attr_int(n, "p", 2));
@@ -416,7 +411,7 @@ static enum npuc_status finish(struct emit *e, struct node *n, const struct wind
 
 static enum npuc_status emit_global(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *t = node_in(n, 0)->type;
     const int64_t p = node_attr_int(n, "p", 2);
     const expr dims[2] = {expr_mul(x, t->dims[0], t->dims[1]), view_product(x, t->dims, 2, t->rank)};

@@ -4,11 +4,6 @@
 #include "backend/ascend/packed.h"
 #include "backend/ascend/views.h"
 
-static struct expr_pool *pool_of(const struct emit *e)
-{
-    return &e->cx->exprs;
-}
-
 /* The operand as an iteration space; a quantised axis in blocks becomes two dimensions. */
 struct qspace {
     int rank;
@@ -55,7 +50,7 @@ static struct vr_view dense_view(struct emit *e, const struct qspace *q, int32_t
 /* A scale or zero point of every element. */
 static struct vr_view scale_view(struct emit *e, const struct qspace *q, int32_t tensor, const struct type *t)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const expr zero = expr_const(x, 0);
     struct vr_view w = {.tensor = tensor, .dtype = t->dtype, .offset = zero};
     for (int i = 0; i < IR_MAX_RANK; i++)
@@ -84,7 +79,7 @@ static enum npuc_status unpacked(struct emit *e, struct value *v, int32_t *tenso
                                   .from = v->type->dtype,
                                   .to = *t,
                                   .saturate = true,
-                                  .n = view_product(pool_of(e), v->type->dims, 0, v->type->rank)};
+                                  .n = view_product(emit_pool(e), v->type->dims, 0, v->type->rank)};
     return emit_packed_cast(e, &p, "unpack");
 }
 
@@ -120,26 +115,35 @@ static enum npuc_status finish(struct vr *r, const struct qspace *q, struct node
                                   .from = wide,
                                   .to = t->dtype,
                                   .saturate = saturate,
-                                  .n = view_product(pool_of(e), t->dims, 0, t->rank)};
+                                  .n = view_product(emit_pool(e), t->dims, 0, t->rank)};
     const struct vr_view w = dense_view(e, q, p.in, wide);
     vr_output(r, v, &w);
     const enum npuc_status s = vr_launch(r, "quant", label);
     return s == NPUC_OK ? emit_packed_cast(e, &p, label) : s;
 }
 
+/* The region of a node and its operands: x, scale and zero point; zero is -1 where there is none. */
+static enum npuc_status operands(struct vr *r, struct qspace *q, struct emit *e, struct node *n, int *x, int *scale,
+                                 int *zero)
+{
+    if (!quant_of(e->cx, n, q))
+        return node_error(e->cx, n, D_UNSUPPORTED, "the quantised axis is no whole number of blocks");
+    vr_init(r, e, q->rank, q->dims);
+    *zero = -1;
+    enum npuc_status s = operand(r, q, node_in(n, 0), true, x);
+    if (s == NPUC_OK)
+        s = operand(r, q, node_in(n, 1), false, scale);
+    if (s == NPUC_OK && node_in(n, 2))
+        s = operand(r, q, node_in(n, 2), false, zero);
+    return s;
+}
+
 static enum npuc_status emit_dequantize(struct emit *e, struct node *n)
 {
     struct qspace q;
     struct vr *r = ARENA_NEW(e->arena, struct vr);
-    int x, scale, zero = -1;
-    if (!quant_of(e->cx, n, &q))
-        return node_error(e->cx, n, D_UNSUPPORTED, "the quantised axis is no whole number of blocks");
-    vr_init(r, e, q.rank, q.dims);
-    enum npuc_status s = operand(r, &q, node_in(n, 0), true, &x);
-    if (s == NPUC_OK)
-        s = operand(r, &q, node_in(n, 1), false, &scale);
-    if (s == NPUC_OK && node_in(n, 2))
-        s = operand(r, &q, node_in(n, 2), false, &zero);
+    int x, scale, zero;
+    const enum npuc_status s = operands(r, &q, e, n, &x, &scale, &zero);
     if (s != NPUC_OK)
         return s;
     x = vr_cast(r, DT_F32, x);
@@ -167,15 +171,8 @@ static enum npuc_status emit_quantize(struct emit *e, struct node *n)
 {
     struct qspace q;
     struct vr *r = ARENA_NEW(e->arena, struct vr);
-    int x, scale, zero = -1;
-    if (!quant_of(e->cx, n, &q))
-        return node_error(e->cx, n, D_UNSUPPORTED, "the quantised axis is no whole number of blocks");
-    vr_init(r, e, q.rank, q.dims);
-    enum npuc_status s = operand(r, &q, node_in(n, 0), true, &x);
-    if (s == NPUC_OK)
-        s = operand(r, &q, node_in(n, 1), false, &scale);
-    if (s == NPUC_OK && node_in(n, 2))
-        s = operand(r, &q, node_in(n, 2), false, &zero);
+    int x, scale, zero;
+    const enum npuc_status s = operands(r, &q, e, n, &x, &scale, &zero);
     if (s != NPUC_OK)
         return s;
     const enum dtype work = work_type(n), t = n->out[0].type->dtype;
@@ -195,7 +192,7 @@ static enum npuc_status emit_quantize(struct emit *e, struct node *n)
 /* scale = (max(x, 0) - min(x, 0)) / 255, zero point = round(-min / scale); one row of all elements. */
 static enum npuc_status emit_dynamic(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *t = node_in(n, 0)->type;
     struct vr *r = ARENA_NEW(e->arena, struct vr);
     const expr dims[1] = {view_product(x, t->dims, 0, t->rank)};

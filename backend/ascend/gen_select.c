@@ -11,15 +11,10 @@ struct selector {
     enum npuc_status (*emit)(struct emit *e, struct node *n);
 };
 
-static struct expr_pool *pool_of(const struct emit *e)
-{
-    return &e->cx->exprs;
-}
-
 static void no_strides(const struct emit *e, expr strides[IR_MAX_RANK])
 {
     for (int i = 0; i < IR_MAX_RANK; i++)
-        strides[i] = expr_const(pool_of(e), 0);
+        strides[i] = expr_const(emit_pool(e), 0);
 }
 
 static struct vr *region_over(struct emit *e, const struct type *t)
@@ -34,9 +29,9 @@ static int diagonal(struct vr *r, int rank)
 {
     expr strides[IR_MAX_RANK];
     no_strides(r->e, strides);
-    strides[rank - 1] = expr_const(pool_of(r->e), 1);
-    strides[rank - 2] = expr_const(pool_of(r->e), -1);
-    return vr_iota(r, DT_I64, expr_const(pool_of(r->e), 0), strides);
+    strides[rank - 1] = expr_const(emit_pool(r->e), 1);
+    strides[rank - 2] = expr_const(emit_pool(r->e), -1);
+    return vr_iota(r, DT_I64, expr_const(emit_pool(r->e), 0), strides);
 }
 
 static enum npuc_status emit_trilu(struct emit *e, struct node *n)
@@ -48,7 +43,7 @@ static enum npuc_status emit_trilu(struct emit *e, struct node *n)
     view_own(e, &n->out[0], &dst);
     int edge;
     if (k) {
-        at = view_element(e, k, expr_const(pool_of(e), 0));
+        at = view_element(e, k, expr_const(emit_pool(e), 0));
         edge = vr_input(r, &at);
     } else {
         edge = vr_imm(r, DT_I64, 0);
@@ -66,7 +61,7 @@ static enum npuc_status emit_eye(struct emit *e, struct node *n)
     struct vr *r = region_over(e, t);
     struct vr_view dst;
     view_own(e, &n->out[0], &dst);
-    const int k = view_size(r, DT_I64, expr_const(pool_of(e), node_attr_int(n, "k", 0)));
+    const int k = view_size(r, DT_I64, expr_const(emit_pool(e), node_attr_int(n, "k", 0)));
     const int hit = vr_vec2(r, K_FN_Equal, diagonal(r, 2), k);
     vr_output(r, vr_cast(r, t->dtype, hit), &dst);
     return vr_launch(r, "eye", "EyeLike");
@@ -89,7 +84,7 @@ static bool check_one_hot(struct ir_ctx *cx, const struct node *n, const char **
 
 static enum npuc_status emit_one_hot(struct emit *e, struct node *n)
 {
-    struct expr_pool *x = pool_of(e);
+    struct expr_pool *x = emit_pool(e);
     const struct type *t = n->out[0].type;
     const int axis = view_axis(n, "axis", -1, t->rank);
     struct vr *r = region_over(e, t);
@@ -138,7 +133,7 @@ static struct vr *rows_along(struct emit *e, const struct type *t, int axis, int
 /* Place (i32) of the extreme of each row: NaN is above all numbers, so the largest, and the smallest of NaN alone. */
 static int extreme_place(struct vr *r, int x, bool largest, bool last)
 {
-    struct expr_pool *pool = pool_of(r->e);
+    struct expr_pool *pool = emit_pool(r->e);
     const enum dtype t = r->values[x].dtype;
     const expr n = r->dims[r->rank - 1], final = expr_sub(pool, n, expr_const(pool, 1));
     expr strides[IR_MAX_RANK];
@@ -187,7 +182,7 @@ static enum npuc_status emit_arg(struct emit *e, struct node *n)
     view_own(e, &n->out[0], &dst);
     if (keep)
         axis_last(&dst, axis, rank);
-    dst.stride[rank - 1] = expr_const(pool_of(e), 0);
+    dst.stride[rank - 1] = expr_const(emit_pool(e), 0);
     const int place =
         extreme_place(r, vr_input(r, &src), n->op == OP_ArgMax, node_attr_int(n, "select_last_index", 0) != 0);
     vr_output(r, vr_cast(r, DT_I64, place), &dst);
@@ -207,9 +202,9 @@ static enum npuc_status emit_hardmax(struct emit *e, struct node *n)
     axis_last(&src, axis, rank);
     axis_last(&dst, axis, rank);
     no_strides(e, strides);
-    strides[rank - 1] = expr_const(pool_of(e), 1);
+    strides[rank - 1] = expr_const(emit_pool(e), 1);
     const int best = extreme_place(r, vr_input(r, &src), true, false);
-    const int place = vr_iota(r, DT_I32, expr_const(pool_of(e), 0), strides);
+    const int place = vr_iota(r, DT_I32, expr_const(emit_pool(e), 0), strides);
     vr_output(r, vr_cast(r, t->dtype, vr_vec2(r, K_FN_Equal, place, best)), &dst);
     return vr_launch(r, "hardmax", "Hardmax");
 }

@@ -30,20 +30,14 @@ static bool vector_type(const struct type *t, const char **reason)
 
 /* ---- shapes ---- */
 
-static bool is_one(struct ir_ctx *cx, expr d)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, d, &v) && v == 1;
-}
-
 /* Widens the space's shape by a value's shape; false where sizes are not known to agree. */
 static bool space_join(struct ir_ctx *cx, struct space *s, const struct type *t, const char **reason)
 {
     for (int i = 0; i < t->rank; i++) {
         expr *d = &s->shape[s->rank - t->rank + i];
-        if (is_one(cx, *d))
+        if (expr_is_one(&cx->exprs, *d))
             *d = t->dims[i];
-        else if (*d != t->dims[i] && !is_one(cx, t->dims[i])) {
+        else if (*d != t->dims[i] && !expr_is_one(&cx->exprs, t->dims[i])) {
             *reason = "operand sizes are not known to agree before run time";
             return false;
         }
@@ -175,7 +169,7 @@ static bool space_view(struct lower *l, struct value *v, struct vr_view *out)
         return false;
     for (int i = 0; i < s->rank; i++) {
         int j = i - (s->rank - v->type->rank);
-        axis_stride[i] = j < 0 || is_one(l->cx, v->type->dims[j]) ? zero : strides[j];
+        axis_stride[i] = j < 0 || expr_is_one(&l->cx->exprs, v->type->dims[j]) ? zero : strides[j];
     }
     *out = (struct vr_view){.tensor = emit_tensor(l->r.e, v), .dtype = v->type->dtype, .offset = zero};
     int d = 0;
@@ -184,7 +178,7 @@ static bool space_view(struct lower *l, struct value *v, struct vr_view *out)
             out->stride[d++] = axis_stride[i];
     out->stride[d] = zero;
     for (int i = s->red_last; s->rank > 0 && i >= s->red_first; i--) {
-        if (is_one(l->cx, s->shape[i]))
+        if (expr_is_one(&l->cx->exprs, s->shape[i]))
             continue;
         if (out->stride[d] == zero)
             out->stride[d] = axis_stride[i];
@@ -202,9 +196,9 @@ static bool row_contiguous(struct ir_ctx *cx, const struct space *s, const struc
         return false;
     for (int i = s->red_last; s->rank > 0 && i >= s->red_first; i--) {
         int j = i - (s->rank - v->type->rank);
-        if (is_one(cx, s->shape[i]))
+        if (expr_is_one(&cx->exprs, s->shape[i]))
             continue;
-        bool absent = j < 0 || is_one(cx, v->type->dims[j]);
+        bool absent = j < 0 || expr_is_one(&cx->exprs, v->type->dims[j]);
         any = any || !absent;
         all = all && !absent;
         if (absent)
@@ -539,7 +533,7 @@ static void output_view(struct lower *l, struct value *v, bool reduced, struct v
     *out = (struct vr_view){.tensor = emit_tensor(l->r.e, v), .dtype = v->type->dtype, .offset = expr_const(x, 0)};
     out->stride[l->r.rank - 1] = expr_const(x, 0);
     for (int d = l->r.rank - 2; d >= 0; d--) {
-        out->stride[d] = is_one(l->cx, l->r.dims[d]) ? expr_const(x, 0) : stride;
+        out->stride[d] = expr_is_one(&l->cx->exprs, l->r.dims[d]) ? expr_const(x, 0) : stride;
         stride = expr_mul(x, stride, l->r.dims[d]);
     }
 }

@@ -1,12 +1,6 @@
 /* Views of values over iteration dimensions. */
 #include "backend/ascend/views.h"
 
-static bool is_one(struct ir_ctx *cx, expr d)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, d, &v) && v == 1;
-}
-
 void view_own(struct emit *e, struct value *v, struct vr_view *out)
 {
     expr strides[IR_MAX_RANK], zero = expr_const(&e->cx->exprs, 0);
@@ -14,7 +8,7 @@ void view_own(struct emit *e, struct value *v, struct vr_view *out)
     NPUC_ASSERT(ok);
     *out = (struct vr_view){.tensor = emit_tensor(e, v), .dtype = v->type->dtype, .offset = zero};
     for (int i = 0; i < v->type->rank; i++)
-        out->stride[i] = is_one(e->cx, v->type->dims[i]) ? zero : strides[i];
+        out->stride[i] = expr_is_one(&e->cx->exprs, v->type->dims[i]) ? zero : strides[i];
     if (v->type->rank == 0)
         out->stride[0] = zero;
 }
@@ -35,7 +29,7 @@ struct vr_view view_dense(struct emit *e, int32_t tensor, enum dtype t, int rank
     expr stride = expr_const(x, 1);
     w.stride[0] = w.offset;
     for (int i = rank - 1; i >= 0; i--) {
-        w.stride[i] = is_one(e->cx, dims[i]) ? w.offset : stride;
+        w.stride[i] = expr_is_one(&e->cx->exprs, dims[i]) ? w.offset : stride;
         stride = expr_mul(x, stride, dims[i]);
     }
     return w;

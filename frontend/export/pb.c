@@ -72,3 +72,14 @@ void pb_floats(struct pb *p, int field, const float *v, int64_t n)
     for (int64_t i = 0; i < n; i++)
         pb_float(p, field, v[i]);
 }
+
+struct pb_piece pb_join(const struct pb *p)
+{
+    char *all = arena_alloc(p->arena, p->size, 1);
+    int64_t at = 0;
+    for (int64_t i = 0; i < p->pieces.len; i++) {
+        memcpy(all + at, p->pieces.data[i].data, (size_t)p->pieces.data[i].size);
+        at += p->pieces.data[i].size;
+    }
+    return (struct pb_piece){all, at};
+}

@@ -22,5 +22,6 @@ void pb_text(struct pb *p, int field, const char *text);
 void pb_message(struct pb *p, int field, const struct pb *child);
 void pb_ints(struct pb *p, int field, const int64_t *v, int64_t n); /* unpacked */
 void pb_floats(struct pb *p, int field, const float *v, int64_t n); /* unpacked */
+struct pb_piece pb_join(const struct pb *p);                        /* all pieces as one, in the arena */
 
 #endif

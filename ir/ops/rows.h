@@ -17,7 +17,6 @@
 #define STR_OPT(nm)      {.name = #nm, .kind = ATTR_STRING},
 #define STR_REQ(nm)      {.name = #nm, .kind = ATTR_STRING, .required = true},
 #define INTS(nm)         {.name = #nm, .kind = ATTR_INTS},
-#define INTS_D(nm, each) {.name = #nm, .kind = ATTR_INTS, .has_default = true, .i = (each)},
 #define INTS_REQ(nm)     {.name = #nm, .kind = ATTR_INTS, .required = true},
 #define FLOATS(nm)       {.name = #nm, .kind = ATTR_FLOATS},
 #define STRS(nm)         {.name = #nm, .kind = ATTR_STRINGS},

@@ -2,9 +2,6 @@
  * the tile; no hazard. */
 #include "graph_case.h"
 
-#define HEAD "module {\n  sym b in 0..8\n  sym s in 0..4096\n  sym t in 0..100000\n  func @main("
-#define TAIL "\n  }\n}\n"
-
 static const struct graph_case cases[] = {
     {"quantize",
      HEAD "%x: f32[b,s,24], %q: f32[24], %p: i8[24]) -> (%y: i8[b,s,24]) {\n"

@@ -2,9 +2,6 @@
  * interpreter bit for bit, whatever the tile; no hazard. */
 #include "graph_case.h"
 
-#define HEAD "module {\n  sym b in 0..8\n  sym s in 0..4096\n  sym t in 0..100000\n  func @main("
-#define TAIL "\n  }\n}\n"
-
 static const struct graph_case cases[] = {
     {"cum_sum",
      HEAD "%x: f32[b,s,9]) -> (%y: f32[b,s,9]) {\n"

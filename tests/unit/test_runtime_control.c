@@ -6,8 +6,7 @@
  * the loop goes on while b holds. */
 #include "kernels/tensor.h"
 #include "npuc/npurt.h"
-#include "plan/plan.h"
-#include "targets/target.h"
+#include "plan_unit.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -22,17 +21,6 @@
 enum { INPUT_N, INPUT_B, INPUT_X, STATE, TURN, NEG, NEXT, OUT, ROWS, EMPTY, N_TENSORS };
 
 static char plan_path[64];
-
-static void fail_line(void *user, const char *line)
-{
-    (void)user;
-    print_error("%s\n", line);
-}
-
-static sym name(struct plan *p, const char *s)
-{
-    return str_internz(&p->strings, s);
-}
 
 static void add_tensor(struct plan *p, const char *nm, int kind, enum dtype t, expr size)
 {
@@ -81,22 +69,6 @@ static void add_steps(struct plan *p, bool while_b, expr turn, const int32_t *sy
     add_binds(p, s, 1, (int32_t[]){0, 0, symbols[0]});
     s = add_step(p, PS_MOVE, "Loop", 1, 1, (int32_t[]){STATE, OUT});
     add_binds(p, s, 1, (int32_t[]){0, 0, symbols[1]});
-}
-
-static void add_target(struct plan *p)
-{
-    struct diag d;
-    struct target target;
-    const char *const *keys, *const *values;
-    diag_init(&d, fail_line, NULL);
-    assert_int_equal(target_load(&target, "ascend-910b1", &d), NPUC_OK);
-    const int64_t n = target_to_pairs(&target, &p->arena, &keys, &values);
-    for (int64_t i = 0; i < n; i++) {
-        const struct plan_pair pair = {name(p, keys[i]), name(p, values[i])};
-        vec_push(&p->arena, &p->target, pair);
-    }
-    target_free(&target);
-    p->target_name = name(p, "ascend-910b1");
 }
 
 static void build_plan(struct plan *p, bool while_b)

@@ -3,9 +3,8 @@
 #include "base/size.h"
 #include "kernels/vec.h"
 #include "npuc/npurt.h"
-#include "plan/plan.h"
+#include "plan_unit.h"
 #include "runtime/emu/emu.h"
-#include "targets/target.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,17 +25,6 @@ enum npuc_status emu_run_clock(struct emu_launch *l, struct emu_timing *out)
 
 static const float weight[8] = {1, 2, 3, 4, 5, 6, 7, 8};
 static char plan_path[64], cache_path[64];
-
-static void fail_line(void *user, const char *line)
-{
-    (void)user;
-    print_error("%s\n", line);
-}
-
-static sym name(struct plan *p, const char *s)
-{
-    return str_internz(&p->strings, s);
-}
 
 static struct tile_kernel *append_kernel(struct plan *p)
 {
@@ -137,19 +125,8 @@ static void add_steps(struct plan *p, const int32_t t[8], const expr dims[3])
 
 static void build_plan(struct plan *p)
 {
-    struct diag d;
-    struct target target;
-    const char *const *keys, *const *values;
-    diag_init(&d, fail_line, NULL);
     plan_init(p);
-    assert_int_equal(target_load(&target, "ascend-910b1", &d), NPUC_OK);
-    const int64_t n = target_to_pairs(&target, &p->arena, &keys, &values);
-    for (int64_t i = 0; i < n; i++) {
-        const struct plan_pair pair = {name(p, keys[i]), name(p, values[i])};
-        vec_push(&p->arena, &p->target, pair);
-    }
-    target_free(&target);
-    p->target_name = name(p, "ascend-910b1");
+    add_target(p);
     struct expr_pool *x = &p->exprs;
     const expr seq = expr_sym(x, expr_symbol_new(x, name(p, "seq"), (struct expr_range){1, 16, 1}));
     const expr past = expr_sym(x, expr_symbol_new(x, name(p, "past"), (struct expr_range){0, 31, 1}));

@@ -20,13 +20,8 @@ static const char *text_of(const struct survey *s, sym name)
 
 static uint64_t key_of(const char *text, const char *more)
 {
-    uint64_t h = 1469598103934665603u;
-    for (const char *p = text; *p; p++)
-        h = (h ^ (unsigned char)*p) * 1099511628211u;
-    h = (h ^ 0xff) * 1099511628211u;
-    for (const char *p = more; *p; p++)
-        h = (h ^ (unsigned char)*p) * 1099511628211u;
-    return h;
+    const uint64_t h[] = {map_hash_bytes(text, (int64_t)strlen(text)), map_hash_bytes(more, (int64_t)strlen(more))};
+    return map_hash_bytes(h, sizeof h);
 }
 
 static int64_t opset_of(const struct survey *s, const char *domain)

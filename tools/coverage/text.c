@@ -34,15 +34,6 @@ static const char *share_text(struct arena *a, double share)
     return percent < 0.05 ? "< 0.1 %" : arena_printf(a, percent >= 99.95 ? "%.0f %%" : "%.1f %%", percent);
 }
 
-static const char *bytes_text(struct arena *a, double v)
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    int u = 0;
-    for (; v >= 1024 && u < 4; u++)
-        v /= 1024;
-    return arena_printf(a, u ? "%.1f %s" : "%.0f %s", v, units[u]);
-}
-
 static int64_t running(const struct cov_target *t)
 {
     return t->n[COV_NPU] + t->n[COV_HOST] + t->n[COV_BAD];
@@ -98,7 +89,7 @@ static void print_targets(const struct page *p)
         table_put(&t, arena_printf(p->a, "%s / %s", count_text(p->a, c->n[COV_NPU]), count_text(p->a, running(c))));
         table_put(&t, c->timed ? share_text(p->a, coverage_time_share(c)) : "-");
         table_put(&t, c->timed ? arena_printf(p->a, "%.3f ms", c->us / 1e3) : "-");
-        table_put(&t, c->timed ? bytes_text(p->a, c->bytes) : "-");
+        table_put(&t, c->timed ? bytes_text(arena_alloc(p->a, BYTES_TEXT, 1), c->bytes) : "-");
         table_put(&t, verdict(p, c));
     }
     show(p, &t);
@@ -226,8 +217,8 @@ static void print_page(const struct page *p)
     const struct coverage *v = p->v;
     printf("%s%s: opset %lld, %s nodes, %.1f M parameters (%s)%s%s\n%s", p->markdown ? "## " : "", v->path,
            (long long)v->opset, count_text(p->a, v->n_nodes), (double)v->n_params / 1e6,
-           bytes_text(p->a, (double)v->param_size), v->producer && *v->producer ? ", by " : "",
-           v->producer ? v->producer : "", p->markdown ? "\n" : "");
+           bytes_text(arena_alloc(p->a, BYTES_TEXT, 1), (double)v->param_size),
+           v->producer && *v->producer ? ", by " : "", v->producer ? v->producer : "", p->markdown ? "\n" : "");
     for (int i = 0; i < v->n_targets; i++)
         printf(v->n_targets > 1 ? "%s%s: %s\n" : "%.0s%.0s%s\n", p->markdown ? "- " : "  ", v->target[i].id,
                summary(p, &v->target[i]));

@@ -149,24 +149,24 @@ static bool read_tensor(struct reader *r, const char *dtype, struct tensor *t)
 
 /* ---- types ---- */
 
-static void put_tensor_type(struct wire *w, const struct tensor *t)
+static void put_tensor_type(struct pb *w, const struct tensor *t)
 {
-    struct wire type = wire_new(w->arena), shape = wire_new(w->arena);
+    struct pb type = {.arena = w->arena}, shape = {.arena = w->arena};
     for (int i = 0; i < t->rank; i++) {
-        struct wire dim = wire_new(w->arena);
+        struct pb dim = {.arena = w->arena};
         if (t->symbol[i])
-            wire_text(&dim, DIM_PARAM, t->symbol[i]);
+            pb_text(&dim, DIM_PARAM, t->symbol[i]);
         else
-            wire_int(&dim, DIM_VALUE, t->dims[i]);
-        wire_message(&shape, SHAPE_DIM, &dim);
+            pb_int(&dim, DIM_VALUE, t->dims[i]);
+        pb_message(&shape, SHAPE_DIM, &dim);
     }
-    wire_int(&type, TENSOR_ELEM, dtype_table[t->dtype].onnx);
-    wire_message(&type, TENSOR_SHAPE, &shape);
-    wire_message(w, TYPE_TENSOR, &type);
+    pb_int(&type, TENSOR_ELEM, dtype_table[t->dtype].onnx);
+    pb_message(&type, TENSOR_SHAPE, &shape);
+    pb_message(w, TYPE_TENSOR, &type);
 }
 
 /* The type that begins with `name`, which has been read; *t is its tensor. */
-static bool put_type(struct reader *r, const char *name, struct wire *w, struct tensor *t)
+static bool put_type(struct reader *r, const char *name, struct pb *w, struct tensor *t)
 {
     const int wrapper = strcmp(name, "seq") == 0 ? TYPE_SEQUENCE : strcmp(name, "opt") == 0 ? TYPE_OPTIONAL : 0;
     if (!wrapper) {
@@ -175,11 +175,11 @@ static bool put_type(struct reader *r, const char *name, struct wire *w, struct 
         put_tensor_type(w, t);
         return true;
     }
-    struct wire inner = wire_new(w->arena), outer = wire_new(w->arena);
+    struct pb inner = {.arena = w->arena}, outer = {.arena = w->arena};
     if (!expect(r, '(') || !put_type(r, word(r), &inner, t) || !expect(r, ')'))
         return false;
-    wire_message(&outer, WRAPPED_TYPE, &inner);
-    wire_message(w, wrapper, &outer);
+    pb_message(&outer, WRAPPED_TYPE, &inner);
+    pb_message(w, wrapper, &outer);
     return true;
 }
 
@@ -217,12 +217,12 @@ static bool read_elements(struct reader *r, enum dtype t, uint8_t *data, int64_t
     return !list || expect(r, '}');
 }
 
-static bool put_constant(struct reader *r, const struct tensor *t, const char *name, struct wire *w)
+static bool put_constant(struct reader *r, const struct tensor *t, const char *name, struct pb *w)
 {
     int64_t n = 1, size;
     for (int i = 0; i < t->rank; i++) {
         n *= t->dims[i];
-        wire_int(w, TENSOR_DIMS, t->dims[i]);
+        pb_int(w, TENSOR_DIMS, t->dims[i]);
     }
     if (!dtype_bytes(t->dtype, n, &size))
         return fail(r, "a smaller tensor");
@@ -231,21 +231,20 @@ static bool put_constant(struct reader *r, const struct tensor *t, const char *n
         return false;
     if (n == 0)
         (void)accept(r, '0');
-    wire_int(w, TENSOR_TYPE, dtype_table[t->dtype].onnx);
+    pb_int(w, TENSOR_TYPE, dtype_table[t->dtype].onnx);
     if (name)
-        wire_text(w, TENSOR_NAME, name);
+        pb_text(w, TENSOR_NAME, name);
     for (int64_t i = 0; i < n && t->dtype == DT_STRING; i++)
-        wire_text(w, TENSOR_TEXT, "");
+        pb_text(w, TENSOR_TEXT, "");
     if (t->dtype != DT_STRING)
-        wire_bytes(w, TENSOR_RAW, data, size);
+        pb_bytes(w, TENSOR_RAW, data, size);
     return true;
 }
 
 /* ---- operands ---- */
 
 /* "type, type=constant, _" up to `stop`: inputs and initializers of graph g, named prefix0, prefix1, ... */
-static bool put_operands(struct reader *r, char stop, char prefix, struct wire *g, const char *names[MAX_INPUTS],
-                         int *n)
+static bool put_operands(struct reader *r, char stop, char prefix, struct pb *g, const char *names[MAX_INPUTS], int *n)
 {
     for (*n = 0; !next_is(r, stop) && *n < MAX_INPUTS; ++*n) {
         if (*n > 0 && !expect(r, ','))
@@ -255,53 +254,53 @@ static bool put_operands(struct reader *r, char stop, char prefix, struct wire *
         if (strcmp(type, "_") == 0)
             continue;
         names[*n] = arena_printf(r->arena, "%c%d", prefix, *n);
-        struct wire info = wire_new(r->arena), of = wire_new(r->arena), constant = wire_new(r->arena);
+        struct pb info = {.arena = r->arena}, of = {.arena = r->arena}, constant = {.arena = r->arena};
         struct tensor t;
         if (!put_type(r, type, &of, &t))
             return false;
         if (accept(r, '=')) {
             if (!put_constant(r, &t, names[*n], &constant))
                 return false;
-            wire_message(g, GRAPH_INITIALIZER, &constant);
+            pb_message(g, GRAPH_INITIALIZER, &constant);
             continue;
         }
-        wire_text(&info, INFO_NAME, names[*n]);
-        wire_message(&info, INFO_TYPE, &of);
-        wire_message(g, GRAPH_INPUT, &info);
+        pb_text(&info, INFO_NAME, names[*n]);
+        pb_message(&info, INFO_TYPE, &of);
+        pb_message(g, GRAPH_INPUT, &info);
     }
     return next_is(r, stop) || fail(r, "the end of the operands");
 }
 
-static void put_output(struct wire *g, const char *name)
+static void put_output(struct pb *g, const char *name)
 {
-    struct wire info = wire_new(g->arena);
-    wire_text(&info, INFO_NAME, name);
-    wire_message(g, GRAPH_OUTPUT, &info);
+    struct pb info = {.arena = g->arena};
+    pb_text(&info, INFO_NAME, name);
+    pb_message(g, GRAPH_OUTPUT, &info);
 }
 
 /* "type, type: Op(b0), Op(a0,b1)}" */
-static bool put_body(struct reader *r, struct wire *g)
+static bool put_body(struct reader *r, struct pb *g)
 {
     const char *names[MAX_INPUTS];
     int n = 0;
-    wire_text(g, GRAPH_NAME, "body");
+    pb_text(g, GRAPH_NAME, "body");
     if (!put_operands(r, ':', 'b', g, names, &n) || !expect(r, ':'))
         return false;
     for (int i = 0; !next_is(r, '}'); i++) {
-        struct wire node = wire_new(r->arena);
+        struct pb node = {.arena = r->arena};
         if (i > 0 && !expect(r, ','))
             return false;
-        wire_text(&node, NODE_OP, word(r));
+        pb_text(&node, NODE_OP, word(r));
         if (!expect(r, '('))
             return false;
         while (!next_is(r, ')')) {
-            wire_text(&node, NODE_INPUT, word(r));
+            pb_text(&node, NODE_INPUT, word(r));
             if (!accept(r, ',') && !next_is(r, ')'))
                 return fail(r, "','");
         }
         const char *result = arena_printf(r->arena, "r%d", i);
-        wire_text(&node, NODE_OUTPUT, result);
-        wire_message(g, GRAPH_NODE, &node);
+        pb_text(&node, NODE_OUTPUT, result);
+        pb_message(g, GRAPH_NODE, &node);
         put_output(g, result);
         if (!expect(r, ')'))
             return false;
@@ -312,13 +311,13 @@ static bool put_body(struct reader *r, struct wire *g)
 /* ---- attributes ---- */
 
 /* A number or 'text' as the field of a single attribute, or of a list. */
-static bool put_scalar(struct reader *r, struct wire *w, bool list, int *kind)
+static bool put_scalar(struct reader *r, struct pb *w, bool list, int *kind)
 {
     if (accept(r, '\'')) {
         const char *from = r->at;
         while (*r->at && *r->at != '\'')
             r->at++;
-        wire_bytes(w, list ? ATTR_TEXT_LIST : ATTR_TEXT_VALUE, from, r->at - from);
+        pb_bytes(w, list ? ATTR_TEXT_LIST : ATTR_TEXT_VALUE, from, r->at - from);
         *kind = KIND_TEXT;
         return expect(r, '\'');
     }
@@ -328,13 +327,13 @@ static bool put_scalar(struct reader *r, struct wire *w, bool list, int *kind)
     const double v = number(r, &whole);
     *kind = whole ? KIND_INT : KIND_FLOAT;
     if (whole)
-        wire_int(w, list ? ATTR_INT_LIST : ATTR_INT_VALUE, (int64_t)v);
+        pb_int(w, list ? ATTR_INT_LIST : ATTR_INT_VALUE, (int64_t)v);
     else
-        wire_float(w, list ? ATTR_FLOAT_LIST : ATTR_FLOAT_VALUE, (float)v);
+        pb_float(w, list ? ATTR_FLOAT_LIST : ATTR_FLOAT_VALUE, (float)v);
     return true;
 }
 
-static bool put_list(struct reader *r, struct wire *w, int *kind)
+static bool put_list(struct reader *r, struct pb *w, int *kind)
 {
     for (int i = 0; !next_is(r, ']'); i++)
         if ((i > 0 && !expect(r, ',')) || !put_scalar(r, w, true, kind))
@@ -344,35 +343,35 @@ static bool put_list(struct reader *r, struct wire *w, int *kind)
 }
 
 /* A type: with dims it is a tensor, alone it is the number of the type. */
-static bool put_typed(struct reader *r, struct wire *w, int *kind)
+static bool put_typed(struct reader *r, struct pb *w, int *kind)
 {
     const char *name = word(r);
     *kind = KIND_INT;
     if (!next_is(r, '[')) {
         if (element_type(r, name) == DT_NONE)
             return fail(r, "a value");
-        wire_int(w, ATTR_INT_VALUE, dtype_table[element_type(r, name)].onnx);
+        pb_int(w, ATTR_INT_VALUE, dtype_table[element_type(r, name)].onnx);
         return true;
     }
     struct tensor t;
-    struct wire constant = wire_new(r->arena);
+    struct pb constant = {.arena = r->arena};
     *kind = KIND_TENSOR;
     if (!read_tensor(r, name, &t) || !expect(r, '=') || !put_constant(r, &t, NULL, &constant))
         return false;
-    wire_message(w, ATTR_TENSOR_VALUE, &constant);
+    pb_message(w, ATTR_TENSOR_VALUE, &constant);
     return true;
 }
 
-static bool put_value(struct reader *r, struct wire *w, int *kind)
+static bool put_value(struct reader *r, struct pb *w, int *kind)
 {
     if (accept(r, '['))
         return put_list(r, w, kind);
     if (accept(r, '{')) {
-        struct wire body = wire_new(r->arena);
+        struct pb body = {.arena = r->arena};
         *kind = KIND_GRAPH;
         if (!put_body(r, &body))
             return false;
-        wire_message(w, ATTR_GRAPH_VALUE, &body);
+        pb_message(w, ATTR_GRAPH_VALUE, &body);
         return true;
     }
     if (isalpha((unsigned char)*r->at))
@@ -380,59 +379,59 @@ static bool put_value(struct reader *r, struct wire *w, int *kind)
     return put_scalar(r, w, false, kind);
 }
 
-static bool put_attributes(struct reader *r, struct wire *node)
+static bool put_attributes(struct reader *r, struct pb *node)
 {
     for (int i = 0; !next_is(r, '\0'); i++) {
         if (i > 0 && !expect(r, ','))
             return false;
-        struct wire a = wire_new(r->arena);
+        struct pb a = {.arena = r->arena};
         int kind = 0;
-        wire_text(&a, ATTR_NAME, word(r));
+        pb_text(&a, ATTR_NAME, word(r));
         if (!expect(r, '=') || !put_value(r, &a, &kind))
             return false;
-        wire_int(&a, ATTR_TYPE, kind);
-        wire_message(node, NODE_ATTRIBUTE, &a);
+        pb_int(&a, ATTR_TYPE, kind);
+        pb_message(node, NODE_ATTRIBUTE, &a);
     }
     return true;
 }
 
 /* ---- models ---- */
 
-static void put_opset(struct wire *w, const char *domain, int version)
+static void put_opset(struct pb *w, const char *domain, int version)
 {
-    struct wire o = wire_new(w->arena);
-    wire_text(&o, OPSET_DOMAIN, domain);
-    wire_int(&o, OPSET_VERSION, version);
-    wire_message(w, MODEL_OPSET, &o);
+    struct pb o = {.arena = w->arena};
+    pb_text(&o, OPSET_DOMAIN, domain);
+    pb_int(&o, OPSET_VERSION, version);
+    pb_message(w, MODEL_OPSET, &o);
 }
 
-bool example_model(const struct example *e, enum dtype t, int newest_opset, struct wire *out, const char **why)
+bool example_model(const struct example *e, enum dtype t, int newest_opset, struct pb *out, const char **why)
 {
     struct reader r = {.arena = out->arena, .at = e->inputs, .t = t};
-    struct wire g = wire_new(r.arena), node = wire_new(r.arena);
+    struct pb g = {.arena = r.arena}, node = {.arena = r.arena};
     const char *names[MAX_INPUTS];
     int n = 0;
     bool ok = put_operands(&r, '\0', 'a', &g, names, &n);
     for (int i = 0; i < n; i++)
-        wire_text(&node, NODE_INPUT, names[i]);
+        pb_text(&node, NODE_INPUT, names[i]);
     r.at = ok ? e->attrs : r.at;
     ok = ok && put_attributes(&r, &node);
     *why = r.why;
-    wire_text(&node, NODE_NAME, "n");
-    wire_text(&node, NODE_OP, e->op);
-    wire_text(&node, NODE_DOMAIN, e->domain);
+    pb_text(&node, NODE_NAME, "n");
+    pb_text(&node, NODE_OP, e->op);
+    pb_text(&node, NODE_DOMAIN, e->domain);
     for (int i = 0; i < e->n_out; i++) {
         const char *name = arena_printf(r.arena, "y%d", i);
-        wire_text(&node, NODE_OUTPUT, name);
+        pb_text(&node, NODE_OUTPUT, name);
         put_output(&g, name);
     }
-    wire_text(&g, GRAPH_NAME, "example");
-    wire_message(&g, GRAPH_NODE, &node);
-    wire_int(out, MODEL_IR_VERSION, 10);
+    pb_text(&g, GRAPH_NAME, "example");
+    pb_message(&g, GRAPH_NODE, &node);
+    pb_int(out, MODEL_IR_VERSION, 10);
     put_opset(out, "", !e->domain[0] && e->opset ? e->opset : newest_opset);
     if (e->domain[0])
         put_opset(out, e->domain, e->opset ? e->opset : 1);
-    wire_message(out, MODEL_GRAPH, &g);
+    pb_message(out, MODEL_GRAPH, &g);
     return ok;
 }
 

@@ -42,14 +42,14 @@ static void keep_error(void *user, const char *line)
         strncpy(t->error, text + 2, sizeof t->error - 1);
 }
 
-static enum npuc_status trial_open(struct trial *t, const struct wire *model)
+static enum npuc_status trial_open(struct trial *t, const struct pb_piece *model)
 {
     memset(t, 0, sizeof *t);
     arena_init(&t->arena, NULL);
     diag_init(&t->diag, keep_error, t);
     ir_ctx_init(&t->cx, NULL, &t->diag);
     t->cx.max_rewrites = -1;
-    const struct onnx_options o = {.bytes = model->bytes.data, .n_bytes = model->bytes.len};
+    const struct onnx_options o = {.bytes = model->data, .n_bytes = model->size};
     return onnx_import(&t->cx, "example", &o, &t->model, &t->module);
 }
 
@@ -146,7 +146,8 @@ static void refuse(struct ops_matrix *m, struct ops_row *r, enum dtype type, con
 }
 
 /* One element type on one target. The host's side is the same for all: the first is told to try it. */
-static bool try_target(struct ops_matrix *m, struct ops_row *r, enum dtype type, const struct wire *model, int target)
+static bool try_target(struct ops_matrix *m, struct ops_row *r, enum dtype type, const struct pb_piece *model,
+                       int target)
 {
     struct trial t;
     enum npuc_status s = trial_open(&t, model);
@@ -187,14 +188,15 @@ static bool try_type(struct ops_matrix *m, struct ops_row *r, const struct examp
 {
     struct arena a;
     arena_init(&a, NULL);
-    struct wire model = wire_new(&a);
+    struct pb model = {.arena = &a};
     const char *why;
     bool ok = example_model(e, type, OPS_NEWEST_OPSET, &model, &why);
     if (!ok)
         refuse(m, r, type, why);
+    const struct pb_piece bytes = pb_join(&model);
     for (int i = 0; ok && i < m->n_targets; i++)
         if (twin(m, i) == i)
-            ok = try_target(m, r, type, &model, i);
+            ok = try_target(m, r, type, &bytes, i);
     arena_free(&a);
     return ok;
 }

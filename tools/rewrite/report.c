@@ -1,6 +1,7 @@
 /* The part of `npuc check`'s report about rewrites. */
 #include <stdio.h>
 
+#include "tools/json.h"
 #include "tools/rewrite/rewrite.h"
 
 enum { NAMES_SHOWN = 4 };
@@ -61,10 +62,10 @@ static json_t *applied_json(const struct rewriting *r)
         const struct rewritten *x = &r->applied.data[i];
         json_t *o = json_object(), *nodes = json_array();
         for (int64_t k = 0; k < x->nodes.len; k++)
-            json_array_append_new(nodes, json_string(x->nodes.data[k]));
-        json_object_set_new(o, "rewrite", json_string(x->name));
-        json_object_set_new(o, "what", json_string(x->what));
-        json_object_set_new(o, "nodes", nodes);
+            json_array_append_new(nodes, json_text(x->nodes.data[k]));
+        json_put(o, "rewrite", json_text(x->name));
+        json_put(o, "what", json_text(x->what));
+        json_put(o, "nodes", nodes);
         json_array_append_new(list, o);
     }
     return list;
@@ -73,16 +74,16 @@ static json_t *applied_json(const struct rewriting *r)
 json_t *rewriting_json(const struct rewriting *r)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "applied", applied_json(r));
-    json_object_set_new(o, "fixed", r->fixed ? json_string(r->fixed) : json_null());
-    json_object_set_new(o, "written", r->after ? json_string(r->out) : json_null());
-    json_object_set_new(o, "refused", r->refused ? json_string(r->refused) : json_null());
-    json_object_set_new(o, "sets", json_integer(r->check.sets));
-    json_object_set_new(o, "max_abs", json_real(r->check.abs < 1e300 ? r->check.abs : 1e300));
-    json_object_set_new(o, "max_rel", json_real(r->check.rel < 1e300 ? r->check.rel : 1e300));
-    json_object_set_new(o, "tolerance", json_real(r->check.tolerance));
+    json_put(o, "applied", applied_json(r));
+    json_put(o, "fixed", json_text(r->fixed));
+    json_put(o, "written", json_text(r->after ? r->out : NULL));
+    json_put(o, "refused", json_text(r->refused));
+    json_put(o, "sets", json_integer(r->check.sets));
+    json_put(o, "max_abs", json_real(r->check.abs < 1e300 ? r->check.abs : 1e300));
+    json_put(o, "max_rel", json_real(r->check.rel < 1e300 ? r->check.rel : 1e300));
+    json_put(o, "tolerance", json_real(r->check.tolerance));
     json_t *after = r->after ? coverage_json(r->after) : NULL;
-    json_object_set_new(o, "after", after ? json_incref(json_object_get(after, "targets")) : json_null());
+    json_put(o, "after", after ? json_incref(json_object_get(after, "targets")) : json_null());
     json_decref(after);
     return o;
 }
