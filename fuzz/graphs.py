@@ -234,11 +234,11 @@ class Case:
         return [o for o in self.made() if o not in used]
 
     def model(self, outputs):
-        """outputs: names. With `symbols` the inputs' sizes are names of their own."""
+        """outputs: names. With `symbols` the inputs' sizes but 1 are names of their own: names that meet are taken as one size."""
         inputs = []
         for name in self.inputs:
             v = self.values[name]
-            inputs.append(v.info([f"{name}_{i}" for i in range(v.rank)] if self.symbols else None))
+            inputs.append(v.info([f"{name}_{i}" if d != 1 else d for i, d in enumerate(v.shape)] if self.symbols else None))
         given = [numpy_helper.from_array(a, k) for k, a in self.constants.items()]
         results = [helper.make_empty_tensor_value_info(n) for n in outputs]
         for r in results:

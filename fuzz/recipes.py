@@ -110,7 +110,10 @@ def reduction(g):
 
 def arg(g):
     v = g.some(FLOATS + INTS, 1)
-    g.add(g.pick(["ArgMax", "ArgMin"]), [v], {"axis": axis_of(g, v), "keepdims": g.int(0, 1), "select_last_index": g.int(0, 1)})
+    axis = axis_of(g, v)
+    if not v.shape[axis]: # refused
+        raise Skip()
+    g.add(g.pick(["ArgMax", "ArgMin"]), [v], {"axis": axis, "keepdims": g.int(0, 1), "select_last_index": g.int(0, 1)})
 
 
 def softmax(g):
@@ -171,6 +174,14 @@ def window(g, v, pooled):
     return made
 
 
+def window_fits(v, made):
+    """A window that is wider than the padded axis is refused."""
+    n = v.rank - 2
+    pads, dilations = made.get("pads", [0] * 2 * n), made.get("dilations", [1] * n)
+    return made.get("auto_pad", "VALID") != "VALID" or all(
+        dilations[i] * (k - 1) < v.shape[2 + i] + pads[i] + pads[n + i] for i, k in enumerate(made["kernel_shape"]))
+
+
 def image(g, types, low=3, high=5):
     v = g.old(lambda v: low <= v.rank <= high and v.dtype in types and v.size) if g.chance(0.5) else None
     if v:
@@ -190,6 +201,8 @@ def conv(g):
     made["group"] = group
     per = g.pick([1, 2, 3, 5, 16 if group == 1 else 1])
     if g.chance(0.7):
+        if not window_fits(v, made):
+            raise Skip()
         w = g.new(v.dtype, [per * group, channels // group, *made["kernel_shape"]])
         bias = [g.new(v.dtype, [per * group])] if g.chance(0.5) else []
         g.add("Conv", [v, w, *bias], made)

@@ -63,7 +63,7 @@ static const struct k_op *kernel_of(const struct node *n)
     return k_op_find(d->kernel ? d->kernel : d->name);
 }
 
-static enum npuc_status eval_kernel(struct frame *f, const struct node *n, const struct k_tensor *const *in,
+static enum npuc_status eval_kernel(struct frame *f, const struct node *n, int n_in, const struct k_tensor *const *in,
                                     struct k_tensor *out)
 {
     struct ir_ctx *cx = f->cx;
@@ -71,7 +71,7 @@ static enum npuc_status eval_kernel(struct frame *f, const struct node *n, const
     if (!op)
         return node_error(cx, n, D_UNSUPPORTED, "operator %s has no reference kernel", op_table[n->op]->name);
     const struct op_def *d = op_table[n->op];
-    if (!k_op_takes(op->name, n->n_in, in))
+    if (!k_op_takes(op->name, n_in, in))
         return node_error(cx, n, D_UNSUPPORTED, "operator %s takes no text, complex number, sequence or optional value",
                           d->name);
     const struct arena_mark mark = arena_mark(&cx->scratch);
@@ -82,7 +82,7 @@ static enum npuc_status eval_kernel(struct frame *f, const struct node *n, const
             n_attrs++;
     struct k_call call = {.op = d->name,
                           .in = in,
-                          .n_in = n->n_in,
+                          .n_in = n_in,
                           .out = out,
                           .n_out = n->n_out,
                           .attrs = attrs,
@@ -140,14 +140,14 @@ static enum npuc_status eval_one(struct frame *f, const struct node *n, const st
             if (e->op == EXPR_SYM && e->value < f->n_symbols)
                 f->symbols[e->value] = k_get_i64(in[0], i);
         }
-        return eval_kernel(f, n, in, out);
+        return eval_kernel(f, n, n->n_in, in, out);
     case OP_TransData: /* the interpreter stores everything densely: the layout is the type's alone */
         out[0] = *in[0];
         return NPUC_OK;
     case OP_If: return eval_if(f, n, in, out);
     case OP_Loop: return eval_loop(f, n, in, out);
     case OP_Scan: return eval_scan(f, n, in, out);
-    default: return eval_kernel(f, n, in, out);
+    default: return eval_kernel(f, n, n->n_in, in, out);
     }
 }
 
@@ -193,17 +193,75 @@ static enum npuc_status bind(struct frame *f, const struct node *n, const struct
 
 /* ---- graphs */
 
-static enum npuc_status frame_node(struct frame *f, const struct node *n)
+/* The values of n's operands, with room for a third. */
+static enum npuc_status operands(struct frame *f, const struct node *n, const struct k_tensor ***in)
 {
-    const struct k_tensor **in = ARENA_ARRAY(f->a, const struct k_tensor *, n->n_in + 1);
-    struct k_tensor *out = ARENA_ARRAY(f->a, struct k_tensor, n->n_out + 1);
+    *in = ARENA_ARRAY(f->a, const struct k_tensor *, n->n_in + 3);
     for (int i = 0; i < n->n_in; i++) {
         const struct value *v = n->in[i].value;
         if (v && !f->has[v->id])
             return node_error(f->cx, n, D_RUN_FAULT, "operand %d has not been computed", i);
-        in[i] = v ? &f->val[v->id] : NULL;
+        (*in)[i] = v ? &f->val[v->id] : NULL;
     }
-    enum npuc_status s = eval_one(f, n, in, out);
+    return NPUC_OK;
+}
+
+/* Can n's kernel start from a bias row that is no operand of n? */
+static bool may_start(const struct node *n)
+{
+    return n->op == OP_MatMul || n->op == OP_FusedMatMul ||
+           (n->op == OP_Gemm && !node_in(n, 2) && node_attr_float(n, "beta", 1.0f) == 1.0f);
+}
+
+/* The product that `add` gives a bias row in a region of fuse_matmul; NULL when add is something else. */
+static const struct node *product_before(const struct node *add, int *row)
+{
+    const struct node *owner = add->graph->owner;
+    if (add->op != OP_Add || !owner || owner->op != OP_Fused ||
+        node_attr_str(owner, "kind", 0) != str_internz(&add->graph->module->cx->strings, "matmul_epilogue"))
+        return NULL;
+    for (int i = 0; i < 2; i++) {
+        const struct node *p = node_in(add, i)->def;
+        *row = 1 - i;
+        if (p && p->graph == add->graph && may_start(p))
+            return p;
+    }
+    return NULL;
+}
+
+/* Is n evaluated with the Add behind it, its only user? */
+static bool waits(const struct node *n)
+{
+    int row;
+    const struct use *u = n->n_out == 1 ? n->out[0].uses : NULL;
+    return u && product_before(u->user, &row) == n;
+}
+
+/* A product and its bias row at once: the matrix unit starts from the row and rounds once. */
+static enum npuc_status eval_epilogue(struct frame *f, const struct node *product, const struct value *row,
+                                      struct k_tensor *out)
+{
+    const struct k_tensor **in;
+    const enum npuc_status s = operands(f, product, &in);
+    if (s != NPUC_OK)
+        return s;
+    in[2] = &f->val[row->id];
+    return eval_kernel(f, product, 3, in, out);
+}
+
+static enum npuc_status frame_node(struct frame *f, const struct node *n)
+{
+    int row;
+    const struct k_tensor **in;
+    struct k_tensor *out = ARENA_ARRAY(f->a, struct k_tensor, n->n_out + 1);
+    if (waits(n)) {
+        f->has[n->out[0].id] = true;
+        return NPUC_OK;
+    }
+    enum npuc_status s = operands(f, n, &in);
+    const struct node *product = product_before(n, &row);
+    if (s == NPUC_OK)
+        s = product ? eval_epilogue(f, product, node_in(n, row), out) : eval_one(f, n, in, out);
     for (int i = 0; s == NPUC_OK && i < n->n_out; i++) {
         const struct value *v = &n->out[i];
         if (v->type->kind == TYPE_NONE)

@@ -33,7 +33,7 @@ enum npuc_status k_op_fused_mat_mul(struct k_call *c)
     if (!ordered(c, c->in[0], k_attr_int(c, "transA", 0) != 0, &a) ||
         !ordered(c, c->in[1], k_attr_int(c, "transB", 0) != 0, &b))
         return k_no_memory(c);
-    const struct k_tensor *in[2] = {&a, &b}, *const *kept = c->in;
+    const struct k_tensor *in[3] = {&a, &b, k_in(c, 2)}, *const *kept = c->in;
     c->in = in;
     const enum npuc_status s = k_op_mat_mul(c);
     c->in = kept;

@@ -73,7 +73,9 @@ static void one_batch(void *arg, const int64_t *offset)
     j->g.c = j->c + j->done++ * j->s->m * j->s->n * j->out_size;
     k_matmul(&j->g, j->pool);
 }
-static void run_batches(struct k_call *c, struct shapes *s, const void *a, const void *b, enum dtype t, void *y)
+/* start: n floats that every row's accumulation starts from, or NULL for zeros */
+static void run_batches(struct k_call *c, struct shapes *s, const void *a, const void *b, const float *start,
+                        enum dtype t, void *y)
 {
     const int64_t batches = k_dims_count(s->batch.rank, s->batch.dims);
     bool shared = true; /* one B for all: the batches of A are rows of one matrix */
@@ -91,6 +93,7 @@ static void run_batches(struct k_call *c, struct shapes *s, const void *a, const
                         .out_size = dtype_size(sum_type(t)),
                         .pool = c->pool,
                         .g = {.dtype = t,
+                              .bias = start,
                               .m = s->m,
                               .n = s->n,
                               .k = s->k,
@@ -103,22 +106,28 @@ static void run_batches(struct k_call *c, struct shapes *s, const void *a, const
         k_nd_each(&s->batch, 0, one_batch, &j);
 }
 
+/* A third input is no operand of ONNX but a bias row that matrix units start from: the interpreter gives it
+ * (ir/eval.c). */
 enum npuc_status k_op_mat_mul(struct k_call *c)
 {
     struct shapes s;
+    const struct k_tensor *row = k_in(c, 2);
     if (!k_has(c, 2, 1))
         return NPUC_E_INVALID;
     const enum dtype t = c->in[0]->dtype, sum = sum_type(t);
     if (c->in[1]->dtype != t || dtype_size(t) == 0 || k_wide_of(t) == K_WIDE_NONE)
         return k_fail(c, NPUC_E_UNSUPPORTED, "types %s and %s", dtype_table[t].name, dtype_table[c->in[1]->dtype].name);
-    if (!shapes_of(c, &s))
+    if (!shapes_of(c, &s) || (row && (k_count(row) != s.n || sum != DT_F32 || !dtype_is_float(row->dtype))))
         return k_fail(c, NPUC_E_INVALID, "shapes do not fit");
+    const float *start = row ? k_floats(c, row) : NULL;
+    if (row && !start)
+        return k_no_memory(c);
     void *y = k_out(c, 0, t, s.rank, s.dims), *wide = y;
     if (y && dtype_size(sum) != dtype_size(t))
         wide = k_scratch(c, k_count(&c->out[0]), dtype_size(sum));
     if (!y || !wide)
         return k_no_memory(c);
-    run_batches(c, &s, c->in[0]->data, c->in[1]->data, t, wide);
+    run_batches(c, &s, c->in[0]->data, c->in[1]->data, start, t, wide);
     if (wide != y)
         k_cast(t, y, sum, wide, k_count(&c->out[0]), true);
     return NPUC_OK;
@@ -146,7 +155,7 @@ enum npuc_status k_op_mat_mul_integer(struct k_call *c)
     void *y = k_out(c, 0, DT_I32, s.rank, s.dims);
     if (!a || !b || !y)
         return k_no_memory(c);
-    run_batches(c, &s, a, b, DT_I32, y);
+    run_batches(c, &s, a, b, NULL, DT_I32, y);
     return NPUC_OK;
 }
 
@@ -218,7 +227,7 @@ enum npuc_status k_op_qlinear_mat_mul(struct k_call *c)
     void *sums = y ? k_scratch(c, k_count(&c->out[0]), dtype_size(sum)) : NULL;
     if (!a || !b || !sums)
         return k_no_memory(c);
-    run_batches(c, &s, a, b, sum, sums);
+    run_batches(c, &s, a, b, NULL, sum, sums);
     return qlinear_store(c, &s, sum, sums);
 }
 

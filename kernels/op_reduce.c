@@ -147,7 +147,7 @@ REDUCE(l2, .op = K_RED_SUMSQ, .after = K_FN_Sqrt)
 REDUCE(log_sum, .op = K_RED_SUM, .after = K_FN_Log)
 REDUCE(sum_square, .op = K_RED_SUMSQ)
 
-/* max + log(sum(exp(x - max))), in float (double for f64) */
+/* max + log(sum(exp(x - max))), in float (double for f64 and whole numbers, whose result loses its fraction) */
 static void log_sum_exp_f32(const struct reduction *r, int64_t row, struct k_tensor *y, float *x)
 {
     k_load_f32(x, r->x->dtype, r->data, row * r->cols, r->cols);
@@ -171,12 +171,15 @@ static void log_sum_exp_f32(const struct reduction *r, int64_t row, struct k_ten
 }
 static void log_sum_exp_f64(const struct reduction *r, int64_t row, struct k_tensor *y)
 {
-    const double *x = (const double *)(const void *)r->data + row * r->cols;
+    struct k_tensor x = *r->x;
+    x.data = (void *)(uintptr_t)(r->data + row * r->cols * dtype_size(x.dtype));
     double max = -(double)INFINITY, sum = 0;
+    for (int64_t i = 0; i < r->cols; i++) {
+        const double v = k_get_f64(&x, i);
+        max = v > max || v != v ? v : max;
+    }
     for (int64_t i = 0; i < r->cols; i++)
-        max = x[i] > max || x[i] != x[i] ? x[i] : max;
-    for (int64_t i = 0; i < r->cols; i++)
-        sum += exp(x[i] - max);
+        sum += exp(k_get_f64(&x, i) - max);
     k_set_f64(y, row, fabs(max) == (double)INFINITY ? max : max + log(sum));
 }
 enum npuc_status k_op_reduce_log_sum_exp(struct k_call *c)
@@ -185,14 +188,15 @@ enum npuc_status k_op_reduce_log_sum_exp(struct k_call *c)
     struct reduction r;
     if (!k_has(c, 1, 1) || !axes_of(c, axes, &any))
         return NPUC_E_INVALID;
-    if (!dtype_is_float(c->in[0]->dtype) || dtype_size(c->in[0]->dtype) == 0)
+    const bool wide = c->in[0]->dtype == DT_F64 || !dtype_is_float(c->in[0]->dtype);
+    if (dtype_size(c->in[0]->dtype) == 0 || dtype_table[c->in[0]->dtype].cls == DTC_COMPLEX)
         return k_fail(c, NPUC_E_UNSUPPORTED, "type %s is not supported", dtype_table[c->in[0]->dtype].name);
     K_TRY(prepare(c, &r, axes));
     float *x = k_scratch(c, r.cols, sizeof *x);
     if (!x || !k_out(c, 0, r.x->dtype, r.rank, r.dims))
         return k_no_memory(c);
     for (int64_t i = 0; i < r.rows; i++) {
-        if (r.x->dtype == DT_F64)
+        if (wide)
             log_sum_exp_f64(&r, i, &c->out[0]);
         else
             log_sum_exp_f32(&r, i, &c->out[0], x);

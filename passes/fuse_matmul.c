@@ -6,11 +6,12 @@
  *   %y = Fused %x, %w, %bias {kind="matmul_epilogue" body=(...) { MatMul; Add; Relu; Yield }} : f32[b,s,64]
  *
  * Requirements: (1) every value between has one use, the next member; (2) the bias is a constant of one row; the matrix
- * unit starts from it and adds the products, the file adds it last, so f32 results may differ in the last bit, and
- * narrower ones round once instead of after each operator, f32 of a narrower product not at all (unless strict); (3)
- * the target takes the region as a whole, else the nodes stay as they were; (4) runs after placement and before
- * fuse_vector, which would take the Add; Fused nodes are not fused again. Left alone: residuals (a matrix, not a row),
- * casts to wider types for vector operators, whose region does them while it reads. */
+ * unit (and the interpreter in such a region) starts from it and adds the products, the file adds it last, so f32
+ * results may differ in the last bit, and narrower ones round once instead of after each operator, f32 of a narrower
+ * product not at all: when strict, neither is fused; (3) the target takes the region as a whole, else the nodes stay as
+ * they were; (4) runs after placement and before fuse_vector, which would take the Add; Fused nodes are not fused
+ * again. Left alone: residuals (a matrix, not a row), casts to wider types for vector operators, whose region does them
+ * while it reads. */
 #include "passes/pass.h"
 
 #define MAX_MEMBERS 4
@@ -18,7 +19,7 @@
 struct chain {
     struct node *nodes[MAX_MEMBERS];
     int64_t n;
-    bool has_bias;
+    bool has_bias; /* or takes none */
 };
 
 static bool is_product(const struct node *n)
@@ -91,8 +92,8 @@ static bool widens(const struct node *n, const struct value *sum)
 /* The product and its users, one after the other, as far as the pattern goes. */
 static void collect(const struct pass_ctx *px, struct node *product, struct chain *c)
 {
-    *c = (struct chain){
-        .nodes = {product}, .n = 1, .has_bias = is_conv(product) || (product->op == OP_Gemm && node_in(product, 2))};
+    const bool has = is_conv(product) || (product->op == OP_Gemm && node_in(product, 2));
+    *c = (struct chain){.nodes = {product}, .n = 1, .has_bias = has || px->options.strict};
     while (c->n < MAX_MEMBERS) {
         struct value *sum = &c->nodes[c->n - 1]->out[0];
         struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;

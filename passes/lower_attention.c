@@ -6,9 +6,9 @@
  *   %s  = FusedMatMul %q, %pk {transB=1};  ... softmax ...;  %y = MatMul %p, %pv
  *
  * One reader per operator (table at the end) brings it to struct attention; attention_expand writes the products.
- * Requirements: (1) a reader that meets a form it does not know leaves the node, which then runs on the host; (2) no
- * reader makes an operator of the table, so it terminates. Left alone: quantised caches,
- * scores as a result of com.microsoft's operators. */
+ * Requirements: (1) a reader that meets a form it does not know, or heads of unknown size where that gives the scale,
+ * leaves the node, which then runs on the host; (2) no reader makes an operator of the table, so it terminates. Left
+ * alone: quantised caches, scores as a result of com.microsoft's operators. */
 #include <math.h>
 
 #include "base/half.h"
@@ -50,7 +50,7 @@ static struct value *and_mask(struct builder *b, struct value *x, struct value *
     return x && y ? ir_op2(b, OP_And, x, y) : x ? x : y;
 }
 
-/* Default scale 1/sqrt(size of a head). */
+/* Default scale 1/sqrt(size of a head); 0 when that is not known before run time. */
 static float scale_of(const struct node *n, const struct builder *b, const struct value *q)
 {
     int64_t size = 0;
@@ -436,7 +436,7 @@ enum npuc_status lower_attention(struct pass_ctx *px, struct graph *g)
             continue;
         struct builder b = ir_at(n);
         struct reading r = {.a = {.b = &b, .score = DT_F32, .soft = DT_F32}};
-        if (!read(n, &b, &r)) {
+        if (!read(n, &b, &r) || !(r.a.scale != 0)) {
             pass_count(px, STAT_lower_attention_kept, 1);
             continue;
         }

@@ -153,8 +153,11 @@ static int extreme_place(struct vr *r, int x, bool largest, bool last)
     }
     const int none = view_size(r, DT_I32, last ? expr_const(pool, -1) : n);
     const int found = vr_reduce(r, last ? K_RED_MAX : K_RED_MIN, view_where(r, hit, place, none));
-    const int otherwise = last ? view_size(r, DT_I32, final) : vr_imm(r, DT_I32, 0);
-    return view_where(r, vr_vec2(r, K_FN_Equal, found, none), otherwise, found);
+    const int otherwise =
+        last ? view_size(r, DT_I32, expr_max(pool, final, expr_const(pool, 0))) : vr_imm(r, DT_I32, 0);
+    /* rows of nothing give the neutral element, beyond `none`, and place 0 */
+    const int absent = vr_vec2(r, last ? K_FN_LessOrEqual : K_FN_GreaterOrEqual, found, none);
+    return view_where(r, absent, otherwise, found);
 }
 
 static bool check_arg(struct ir_ctx *cx, const struct node *n, const char **reason)

@@ -176,6 +176,9 @@ static enum npuc_status arg_infer(struct ir_ctx *cx, struct node *n)
     s = infer_axis_attr(cx, n, "axis", x.rank ? x.rank : 1, &axis);
     if (s != NPUC_OK)
         return s;
+    if (x.rank && infer_dim_is(cx, x.d[axis], 0))
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 of type %s has no element on axis %d to choose from",
+                          type_text(cx, node_in(n, 0)->type), axis);
     const bool keep = node_attr_int(n, "keepdims", 1) != 0;
     struct shape out = {.rank = 0};
     for (int i = 0; i < x.rank; i++)

@@ -114,6 +114,7 @@ static void normalisation_and_reduction(void **state)
     IS(f, OP1(f, OP_ReduceMax, x), "f16[1,1,1]");
     IS(f, OP1(f, OP_Softmax, x), "f16[batch,seq,64]");
     IS(f, OP1(f, OP_ArgMax, x), "i64[1,seq,64]");
+    FAILS(f, NODE(f, OP_ArgMin, 1, in(f, DT_F32, "0, seq")), "no element on axis 0");
     FAILS(f, NODE(f, OP_Softmax, 1, in(f, DT_I64, "4")), "expected a float type");
 }
 
