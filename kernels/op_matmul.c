@@ -407,11 +407,8 @@ enum npuc_status k_op_mat_mul_nbits(struct k_call *c)
                                      .b_row = 1,
                                      .b_col = q.k,
                                      .c = sum,
-                                     .c_row = q.n},
+                                     .c_row = q.n,
+                                     .bias = b},
              c->pool);
-    if (b) {
-        const struct k_rows arg[3] = {{sum, q.n, 1}, {b, 0, 1}};
-        k_vec(K_FN_Add, DT_F32, m, q.n, sum, q.n, arg, NULL);
-    }
     return k_out_floats(c, 0, x->dtype, &y, sum);
 }
