@@ -251,16 +251,21 @@ static enum npuc_status code_product(struct import *im, struct onode *n, struct 
     return onode_done(im, n, x_add_opt(b, y, onode_in(n, bias), onode_in(n, bias) != NULL));
 }
 
+/* Codes and their scales are matrices; the first `need` inputs are there. */
+static enum npuc_status code_operands(struct import *im, struct onode *n, int need, int64_t usual, int64_t *block)
+{
+    enum npuc_status s = onode_needs(im, n, need);
+    for (int i = 1; i <= 2 && s == NPUC_OK; i++)
+        s = onode_rank(im, n, i, 2, 2);
+    return s == NPUC_OK ? onode_int_in(im, n, "block_size", usual, 1, INT32_MAX, block) : s;
+}
+
 /* A, B float8e4m3fn [N, K], scale, optional scale of A (then A is rounded to float8 as well), bias. */
 enum npuc_status rule_matmul_fp8_weight(struct import *im, struct onode *n)
 {
     struct builder *b = &n->b;
     int64_t block;
-    enum npuc_status s = onode_needs(im, n, 3);
-    for (int i = 1; i <= 2 && s == NPUC_OK; i++)
-        s = onode_rank(im, n, i, 2, 2);
-    if (s == NPUC_OK)
-        s = onode_int_in(im, n, "block_size", 128, 1, INT32_MAX, &block);
+    const enum npuc_status s = code_operands(im, n, 3, 128, &block);
     if (s != NPUC_OK)
         return s;
     struct value *a = n->in[0], *scale = onode_scalar(im, n, 3);
@@ -281,11 +286,7 @@ enum npuc_status rule_matmul_fp4_weight(struct import *im, struct onode *n)
                                      -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
     struct builder *b = &n->b;
     int64_t block;
-    enum npuc_status s = onode_needs(im, n, 4);
-    for (int i = 1; i <= 2 && s == NPUC_OK; i++)
-        s = onode_rank(im, n, i, 2, 2);
-    if (s == NPUC_OK)
-        s = onode_int_in(im, n, "block_size", 16, 1, INT32_MAX, &block);
+    const enum npuc_status s = code_operands(im, n, 4, 16, &block);
     if (s != NPUC_OK)
         return s;
     const int64_t sixteen = 16;

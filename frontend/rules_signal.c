@@ -301,11 +301,9 @@ static struct value *shared_keys(struct builder *b, const struct delta_net *d)
     return x_reshape(b, k, 3, flat);
 }
 
-enum npuc_status rule_gated_delta_net(struct import *im, struct onode *n)
+static enum npuc_status delta_read(struct import *im, struct onode *n, struct delta_net *d)
 {
     enum npuc_status s = onode_needs(im, n, 1);
-    struct delta_net d = {0};
-    struct builder *b = &n->b;
     if (s == NPUC_OK && onode_in(n, 3))
         s = onode_fail(im, n, D_UNSUPPORTED,
                        "cu_seqlens (requests of different lengths in one batch) is not supported; "
@@ -317,33 +315,46 @@ enum npuc_status rule_gated_delta_net(struct import *im, struct onode *n)
     if (s == NPUC_OK)
         s = onode_rank(im, n, 6, 4, 4);
     if (s == NPUC_OK)
-        s = delta_operands(im, n, &d);
-    if (s == NPUC_OK)
-        s = delta_gates(im, n, &d);
-    if (s != NPUC_OK)
-        return s;
-    if (onode_int(im, n, "qk_l2_norm", 0)) {
-        d.q = unit_length(b, d.q);
-        d.k = unit_length(b, d.k);
-    }
-    const expr q_dims[3] = {d.batch, d.tokens, x_num(b, d.q_heads * d.dk)},
-               v_dims[3] = {d.batch, d.tokens, x_num(b, d.heads * d.dv)};
+        s = delta_operands(im, n, d);
+    return s == NPUC_OK ? delta_gates(im, n, d) : s;
+}
+
+/* Results y and the state; NULL after a report. */
+static struct node *delta_attention(struct import *im, struct onode *n, const struct delta_net *d)
+{
+    struct builder *b = &n->b;
+    const bool unit = onode_int(im, n, "qk_l2_norm", 0) != 0;
+    struct delta_net of = *d;
+    of.q = unit ? unit_length(b, d->q) : d->q;
+    of.k = unit ? unit_length(b, d->k) : d->k;
+    const expr q_dims[3] = {d->batch, d->tokens, x_num(b, d->q_heads * d->dk)},
+               v_dims[3] = {d->batch, d->tokens, x_num(b, d->heads * d->dv)};
     struct value *state = onode_in(n, 6);
-    struct value *in[6] = {x_reshape(b, d.q, 3, q_dims),
-                           shared_keys(b, &d),
-                           x_reshape(b, d.v, 3, v_dims),
+    struct value *in[6] = {x_reshape(b, of.q, 3, q_dims),
+                           shared_keys(b, &of),
+                           x_reshape(b, d->v, 3, v_dims),
                            state ? x_swap(b, x_cast(b, state, DT_F32)) : NULL,
-                           d.decay,
-                           d.beta};
+                           d->decay,
+                           d->beta};
     struct node *node = x_node(b, OP_LinearAttention, 3, 6, in, 2);
     if (!node)
-        return onode_done(im, n, NULL);
-    ir_set_int(node, "q_num_heads", d.q_heads);
-    ir_set_int(node, "kv_num_heads", d.heads);
+        return NULL;
+    ir_set_int(node, "q_num_heads", d->q_heads);
+    ir_set_int(node, "kv_num_heads", d->heads);
     ir_set_float(node, "scale", onode_float(im, n, "scale", 0));
     ir_set_str(node, "update_rule", onode_str(im, n, "update_rule", "gated_delta"));
-    struct value *y = x_out(node);
-    if (!y)
+    return x_out(node) ? node : NULL;
+}
+
+enum npuc_status rule_gated_delta_net(struct import *im, struct onode *n)
+{
+    struct builder *b = &n->b;
+    struct delta_net d = {0};
+    const enum npuc_status s = delta_read(im, n, &d);
+    if (s != NPUC_OK)
+        return s;
+    struct node *node = delta_attention(im, n, &d);
+    if (!node)
         return onode_done(im, n, NULL);
     onode_bind(im, n, 1, x_swap(b, &node->out[1]));
     expr dims[4];
@@ -353,7 +364,7 @@ enum npuc_status rule_gated_delta_net(struct import *im, struct onode *n)
         dims[i] = q->dims[i];
     dims[lead] = x_num(b, d.heads);
     dims[lead + 1] = x_num(b, d.dv);
-    return onode_done(im, n, x_cast(b, x_reshape(b, y, lead + 2, dims), q->dtype));
+    return onode_done(im, n, x_cast(b, x_reshape(b, &node->out[0], lead + 2, dims), q->dtype));
 }
 
 /* ---- FlexAttention (ai.onnx.preview): the bodies of its attributes stand between products and softmax */

@@ -14,12 +14,14 @@ static void clear(void *y, enum dtype t, int64_t n)
 }
 
 /* Each axis keeps its middle or gets as much before as behind; what is left over is behind. */
-enum npuc_status k_op_center_crop_pad(struct k_call *c)
+/* Where what stays of x begins in x and in the result, and the result's dims. */
+struct crop {
+    int64_t dims[K_MAX_RANK], from[K_MAX_RANK], to[K_MAX_RANK];
+};
+
+static enum npuc_status crop_of(struct k_call *c, const struct k_tensor *x, struct crop *p)
 {
-    int64_t n, dims[K_MAX_RANK], from[K_MAX_RANK] = {0}, to[K_MAX_RANK] = {0};
-    if (!k_has(c, 2, 1))
-        return NPUC_E_INVALID;
-    const struct k_tensor *x = c->in[0];
+    int64_t n;
     const int64_t *size = k_whole(c, 1, &n);
     const struct k_attr *axes = k_attr_find(c, "axes");
     const bool some = axes && axes->kind == K_ATTR_INTS && axes->len > 0;
@@ -27,7 +29,8 @@ enum npuc_status k_op_center_crop_pad(struct k_call *c)
         return k_no_memory(c);
     if (n != (some ? axes->len : x->rank) || n > x->rank)
         return k_fail(c, NPUC_E_INVALID, "%lld sizes do not fit the axes", (long long)n);
-    memcpy(dims, x->dims, sizeof dims);
+    *p = (struct crop){0};
+    memcpy(p->dims, x->dims, sizeof p->dims);
     for (int i = 0; i < n; i++) {
         int axis;
         if (!k_axis(c, some ? axes->v.ints[i] : i, x->rank, &axis))
@@ -35,24 +38,34 @@ enum npuc_status k_op_center_crop_pad(struct k_call *c)
         if (size[i] < 0)
             return k_fail(c, NPUC_E_INVALID, "size %lld of axis %d is negative", (long long)size[i], axis);
         const int64_t more = size[i] - x->dims[axis];
-        from[axis] = more < 0 ? -more / 2 : 0;
-        to[axis] = more > 0 ? more / 2 : 0;
-        dims[axis] = size[i];
+        p->from[axis] = more < 0 ? -more / 2 : 0;
+        p->to[axis] = more > 0 ? more / 2 : 0;
+        p->dims[axis] = size[i];
     }
+    return NPUC_OK;
+}
+
+enum npuc_status k_op_center_crop_pad(struct k_call *c)
+{
+    struct crop p;
+    if (!k_has(c, 2, 1))
+        return NPUC_E_INVALID;
+    const struct k_tensor *x = c->in[0];
+    K_TRY(crop_of(c, x, &p));
     const char *src = k_move_in(c, x);
-    char *y = k_move_out(c, 0, x->dtype, x->rank, dims);
+    char *y = k_move_out(c, 0, x->dtype, x->rank, p.dims);
     if (!src || !y)
         return k_no_memory(c);
-    clear(y, x->dtype, k_dims_count(x->rank, dims));
+    clear(y, x->dtype, k_dims_count(x->rank, p.dims));
     struct k_nd d = {.rank = x->rank, .n = 2};
     int64_t at_x = 0, at_y = 0, step_x = 1, step_y = 1;
     for (int i = x->rank - 1; i >= 0; i--) {
-        d.dims[i] = dims[i] < x->dims[i] ? dims[i] : x->dims[i];
+        d.dims[i] = p.dims[i] < x->dims[i] ? p.dims[i] : x->dims[i];
         d.stride[0][i] = step_y;
         d.stride[1][i] = step_x;
-        at_y += to[i] * step_y;
-        at_x += from[i] * step_x;
-        step_y *= dims[i];
+        at_y += p.to[i] * step_y;
+        at_x += p.from[i] * step_x;
+        step_y *= p.dims[i];
         step_x *= x->dims[i];
     }
     const int64_t size_of = k_move_size(x->dtype);

@@ -139,6 +139,12 @@ enum npuc_status infer_out_unknown(struct ir_ctx *cx, struct node *n, int i, enu
     return infer_out(cx, n, i, t, &SHAPE_UNKNOWN);
 }
 
+enum npuc_status infer_out_shaped(struct ir_ctx *cx, struct node *n, int i, int k, enum dtype t)
+{
+    const struct shape s = infer_shape(n, k);
+    return s.rank < 0 ? infer_out_unknown(cx, n, i, t) : infer_out(cx, n, i, t, &s);
+}
+
 enum npuc_status infer_out_like(struct ir_ctx *cx, struct node *n, int i, int k)
 {
     const struct shape s = infer_shape(n, k);

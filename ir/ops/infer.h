@@ -36,6 +36,8 @@ enum npuc_status infer_out(struct ir_ctx *cx, struct node *n, int i, enum dtype 
 enum npuc_status infer_out_unknown(struct ir_ctx *cx, struct node *n, int i, enum dtype t); /* unknown rank */
 /* Output i has the type of input k; content is passed on. */
 enum npuc_status infer_out_like(struct ir_ctx *cx, struct node *n, int i, int k);
+/* Output i has the shape of input k and elements of type t. */
+enum npuc_status infer_out_shaped(struct ir_ctx *cx, struct node *n, int i, int k, enum dtype t);
 /* A symbol for axis `axis` of output i, the one of the last run if there was one. */
 expr infer_fresh(struct ir_ctx *cx, const struct node *n, int i, int axis);
 struct shape infer_fresh_shape(struct ir_ctx *cx, const struct node *n, int i, int rank);

@@ -1,18 +1,12 @@
 /* Normalisations. */
 #include "ir/ops/infer.h"
 
-static enum npuc_status like_input(struct ir_ctx *cx, struct node *n, enum dtype t)
-{
-    const struct shape x = infer_shape(n, 0);
-    return x.rank < 0 ? infer_out_unknown(cx, n, 0, t) : infer_out(cx, n, 0, t, &x);
-}
-
 static enum npuc_status same_norm_infer(struct ir_ctx *cx, struct node *n)
 {
     enum npuc_status s = infer_begin(cx, n);
     if (s == NPUC_OK)
         s = infer_is_float(cx, n, 0);
-    return s == NPUC_OK ? like_input(cx, n, infer_dtype(n, 0)) : s;
+    return s == NPUC_OK ? infer_out_shaped(cx, n, 0, 0, infer_dtype(n, 0)) : s;
 }
 
 /* Input i broadcasts to the trailing axes of input 0 that are normalised. */
@@ -53,7 +47,7 @@ static enum npuc_status layer_norm_infer(struct ir_ctx *cx, struct node *n)
     if (s == NPUC_OK)
         s = infer_dtype_attr(cx, n, "stash_type", DT_F32, &stash);
     if (s == NPUC_OK)
-        s = like_input(cx, n, infer_dtype(n, 0));
+        s = infer_out_shaped(cx, n, 0, 0, infer_dtype(n, 0));
     struct shape row = infer_shape(n, 0);
     for (int i = axis; i < row.rank; i++)
         row.d[i] = expr_const(&cx->exprs, 1);
@@ -69,7 +63,7 @@ static enum npuc_status rms_norm_infer(struct ir_ctx *cx, struct node *n)
     enum npuc_status s = norm_begin(cx, n, &axis);
     if (s == NPUC_OK)
         s = infer_is_float(cx, n, 1);
-    return s == NPUC_OK ? like_input(cx, n, infer_dtype(n, 1)) : s;
+    return s == NPUC_OK ? infer_out_shaped(cx, n, 0, 0, infer_dtype(n, 1)) : s;
 }
 
 /* Inputs first.. are vectors over the channels (axis 1) of input 0. */

@@ -34,12 +34,6 @@ static enum npuc_status check_scale(struct ir_ctx *cx, struct node *n)
     return NPUC_OK;
 }
 
-static enum npuc_status out_like(struct ir_ctx *cx, struct node *n, enum dtype t)
-{
-    const struct shape x = infer_shape(n, 0);
-    return x.rank < 0 ? infer_out_unknown(cx, n, 0, t) : infer_out(cx, n, 0, t, &x);
-}
-
 static enum npuc_status dequantize_infer(struct ir_ctx *cx, struct node *n)
 {
     enum dtype t;
@@ -52,7 +46,7 @@ static enum npuc_status dequantize_infer(struct ir_ctx *cx, struct node *n)
         s = infer_dtype_attr(cx, n, "output_dtype", infer_dtype(n, 1), &t);
     if (s == NPUC_OK)
         s = check_scale(cx, n);
-    return s == NPUC_OK ? out_like(cx, n, t) : s;
+    return s == NPUC_OK ? infer_out_shaped(cx, n, 0, 0, t) : s;
 }
 
 static enum npuc_status quantize_infer(struct ir_ctx *cx, struct node *n)
@@ -65,7 +59,7 @@ static enum npuc_status quantize_infer(struct ir_ctx *cx, struct node *n)
         s = infer_dtype_is(cx, n, 2, t, t);
     if (s == NPUC_OK)
         s = check_scale(cx, n);
-    return s == NPUC_OK ? out_like(cx, n, t) : s;
+    return s == NPUC_OK ? infer_out_shaped(cx, n, 0, 0, t) : s;
 }
 
 static enum npuc_status dynamic_quantize_infer(struct ir_ctx *cx, struct node *n)
@@ -75,7 +69,7 @@ static enum npuc_status dynamic_quantize_infer(struct ir_ctx *cx, struct node *n
     if (s == NPUC_OK)
         s = infer_dtype_is(cx, n, 0, DT_F32, DT_F32);
     if (s == NPUC_OK)
-        s = out_like(cx, n, DT_U8);
+        s = infer_out_shaped(cx, n, 0, 0, DT_U8);
     if (s == NPUC_OK)
         s = infer_out(cx, n, 1, DT_F32, &scalar);
     return s == NPUC_OK ? infer_out(cx, n, 2, DT_U8, &scalar) : s;

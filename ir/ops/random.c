@@ -30,19 +30,13 @@ static enum npuc_status random_infer(struct ir_ctx *cx, struct node *n)
     return infer_out(cx, n, 0, t, &out);
 }
 
-static enum npuc_status like_input(struct ir_ctx *cx, struct node *n, enum dtype t)
-{
-    const struct shape x = infer_shape(n, 0);
-    return x.rank < 0 ? infer_out_unknown(cx, n, 0, t) : infer_out(cx, n, 0, t, &x);
-}
-
 static enum npuc_status random_like_infer(struct ir_ctx *cx, struct node *n)
 {
     enum dtype t;
     enum npuc_status s = infer_begin(cx, n);
     if (s == NPUC_OK)
         s = float_attr(cx, n, infer_dtype(n, 0), &t);
-    return s == NPUC_OK ? like_input(cx, n, t) : s;
+    return s == NPUC_OK ? infer_out_shaped(cx, n, 0, 0, t) : s;
 }
 
 static enum npuc_status bernoulli_infer(struct ir_ctx *cx, struct node *n)
@@ -53,7 +47,7 @@ static enum npuc_status bernoulli_infer(struct ir_ctx *cx, struct node *n)
         s = infer_is_float(cx, n, 0);
     if (s == NPUC_OK)
         s = infer_dtype_attr(cx, n, "dtype", infer_dtype(n, 0), &t);
-    return s == NPUC_OK ? like_input(cx, n, t) : s;
+    return s == NPUC_OK ? infer_out_shaped(cx, n, 0, 0, t) : s;
 }
 
 static enum npuc_status multinomial_infer(struct ir_ctx *cx, struct node *n)
