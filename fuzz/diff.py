@@ -111,7 +111,7 @@ def close(got, want, inputs):
 
 
 UNDECIDED = {"ArgMax", "ArgMin", "TopK", "Hardmax", "Sign", "Max", "Min", "ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool", "Clip", "Relu",
-             "Cast", "QuantizeLinear", "DynamicQuantizeLinear", "ThresholdedRelu", "Shrink", "Elu", "Selu", "Celu", "HardSwish",
+             "Cast", "CastLike", "QuantizeLinear", "DynamicQuantizeLinear", "ThresholdedRelu", "Shrink", "Elu", "Selu", "Celu", "HardSwish",
              "HardSigmoid", "LeakyRelu", "Softmax", "LogSoftmax", "AveragePool", "ScatterElements", "ScatterND", "Pow", "Mod", "PRelu", "Equal", "Resize",
              "CumSum", "CumProd", "LpPool", "GlobalLpPool", "ConvTranspose", "Conv",
              "LRN"}
@@ -123,6 +123,7 @@ def undecided(node, inputs):
     """Does ONNX leave this open, so that another runtime may differ?"""
     strange = any(kind_of(a.dtype) == "f" and not np.all(np.isfinite(a.astype(np.float64))) for a in inputs)
     whole = node.op_type in ROUNDED and kind_of(inputs[0].dtype) in "iu"
+    whole = whole or node.op_type == "ReduceMean" and inputs[0].size == 0 # 0 / 0
     return whole or node.op_type in NO_REFERENCE or strange and node.op_type in UNDECIDED
 
 

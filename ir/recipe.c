@@ -263,6 +263,15 @@ static int read_attrs(struct ir_ctx *cx, const struct node *n, struct k_attr *ou
     return count;
 }
 
+/* v in the type that users of `old` know: sizes that were found on another way may be written differently. */
+static struct value *typed_as(struct writing *w, struct value *v, const struct type *old)
+{
+    const struct type *t = v->type;
+    const bool dims = t->kind == TYPE_TENSOR && old->kind == TYPE_TENSOR && t->dtype == old->dtype &&
+                      t->rank == old->rank && t->rank > 0;
+    return dims && t != old ? ir_reshape(&w->b, v, old->rank, old->dims) : v;
+}
+
 bool ir_write_recipe(struct node *n, const struct recipe_limits *limits, const char **why)
 {
     struct writing w = {.b = ir_at(n), .limits = *limits};
@@ -284,8 +293,12 @@ bool ir_write_recipe(struct node *n, const struct recipe_limits *limits, const c
         r.in[i] = node_in(n, i);
     if (fn(&r) != NPUC_OK || r.status != NPUC_OK)
         return false;
-    for (int i = 0; i < n->n_out; i++)
-        if (node_out(n, i) && r.out[i])
-            ir_replace_all(&n->out[i], value_of(r.out[i]));
+    for (int i = 0; i < n->n_out; i++) {
+        struct value *v = node_out(n, i) && r.out[i] ? typed_as(&w, value_of(r.out[i]), n->out[i].type) : NULL;
+        if (v)
+            ir_replace_all(&n->out[i], v);
+        else if (node_out(n, i) && r.out[i])
+            return false;
+    }
     return true;
 }
