@@ -117,14 +117,15 @@ UNDECIDED = {"ArgMax", "ArgMin", "TopK", "Hardmax", "Sign", "Max", "Min", "Reduc
              "LRN"}
 NO_REFERENCE = {"Bernoulli"}
 ROUNDED = {"ReduceLogSum", "ReduceLogSumExp", "ReduceL2"} # of integers: where a fraction goes, and what the logarithm of 0 is
+NO_RANGE = {"ReduceMean", "DynamicQuantizeLinear"} # the mean of no elements, the scale of zeros alone
 
 
 def undecided(node, inputs):
     """Does ONNX leave this open, so that another runtime may differ?"""
     strange = any(kind_of(a.dtype) == "f" and not np.all(np.isfinite(a.astype(np.float64))) for a in inputs)
     whole = node.op_type in ROUNDED and kind_of(inputs[0].dtype) in "iu"
-    whole = whole or node.op_type == "ReduceMean" and inputs[0].size == 0 # 0 / 0
-    return whole or node.op_type in NO_REFERENCE or strange and node.op_type in UNDECIDED
+    nothing = node.op_type in NO_RANGE and not np.any(inputs[0])
+    return whole or nothing or node.op_type in NO_REFERENCE or strange and node.op_type in UNDECIDED
 
 
 def check_nodes(case, known, statistics):
