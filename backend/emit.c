@@ -23,16 +23,32 @@ static bool view_of_input(const struct emitter *em, const struct node *n)
            !type_is_object(y->type);
 }
 
+/* All bytes of a tensor as another type. Where nothing proves that the type takes as many, the view has a place only
+ * for those sizes for which it does: a target of Reshape that comes at run time may hold another number of elements. */
+static int32_t whole_view(struct emit *e, int32_t of, const struct type *t, sym name)
+{
+    const int32_t out = tensor_alias(e, of, t, name);
+    if (out == of)
+        return out;
+    struct expr_pool *p = &e->plan->exprs;
+    struct plan_tensor *view = &e->plan->tensors.data[out];
+    const expr size = e->plan->tensors.data[of].size;
+    if (view->size != size)
+        view->base_offset =
+            expr_select(p, expr_cmp(p, EXPR_EQ, view->size, size), view->base_offset, expr_const(p, -1));
+    return out;
+}
+
 static enum npuc_status emit_view(struct emitter *em, struct node *n)
 {
     struct emit *e = &em->e;
     struct value *y = node_out(n, 0);
     const int32_t x = emit_tensor(e, node_in(n, 0));
     if (e->tensor_of[y->id] < 0)
-        e->tensor_of[y->id] = tensor_alias(e, x, y->type, emit_sym(e, y->name));
+        e->tensor_of[y->id] = whole_view(e, x, y->type, emit_sym(e, y->name));
     else if (e->plan->tensors.data[e->tensor_of[y->id]].kind == PT_OUTPUT &&
              e->plan->tensors.data[x].base != e->tensor_of[y->id])
-        return emit_copy(e, tensor_alias(e, x, y->type, emit_sym(e, y->name)), e->tensor_of[y->id], y->type,
+        return emit_copy(e, whole_view(e, x, y->type, emit_sym(e, y->name)), e->tensor_of[y->id], y->type,
                          "the result is another view of an input or result");
     return NPUC_OK;
 }
@@ -205,7 +221,7 @@ static void claim_output(struct emitter *em, struct value *v)
     const int32_t out = tensor_new(e, PT_OUTPUT, v->type, emit_sym(e, v->name));
     e->tensor_of[v->id] = out;
     if (w && w != v && e->tensor_of[w->id] < 0 && sizes_follow(em, v, w))
-        e->tensor_of[w->id] = tensor_alias(e, out, w->type, emit_sym(e, w->name));
+        e->tensor_of[w->id] = whole_view(e, out, w->type, emit_sym(e, w->name));
 }
 
 /* The tensor that the entry returns for result v: its own, a cache view, or a copy of something that has another name.

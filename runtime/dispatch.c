@@ -35,6 +35,9 @@ static enum npuc_status launch_operands(npurt_session *s, const struct plan_step
             const enum npuc_status st = rt_place_late(s, n);
             if (st != NPUC_OK && !(s->plan->tensors.data[n].kind == PT_WEIGHT))
                 return st;
+            if (!r->known && s->plan->tensors.data[n].kind == PT_ALIAS)
+                return rt_fail(s, D_RUN_FAULT, "'%s' does not have the sizes of the tensor that it views",
+                               rt_name(s, s->plan->tensors.data[n].name));
         }
         const enum dtype type = (enum dtype)s->plan->tensors.data[n].dtype;
         const int align = dtype_size(type) < 8 ? dtype_size(type) : 8;

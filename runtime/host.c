@@ -74,7 +74,10 @@ enum npuc_status rt_operand(npurt_session *s, int32_t tensor, struct k_tensor *o
             return st;
     }
     *out = (struct k_tensor){.dtype = (enum dtype)t->dtype, .rank = t->rank};
-    if (!rt_dims(s, t, out->dims) || !r->known)
+    const bool sized = rt_dims(s, t, out->dims);
+    if (sized && !r->known && t->kind == PT_ALIAS)
+        return rt_fail(s, D_RUN_FAULT, "'%s' does not have the sizes of the tensor that it views", rt_name(s, t->name));
+    if (!sized || !r->known)
         return rt_fail(s, D_RUN_FAULT, "the shape of tensor '%s' is not known when it is needed", rt_name(s, t->name));
     if (!dtype_bytes(out->dtype, k_count(out), &out->size))
         return rt_fail(s, D_RUN_FAULT, "tensor '%s' has no size", rt_name(s, t->name));

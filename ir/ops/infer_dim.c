@@ -68,6 +68,11 @@ expr infer_dim_broadcast(struct ir_ctx *cx, expr a, expr b)
         return a;
     if (a == EXPR_INVALID || b == EXPR_INVALID || a == b)
         return infer_dim_same(cx, a, b);
+    const bool zero = infer_dim_is(cx, a, 0);
+    if (zero || infer_dim_is(cx, b, 0)) { /* beside it only 0 and 1 are possible, and both give 0 */
+        int64_t other;
+        return expr_is_const(&cx->exprs, zero ? b : a, &other) ? EXPR_INVALID : zero ? a : b;
+    }
     if (expr_range_of(&cx->exprs, a).max <= 1) /* at most 1: the other decides, as it does for 1 */
         return b;
     if (expr_range_of(&cx->exprs, b).max <= 1)
