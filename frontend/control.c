@@ -25,6 +25,21 @@ static enum npuc_status add_body(struct import *im, struct onode *n, struct node
     return graph_import_body(im, n, pb, g, types, n_types);
 }
 
+/* An If whose condition is known: the branch that runs takes its place. The other one may not even be valid for the
+ * sizes at hand, such as a Squeeze that is skipped where the axis is longer. */
+static enum npuc_status import_taken(struct import *im, struct onode *n, const char *branch)
+{
+    const Onnx__GraphProto *pb = body_of(im, n, branch);
+    if (!pb)
+        return onode_bad_attr(im, n, branch, "a graph is required");
+    struct value **v = ARENA_ARRAY(&im->tmp, struct value *, n->n_out + 1);
+    const enum npuc_status s = graph_inline(im, n, pb, 0, NULL, n->n_out, v);
+    for (int i = 0; s == NPUC_OK && i < n->n_out; i++)
+        onode_bind(im, n, i, v[i]);
+    n->done = s == NPUC_OK;
+    return s;
+}
+
 static enum npuc_status import_if(struct import *im, struct onode *n)
 {
     static const char *const branches[] = {"then_branch", "else_branch"};
@@ -33,6 +48,10 @@ static enum npuc_status import_if(struct import *im, struct onode *n)
     if (n->in[0]->type->dtype != DT_BOOL || n->in[0]->type->rank > 1 || type_const_count(im->cx, n->in[0]->type) > 1)
         return onode_fail(im, n, D_TYPE_MISMATCH, "the condition is %s, expected one bool",
                           type_text(im->cx, n->in[0]->type));
+    int64_t holds;
+    const expr known = value_elem(im->cx, n->in[0], 0);
+    if (known && expr_is_const(&im->cx->exprs, known, &holds))
+        return import_taken(im, n, branches[holds == 0]);
     struct node *node;
     enum npuc_status s = onode_build(im, n, &node);
     for (int i = 0; s == NPUC_OK && i < 2; i++) {

@@ -244,25 +244,29 @@ enum npuc_status graph_import_on(struct import *im, struct onode *n, const Onnx_
     return st;
 }
 
-enum npuc_status graph_inline(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct value *in,
-                              struct value **out)
+enum npuc_status graph_inline(struct import *im, struct onode *n, const Onnx__GraphProto *pb, int n_in,
+                              struct value *const *in, int n_out, struct value **out)
 {
     struct scope s;
-    if (pb->n_input != 1 || pb->n_output != 1)
-        return onode_fail(im, n, D_ARITY, "its body has %zu inputs and %zu outputs, expected one of each", pb->n_input,
-                          pb->n_output);
+    if (pb->n_input != (size_t)n_in || pb->n_output != (size_t)n_out)
+        return onode_fail(im, n, D_ARITY, "its body has %zu inputs and %zu outputs, expected %d and %d", pb->n_input,
+                          pb->n_output, n_in, n_out);
     if (++im->depth > IMPORT_MAX_DEPTH)
         return onode_fail(im, n, D_LIMIT, "subgraphs and functions are nested deeper than the limit of %d",
                           IMPORT_MAX_DEPTH);
     scope_init(im, &s, n->scope, n->scope->graph);
-    enum npuc_status st = scope_define(im, &s, bytes_sym(im, pb->input[0]->name), in);
+    enum npuc_status st = NPUC_OK;
+    for (int i = 0; st == NPUC_OK && i < n_in; i++)
+        st = scope_define(im, &s, bytes_sym(im, pb->input[i]->name), in[i]);
     if (st == NPUC_OK)
         st = import_initializers(im, &s, pb);
     if (st == NPUC_OK)
         st = nodes_import(im, &s, pb->node, (int64_t)pb->n_node);
-    const sym name = bytes_sym(im, pb->output[0]->name);
-    if (st == NPUC_OK && (!name || !scope_find(&s, name, out) || !*out))
-        st = name_fail(im, name, D_MODEL, "the body's output '%s' is produced by no node", sym_text(im, name));
+    for (int i = 0; st == NPUC_OK && i < n_out; i++) {
+        const sym name = bytes_sym(im, pb->output[i]->name);
+        if (!name || !scope_find(&s, name, &out[i]) || !out[i])
+            st = name_fail(im, name, D_MODEL, "the body's output '%s' is produced by no node", sym_text(im, name));
+    }
     im->depth--;
     return st;
 }

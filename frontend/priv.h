@@ -160,9 +160,9 @@ enum npuc_status graph_import_body(struct import *im, struct onode *n, const Onn
 /* The same with the values that its inputs are. */
 enum npuc_status graph_import_on(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct graph *g,
                                  struct value *const *in);
-/* The nodes of a graph with one input and one output where the node stands: *out is its result for `in`. */
-enum npuc_status graph_inline(struct import *im, struct onode *n, const Onnx__GraphProto *pb, struct value *in,
-                              struct value **out);
+/* The nodes of a graph with n_in inputs and n_out outputs where the node stands: out are its results for `in`. */
+enum npuc_status graph_inline(struct import *im, struct onode *n, const Onnx__GraphProto *pb, int n_in,
+                              struct value *const *in, int n_out, struct value **out);
 enum npuc_status nodes_import(struct import *im, struct scope *s, Onnx__NodeProto *const *nodes, int64_t n);
 /* Order of the nodes in which each comes after what it uses: NULL when they stand so already. */
 enum npuc_status nodes_order(struct import *im, Onnx__NodeProto *const *nodes, int64_t n, const int32_t **order);

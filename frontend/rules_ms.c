@@ -2,22 +2,47 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "frontend/expand.h"
 #include "frontend/rules.h"
 
-/* A norm over the last axis: RMSNormalization, or LayerNormalization when beta may follow. */
+/* A norm over the last axis: RMSNormalization, or LayerNormalization, which has mean and inverse deviation as well. */
 static struct value *last_axis_norm(struct onode *n, enum op op, struct value *const *in, int n_in, float epsilon)
 {
-    struct node *node = ir_new(&n->b, op, n_in, in, 1);
+    struct node *node = ir_new(&n->b, op, n_in, in, op == OP_LayerNormalization ? 3 : 1);
     ir_set_int(node, "axis", -1);
     ir_set_float(node, "epsilon", epsilon);
     return ir_infer(node) == NPUC_OK ? &node->out[0] : NULL;
 }
 
+/* 1 / sqrt(mean of squares over the axes from `axis` + epsilon), float. */
+static struct value *inverse_rms(struct builder *b, struct value *x, int64_t axis, float epsilon)
+{
+    struct value *wide = x_cast(b, x, DT_F32), *mean = x_op2(b, OP_Mul, wide, wide);
+    for (int64_t i = axis < 0 ? axis + x->type->rank : axis; mean && i < x->type->rank; i++)
+        mean = x_reduce(b, OP_ReduceMean, mean, (int)i, true);
+    return x_op1(b, OP_Reciprocal, x_op1(b, OP_Sqrt, x_plus(b, mean, (double)epsilon)));
+}
+
 enum npuc_status rule_simplified_norm(struct import *im, struct onode *n)
 {
-    for (int i = 1; i < n->n_out; i++)
+    for (int i = 2; i < n->n_out; i++)
         if (n->out[i])
             return onode_no_output(im, n, i);
+    if (onode_wants(n, 1)) {
+        enum npuc_status s = onode_needs(im, n, 2);
+        if (s == NPUC_OK)
+            s = onode_rank(im, n, 0, 1, IR_MAX_RANK);
+        if (s != NPUC_OK)
+            return s;
+        const int rank = n->in[0]->type->rank;
+        int64_t axis = onode_int(im, n, "axis", -1);
+        if (axis < -rank || axis >= rank)
+            return onode_bad_attr(im, n, "axis", "it is %" PRId64 " for an input of rank %d", axis, rank);
+        struct value *inverse = inverse_rms(&n->b, n->in[0], axis, onode_float(im, n, "epsilon", 1e-5f));
+        if (!inverse)
+            return onode_done(im, n, NULL);
+        onode_bind(im, n, 1, inverse);
+    }
     n->n_out = n->n_out > 1 ? 1 : n->n_out;
     onode_rename(im, n, "RMSNormalization");
     return NPUC_OK;
@@ -31,9 +56,8 @@ enum npuc_status rule_skip_norm(struct import *im, struct onode *n)
     if (s == NPUC_OK && (n->n_in > (rms ? 4 : 5) || n->n_out > 4))
         s = onode_fail(im, n, D_ARITY, "has %d inputs and %d outputs, expected at most %d and 4", n->n_in, n->n_out,
                        rms ? 4 : 5);
-    for (int i = 1; s == NPUC_OK && i <= 2; i++)
-        if (onode_wants(n, i))
-            s = onode_no_output(im, n, i);
+    if (s == NPUC_OK && rms && onode_wants(n, 1))
+        s = onode_no_output(im, n, 1);
     if (s != NPUC_OK)
         return s;
     struct value *bias = onode_in(n, rms ? 3 : 4), *beta = rms ? NULL : onode_in(n, 3);
@@ -45,8 +69,15 @@ enum npuc_status rule_skip_norm(struct import *im, struct onode *n)
     onode_bind(im, n, 3, sum);
     struct value *in[] = {sum, n->in[2], beta};
     const float epsilon = onode_float(im, n, "epsilon", 1e-12f);
-    return onode_done(im, n,
-                      last_axis_norm(n, rms ? OP_RMSNormalization : OP_LayerNormalization, in, beta ? 3 : 2, epsilon));
+    struct value *y = last_axis_norm(n, rms ? OP_RMSNormalization : OP_LayerNormalization, in, beta ? 3 : 2, epsilon);
+    for (int i = 1; y && i <= 2; i++) {
+        struct value *statistic = !onode_wants(n, i) ? y : rms ? inverse_rms(&n->b, sum, -1, epsilon) : y + i;
+        if (!statistic)
+            return onode_done(im, n, NULL);
+        if (onode_wants(n, i))
+            onode_bind(im, n, i, statistic);
+    }
+    return onode_done(im, n, y);
 }
 
 /* op(x + bias); the bias may be absent. */

@@ -377,7 +377,7 @@ static enum npuc_status modified(struct import *im, struct onode *n, const char 
     if (!a->graph)
         return onode_bad_attr(im, n, attr, "it is no graph");
     const struct type *t = (*v)->type;
-    const enum npuc_status s = graph_inline(im, n, a->graph, *v, v);
+    const enum npuc_status s = graph_inline(im, n, a->graph, 1, (struct value *[]){*v}, 1, v);
     if (s != NPUC_OK)
         return s;
     if ((*v)->type->kind == TYPE_TENSOR && (*v)->type->dtype == t->dtype && (*v)->type->rank == t->rank)
