@@ -3,12 +3,10 @@
 
 check_traps.py [NUMBER or WORD ...] runs some of them."""
 import inspect
-import os
 import pathlib
 import sys
 import tempfile
 
-os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
 try:
     import ml_dtypes
     import onnx

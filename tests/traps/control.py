@@ -1,9 +1,8 @@
 """Traps of control flow, sequences and breadth."""
 import numpy as np
-import onnx
 from onnx import helper
 
-from traps import f32, i64, nodes, refused, run, same, text
+from traps import f32, nodes, run, same, text
 
 
 def on_host(steps):

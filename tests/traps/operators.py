@@ -1,11 +1,9 @@
 """Traps of operators: attention and its relatives, types at their borders, masks, casts, other devices' layouts."""
 import ml_dtypes
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 
-import npuc
-from traps import equal, f32, i64, nodes, oracle, refused, run, same, text
+from traps import equal, f32, i64, nodes, refused, run, same, text
 
 F16, F32, I32, I64, U8 = TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8
 MS = [("com.microsoft", 1)]

@@ -1,7 +1,7 @@
 """Traps of shapes: targets computed at run time, 64-bit bounds, empty tensors, names and notes of sizes."""
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 import npuc
 from support import call
