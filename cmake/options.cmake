@@ -38,6 +38,12 @@ if(NPUC_SIMD STREQUAL scalar)
 endif()
 if(NPUC_SANITIZE)
   add_compile_options(-fsanitize=${NPUC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  # What is read before it is written is never zero by luck.
+  include(CheckCCompilerFlag)
+  check_c_compiler_flag(-ftrivial-auto-var-init=pattern NPUC_HAVE_AUTO_INIT)
+  if(NPUC_HAVE_AUTO_INIT)
+    add_compile_options(-ftrivial-auto-var-init=pattern)
+  endif()
   add_link_options(-fsanitize=${NPUC_SANITIZE})
 endif()
 
