@@ -22,8 +22,9 @@ struct machine {
     int64_t align[TS_COUNT]; /* start alignment of a buffer */
     int64_t c0_bytes;        /* 32 */
     int64_t gm_bytes;
-    bool mixed;   /* cube and vector cores can run one kernel together (2201) */
-    bool unified; /* one core has both (310P) */
+    bool mixed;    /* cube and vector cores can run one kernel together (2201) */
+    bool unified;  /* one core has both (310P) */
+    bool mac_rows; /* the matrix unit takes rows from UB and leaves rows there (MLU) */
 };
 
 struct emit;

@@ -34,6 +34,7 @@ static void read_numbers(struct machine *m)
     m->vector_per_cube = (int32_t)whole(t, TK_CORES_VECTOR_PER_CUBE);
     m->mixed = target_num(t, TK_CORES_MIXED) > 0;
     m->unified = target_num(t, TK_CORES_UNIFIED) > 0;
+    m->mac_rows = target_num(t, TK_MAC_ROWS) > 0;
     m->c0_bytes = whole(t, TK_FRACTAL_C0);
     m->gm_bytes = whole(t, TK_GM_SIZE);
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(spaces); i++) {

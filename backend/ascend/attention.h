@@ -7,9 +7,9 @@
 #ifndef BACKEND_ASCEND_ATTENTION_H
 #define BACKEND_ASCEND_ATTENTION_H
 
-#include "backend/ascend/lower.h"
+#include "backend/vector/lower.h"
 #include "backend/ascend/matmul.h"
-#include "backend/ascend/vregion_priv.h"
+#include "backend/vector/vregion_priv.h"
 
 /* Flags between the cores of a block. */
 enum { ATT_SCORES_READY, ATT_PROBS_READY };

@@ -1,28 +1,9 @@
-/* Convolutions: windows over up to three spatial axes of x [batch][group*cin][spatial], as the cube core runs them:
- * y[b][g*cout + m][position] = sum over k of w[g*cout + m][k] * element k of the window at the position, with k
- * ascending over (kernel position, channel) (kernels/conv.h). Rows of the product are output channels, columns
- * positions, so that results are written as they are stored. */
+/* Convolutions on the cube core. Rows of the product are output channels, columns positions, so that results are
+ * written as they are stored. */
 #ifndef BACKEND_ASCEND_CONV_H
 #define BACKEND_ASCEND_CONV_H
 
-#include "backend/backend.h"
-
-enum { CONV_AXES = 3 };
-
-/* A convolution without tensors. Sizes are ir expressions, in elements. Fewer spatial axes use the last ones. */
-struct conv {
-    enum dtype in, out; /* of the operands, of the result */
-    struct value *x, *w, *bias, *y;
-    struct value *lines; /* x lies in memory as the packed map does, as this value: [batch][cin/c0][spatial][c0] */
-    bool constant;       /* w is stored in the order of L1: [group][position][cin/c0][cout][c0] */
-    bool transposed;     /* w is [channel][out of the group][position], positions backwards */
-    bool relu;
-    bool direct; /* every window is one element and the next one its neighbour: x is the right operand as it is */
-    int64_t group, cin, cout; /* channels of one group */
-    int64_t kernel[CONV_AXES], stride[CONV_AXES], dilation[CONV_AXES];
-    int64_t step[CONV_AXES]; /* elements of x stand so far apart, zeros between */
-    expr batch, size[CONV_AXES], out_size[CONV_AXES], before[CONV_AXES];
-};
+#include "backend/matrix/conv.h"
 
 /* Extents of a kernel. Multiples of a fractal. */
 struct conv_tile {
@@ -36,9 +17,6 @@ struct conv_tile {
     bool resident; /* the weights are loaded once */
 };
 
-/* conv_match.c: the pattern, or false with *reason set when it is a convolution. */
-bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct conv *out,
-                const char **reason);
 /* conv_tile.c */
 struct conv_tile conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
                                   const struct tiling *w);

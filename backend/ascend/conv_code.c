@@ -413,15 +413,6 @@ static void load_resident(struct code *c)
     load_bias(c);
 }
 
-static expr total_macs(struct emit *e, const struct conv *p)
-{
-    struct expr_pool *x = &e->cx->exprs;
-    expr macs = expr_mul_const(x, p->batch, p->group * p->cin * p->cout);
-    for (int i = 0; i < CONV_AXES; i++)
-        macs = expr_mul(x, macs, expr_mul_const(x, p->out_size[i], p->kernel[i]));
-    return emit_expr(e, macs);
-}
-
 enum npuc_status conv_emit(struct emit *e, const struct conv *p, const struct conv_tensors *t, const char *label)
 {
     char name[64];
@@ -445,5 +436,5 @@ enum npuc_status conv_emit(struct emit *e, const struct conv *p, const struct co
         load_bias(&c);
     tile_body(&c);
     tile_end(&c.b);
-    return emit_launch(e, c.k, (const int32_t[]){t->x, t->w, t->y, t->bias}, c.params.bound, total_macs(e, p), label);
+    return emit_launch(e, c.k, (const int32_t[]){t->x, t->w, t->y, t->bias}, c.params.bound, conv_macs(e, p), label);
 }

@@ -7,7 +7,12 @@
 bool gen_conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)
 {
     struct conv p;
-    return conv_match(m, cx, n, &p, reason);
+    if (!conv_match(m, cx, n, &p, reason))
+        return false;
+    if (conv_choose_tile(m, cx, &p, NULL).m > 0)
+        return true;
+    *reason = "a row of windows does not fit on chip";
+    return false;
 }
 
 bool gen_conv_takes_lines(const struct machine *m, struct ir_ctx *cx, const struct node *n, const struct value *x)

@@ -2,7 +2,7 @@
 #ifndef BACKEND_ASCEND_GENS_H
 #define BACKEND_ASCEND_GENS_H
 
-#include "backend/backend.h"
+#include "backend/vector/gens.h"
 
 #define GEN(nm)                                                                                                        \
     bool gen_##nm##_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);      \
@@ -14,6 +14,5 @@ extern const struct gen ascend_gens[]; /* ended by a row without name */
 
 /* A convolution whose map x is a view of a value that lies in lines of channels already. */
 bool gen_conv_takes_lines(const struct machine *m, struct ir_ctx *cx, const struct node *n, const struct value *x);
-enum npuc_status ascend_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done);
 
 #endif

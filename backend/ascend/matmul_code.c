@@ -320,15 +320,6 @@ static void body(struct code *c)
     tile_end(&c->b);
 }
 
-static expr total_macs(struct emit *e, const struct mm *p)
-{
-    struct expr_pool *x = &e->cx->exprs;
-    expr macs = expr_mul(x, p->m, expr_mul(x, p->n, p->k));
-    for (int i = 0; i < p->n_batch; i++)
-        macs = expr_mul(x, macs, p->batch[i]);
-    return emit_expr(e, macs);
-}
-
 /* The slots of all blocks of cores that run. */
 static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_tile *t)
 {
@@ -361,25 +352,7 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
         tensors[n++] = p->feed->tensors[i];
     if (p->feed)
         feed_body(&c);
-    return emit_launch(e, c.k, tensors, c.params.bound, total_macs(e, p), label);
-}
-
-static double typical(const struct ir_ctx *cx, expr e, double most)
-{
-    const struct expr_range r = expr_range_of(&cx->exprs, e);
-    const double v = r.max == INT64_MAX ? most : fmin(most, (double)r.max);
-    return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
-}
-
-static struct mm_sizes sizes_of(struct emit *e, const struct mm *p, double most_m)
-{
-    struct mm_sizes s = {.batch = 1,
-                         .m = typical(e->cx, p->m, most_m),
-                         .n = typical(e->cx, p->n, 1024),
-                         .k = typical(e->cx, p->k, 1024)};
-    for (int i = 0; i < p->n_batch; i++)
-        s.batch *= typical(e->cx, p->batch[i], 8);
-    return s;
+    return emit_launch(e, c.k, tensors, c.params.bound, mm_macs(e, p), label);
 }
 
 enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
@@ -390,13 +363,13 @@ enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_ten
     const bool both = r.min <= 16 && r.max > 16;
     enum npuc_status st = NPUC_OK;
     if (r.min <= 16) {
-        const struct mm_sizes s = sizes_of(e, p, 16);
+        const struct mm_sizes s = mm_sizes_of(e->cx, p, 16);
         const struct mm_tile tile = mm_choose_tile(e->m, p, &s, e->tiling);
         e->guard = both ? expr_cmp(x, EXPR_LE, p->m, few) : outer;
         st = launch(e, p, t, &tile, label);
     }
     if (st == NPUC_OK && r.max > 16) {
-        const struct mm_sizes s = sizes_of(e, p, 1024);
+        const struct mm_sizes s = mm_sizes_of(e->cx, p, 1024);
         const struct mm_tile tile = mm_choose_tile(e->m, p, &s, e->tiling);
         e->guard = both ? expr_cmp(x, EXPR_LT, few, p->m) : outer;
         st = launch(e, p, t, &tile, label);

@@ -1,0 +1,283 @@
+/* What the matrix unit does of Conv, ConvTranspose and ConvInteger, alone or in a Fused node with Relu and a Cast to
+ * f32. */
+#include "backend/matrix/conv.h"
+#include "base/size.h"
+
+#include <string.h>
+
+enum { MOST = 1 << 20 }; /* channels, and extents of windows */
+
+struct reading {
+    struct ir_ctx *cx;
+    const struct node *outer, *conv; /* the Fused node, or the convolution itself; the convolution */
+    struct value *y;
+    bool relu;
+};
+
+static bool refuse(const char **reason, const char *why)
+{
+    *reason = why;
+    return false;
+}
+
+static bool is_conv(const struct node *n)
+{
+    return n->op == OP_Conv || n->op == OP_ConvTranspose || n->op == OP_ConvInteger;
+}
+
+/* A convolution, then at most Relu, then at most a Cast. */
+static bool read_region(struct reading *r, const struct graph *g)
+{
+    const struct value *last = NULL;
+    bool cast = false;
+    for_each_node (n, g) {
+        if (n->op == OP_Constant)
+            continue;
+        if (n->op == OP_Yield)
+            return last && n->n_in == 1 && node_in(n, 0) == last;
+        const bool ends = n->op == OP_Cast;
+        if (!last ? !is_conv(n) : cast || (n->op != OP_Relu && !ends) || (r->relu && !ends) || node_in(n, 0) != last)
+            return false;
+        if (!last)
+            r->conv = n;
+        cast = ends;
+        r->relu |= n->op == OP_Relu;
+        last = node_out(n, 0);
+    }
+    return false;
+}
+
+/* Input i of the convolution as the surrounding graph sees it. */
+static struct value *operand(const struct reading *r, int i)
+{
+    struct value *v = node_in(r->conv, i);
+    const bool is_input = v && r->outer != r->conv && !v->def && v->graph == r->conv->graph;
+    return is_input ? node_in(r->outer, (int)v->index) : v;
+}
+
+/* ---- attributes --------------------------------------------------------------------------------------------- */
+
+static void read_list(const struct node *n, const char *name, int axes, int64_t otherwise, int64_t v[CONV_AXES])
+{
+    const struct attr *a = node_attr(n, name);
+    for (int i = 0; i < CONV_AXES; i++)
+        v[i] = otherwise;
+    for (int i = 0; i < axes && a && a->len >= axes; i++)
+        v[CONV_AXES - axes + i] = a->v.ints[i];
+}
+
+static bool auto_pad_is(const struct ir_ctx *cx, const struct node *n, const char *what)
+{
+    const struct attr *a = node_attr(n, "auto_pad");
+    return strcmp(a ? str_text(&cx->strings, a->v.s) : "NOTSET", what) == 0;
+}
+
+/* Padding before the data when `total` is to be split: all of it but the larger half, or the larger half. */
+static expr split(struct expr_pool *x, expr total, bool upper)
+{
+    const expr pads = expr_max(x, expr_const(x, 0), total), two = expr_const(x, 2);
+    return upper ? expr_floordiv(x, pads, two) : expr_ceildiv(x, pads, two);
+}
+
+static expr extent_of(struct expr_pool *x, const struct conv *p, int i)
+{
+    return expr_const(x, p->dilation[i] * (p->kernel[i] - 1) + 1);
+}
+
+static void read_pads(struct reading *r, struct conv *p, int axes)
+{
+    struct expr_pool *x = &r->cx->exprs;
+    const bool upper = auto_pad_is(r->cx, r->conv, "SAME_UPPER"),
+               same = upper || auto_pad_is(r->cx, r->conv, "SAME_LOWER");
+    int64_t pads[CONV_AXES];
+    read_list(r->conv, "pads", axes, 0, pads);
+    for (int i = 0; i < CONV_AXES; i++) {
+        const expr one = expr_const(x, 1);
+        const expr reach =
+            expr_add(x, expr_mul_const(x, expr_sub(x, p->out_size[i], one), p->stride[i]), extent_of(x, p, i));
+        p->before[i] = same && i >= CONV_AXES - axes
+                           ? split(x, expr_sub(x, reach, p->size[i]), upper)
+                           : expr_const(x, auto_pad_is(r->cx, r->conv, "NOTSET") ? pads[i] : 0);
+    }
+}
+
+/* The transposed convolution as one of x with zeros between its elements: stride 1, padding up to the kernel's reach.
+ */
+static void turn_pads(struct reading *r, struct conv *p, int axes)
+{
+    struct expr_pool *x = &r->cx->exprs;
+    const bool upper = auto_pad_is(r->cx, r->conv, "SAME_UPPER"),
+               same = upper || auto_pad_is(r->cx, r->conv, "SAME_LOWER");
+    int64_t pads[CONV_AXES], extra[CONV_AXES], given[CONV_AXES];
+    read_list(r->conv, "pads", axes, 0, pads);
+    read_list(r->conv, "output_padding", axes, 0, extra);
+    read_list(r->conv, "output_shape", axes, 0, given);
+    for (int i = 0; i < CONV_AXES; i++) {
+        const expr one = expr_const(x, 1);
+        const bool spread = i >= CONV_AXES - axes && (same || given[i] > 0);
+        expr full = expr_mul_const(x, expr_sub(x, p->size[i], one), p->stride[i]);
+        full = expr_add(x, full, expr_add(x, extent_of(x, p, i), expr_const(x, extra[i])));
+        const expr before = spread ? split(x, expr_sub(x, full, p->out_size[i]), upper)
+                                   : expr_const(x, auto_pad_is(r->cx, r->conv, "NOTSET") ? pads[i] : 0);
+        p->before[i] = expr_sub(x, expr_sub(x, extent_of(x, p, i), one), before);
+        p->step[i] = p->stride[i];
+        p->stride[i] = 1;
+    }
+}
+
+/* ---- sizes -------------------------------------------------------------------------------------------------- */
+
+static bool small_const(const struct ir_ctx *cx, expr e, int64_t *v)
+{
+    return expr_is_const(&cx->exprs, e, v) && *v >= 1 && *v <= MOST;
+}
+
+static bool read_sizes(struct reading *r, struct conv *p, int axes, const char **reason)
+{
+    const struct type *tx = p->x->type, *tw = p->w->type, *ty = r->y->type;
+    const expr one = expr_const(&r->cx->exprs, 1);
+    int64_t taps = 1;
+    p->batch = tx->dims[0];
+    for (int i = 0; i < CONV_AXES; i++) {
+        const int axis = 2 + i - (CONV_AXES - axes);
+        p->size[i] = axis >= 2 ? tx->dims[axis] : one;
+        p->out_size[i] = axis >= 2 ? ty->dims[axis] : one;
+        if (axis < 2)
+            p->kernel[i] = 1;
+        else if (!small_const(r->cx, tw->dims[axis], &p->kernel[i]))
+            return refuse(reason, "a kernel of unknown or extreme size");
+        taps *= p->kernel[i];
+        if (p->stride[i] > MOST || p->dilation[i] > MOST || p->kernel[i] * p->dilation[i] > MOST || taps > MOST)
+            return refuse(reason, "a window of extreme size");
+    }
+    int64_t w0, w1;
+    if (!small_const(r->cx, tw->dims[0], &w0) || !small_const(r->cx, tw->dims[1], &w1))
+        return refuse(reason, "a weight with an unknown, extreme or no number of channels");
+    p->cout = p->transposed ? w1 : w0 / p->group;
+    p->cin = p->transposed ? w0 / p->group : w1;
+    return p->cout > 0 && p->cin > 0 ? true : refuse(reason, "more groups than channels");
+}
+
+/* The value in memory behind x = Reshape(Transpose(value)) whose channels are already in lines of c0, or NULL:
+ * [n, c1, spatial.., c0] turned into [n, c1, c0, spatial..] and seen as [n, c1*c0, spatial..]. */
+static struct value *lines_of(const struct ir_ctx *cx, const struct value *x, int64_t c0)
+{
+    const struct node *seen = x->def, *turned = seen && seen->op == OP_Reshape ? node_in(seen, 0)->def : NULL;
+    struct value *v = turned && turned->op == OP_Transpose ? node_in(turned, 0) : NULL;
+    const struct attr *perm = v ? node_attr(turned, "perm") : NULL;
+    const int rank = v ? v->type->rank : 0;
+    int64_t inner, c1;
+    if (!perm || rank != x->type->rank + 1 || v->type->layout.kind != LAYOUT_ND || value_const(v) ||
+        !expr_is_const(&cx->exprs, v->type->dims[rank - 1], &inner) || inner != c0 ||
+        !expr_is_const(&cx->exprs, v->type->dims[1], &c1) || x->type->dims[0] != v->type->dims[0])
+        return NULL;
+    for (int i = 0; i < rank; i++)
+        if (perm->v.ints[i] != (i < 2 ? i : i == 2 ? rank - 1 : i - 1))
+            return NULL;
+    for (int i = 2; i < x->type->rank; i++)
+        if (x->type->dims[i] != v->type->dims[i])
+            return NULL;
+    return expr_is_const(&cx->exprs, x->type->dims[1], &inner) && inner == c1 * c0 ? v : NULL;
+}
+
+/* One element per window, one window per element: all axes are one. */
+static void flatten(struct expr_pool *x, struct conv *p)
+{
+    int64_t pad;
+    expr all = expr_const(x, 1);
+    p->direct = !p->lines;
+    for (int i = 0; i < CONV_AXES; i++) {
+        p->direct &= p->kernel[i] == 1 && p->stride[i] == 1 && p->step[i] == 1 && p->size[i] == p->out_size[i] &&
+                     expr_is_const(x, p->before[i], &pad) && pad == 0;
+        all = expr_mul(x, all, p->size[i]);
+    }
+    for (int i = 0; p->direct && i < CONV_AXES; i++)
+        p->size[i] = p->out_size[i] = i == CONV_AXES - 1 ? all : expr_const(x, 1);
+}
+
+/* ---- types -------------------------------------------------------------------------------------------------- */
+
+/* The constant behind the weight; a Cast between float types is done when the weight is stored. */
+static struct value *constant_of(struct value *v)
+{
+    while (weight_is_cast(v))
+        v = node_in(v->def, 0);
+    return value_const(v) ? v : NULL;
+}
+
+static bool is_dense(const struct value *v)
+{
+    return v->type->kind == TYPE_TENSOR && v->type->rank >= 0 && v->type->layout.kind == LAYOUT_ND;
+}
+
+static bool check_types(const struct machine *m, const struct reading *r, struct conv *p, const char **reason)
+{
+    static const struct {
+        enum dtype in, out;
+        enum target_key rate;
+    } types[] = {{DT_F32, DT_F32, TK_MAC_F32}, {DT_F16, DT_F16, TK_MAC_F16},   {DT_BF16, DT_BF16, TK_MAC_BF16},
+                 {DT_F16, DT_F32, TK_MAC_F16}, {DT_BF16, DT_F32, TK_MAC_BF16}, {DT_I8, DT_I32, TK_MAC_I8}};
+    if (!p->x || !p->w || !is_dense(p->x) || !is_dense(p->w) || !is_dense(r->y) || p->x->type->rank < 3 ||
+        p->x->type->rank > 2 + CONV_AXES || p->w->type->rank != p->x->type->rank ||
+        r->y->type->rank != p->x->type->rank)
+        return refuse(reason, "a convolution over other than one to three axes, or of operands that are not dense");
+    p->in = p->x->type->dtype;
+    p->out = r->y->type->dtype;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(types); i++)
+        if (types[i].in == p->in && types[i].out == p->out && p->w->type->dtype == p->in &&
+            target_num(m->target, types[i].rate) > 0)
+            return true;
+    return refuse(reason, "the matrix unit convolves f32, f16, bf16, or i8 without zero points into i32");
+}
+
+static bool has_zero_points(const struct node *n)
+{
+    return n->op == OP_ConvInteger && (node_in(n, 2) || node_in(n, 3));
+}
+
+bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct conv *out, const char **reason)
+{
+    struct reading r = {.cx = cx, .outer = n, .conv = n, .y = node_out(n, 0)};
+    if (n->op == OP_Fused ? n->n_out != 1 || !read_region(&r, node_region(n, 0)) : !is_conv(n))
+        return false;
+    struct value *bias = r.conv->op == OP_ConvInteger ? NULL : operand(&r, 2);
+    *out = (struct conv){.x = operand(&r, 0),
+                         .w = operand(&r, 1),
+                         .bias = bias,
+                         .y = r.y,
+                         .relu = r.relu,
+                         .transposed = r.conv->op == OP_ConvTranspose,
+                         .group = node_attr_int(r.conv, "group", 1),
+                         .step = {1, 1, 1}};
+    if (has_zero_points(r.conv))
+        return refuse(reason, "8-bit operands with zero points");
+    if (!check_types(m, &r, out, reason))
+        return false;
+    if (out->group < 1 || out->group > MOST)
+        return refuse(reason, "an extreme number of groups");
+    const int axes = out->x->type->rank - 2;
+    read_list(r.conv, "strides", axes, 1, out->stride);
+    read_list(r.conv, "dilations", axes, 1, out->dilation);
+    if (!read_sizes(&r, out, axes, reason))
+        return false;
+    if (out->transposed)
+        turn_pads(&r, out, axes);
+    else
+        read_pads(&r, out, axes);
+    if (out->group == 1)
+        out->lines = lines_of(cx, out->x, m->c0_bytes / dtype_size(out->in));
+    flatten(&cx->exprs, out);
+    out->constant = constant_of(out->w) != NULL;
+    if (out->constant)
+        out->w = constant_of(out->w);
+    return true;
+}
+
+expr conv_macs(struct emit *e, const struct conv *p)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    expr macs = expr_mul_const(x, p->batch, p->group * p->cin * p->cout);
+    for (int i = 0; i < CONV_AXES; i++)
+        macs = expr_mul(x, macs, expr_mul_const(x, p->out_size[i], p->kernel[i]));
+    return emit_expr(e, macs);
+}

@@ -1,0 +1,53 @@
+/* Matrix products as graphs have them: c[b][m][n] = start + a[b][m][k] x b[b][k][n]. What a matrix unit does of them,
+ * and how operands lie in memory; the families write the programs. */
+#ifndef BACKEND_MATRIX_MM_H
+#define BACKEND_MATRIX_MM_H
+
+#include "backend/backend.h"
+
+struct mm_feed; /* of a family */
+
+/* A product without tensors: what match finds out. Sizes and strides are ir expressions, in elements. */
+struct mm {
+    enum dtype in, out; /* of the operands, of the result */
+    struct value *a, *b, *c;
+    struct value *bias; /* one row of n starting values, or NULL */
+    expr m, n, k;
+    expr a_row, b_row, c_row; /* between rows as stored */
+    bool a_trans;             /* a is stored [k, m] */
+    bool b_trans;             /* b is stored [n, k] */
+    bool weight;              /* b is constant: stored as the machine likes it, rows are n */
+    bool weight_trans;        /* the constant is [k, n]: the transpose is stored */
+    bool relu;
+    struct mm_feed *feed; /* makes b while the product runs; NULL: b is a tensor. Then n and k are constants */
+    int n_batch;
+    expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK]; /* sizes, strides */
+};
+
+/* Type of the accumulators. */
+static inline enum dtype mm_sum(enum dtype in)
+{
+    return dtype_is_integer(in) ? DT_I32 : DT_F32;
+}
+
+struct mm_tensors {
+    int32_t a, b, c, bias; /* plan tensors, bias -1; b of no meaning with a feed */
+};
+
+bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out, const char **reason);
+/* Does the matrix unit multiply operands of type t into results of type `out`? */
+bool mm_has_mac(const struct machine *m, enum dtype t, enum dtype out);
+/* Can a product start from a row of values? */
+bool mm_takes_bias(const struct machine *m);
+/* The f32 row of starting values as a plan tensor, -1 without one. */
+int32_t mm_bias_tensor(struct emit *e, const struct mm *p);
+/* Multiply-accumulates of the product, over the plan's symbols. */
+expr mm_macs(struct emit *e, const struct mm *p);
+/* Sizes to plan for: constants, or typical values of symbols, of m at most most_m. */
+struct mm_sizes {
+    double batch, m, n, k;
+    double cores; /* that run: set by the choice of tiles */
+};
+struct mm_sizes mm_sizes_of(const struct ir_ctx *cx, const struct mm *p, double most_m);
+
+#endif

@@ -1,0 +1,383 @@
+/* MatMul, Gemm and FusedMatMul on the matrix unit, alone or in a Fused node with a bias row, Relu and a final Cast.
+ *
+ * Batch dimensions are merged where strides allow and folded into m where b does not change along them; so a projection
+ * is one product whatever the rank of its input, and the query heads that share a key-value head are rows of one
+ * product. */
+#include "backend/matrix/mm.h"
+
+#include <math.h>
+
+/* The nodes of a product with its epilogue. */
+struct pattern {
+    const struct node *outer; /* the Fused node, or the product itself */
+    const struct node *product;
+    struct value *bias; /* as a value outside of the region */
+    struct value *result;
+    bool relu;
+};
+
+static bool refuse(const char **reason, const char *why)
+{
+    *reason = why;
+    return false;
+}
+
+static bool is_product(const struct node *n)
+{
+    return n->op == OP_MatMul || n->op == OP_Gemm || n->op == OP_FusedMatMul || n->op == OP_MatMulInteger;
+}
+
+/* A value of the region as the surrounding graph sees it. */
+static struct value *outside(const struct pattern *p, struct value *v)
+{
+    const bool is_input = v && p->outer != p->product && !v->def && v->graph == p->product->graph;
+    return is_input ? node_in(p->outer, (int)v->index) : v;
+}
+
+/* ---- recognising the pattern ------------------------------------------------------------------------------ */
+
+/* The constant behind a value; *trans toggles with every Transpose of the last two axes. TransData keeps the content; a
+ * Cast between float types is done when the weight is stored. */
+static struct value *constant_of(struct value *v, bool *trans)
+{
+    while (v && v->def && (v->def->op == OP_TransData || weight_is_cast(v)))
+        v = node_in(v->def, 0);
+    if (v && v->def && v->def->op == OP_Transpose && v->type->rank == 2 && node_in(v->def, 0) &&
+        value_const(node_in(v->def, 0))) {
+        *trans = !*trans;
+        v = node_in(v->def, 0);
+    }
+    return v && value_const(v) ? v : NULL;
+}
+
+static bool is_row_of(const struct value *bias, expr n)
+{
+    int64_t d;
+    struct ir_ctx *cx = bias->graph->module->cx;
+    if (bias->type->kind != TYPE_TENSOR || bias->type->rank < 1 || bias->type->layout.kind != LAYOUT_ND)
+        return false;
+    for (int i = 0; i < bias->type->rank - 1; i++)
+        if (!expr_is_const(&cx->exprs, bias->type->dims[i], &d) || d != 1)
+            return false;
+    return bias->type->dims[bias->type->rank - 1] == n;
+}
+
+static bool take_add(struct pattern *p, const struct node *n, const struct value *sum)
+{
+    const int at = node_in(n, 0) == sum ? 1 : 0;
+    struct value *b = outside(p, node_in(n, at));
+    if (p->bias || p->relu || node_in(n, 1 - at) != sum || !b || sum->type->rank < 1 ||
+        !is_row_of(b, sum->type->dims[sum->type->rank - 1]))
+        return false;
+    p->bias = b;
+    return true;
+}
+
+/* Product, then at most Add of a row, Relu, Cast in this order, in one chain. */
+static bool match_chain(struct pattern *p, const struct graph *g)
+{
+    struct value *last = NULL;
+    bool cast = false;
+    for_each_node (n, g) {
+        if (n->op == OP_Constant)
+            continue;
+        if (n->op == OP_Yield)
+            return last && n->n_in == 1 && node_in(n, 0) == last;
+        if (!last ? !is_product(n) : cast || n->n_in == 0)
+            return false;
+        if (!last)
+            p->product = n;
+        else if (n->op == OP_Add) {
+            if (!take_add(p, n, last))
+                return false;
+        } else if (n->op == OP_Relu && node_in(n, 0) == last)
+            p->relu = true;
+        else if (n->op == OP_Cast && node_in(n, 0) == last)
+            cast = true;
+        else
+            return false;
+        last = node_out(n, 0);
+    }
+    return false;
+}
+
+static bool match_pattern(const struct node *n, struct pattern *p)
+{
+    *p = (struct pattern){.outer = n, .product = n, .result = node_out(n, 0)};
+    if (n->op == OP_Fused)
+        return n->n_out == 1 && match_chain(p, node_region(n, 0));
+    return is_product(n);
+}
+
+/* ---- operands --------------------------------------------------------------------------------------------- */
+
+/* A matrix operand: rows x cols as stored, its batch sizes and strides right-aligned to the result's batch. */
+struct operand {
+    const struct type *type;
+    int rank; /* at least 2: a vector has a dimension of 1 added */
+    expr dims[IR_MAX_RANK], strides[IR_MAX_RANK];
+};
+
+static bool read_operand(struct ir_ctx *cx, const struct value *v, bool is_b, struct operand *o)
+{
+    *o = (struct operand){.type = v->type, .rank = v->type->rank};
+    if (o->rank < 1 || !value_strides(cx, v, o->strides))
+        return false;
+    for (int i = 0; i < o->rank; i++)
+        o->dims[i] = v->type->dims[i];
+    if (o->rank == 1) {
+        const expr one = expr_const(&cx->exprs, 1);
+        o->dims[is_b ? 1 : 0] = one;
+        o->dims[is_b ? 0 : 1] = v->type->dims[0];
+        o->strides[0] = is_b ? one : v->type->dims[0];
+        o->strides[1] = one;
+        o->rank = 2;
+    }
+    return true;
+}
+
+/* Stride of an operand along a batch dimension of the result, `from_right` dims before the matrix; false when it is not
+ * known whether the operand is broadcast. */
+static bool batch_stride(struct ir_ctx *cx, const struct operand *o, int from_right, expr size, expr *stride)
+{
+    const int axis = o->rank - 3 - from_right;
+    *stride = expr_const(&cx->exprs, 0);
+    if (axis < 0 || expr_is_one(&cx->exprs, o->dims[axis]))
+        return true;
+    *stride = o->strides[axis];
+    return o->dims[axis] == size;
+}
+
+/* The larger of two batch sizes under broadcasting; EXPR_INVALID when that cannot be told. */
+static expr batch_size(struct ir_ctx *cx, const struct operand *a, const struct operand *b, int from_right)
+{
+    const int ia = a->rank - 3 - from_right, ib = b->rank - 3 - from_right;
+    if (ia < 0 || expr_is_one(&cx->exprs, a->dims[ia]))
+        return ib < 0 ? expr_const(&cx->exprs, 1) : b->dims[ib];
+    if (ib < 0 || expr_is_one(&cx->exprs, b->dims[ib]) || a->dims[ia] == b->dims[ib])
+        return a->dims[ia];
+    return EXPR_INVALID;
+}
+
+static void drop_batch(struct mm *p, int at)
+{
+    p->n_batch--;
+    for (int i = at; i < p->n_batch; i++) {
+        p->batch[i] = p->batch[i + 1];
+        p->a_batch[i] = p->a_batch[i + 1];
+        p->b_batch[i] = p->b_batch[i + 1];
+        p->c_batch[i] = p->c_batch[i + 1];
+    }
+}
+
+/* Does dimension i continue dimension i+1 in memory? */
+static bool continues(struct expr_pool *x, const expr *stride, const expr *size, int i)
+{
+    int64_t zero;
+    if (expr_is_const(x, stride[i], &zero) && zero == 0)
+        return expr_is_const(x, stride[i + 1], &zero) && zero == 0;
+    return stride[i] == expr_mul(x, stride[i + 1], size[i + 1]);
+}
+
+static void merge_batch(struct expr_pool *x, struct mm *p)
+{
+    for (int i = p->n_batch - 2; i >= 0; i--)
+        if (continues(x, p->a_batch, p->batch, i) && continues(x, p->b_batch, p->batch, i) &&
+            continues(x, p->c_batch, p->batch, i)) {
+            p->batch[i + 1] = expr_mul(x, p->batch[i], p->batch[i + 1]);
+            drop_batch(p, i);
+        }
+}
+
+/* Rows of neighbouring batch members become rows of one product where b is the same for all of them. */
+static void fold_rows(struct expr_pool *x, struct mm *p)
+{
+    int64_t zero = 1;
+    const int last = p->n_batch - 1;
+    if (last < 0 || p->a_trans || !expr_is_const(x, p->b_batch[last], &zero) || zero != 0)
+        return;
+    if (p->a_batch[last] != expr_mul(x, p->m, p->a_row) || p->c_batch[last] != expr_mul(x, p->m, p->c_row))
+        return;
+    p->m = expr_mul(x, p->m, p->batch[last]);
+    p->n_batch--;
+}
+
+static bool read_batch(struct ir_ctx *cx, struct mm *p, const struct operand *a, const struct operand *b)
+{
+    struct expr_pool *x = &cx->exprs;
+    const int rank = (a->rank > b->rank ? a->rank : b->rank) - 2;
+    expr c_stride = expr_mul(x, p->m, p->n);
+    for (int i = rank - 1; i >= 0; i--) {
+        const int from_right = rank - 1 - i;
+        const expr size = batch_size(cx, a, b, from_right);
+        if (size == EXPR_INVALID || !batch_stride(cx, a, from_right, size, &p->a_batch[i]) ||
+            !batch_stride(cx, b, from_right, size, &p->b_batch[i]))
+            return false;
+        p->batch[i] = size;
+        p->c_batch[i] = c_stride;
+        c_stride = expr_mul(x, c_stride, size);
+    }
+    p->n_batch = rank;
+    for (int i = rank - 1; i >= 0; i--)
+        if (expr_is_one(&cx->exprs, p->batch[i]))
+            drop_batch(p, i);
+    merge_batch(x, p);
+    fold_rows(x, p);
+    merge_batch(x, p);
+    return true;
+}
+
+/* b constant: stored with rows n, as NZ or row by row. Its batch strides are those of the stored matrices. */
+static void read_weight(struct ir_ctx *cx, const struct machine *m, struct mm *p, struct operand *b, bool trans)
+{
+    struct expr_pool *x = &cx->exprs;
+    const int r = b->rank;
+    p->weight = true;
+    p->weight_trans = !trans;
+    expr stride = m->mac_rows
+                      ? expr_mul(x, p->n, p->k)
+                      : expr_mul(x, expr_align(x, p->n, 16), expr_align(x, p->k, m->c0_bytes / dtype_size(p->in)));
+    for (int i = r - 3; i >= 0; i--) {
+        b->strides[i] = stride;
+        stride = expr_mul(x, stride, b->dims[i]);
+    }
+}
+
+/* ---- match ------------------------------------------------------------------------------------------------ */
+
+bool mm_has_mac(const struct machine *m, enum dtype t, enum dtype out)
+{
+    static const struct {
+        enum dtype in;
+        enum target_key rate;
+    } types[] = {{DT_F32, TK_MAC_F32}, {DT_F16, TK_MAC_F16}, {DT_BF16, TK_MAC_BF16}, {DT_I8, TK_MAC_I8}};
+    const bool is_float = out == DT_F32 || out == DT_F16 || out == DT_BF16;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(types); i++)
+        if (types[i].in == t && (t == DT_I8 ? out == DT_I32 : is_float))
+            return target_num(m->target, types[i].rate) > 0;
+    return false;
+}
+
+static bool check_types(const struct machine *m, const struct pattern *p, const struct value *a, const struct value *b,
+                        const char **reason)
+{
+    const struct value *y = p->result;
+    if (!a || !b || !y || a->type->kind != TYPE_TENSOR || b->type->kind != TYPE_TENSOR || a->type->rank < 1 ||
+        b->type->rank < 1)
+        return refuse(reason, "operands without a known rank");
+    if (p->product->op == OP_MatMulInteger && (node_in(p->product, 2) || node_in(p->product, 3)))
+        return refuse(reason, "8-bit operands with zero points of a form that is not taken apart");
+    if (b->type->dtype != a->type->dtype || !mm_has_mac(m, a->type->dtype, y->type->dtype))
+        return refuse(reason,
+                      "the matrix unit takes two operands of one type, f32, f16 or bf16 into floats or i8 into i32");
+    if (y->type->layout.kind != LAYOUT_ND)
+        return refuse(reason, "products are stored row by row");
+    return true;
+}
+
+static bool check_attrs(const struct node *n, const char **reason)
+{
+    if (node_attr_float(n, "alpha", 1.0f) != 1.0f)
+        return refuse(reason, "a product scaled by alpha other than 1");
+    if (n->op == OP_Gemm && node_in(n, 2) && node_attr_float(n, "beta", 1.0f) != 1.0f)
+        return refuse(reason, "Gemm with beta other than 1");
+    if (node_attr_int(n, "transBatchA", 0) != 0 || node_attr_int(n, "transBatchB", 0) != 0)
+        return refuse(reason, "transposed batch dimensions");
+    return true;
+}
+
+bool mm_takes_bias(const struct machine *m)
+{
+    return m->mac_rows || m->size[TS_BT] > 0;
+}
+
+static bool take_bias(const struct machine *m, const struct pattern *p, struct mm *out, const char **reason)
+{
+    struct value *c = p->product->op == OP_Gemm ? outside(p, node_in(p->product, 2)) : NULL;
+    if (c && p->bias)
+        return refuse(reason, "two bias operands");
+    out->bias = c ? c : p->bias;
+    if (!out->bias)
+        return true;
+    if (!is_row_of(out->bias, out->n))
+        return refuse(reason, "the bias is not one row of the result");
+    if (out->bias->type->dtype != DT_F32 && !value_const(out->bias))
+        return refuse(reason, "a computed bias must be f32");
+    return mm_takes_bias(m) ? true : refuse(reason, "the target has no bias table");
+}
+
+static bool set_matrix(struct ir_ctx *cx, struct mm *p, const struct operand *a, const struct operand *b)
+{
+    struct expr_pool *x = &cx->exprs;
+    const bool ta = p->a_trans, tb = p->b_trans;
+    p->m = a->dims[a->rank - (ta ? 1 : 2)];
+    p->k = a->dims[a->rank - (ta ? 2 : 1)];
+    p->n = b->dims[b->rank - (tb ? 2 : 1)];
+    p->a_row = a->strides[a->rank - 2];
+    p->b_row = b->strides[b->rank - 2];
+    p->c_row = p->n;
+    return p->k == b->dims[b->rank - (tb ? 1 : 2)] || expr_is_const(x, p->k, &(int64_t){0}) ||
+           expr_is_const(x, b->dims[b->rank - (tb ? 1 : 2)], &(int64_t){0});
+}
+
+bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out, const char **reason)
+{
+    struct pattern p;
+    struct operand a, b;
+    if (!match_pattern(n, &p))
+        return false;
+    bool trans_b = node_attr_int(p.product, "transB", 0) != 0;
+    struct value *va = outside(&p, node_in(p.product, 0)), *vb = outside(&p, node_in(p.product, 1));
+    if (!check_types(m, &p, va, vb, reason) || !check_attrs(p.product, reason))
+        return false;
+    *out = (struct mm){.in = va->type->dtype, .out = p.result->type->dtype, .a = va, .c = p.result, .relu = p.relu};
+    out->a_trans = node_attr_int(p.product, "transA", 0) != 0;
+    struct value *constant = constant_of(vb, &trans_b);
+    out->b = constant ? constant : vb;
+    out->b_trans = trans_b;
+    if (!read_operand(cx, va, false, &a) || !read_operand(cx, out->b, true, &b))
+        return refuse(reason, "an operand in a blocked layout");
+    if (!set_matrix(cx, out, &a, &b))
+        return refuse(reason, "K of the two operands is not known to be equal");
+    if (constant && out->b->type->rank >= 2)
+        read_weight(cx, m, out, &b, trans_b);
+    if (!read_batch(cx, out, &a, &b))
+        return refuse(reason, "it is not known which batch dimension is broadcast");
+    return take_bias(m, &p, out, reason);
+}
+
+/* ---- for the programs -------------------------------------------------------------------------------------- */
+
+int32_t mm_bias_tensor(struct emit *e, const struct mm *p)
+{
+    if (!p->bias)
+        return -1;
+    if (!value_const(p->bias))
+        return emit_tensor(e, p->bias);
+    return emit_weight(e, p->bias, p->bias->type->dtype == DT_F32 ? WF_COPY : WF_CAST, DT_F32, false);
+}
+
+expr mm_macs(struct emit *e, const struct mm *p)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    expr macs = expr_mul(x, p->m, expr_mul(x, p->n, p->k));
+    for (int i = 0; i < p->n_batch; i++)
+        macs = expr_mul(x, macs, p->batch[i]);
+    return emit_expr(e, macs);
+}
+
+static double typical(const struct ir_ctx *cx, expr e, double most)
+{
+    const struct expr_range r = expr_range_of(&cx->exprs, e);
+    const double v = r.max == INT64_MAX ? most : fmin(most, (double)r.max);
+    return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
+}
+
+struct mm_sizes mm_sizes_of(const struct ir_ctx *cx, const struct mm *p, double most_m)
+{
+    struct mm_sizes s = {
+        .batch = 1, .m = typical(cx, p->m, most_m), .n = typical(cx, p->n, 1024), .k = typical(cx, p->k, 1024)};
+    for (int i = 0; i < p->n_batch; i++)
+        s.batch *= typical(cx, p->batch[i], 8);
+    return s;
+}

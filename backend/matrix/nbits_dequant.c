@@ -1,0 +1,83 @@
+/* Dequantisation as a launch of its own: the vector cores write the weight to a workspace in the form that constants of
+ * products are stored in, NZ or row by row, rows n. The workspace lives until the product. */
+#include "backend/matrix/nbits.h"
+#include "base/size.h"
+
+#include <stdio.h>
+
+struct dequant {
+    struct nbits_tile t;
+    struct tile_kernel *k;
+    struct expr_pool *x;
+    int64_t c0;
+    int32_t buf; /* result in UB: rows of t.cols */
+};
+
+static expr num(struct dequant *d, int64_t v)
+{
+    return expr_const(d->x, v);
+}
+
+static void open_tiles(struct dequant *d, const struct machine *m)
+{
+    struct expr_pool *x = d->x;
+    struct nbits_tile *v = &d->t;
+    const int64_t nt = size_ceil_div(v->q->n, v->rows), kt = size_ceil_div(v->q->k, v->cols), tiles = nt * kt;
+    const int64_t blocks = tiles < m->n_vector ? tiles : m->n_vector;
+    d->k->blocks = num(d, blocks);
+    const expr block = expr_sym(x, d->k->sym_block);
+    const expr i = tile_loop(v->b, "i", expr_ceildiv(x, expr_sub(x, num(d, tiles), block), num(d, blocks)));
+    const expr t = expr_add(x, block, expr_mul_const(x, i, blocks));
+    v->n0 = expr_mul_const(x, expr_floordiv(x, t, num(d, kt)), v->rows);
+    v->k0 = expr_mul_const(x, expr_mod(x, t, num(d, kt)), v->cols);
+    v->in = expr_min(x, num(d, v->rows), expr_sub(x, num(d, v->q->n), v->n0));
+    v->ik = expr_min(x, num(d, v->cols), expr_sub(x, num(d, v->q->k), v->k0));
+}
+
+static void dequant_tile(struct dequant *d, int32_t out_tensor)
+{
+    struct nbits_tile *t = &d->t;
+    struct expr_pool *x = d->x;
+    const expr z = num(d, 0), one = num(d, 1), c0 = num(d, d->c0);
+    const int64_t n_pad = size_align(t->q->n, 16);
+    nbits_dequant(t, &(struct nbits_dst){.buf = d->buf, .c0 = d->c0, .first = z, .cols = t->ik});
+    const expr off = expr_add(x, expr_mul_const(x, t->k0, n_pad), expr_mul_const(x, t->n0, d->c0));
+    TILE(t->b, STORE, out_tensor, off, d->buf, z, t->q->to, one, expr_ceildiv(x, t->ik, c0), one,
+         expr_mul(x, t->in, c0), z, num(d, t->rows * d->c0), z, one, z, num(d, n_pad * d->c0), z, one);
+}
+
+static enum npuc_status emit_dequant(struct emit *e, const struct nbits *q, int32_t workspace)
+{
+    char name[48];
+    snprintf(name, sizeof name, "dequant%lld_%s", (long long)q->bits, dtype_table[q->to].name);
+    struct dequant d = {.t = {.q = q}, .c0 = e->m->c0_bytes / dtype_size(q->to)};
+    d.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    d.x = &d.k->exprs;
+    struct tile_builder b = {.k = d.k, .arena = e->arena};
+    (void)nbits_choose_tile(e->m, &d.t);
+    tile_params_done(d.k);
+    nbits_declare(&d.t, q, &b);
+    const int32_t out = tile_tensor(d.k, e->arena, "W", q->to, false, true);
+    int32_t tensors[4], count = nbits_tensor_count(q);
+    for (int32_t i = 0; i < count; i++)
+        tensors[i] = q->tensors[i];
+    tensors[count] = workspace;
+    tile_section_begin(&b, TCORE_VECTOR);
+    nbits_buffers(&d.t);
+    d.buf = tile_buf(&b, "w", TS_UB, q->to, 2, d.t.rows * d.t.cols * dtype_size(q->to));
+    open_tiles(&d, e->m);
+    nbits_load(&d.t);
+    dequant_tile(&d, out);
+    tile_end(&b);
+    return emit_launch(e, d.k, tensors, NULL, EXPR_INVALID, "MatMulNBits");
+}
+
+enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *q, int32_t *workspace)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    const int64_t c0 = e->m->c0_bytes / dtype_size(q->to);
+    const expr dims[3] = {expr_const(x, size_ceil_div(q->k, c0)), expr_const(x, size_align(q->n, 16)),
+                          expr_const(x, c0)};
+    *workspace = emit_temp(e, "dequantised", q->to, 3, dims);
+    return emit_dequant(e, q, *workspace);
+}

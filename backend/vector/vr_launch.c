@@ -1,0 +1,171 @@
+/* Choosing the forms of a vector region and launching them.
+ *
+ * A region without reductions tiles rows and columns freely. With reductions the resident form needs whole rows in UB;
+ * where the columns are not known to fit, both forms are launched under complementary guards. */
+#include <stdio.h>
+
+#include "base/size.h"
+#include "backend/vector/vregion_priv.h"
+
+#define MAX_ROWS     512 /* rows of a tile; with reductions fewer, as each row takes 64 lanes */
+#define MAX_ROWS_RED 32
+#define CAP_UNIT     64 /* elements: a multiple of every block and lane count */
+
+static expr count_outer(const struct vr_form *f)
+{
+    expr n = expr_const(&f->k->exprs, 1);
+    for (int d = 0; d + 2 < f->r->rank; d++)
+        n = expr_mul(&f->k->exprs, n, f->dims[d]);
+    return n;
+}
+
+/* Parameters: dimensions, offsets and strides; constants fold into the program. */
+void vr_declare_params(struct vr_form *f)
+{
+    char name[24];
+    struct vr *r = f->r;
+    for (int d = 0; d < r->rank; d++) {
+        snprintf(name, sizeof name, "d%d", d);
+        f->dims[d] = kparam(&f->p, name, r->dims[d]);
+    }
+    for (int i = 0; i < r->n_views + r->n_outputs; i++) {
+        const struct vr_view *v = i < r->n_views ? &r->views[i] : &r->outputs[i - r->n_views].view;
+        snprintf(name, sizeof name, "o%d", i);
+        f->offset[i] = kparam(&f->p, name, v->offset);
+        for (int d = 0; d < r->rank; d++) {
+            snprintf(name, sizeof name, "s%d_%d", i, d);
+            f->stride[i][d] = kparam(&f->p, name, v->stride[d]);
+        }
+        if (v->indexed) {
+            snprintf(name, sizeof name, "is%d", i);
+            f->index_stride[i] = kparam(&f->p, name, v->index_stride);
+            snprintf(name, sizeof name, "im%d", i);
+            f->index_max[i] = kparam(&f->p, name, v->index_max);
+        }
+    }
+    tile_params_done(f->k);
+}
+
+/* A tensor that several views name is one tensor of the kernel. */
+int vr_declare_tensor(struct vr_form *f, int32_t tensor, enum dtype t, bool is_out)
+{
+    char name[24];
+    int j = 0;
+    while (j < f->n_tensors && f->tensors[j] != tensor)
+        j++;
+    if (j == f->n_tensors) {
+        snprintf(name, sizeof name, "%s%d", is_out ? "y" : "x", j);
+        tile_tensor(f->k, f->r->e->arena, name, t, !is_out, is_out);
+        f->tensors[f->n_tensors++] = tensor;
+    }
+    f->k->tensors.data[j].is_output = f->k->tensors.data[j].is_output || is_out;
+    f->k->tensors.data[j].is_input = f->k->tensors.data[j].is_input || !is_out;
+    return j;
+}
+
+void vr_declare_tensors(struct vr_form *f)
+{
+    struct vr *r = f->r;
+    for (int i = 0; i < r->n_views + r->n_outputs; i++) {
+        bool is_out = i >= r->n_views;
+        const struct vr_view *v = is_out ? &r->outputs[i - r->n_views].view : &r->views[i];
+        if (v->tensor < 0)
+            continue;
+        f->view_tensor[i] = vr_declare_tensor(f, v->tensor, v->dtype, is_out);
+        if (v->indexed)
+            f->index_tensor[i] = vr_declare_tensor(f, v->index, v->index_dtype, false);
+    }
+}
+
+/* Tile extents as expressions, so that one program serves every size: whole rows when there are reductions; otherwise
+ * columns are cut so that all cores get work. Extents never change the bits of the result. */
+static void choose_tiles(struct vr_form *f)
+{
+    struct expr_pool *x = &f->k->exprs;
+    const struct vr *r = f->r;
+    expr one = expr_const(x, 1), cores = expr_const(x, r->e->m->n_vector), cap = expr_const(x, f->cap);
+    f->cols = f->dims[r->rank - 1];
+    f->rows = r->rank > 1 ? f->dims[r->rank - 2] : one;
+    expr outer = count_outer(f), lines = expr_max(x, one, expr_mul(x, outer, f->rows));
+    f->tile_cols = f->cols;
+    if (!r->has_red) {
+        expr pieces = expr_ceildiv(x, cores, lines);
+        expr even = expr_align(x, expr_ceildiv(x, f->cols, pieces), CAP_UNIT);
+        f->tile_cols =
+            expr_max(x, one, expr_min(x, f->cols, expr_min(x, cap, expr_max(x, even, expr_const(x, CAP_UNIT)))));
+    }
+    f->pitch = f->chunked ? cap : expr_max(x, expr_const(x, 32), expr_align(x, f->tile_cols, 32));
+    f->tile_rows = one;
+    if (!f->chunked) {
+        expr fit = expr_min(x, expr_const(x, f->max_rows), expr_floordiv(x, cap, f->pitch));
+        f->tile_rows = expr_max(x, one, expr_min(x, fit, expr_ceildiv(x, lines, cores)));
+    }
+    expr row_tiles = expr_ceildiv(x, f->rows, f->tile_rows);
+    expr col_tiles = r->has_red ? one : expr_ceildiv(x, f->cols, f->tile_cols);
+    f->n_tiles = expr_mul(x, outer, expr_mul(x, row_tiles, col_tiles));
+    f->n_row_tiles = expr_max(x, one, row_tiles); /* divisors: a region without elements has no tile, but divides too */
+    f->n_col_tiles = expr_max(x, one, col_tiles);
+    f->k->blocks = expr_max(x, one, expr_min(x, cores, f->n_tiles));
+}
+
+int64_t vr_capacity(const struct vr *r, bool chunked, int64_t max_rows)
+{
+    int64_t per_element, fixed, cap;
+    const struct tiling *t = r->e->tiling;
+    vr_footprint(r, chunked, max_rows, &per_element, &fixed);
+    cap = (r->e->m->size[TS_UB] - fixed) / (per_element > 0 ? per_element : 1) / CAP_UNIT * CAP_UNIT;
+    if (t && t->cols > 0 && t->cols < cap)
+        cap = size_align(t->cols, CAP_UNIT);
+    return cap;
+}
+
+int64_t vr_row_limit(const struct vr *r, bool chunked)
+{
+    const struct tiling *t = r->e->tiling;
+    int64_t n = chunked ? 1 : r->has_red ? MAX_ROWS_RED : MAX_ROWS;
+    return t && t->rows > 0 && t->rows < n ? t->rows : n;
+}
+
+static enum npuc_status launch_form(struct vr *r, bool chunked, const char *name, const char *label)
+{
+    struct emit *e = r->e;
+    struct vr_form *f = ARENA_NEW(e->arena, struct vr_form);
+    f->r = r;
+    f->chunked = chunked;
+    f->max_rows = vr_row_limit(r, chunked);
+    f->cap = vr_capacity(r, chunked, f->max_rows);
+    if (f->cap < CAP_UNIT)
+        return node_error(e->cx, e->node, D_UNSUPPORTED, "fused region needs more buffers than UB holds (%lld bytes)",
+                          (long long)e->m->size[TS_UB]);
+    f->k =
+        tile_kernel_new(e->arena, &e->plan->strings, arena_printf(e->arena, "%s%s", name, chunked ? "_chunked" : ""));
+    f->p = (struct kparams){.e = e, .k = f->k};
+    vr_declare_params(f);
+    vr_declare_tensors(f);
+    choose_tiles(f);
+    vr_code(f);
+    return emit_launch(e, f->k, f->tensors, f->p.bound, EXPR_INVALID, label);
+}
+
+enum npuc_status vr_launch(struct vr *r, const char *name, const char *label)
+{
+    struct emit *e = r->e;
+    struct expr_pool *x = &e->cx->exprs;
+    if (r->overflow)
+        return node_error(e->cx, e->node, D_UNSUPPORTED, "fused region has more than %d values", VR_MAX_VALUES);
+    vr_normalise(r);
+    vr_classify(r);
+    expr cols = r->dims[r->rank - 1], limit = expr_const(x, vr_capacity(r, false, vr_row_limit(r, false)));
+    if (!r->has_red || expr_proves_le(x, cols, limit))
+        return launch_form(r, false, name, label);
+    if (expr_proves_le(x, expr_add(x, limit, expr_const(x, 1)), cols))
+        return launch_form(r, true, name, label);
+    expr always = expr_const(x, 1), outer = e->guard ? e->guard : always, kept = e->guard;
+    e->guard = expr_mul(x, outer, expr_cmp(x, EXPR_LE, cols, limit));
+    enum npuc_status s = launch_form(r, false, name, label);
+    e->guard = expr_mul(x, outer, expr_cmp(x, EXPR_LT, limit, cols));
+    if (s == NPUC_OK)
+        s = launch_form(r, true, name, label);
+    e->guard = kept;
+    return s;
+}
