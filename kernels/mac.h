@@ -37,6 +37,7 @@ struct k_matmul_args {
     void *c;
     int64_t c_row;
     const void *bias;
+    bool adds; /* the starting values are those in c; without bias */
 };
 struct pool;
 void k_matmul(const struct k_matmul_args *g, struct pool *pool);

@@ -80,7 +80,7 @@ static void columns(const struct work *w, const float *at, int64_t m0, int64_t r
         float c[K_TILE_M * K_TILE_N] = {0};
         float *out = (float *)g->c + (m0 + m) * g->c_row + n0;
         for (int64_t r = 0; r < count; r++) {
-            const float *from = k0 > 0 ? out + r * g->c_row : g->bias ? (const float *)g->bias + n0 : NULL;
+            const float *from = k0 > 0 || g->adds ? out + r * g->c_row : g->bias ? (const float *)g->bias + n0 : NULL;
             if (from)
                 memcpy(c + r * K_TILE_N, from, (size_t)width * sizeof *c);
         }
@@ -123,7 +123,7 @@ static void row_f64(const struct k_matmul_args *g, int64_t m)
     double *c = (double *)g->c + m * g->c_row;
     const double *a = g->a, *b = g->b;
     for (int64_t n = 0; n < g->n; n++) {
-        double s = g->bias ? ((const double *)g->bias)[n] : 0;
+        double s = g->adds ? c[n] : g->bias ? ((const double *)g->bias)[n] : 0;
         for (int64_t k = 0; k < g->k; k++)
             s = fma(a[m * g->a_row + k * g->a_col], b[k * g->b_row + n * g->b_col], s);
         c[n] = s;
@@ -135,13 +135,19 @@ static uint64_t whole_at(enum dtype t, const void *x, int64_t at)
     k_widen(&v, t, x, at, 1);
     return v;
 }
+static uint64_t start_whole(const struct k_matmul_args *g, int64_t m, int64_t n, bool wide)
+{
+    const void *from = g->adds ? g->c : g->bias;
+    const int64_t at = g->adds ? m * g->c_row + n : n;
+    if (!from)
+        return 0;
+    return wide ? ((const uint64_t *)from)[at] : ((const uint32_t *)from)[at];
+}
 static void row_whole(const struct k_matmul_args *g, int64_t m)
 {
     const bool wide = dtype_size(g->dtype) == 8;
     for (int64_t n = 0; n < g->n; n++) {
-        uint64_t s = 0;
-        if (g->bias)
-            s = wide ? ((const uint64_t *)g->bias)[n] : ((const uint32_t *)g->bias)[n];
+        uint64_t s = start_whole(g, m, n, wide);
         for (int64_t k = 0; k < g->k; k++)
             s += whole_at(g->dtype, g->a, m * g->a_row + k * g->a_col) *
                  whole_at(g->dtype, g->b, k * g->b_row + n * g->b_col);
@@ -151,12 +157,28 @@ static void row_whole(const struct k_matmul_args *g, int64_t m)
             ((uint32_t *)g->c)[m * g->c_row + n] = (uint32_t)s;
     }
 }
+/* Signed bytes whose K lies together on both sides. */
+static void row_i8(const struct work *w, int64_t m)
+{
+    const struct k_matmul_args *g = w->g;
+    const int8_t *a = (const int8_t *)g->a + m * g->a_row;
+    const int64_t whole = g->k / 32 * 32;
+    for (int64_t n = 0; n < g->n; n++) {
+        const int8_t *b = (const int8_t *)g->b + n * g->b_col;
+        uint32_t s = (uint32_t)start_whole(g, m, n, false) + (uint32_t)w->impl->dot_i8(a, b, whole);
+        for (int64_t k = whole; k < g->k; k++)
+            s += (uint32_t)(a[k] * b[k]);
+        ((uint32_t *)g->c)[m * g->c_row + n] = s;
+    }
+}
 static void rows(void *arg, int64_t item, int worker)
 {
     (void)worker;
     const struct work *w = arg;
     if (w->g->dtype == DT_F64)
         row_f64(w->g, item);
+    else if (w->g->dtype == DT_I8 && w->g->a_col == 1 && w->g->b_row == 1)
+        row_i8(w, item);
     else
         row_whole(w->g, item);
 }

@@ -52,8 +52,9 @@ bool tile_arg_is_expr(const struct tile_insn *in, int i)
 void tile_insn_access(const struct tile_insn *in, struct tile_access *out)
 {
     static const bool writes_first[] = {[TC_GM_IN] = true, [TC_L0_IN] = true, [TC_MATRIX] = true, [TC_VECTOR] = true};
-    /* These also read what they write: accumulation. MAC only when its init is 0, which may not be known here. */
-    static const bool reads_first[TILE_OP_END] = {[TILE_MAC] = true, [TILE_RED_ADD] = true};
+    /* These also read what they write: accumulation. Products only when their init is 0, which may not be known here.
+     */
+    static const bool reads_first[TILE_OP_END] = {[TILE_MAC] = true, [TILE_MAC_ROWS] = true, [TILE_RED_ADD] = true};
     const struct tile_insn_info *row = &tile_insn_table[in->op];
     *out = (struct tile_access){0};
     if (row->cls == TC_CTRL)

@@ -21,7 +21,7 @@ enum tile_op {
 #define INSN(nm, number, ...) TILE_##nm = number,
 #include "plan/insn.def"
 #undef INSN
-    TILE_OP_END = 64
+    TILE_OP_END = 80
 };
 enum tile_class { TC_CTRL, TC_GM_IN, TC_GM_OUT, TC_L0_IN, TC_MATRIX, TC_FIX, TC_VECTOR };
 /* Units of a core. ORDER(unit): plan format. */

@@ -18,6 +18,7 @@ static const struct {
 } space_rules[] = {
     /* the first rule that fits counts */
     {TILE_LOAD_NZ, TC_GM_IN, "dst", SPACE(L1)},
+    {TILE_LOAD, TC_GM_IN, "dst", SPACE(L1) | SPACE(UB) | SPACE(L0B)}, /* L0B: where the matrix unit takes rows */
     {ANY_OP, TC_GM_IN, "dst", SPACE(L1) | SPACE(UB)},
     {ANY_OP, TC_GM_IN, "idx", SPACE(UB) | SPACE(L1)},
     {ANY_OP, TC_GM_OUT, NULL, SPACE(UB) | SPACE(L1)},
@@ -25,11 +26,18 @@ static const struct {
     {TILE_COPY_L0B, TC_L0_IN, "dst", SPACE(L0B)},
     {TILE_COPY_BT, TC_L0_IN, "dst", SPACE(BT)},
     {TILE_IM2COL, TC_L0_IN, "dst", SPACE(L0B)},
+    {TILE_COPY_ROWS, TC_L0_IN, "dst", SPACE(L0B)},
+    {TILE_WINDOWS, TC_L0_IN, "dst", SPACE(UB)},
+    {TILE_COPY_ROWS, TC_L0_IN, "src", SPACE(L1) | SPACE(UB)},
+    {TILE_WINDOWS, TC_L0_IN, "src", SPACE(L1) | SPACE(UB)},
     {ANY_OP, TC_L0_IN, "src", SPACE(L1)},
     {TILE_MAC, TC_MATRIX, "c", SPACE(L0C)},
     {TILE_MAC, TC_MATRIX, "a", SPACE(L0A)},
     {TILE_MAC, TC_MATRIX, "b", SPACE(L0B)},
     {TILE_MAC, TC_MATRIX, "bt", SPACE(BT)},
+    {TILE_MAC_ROWS, TC_MATRIX, "c", SPACE(UB)},
+    {TILE_MAC_ROWS, TC_MATRIX, "a", SPACE(UB)},
+    {TILE_MAC_ROWS, TC_MATRIX, "b", SPACE(L0B)},
     {ANY_OP, TC_FIX, NULL, SPACE(L0C)},
     {ANY_OP, TC_VECTOR, NULL, SPACE(UB)},
 };
@@ -87,12 +95,12 @@ static const struct {
     const char *field;
     bool (*allowed)(enum dtype t);
 } dtype_rules[] = {
-    {TILE_SLOAD, "dtype", is_index},  {ANY_OP, "idx_dtype", is_index},    {TILE_MAC, "dtype", is_mac},
-    {TILE_FIXP, "from", is_wide},     {TILE_FIXP, "to", is_real},         {TILE_COPY_BT, "dtype", is_wide},
-    {TILE_CAST, "to", is_real},       {TILE_CAST, "from", is_real},       {TILE_RED_ADD, "dtype", is_real},
-    {TILE_RED_END, "dtype", is_real}, {TILE_IOTA, "dtype", is_counting},  {TILE_FILL, "dtype", is_real},
-    {TILE_CASTP, "to", is_number},    {TILE_CASTP, "from", is_number},    {TILE_ORDER, "dtype", is_real},
-    {TILE_DEQUANT, "to", is_scale},   {TILE_DEQUANT, "sdtype", is_scale},
+    {TILE_SLOAD, "dtype", is_index},  {ANY_OP, "idx_dtype", is_index},   {TILE_MAC, "dtype", is_mac},
+    {TILE_FIXP, "from", is_wide},     {TILE_FIXP, "to", is_real},        {TILE_COPY_BT, "dtype", is_wide},
+    {TILE_CAST, "to", is_real},       {TILE_CAST, "from", is_real},      {TILE_RED_ADD, "dtype", is_real},
+    {TILE_RED_END, "dtype", is_real}, {TILE_IOTA, "dtype", is_counting}, {TILE_FILL, "dtype", is_real},
+    {TILE_CASTP, "to", is_number},    {TILE_CASTP, "from", is_number},   {TILE_ORDER, "dtype", is_real},
+    {TILE_MAC_ROWS, "dtype", is_mac}, {TILE_DEQUANT, "to", is_scale},    {TILE_DEQUANT, "sdtype", is_scale},
 };
 /* Small integers; fields without a row are 0 or 1. */
 static const struct {
@@ -113,6 +121,10 @@ static const struct {
     {TILE_IM2COL, "stride_w", 1, INT32_MAX},
     {TILE_IM2COL, "step_h", 1, INT32_MAX},
     {TILE_IM2COL, "step_w", 1, INT32_MAX},
+    {TILE_WINDOWS, "stride_h", 1, INT32_MAX},
+    {TILE_WINDOWS, "stride_w", 1, INT32_MAX},
+    {TILE_WINDOWS, "step_h", 1, INT32_MAX},
+    {TILE_WINDOWS, "step_w", 1, INT32_MAX},
 };
 
 static const char *dtype_problem(const struct tile_insn *in, int field)

@@ -24,8 +24,8 @@ struct checker {
     struct diag *d;
     struct arena *a;
     struct scope *of_symbol, *of_node;
-    bool *defined; /* by any section */
-    bool unified;
+    bool *defined;                     /* by any section */
+    bool unified, rows;                /* rows: the matrix unit takes rows from UB and L0B */
     uint32_t sets[TU_COUNT][TU_COUNT]; /* events set, bit per event */
     uint32_t xsets[TCORE_COUNT], xwaits[TCORE_COUNT];
     char where[120];
@@ -191,7 +191,8 @@ static enum npuc_status check_buffer_field(struct checker *c, int64_t i, int f)
         return NPUC_OK;
     if (v < 0 || v >= c->s->bufs.len)
         return REFUSE(c, i, "field '%s' is no buffer", field->name);
-    if (!(tile_field_spaces(in, f) & 1U << c->s->bufs.data[v].space))
+    const bool to_l0b = in->op == TILE_LOAD && c->s->bufs.data[v].space == TS_L0B; /* past L1 */
+    if (!(tile_field_spaces(in, f) & 1U << c->s->bufs.data[v].space) || (to_l0b && !c->rows))
         return REFUSE(c, i, "buffer '%s' is in the wrong memory", field->name);
     return NPUC_OK;
 }
@@ -269,7 +270,7 @@ static enum npuc_status check_insn(struct checker *c, int64_t i)
     const struct tile_insn_info *row = &tile_insn_table[in->op];
     if (in->line > c->k->notes.len)
         return REFUSE(c, i, "its note does not exist");
-    if (!core_can(c, row->cls))
+    if (!core_can(c, row->cls) || (in->op >= TILE_MAC_ROWS && !c->rows))
         return REFUSE(c, i, "this kind of core has no such unit");
     for (int f = 0; f < row->n_fields; f++)
         TRY(check_field(c, i, f));
@@ -321,11 +322,12 @@ static enum npuc_status check_blocks(struct checker *c)
 
 static enum npuc_status check_kernel(struct checker *c)
 {
-    double unified;
+    double unified, rows;
     TRY(check_head(c));
     if (!plan_target_number(c->p, "cores.unified", &unified))
         return REFUSE(c, -1, "the target snapshot has no usable 'cores.unified'");
     c->unified = unified > 0;
+    c->rows = plan_target_number(c->p, "mac.rows", &rows) && rows > 0;
     TRY(check_blocks(c));
     for (int s = 0; s < TCORE_COUNT; s++)
         if (c->k->has[s])

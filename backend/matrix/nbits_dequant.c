@@ -9,7 +9,7 @@ struct dequant {
     struct nbits_tile t;
     struct tile_kernel *k;
     struct expr_pool *x;
-    int64_t c0;
+    int64_t c0;  /* elements of a line of NZ; 0: row by row */
     int32_t buf; /* result in UB: rows of t.cols */
 };
 
@@ -34,10 +34,25 @@ static void open_tiles(struct dequant *d, const struct machine *m)
     v->ik = expr_min(x, num(d, v->cols), expr_sub(x, num(d, v->q->k), v->k0));
 }
 
+static void dequant_rows(struct dequant *d, int32_t out_tensor)
+{
+    struct nbits_tile *t = &d->t;
+    struct expr_pool *x = d->x;
+    const expr z = num(d, 0), one = num(d, 1);
+    nbits_dequant_rows(t, d->buf, t->cols);
+    const expr off = expr_add(x, expr_mul_const(x, t->n0, t->q->k), t->k0);
+    TILE(t->b, STORE, out_tensor, off, d->buf, z, t->q->to, one, one, t->in, t->ik, z, z, num(d, t->cols), one, z, z,
+         num(d, t->q->k), one);
+}
+
 static void dequant_tile(struct dequant *d, int32_t out_tensor)
 {
     struct nbits_tile *t = &d->t;
     struct expr_pool *x = d->x;
+    if (d->c0 == 0) {
+        dequant_rows(d, out_tensor);
+        return;
+    }
     const expr z = num(d, 0), one = num(d, 1), c0 = num(d, d->c0);
     const int64_t n_pad = size_align(t->q->n, 16);
     nbits_dequant(t, &(struct nbits_dst){.buf = d->buf, .c0 = d->c0, .first = z, .cols = t->ik});
@@ -50,7 +65,7 @@ static enum npuc_status emit_dequant(struct emit *e, const struct nbits *q, int3
 {
     char name[48];
     snprintf(name, sizeof name, "dequant%lld_%s", (long long)q->bits, dtype_table[q->to].name);
-    struct dequant d = {.t = {.q = q}, .c0 = e->m->c0_bytes / dtype_size(q->to)};
+    struct dequant d = {.t = {.q = q}, .c0 = e->m->mac_rows ? 0 : e->m->c0_bytes / dtype_size(q->to)};
     d.k = tile_kernel_new(e->arena, &e->plan->strings, name);
     d.x = &d.k->exprs;
     struct tile_builder b = {.k = d.k, .arena = e->arena};
@@ -76,8 +91,12 @@ enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *q, int32_
 {
     struct expr_pool *x = &e->cx->exprs;
     const int64_t c0 = e->m->c0_bytes / dtype_size(q->to);
-    const expr dims[3] = {expr_const(x, size_ceil_div(q->k, c0)), expr_const(x, size_align(q->n, 16)),
-                          expr_const(x, c0)};
+    expr dims[3] = {expr_const(x, size_ceil_div(q->k, c0)), expr_const(x, size_align(q->n, 16)), expr_const(x, c0)};
+    if (e->m->mac_rows) {
+        dims[0] = expr_const(x, q->n);
+        dims[1] = expr_const(x, q->k);
+        dims[2] = expr_const(x, 1);
+    }
     *workspace = emit_temp(e, "dequantised", q->to, 3, dims);
     return emit_dequant(e, q, *workspace);
 }

@@ -35,6 +35,8 @@ static void matrix_rates(const struct target *t, struct clock_rates *r)
         r->mac[mac_types[i].dtype] = num(t, mac_types[i].rate);
         r->k0[mac_types[i].dtype] = whole(t, mac_types[i].k0, 1);
     }
+    r->mac_rows = num(t, TK_MAC_ROWS) > 0;
+    r->mac_columns = whole(t, TK_MAC_COLUMNS, 1);
     r->fractal_rows = whole(t, TK_FRACTAL_ROWS, 1);
     r->fractal_c0 = whole(t, TK_FRACTAL_C0, 1);
     r->mac_head = num(t, TK_MAC_HEAD);
@@ -77,6 +79,16 @@ void clock_rates_of(const struct target *t, struct clock_rates *r)
     r->hbm = num(t, TK_HBM_BANDWIDTH) / num(t, TK_CLOCK);
     const int64_t depth = whole(t, TK_QUEUE_DEPTH, 1);
     r->queue = (int32_t)(depth < CLOCK_MAX_QUEUE ? depth : CLOCK_MAX_QUEUE);
+}
+
+void clock_rates_share(const struct target *t, int64_t blocks, struct clock_rates *r)
+{
+    const double cluster = num(t, TK_CLUSTER_BANDWIDTH) / num(t, TK_CLOCK);
+    const int64_t cores = whole(t, TK_CORES_CLUSTER, 1), active = blocks < 1 ? 1 : blocks < cores ? blocks : cores;
+    const double most = cluster / (double)active;
+    double *const rates[] = {&r->l2_vector, &r->cold_vector, &r->mte3};
+    for (int64_t i = 0; cluster > 0 && i < NPUC_ARRAY_LEN(rates); i++)
+        *rates[i] = *rates[i] < most ? *rates[i] : most;
 }
 
 int64_t clock_bytes(int64_t dtype, int64_t n)
@@ -150,6 +162,45 @@ static void mac(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
     c->head = r->mac_head;
 }
 
+/* The unit takes the rows of a one by one against mac.columns rows of b. */
+static void mac_rows(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_MAC_ROWS *a = EMU_ARGS(MAC_ROWS, op);
+    const struct clock_rates *r = cx->rates;
+    c->unit = TU_M;
+    if (a->m <= 0 || a->n <= 0 || a->k <= 0 || r->k0[a->dtype] == 0)
+        return;
+    c->macs = round_up(a->m, 1) * round_up(a->n, r->mac_columns) * round_up(a->k, r->k0[a->dtype]);
+    c->busy = r->mac[a->dtype] > 0 ? (double)c->macs / r->mac[a->dtype] : 0;
+    c->head = r->mac_head;
+}
+
+static void move_rows(const struct clock_cx *cx, struct clock_cost *c, const int64_t extent[3], double rate)
+{
+    const int64_t rows = round_up(extent[1], 1), bytes = clock_bytes(extent[0], round_up(extent[2], 1));
+    c->unit = TU_MTE1;
+    c->bytes = rows * bytes;
+    if (c->bytes > 0)
+        c->busy = (double)c->bytes / rate + cx->rates->mte1_latency;
+}
+
+static void copy_rows(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_COPY_ROWS *a = EMU_ARGS(COPY_ROWS, op);
+    c->from = cx->section->bufs.data[a->src].space;
+    c->to = TS_L0B;
+    move_rows(cx, c, (const int64_t[3]){a->dtype, a->rows, a->cols}, cx->rates->l0b);
+}
+
+/* Rows are written one by one, whether from the map or from the padding. */
+static void windows(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_WINDOWS *a = EMU_ARGS(WINDOWS, op);
+    c->from = cx->section->bufs.data[a->src].space;
+    c->to = TS_UB;
+    move_rows(cx, c, (const int64_t[3]){a->dtype, a->n, a->k}, cx->rates->l0a);
+}
+
 static clock_cost_fn *const costs[TILE_OP_END] = {
     [TILE_LOAD] = clock_load,
     [TILE_STORE] = clock_store,
@@ -160,6 +211,9 @@ static clock_cost_fn *const costs[TILE_OP_END] = {
     [TILE_IM2COL] = im2col,
     [TILE_COPY_L0B] = copy_l0b,
     [TILE_COPY_BT] = copy_bt,
+    [TILE_MAC_ROWS] = mac_rows,
+    [TILE_COPY_ROWS] = copy_rows,
+    [TILE_WINDOWS] = windows,
     [TILE_FIXP] = clock_fixp,
     [TILE_MAC] = mac,
     [TILE_VEC] = clock_vec,

@@ -131,7 +131,7 @@ static void read_gm(struct clock_cx *cx, int64_t buf, double divide, struct cloc
         return;
     }
     bursts_of(cx, &c->span, &b);
-    if (c->to == TS_UB)
+    if (c->to == TS_UB || cx->rates->mac_rows) /* rows: one DMA serves all memories of a core */
         read_vector(cx, &b, c);
     else
         read_cube(cx, &b, divide, c);

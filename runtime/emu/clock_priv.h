@@ -12,6 +12,8 @@ struct clock_rates {
     double mac[DT_COUNT]; /* MAC/cycle, 0: not taken */
     int64_t k0[DT_COUNT];
     int64_t fractal_rows, fractal_c0;
+    bool mac_rows; /* operands are rows: no rounding of m */
+    int64_t mac_columns;
     double mac_head;
     double vec[TK_COUNT]; /* TK_VEC_* */
     int64_t vec_bytes, ub_block, bank_groups;
@@ -24,6 +26,8 @@ struct clock_rates {
     int32_t queue;
 };
 void clock_rates_of(const struct target *t, struct clock_rates *r);
+/* Cores of a cluster share its way to memory: what is left for one when `blocks` run, neighbours in one cluster. */
+void clock_rates_share(const struct target *t, int64_t blocks, struct clock_rates *r);
 
 /* ---- one instruction (clock_cost.c, clock_vector.c, clock_move.c) ---- */
 /* Elements at byte off + sum i[k]*gm[k] of a tensor, at byte sum i[k]*chip[k] of a buffer. */

@@ -1,0 +1,15 @@
+/* Prototypes of the generators in gens.def and their table. */
+#ifndef BACKEND_MLU_GENS_H
+#define BACKEND_MLU_GENS_H
+
+#include "backend/vector/gens.h"
+
+#define GEN(nm)                                                                                                        \
+    bool gen_##nm##_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);      \
+    enum npuc_status gen_##nm##_emit(struct emit *e, struct node *n);
+#include "backend/mlu/gens.def"
+#undef GEN
+
+extern const struct gen mlu_gens[]; /* ended by a row without name */
+
+#endif

@@ -1,0 +1,27 @@
+/* The MLU family: its generators and what passes get to know of its machines. */
+#include "backend/mlu/gens.h"
+
+const struct gen mlu_gens[] = {
+#define GEN(nm) {#nm, gen_##nm##_match, gen_##nm##_emit},
+#include "backend/mlu/gens.def"
+#include "backend/vector/gens.def"
+#undef GEN
+    {NULL, NULL, NULL},
+};
+
+/* Weights are rows of outputs, as they come from most models. */
+static struct layout weight_layout(const struct target_info *t, enum dtype dtype)
+{
+    (void)t;
+    (void)dtype;
+    return (struct layout){.kind = LAYOUT_ND};
+}
+
+static void target_info(const struct machine *m, struct target_info *out)
+{
+    vector_target_info(m, out);
+    out->weight_layout = weight_layout;
+}
+
+extern const struct family family_mlu;
+const struct family family_mlu = {.name = "mlu", .gens = mlu_gens, .copy = vector_copy, .target_info = target_info};

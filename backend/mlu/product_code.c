@@ -1,0 +1,236 @@
+/* The tile program of a product on the cores of an MLU.
+ *
+ *   for each tile t of this core:                 t = block + i*blocks, m fastest, so that neighbours share b
+ *     for each block of K (double):               rows of a to NRAM, rows of b to WRAM      IO-DMA
+ *                                                 sums in NRAM                              TFU
+ *     relu, narrowed in place                                                               VFU
+ *     store the rows                                                                        IO-DMA
+ *
+ * The tensor unit wants K along the rows of both sides. What is stored otherwise is loaded as it is and turned by the
+ * vector unit; b then moves on to WRAM. A bias is copied to every row of the sums before the first step. */
+#include "backend/matrix/mm_dims.h"
+#include "backend/mlu/product.h"
+#include "base/size.h"
+#include "kernels/vec.h"
+
+#include <stdio.h>
+
+struct code {
+    struct emit *e;
+    const struct mm *p;
+    struct product_tile t;
+    struct tile_kernel *k;
+    struct expr_pool *x;
+    struct tile_builder b;
+    struct kparams params;
+    struct mm_dims d;
+    int32_t ta, tb, tc, tbias;                     /* tensors of the kernel */
+    int32_t a, b_rows, acc, out, bias;             /* rows of a; of b in WRAM; sums; narrowed sums; row of starts */
+    int32_t a_cols, b_cols, b_turned;              /* operands with K along columns; b turned */
+    expr m0, n0, im, in, off_a, off_b, off_c, row; /* the tile; row: between rows of b */
+    expr k0, ik;                                   /* of the block of K */
+};
+
+static expr num(struct code *c, int64_t v)
+{
+    return expr_const(c->x, v);
+}
+
+/* Is b stored with K along its rows? */
+static bool b_has_rows(const struct mm *p)
+{
+    return p->weight || p->b_trans;
+}
+
+static void declare(struct code *c)
+{
+    const struct mm *p = c->p;
+    mm_dims_declare(&c->d, &c->params, p);
+    tile_params_done(c->k);
+    c->row = p->weight ? c->d.k : c->d.b_row;
+    c->ta = tile_tensor(c->k, c->e->arena, "A", p->in, true, false);
+    c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->in, true, false);
+    c->tc = tile_tensor(c->k, c->e->arena, "C", p->out, false, true);
+    c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", DT_F32, true, false) : -1;
+}
+
+static void buffers(struct code *c)
+{
+    const struct product_tile *t = &c->t;
+    const struct mm *p = c->p;
+    const int64_t es = dtype_size(p->in);
+    c->a_cols = p->a_trans ? tile_buf(&c->b, "a_cols", TS_UB, p->in, t->slots, t->m * t->k * es) : -1;
+    c->a = tile_buf(&c->b, "a", TS_UB, p->in, t->slots, t->m * t->k * es);
+    if (!b_has_rows(p)) {
+        c->b_cols = tile_buf(&c->b, "b_cols", TS_UB, p->in, t->slots, t->n * t->k * es);
+        c->b_turned = tile_buf(&c->b, "b_turned", TS_UB, p->in, 1, t->n * t->k * es);
+    }
+    c->b_rows = tile_buf(&c->b, "b", TS_L0B, p->in, t->slots, t->n * t->k * es);
+    c->acc = tile_buf(&c->b, "acc", TS_UB, mm_sum(p->in), t->slots, t->m * t->n * 4);
+    c->out = p->out != mm_sum(p->in) ? tile_buf(&c->b, "out", TS_UB, p->out, t->slots, t->m * t->n * dtype_size(p->out))
+                                     : c->acc;
+    c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, DT_F32, t->slots, t->n * 4) : -1;
+}
+
+static expr tile_count(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
+    return expr_mul(x, mm_batch_count(x, &c->d), expr_mul(x, mt, nt));
+}
+
+/* Opens the loop over this core's tiles. */
+static void open_tiles(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
+    const expr tiles = tile_count(c), block = expr_sym(x, c->k->sym_block);
+    c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_cube), tiles));
+    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks));
+    const expr t = expr_add(x, block, expr_mul(x, i, c->k->blocks));
+    const expr rest = expr_floordiv(x, t, mt), batch = expr_floordiv(x, rest, nt);
+    c->m0 = expr_mul_const(x, expr_mod(x, t, mt), c->t.m);
+    c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
+    c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
+    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->d.n, c->n0));
+    c->off_a = mm_batch_offset(x, &c->d, batch, c->d.a_batch);
+    c->off_b = mm_batch_offset(x, &c->d, batch, c->d.b_batch);
+    c->off_c = mm_batch_offset(x, &c->d, batch, c->d.c_batch);
+}
+
+struct block { /* of an operand as stored */
+    int32_t buf, tensor;
+    expr off, rows, cols, row; /* row: between rows in memory */
+    int64_t pitch;             /* on chip */
+};
+
+static void load(struct code *c, const struct block *v)
+{
+    const expr z = num(c, 0), one = num(c, 1);
+    TILE(&c->b, LOAD, v->buf, z, v->tensor, v->off, c->p->in, one, one, v->rows, v->cols, z, z, v->row, one, z, z,
+         num(c, v->pitch), one);
+}
+
+static void load_a(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct product_tile *t = &c->t;
+    const expr z = num(c, 0), row = c->d.a_row;
+    if (!c->p->a_trans) {
+        tile_note(&c->b, "a: rows to NRAM");
+        const expr off = expr_add(x, expr_add(x, c->off_a, expr_mul(x, c->m0, row)), c->k0);
+        load(c, &(struct block){c->a, c->ta, off, c->im, c->ik, row, t->k});
+        return;
+    }
+    tile_note(&c->b, "a: columns to NRAM, turned");
+    const expr off = expr_add(x, expr_add(x, c->off_a, expr_mul(x, c->k0, row)), c->m0);
+    load(c, &(struct block){c->a_cols, c->ta, off, c->ik, c->im, row, t->m});
+    TILE(&c->b, TRANSP, c->p->in, c->ik, c->im, c->a, z, num(c, t->k), c->a_cols, z, num(c, t->m));
+}
+
+static void load_b(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct product_tile *t = &c->t;
+    const expr z = num(c, 0);
+    if (b_has_rows(c->p)) {
+        tile_note(&c->b, "b: rows to WRAM");
+        const expr off = expr_add(x, expr_add(x, c->off_b, expr_mul(x, c->n0, c->row)), c->k0);
+        load(c, &(struct block){c->b_rows, c->tb, off, c->in, c->ik, c->row, t->k});
+        return;
+    }
+    tile_note(&c->b, "b: columns to NRAM, turned, rows to WRAM");
+    const expr off = expr_add(x, expr_add(x, c->off_b, expr_mul(x, c->k0, c->row)), c->n0), pitch = num(c, t->k);
+    load(c, &(struct block){c->b_cols, c->tb, off, c->ik, c->in, c->row, t->n});
+    TILE(&c->b, TRANSP, c->p->in, c->ik, c->in, c->b_turned, z, pitch, c->b_cols, z, num(c, t->n));
+    TILE(&c->b, COPY_ROWS, c->b_rows, z, pitch, c->b_turned, z, pitch, c->p->in, c->in, c->ik);
+}
+
+static void start_sums(struct code *c)
+{
+    const expr z = num(c, 0), one = num(c, 1);
+    if (!c->p->bias)
+        return;
+    tile_note(&c->b, "the bias as the start of every row");
+    TILE(&c->b, LOAD, c->bias, z, c->tbias, c->n0, DT_F32, one, one, one, c->in, z, z, z, one, z, z, z, one);
+    TILE(&c->b, COPY_UB, DT_F32, c->im, c->in, c->acc, z, num(c, c->t.n), c->bias, z, z, 1);
+}
+
+static void finish(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct mm *p = c->p;
+    const enum dtype sum = mm_sum(p->in);
+    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n);
+    if (p->relu) {
+        tile_note(&c->b, "relu");
+        TILE(&c->b, VEC, K_FN_Relu, sum, c->im, c->in, c->acc, z, pitch, c->acc, z, pitch, 1, -1, 0, z, 0, -1, 0, z, 0,
+             0, 0, 0);
+    }
+    if (c->out != c->acc) {
+        tile_note(&c->b, "narrowed");
+        TILE(&c->b, CAST, p->out, sum, c->im, c->in, c->out, z, pitch, c->acc, z, pitch, 1, 1);
+    }
+    tile_note(&c->b, "store the rows");
+    const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->d.c_row), c->n0));
+    TILE(&c->b, STORE, c->tc, off, c->out, z, p->out, one, one, c->im, c->in, z, z, pitch, one, z, z, c->d.c_row, one);
+}
+
+static void body(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr z = num(c, 0), kb = num(c, c->t.k);
+    open_tiles(c);
+    start_sums(c);
+    /* K = 0 still writes the starting values */
+    const expr j = tile_loop(&c->b, "kb", expr_max(x, num(c, 1), expr_ceildiv(x, c->d.k, kb)));
+    c->k0 = expr_mul_const(x, j, c->t.k);
+    c->ik = expr_min(x, kb, expr_sub(x, c->d.k, c->k0));
+    load_a(c);
+    load_b(c);
+    tile_note(&c->b, "rows of a times rows of b");
+    TILE(&c->b, MAC_ROWS, c->acc, z, num(c, c->t.n), c->a, z, kb, c->b_rows, z, kb, c->p->in, c->im, c->in, c->ik,
+         c->p->bias ? z : expr_cmp(x, EXPR_EQ, j, z));
+    tile_end(&c->b);
+    finish(c);
+    tile_end(&c->b);
+}
+
+static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t,
+                               const struct product_tile *tile, const char *label)
+{
+    char name[48];
+    snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
+             (long long)tile->m, (long long)tile->n, (long long)tile->k);
+    struct code c = {.e = e, .p = p, .t = *tile};
+    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.x = &c.k->exprs;
+    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
+    c.params = (struct kparams){.e = e, .k = c.k};
+    declare(&c);
+    tile_section_begin(&c.b, TCORE_VECTOR);
+    buffers(&c);
+    body(&c);
+    return emit_launch(e, c.k, (const int32_t[]){t->a, t->b, t->c, t->bias}, c.params.bound, mm_macs(e, p), label);
+}
+
+enum npuc_status product_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
+{
+    static const double most[2] = {16, 1024};
+    struct expr_pool *x = &e->cx->exprs;
+    const struct expr_range r = expr_range_of(x, p->m);
+    const expr few = expr_const(x, 16), outer = e->guard;
+    const bool wanted[2] = {r.min <= 16, r.max > 16}, both = wanted[0] && wanted[1];
+    const expr guard[2] = {expr_cmp(x, EXPR_LE, p->m, few), expr_cmp(x, EXPR_LT, few, p->m)};
+    enum npuc_status st = NPUC_OK;
+    for (int i = 0; i < 2 && st == NPUC_OK; i++) {
+        if (!wanted[i])
+            continue;
+        const struct mm_sizes s = mm_sizes_of(e->cx, p, most[i]);
+        const struct product_tile tile = product_choose_tile(e->m, p, &s, e->tiling);
+        e->guard = both ? guard[i] : outer;
+        st = launch(e, p, t, &tile, label);
+    }
+    e->guard = outer;
+    return st;
+}
