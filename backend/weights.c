@@ -202,6 +202,26 @@ static struct conv_dims conv_dims_of(const struct emit_weight *x, const struct e
     return c;
 }
 
+/* Filters one after the other: rows of kernel positions of all channels of the group. */
+static void put_filters(const struct emit_weight *x, const struct conv_dims *c, struct file_writer *w,
+                        const struct weight_buffers *b)
+{
+    const enum dtype from = x->type->dtype;
+    struct matrix m = {.elem = dtype_size(from),
+                       .c0 = c->in,
+                       .rows = c->taps,
+                       .cols = c->in,
+                       .rows_pad = c->taps,
+                       .row_step = x->transpose ? -1 : 1,
+                       .col_step = x->transpose ? c->out * c->taps : c->taps};
+    for (int64_t o = 0; o < c->group * c->out; o++) {
+        const int64_t group = o / c->out, plain = o * c->in * c->taps,
+                      turned = (group * c->in * c->out + o % c->out + 1) * c->taps - 1;
+        m.data = (const uint8_t *)x->blob->data + (x->transpose ? turned : plain) * m.elem;
+        put_nz(w, &m, (enum dtype)x->dtype, from, b);
+    }
+}
+
 static void put_conv(const struct emit *e, const struct emit_weight *x, struct file_writer *w,
                      const struct weight_buffers *b)
 {
@@ -214,6 +234,10 @@ static void put_conv(const struct emit *e, const struct emit_weight *x, struct f
                        .rows_pad = size_align(c.out, 16),
                        .row_step = x->transpose ? c.taps : c.in * c.taps,
                        .col_step = x->transpose ? c.out * c.taps : c.taps};
+    if (e->m->mac_rows) {
+        put_filters(x, &c, w, b);
+        return;
+    }
     for (int64_t g = 0; g < c.group; g++)
         for (int64_t t = 0; t < c.taps; t++) {
             const int64_t tap = x->transpose ? c.taps - 1 - t : t;
@@ -252,6 +276,10 @@ static const struct type *stored_conv(struct emit *e, const struct emit_weight *
 {
     const struct conv_dims c = conv_dims_of(x, &e->cx->exprs);
     const int64_t c0 = 32 / dtype_size((enum dtype)x->dtype);
+    const expr rows[3] = {expr_const(&e->cx->exprs, c.group * c.out), expr_const(&e->cx->exprs, c.taps),
+                          expr_const(&e->cx->exprs, c.in)};
+    if (e->m->mac_rows)
+        return type_tensor(e->cx, (enum dtype)x->dtype, 3, rows);
     const expr dims[4] = {expr_const(&e->cx->exprs, c.group * c.taps),
                           expr_const(&e->cx->exprs, size_ceil_div(c.in, c0)),
                           expr_const(&e->cx->exprs, size_align(c.out, 16)), expr_const(&e->cx->exprs, c0)};

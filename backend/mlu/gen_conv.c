@@ -1,15 +1,35 @@
-/* Convolutions on the tensor unit. */
+/* Conv, ConvTranspose and ConvInteger on the tensor unit: x is turned to lines of channels, then the product gathers
+ * its windows. A convolution of one element per window reads x as it is. */
+#include "backend/mlu/conv.h"
 #include "backend/mlu/gens.h"
 
 bool gen_mlu_conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)
 {
-    (void)m;
-    (void)cx;
-    (void)n;
-    (void)reason;
+    struct conv p;
+    if (!conv_match(m, cx, n, &p, reason))
+        return false;
+    if (mlu_conv_choose_tile(m, cx, &p, NULL).m > 0)
+        return true;
+    *reason = "one window does not fit on chip";
     return false;
 }
+
 enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
 {
-    return node_error(e->cx, n, D_VERIFY, "none");
+    struct conv p;
+    const char *why = NULL;
+    if (!conv_match(e->m, e->cx, n, &p, &why))
+        return node_error(e->cx, n, D_VERIFY, "a convolution was placed on the matrix unit that it cannot do: %s",
+                          why ? why : "");
+    struct mlu_conv_tensors t = {.bias = -1};
+    if (p.direct)
+        t.x = emit_tensor(e, p.x);
+    const enum npuc_status st = p.direct ? NPUC_OK : mlu_conv_pack(e, &p, &t.x);
+    if (st != NPUC_OK)
+        return st;
+    t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);
+    if (p.bias)
+        t.bias = emit_tensor(e, p.bias);
+    t.y = emit_tensor(e, p.y);
+    return mlu_conv_emit(e, &p, &t, n->op == OP_Fused ? "FusedConv" : op_table[n->op]->name);
 }

@@ -1,0 +1,31 @@
+/* Convolutions on an MLU core: maps as lines of channels (NHWC), weights [out][kernel position][channel] in WRAM. Rows
+ * of the product are windows, gathered in NRAM, columns output channels; results are turned to rows of channels before
+ * they are stored. */
+#ifndef BACKEND_MLU_CONV_H
+#define BACKEND_MLU_CONV_H
+
+#include "backend/matrix/conv.h"
+
+/* Extents of a tile of windows and output channels, and of a block of K. */
+struct mlu_conv_tile {
+    int64_t m, n;        /* windows, output channels; 0: nothing fits */
+    int64_t taps;        /* kernel positions of a block: all of a plane, of a row, or one */
+    int64_t kb;          /* channels of a block; all of them when taps > 1 */
+    int64_t pitch;       /* elements between rows of operands */
+    bool strips;         /* windows of one row; else of any number of rows, whose lines are loaded whole */
+    int64_t lines, line; /* of the map in NRAM; between its rows */
+    int32_t slots;       /* of the rings */
+    bool resident;       /* the weights are loaded once */
+};
+
+struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
+                                          const struct tiling *w);
+/* conv_pack.c: x as [batch][positions][channels] in a temporary of the plan. */
+NPUC_MUST_CHECK enum npuc_status mlu_conv_pack(struct emit *e, const struct conv *p, int32_t *packed);
+struct mlu_conv_tensors {
+    int32_t x, w, bias, y; /* plan tensors; x packed unless direct; bias -1 */
+};
+NPUC_MUST_CHECK enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struct mlu_conv_tensors *t,
+                                               const char *label);
+
+#endif

@@ -1,0 +1,303 @@
+/* The tile program of a convolution on the cores of an MLU.
+ *
+ *   for each tile of this core:                   windows of one plane, output channels
+ *     for each block of K (double):               kernel positions x channels: weights to WRAM, the map under them
+ * IO-DMA for each kernel position:                 elements of the windows to rows Move-DMA accumulate in NRAM TFU
+ *     bias, relu, narrowed, turned to rows of channels VFU store IO-DMA
+ *
+ * A direct product loads x as it is, rows of channels, and turns it. */
+#include "backend/matrix/conv_walk.h"
+#include "backend/matrix/mm.h"
+#include "backend/mlu/conv.h"
+#include "base/size.h"
+#include "kernels/vec.h"
+
+#include <stdio.h>
+
+enum { D = CONV_D, H = CONV_H, W = CONV_W };
+
+struct code {
+    struct emit *e;
+    const struct conv *p;
+    struct mlu_conv_tile t;
+    struct conv_walk w;
+    struct tile_kernel *k;
+    struct expr_pool *x;
+    struct tile_builder b;
+    struct kparams params;
+    int32_t tx, tw, ty, tbias;
+    int32_t map, a, weights, acc, out, turned, bias, wide_bias; /* buffers */
+    expr n0, in;                                                /* output channels of the tile */
+    expr k0, ik;                                                /* channels of the block */
+};
+
+static expr num(struct code *c, int64_t v)
+{
+    return expr_const(c->x, v);
+}
+
+static int64_t all_taps(const struct conv *p)
+{
+    return p->kernel[D] * conv_plane_taps(p);
+}
+
+static void declare(struct code *c)
+{
+    const struct conv *p = c->p;
+    conv_walk_declare(&c->w, &c->params);
+    tile_params_done(c->k);
+    c->tx = tile_tensor(c->k, c->e->arena, "X", p->in, true, false);
+    c->tw = tile_tensor(c->k, c->e->arena, "W", p->in, true, false);
+    c->ty = tile_tensor(c->k, c->e->arena, "Y", p->out, false, true);
+    c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", p->in, true, false) : -1;
+}
+
+static void buffers(struct code *c)
+{
+    const struct mlu_conv_tile *t = &c->t;
+    const struct conv *p = c->p;
+    const int64_t es = dtype_size(p->in), os = dtype_size(p->out), map = p->direct ? t->m : t->lines;
+    const enum dtype sum = mm_sum(p->in);
+    c->weights = tile_buf(&c->b, "w", TS_L0B, p->in, t->resident ? 1 : t->slots, t->n * t->pitch * es);
+    c->map = tile_buf(&c->b, "x", TS_UB, p->in, t->slots, map * t->kb * es);
+    c->a = tile_buf(&c->b, "windows", TS_UB, p->in, t->slots, t->m * t->pitch * es);
+    c->acc = tile_buf(&c->b, "acc", TS_UB, sum, t->slots, t->m * t->n * 4);
+    c->out = p->out == sum ? c->acc : tile_buf(&c->b, "out", TS_UB, p->out, 1, t->m * t->n * os);
+    c->turned = tile_buf(&c->b, "turned", TS_UB, p->out, t->slots, t->m * t->n * os);
+    c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, p->in, 1, t->n * es) : -1;
+    c->wide_bias = p->bias && p->in != sum ? tile_buf(&c->b, "wide_bias", TS_UB, sum, 1, t->n * 4) : c->bias;
+}
+
+/* ---- tiles ------------------------------------------------------------------------------------------------ */
+
+static expr n_tiles(struct code *c)
+{
+    return num(c, size_ceil_div(c->p->cout, c->t.n));
+}
+
+static expr plane_count(struct code *c)
+{
+    return expr_mul(c->x, expr_mul_const(c->x, c->w.batch, c->p->group), c->w.out[D]);
+}
+
+static expr item_count(struct code *c)
+{
+    return expr_mul(c->x, plane_count(c), expr_mul(c->x, n_tiles(c), conv_walk_tiles(&c->w)));
+}
+
+/* Opens the loop over this core's tiles, windows fastest: neighbours share weights. */
+static void open_tiles(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr nt = n_tiles(c), mt = conv_walk_tiles(&c->w), block = expr_sym(x, c->k->sym_block);
+    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, item_count(c), block), c->k->blocks));
+    const expr t = expr_add(x, block, expr_mul(x, i, c->k->blocks)), rest = expr_floordiv(x, t, mt);
+    c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
+    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, num(c, c->p->cout), c->n0));
+    conv_walk_place(&c->w, expr_floordiv(x, rest, nt), expr_mod(x, t, mt));
+}
+
+/* ---- loads ------------------------------------------------------------------------------------------------ */
+
+static void load_map(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    struct conv_walk *w = &c->w;
+    const int64_t channels = c->p->group * c->p->cin;
+    const expr z = num(c, 0), one = num(c, 1), line = num(c, channels), kb = num(c, c->t.kb);
+    conv_walk_locate(w);
+    const expr image = expr_floordiv(x, w->map, num(c, c->p->group));
+    expr at = expr_add(x, expr_mul(x, w->lo[D], w->size[H]), w->lo[H]);
+    at = expr_add(x, expr_mul(x, at, w->size[W]), w->lo[W]);
+    at = expr_mul_const(x, expr_add(x, expr_mul(x, image, w->in_plane), at), channels);
+    at = expr_add(x, at, expr_add(x, expr_mul_const(x, w->group, c->p->cin), c->k0));
+    const expr row = c->t.strips ? num(c, c->t.line) : w->size[W];
+    tile_note(&c->b, "map: the lines under the windows");
+    TILE(&c->b, LOAD, c->map, z, c->tx, at, c->p->in, one, w->n[H], w->n[W], c->ik, z, expr_mul(x, w->size[W], line),
+         line, one, z, expr_mul(x, row, kb), kb, one);
+}
+
+static void load_direct(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct conv_walk *w = &c->w;
+    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.m);
+    const expr channel = expr_add(x, expr_mul_const(x, w->map, c->p->cin), c->k0);
+    tile_note(&c->b, "x: rows of channels, turned");
+    TILE(&c->b, LOAD, c->map, z, c->tx, expr_add(x, expr_mul(x, channel, w->in_plane), w->p0), c->p->in, one, one,
+         c->ik, w->count, z, z, w->in_plane, one, z, z, pitch, one);
+    TILE(&c->b, TRANSP, c->p->in, c->ik, w->count, c->a, z, num(c, c->t.pitch), c->map, z, pitch);
+}
+
+/* [group][out][position][channel], rows of a filter as they lie in WRAM. */
+static void load_stored(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct conv *p = c->p;
+    const expr z = num(c, 0), one = num(c, 1), row = num(c, all_taps(p) * p->cin);
+    const expr filter = expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0);
+    expr off = expr_add(x, expr_mul(x, filter, row), c->k0);
+    off = expr_add(x, off, expr_mul_const(x, conv_walk_tap(&c->w), p->cin));
+    tile_note(&c->b, "weights: rows of filters to WRAM");
+    TILE(&c->b, LOAD, c->weights, z, c->tw, off, p->in, one, one, c->in, expr_mul_const(x, c->ik, c->t.taps), z, z, row,
+         one, z, z, num(c, c->t.pitch), one);
+}
+
+/* [out][channel][position], or transposed [channel][out of the group][position], backwards. */
+static void load_computed(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct conv *p = c->p;
+    const int64_t taps = all_taps(p), back = p->transposed ? -1 : 1;
+    const int64_t n_step = p->transposed ? taps : p->cin * taps, k_step = p->transposed ? p->cout * taps : taps;
+    const expr one = num(c, 1), z = num(c, 0);
+    const expr outs = expr_add(x, expr_mul_const(x, c->w.group, p->transposed ? 0 : p->cout), c->n0);
+    const expr ins = expr_add(x, expr_mul_const(x, c->w.group, p->transposed ? p->cin : 0), c->k0);
+    const expr tap = p->transposed ? expr_sub(x, num(c, taps - 1), conv_walk_tap(&c->w)) : conv_walk_tap(&c->w);
+    const expr off = expr_add(x, tap, expr_add(x, expr_mul_const(x, outs, n_step), expr_mul_const(x, ins, k_step)));
+    tile_note(&c->b, "weights: gathered to rows of filters in WRAM");
+    TILE(&c->b, LOAD, c->weights, z, c->tw, off, p->in, one, num(c, c->t.taps), c->in, c->ik, z, num(c, back),
+         num(c, n_step), num(c, k_step), z, c->ik, num(c, c->t.pitch), one);
+}
+
+static void load_weights(struct code *c)
+{
+    if (c->p->constant)
+        load_stored(c);
+    else
+        load_computed(c);
+}
+
+/* The bias of the tile's channels, in the type of the sums. */
+static void load_bias(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr z = num(c, 0), one = num(c, 1);
+    const expr first = expr_add(x, expr_mul_const(x, c->w.group, c->p->cout), c->n0);
+    if (!c->p->bias)
+        return;
+    tile_note(&c->b, "bias");
+    TILE(&c->b, LOAD, c->bias, z, c->tbias, first, c->p->in, one, one, one, c->in, z, z, z, one, z, z, z, one);
+    if (c->wide_bias != c->bias)
+        TILE(&c->b, CAST, mm_sum(c->p->in), c->p->in, one, c->in, c->wide_bias, z, z, c->bias, z, z, 1, 1);
+}
+
+/* ---- steps -------------------------------------------------------------------------------------------------- */
+
+/* Window elements of kernel position t of the block to their columns of the rows. */
+static void gather(struct code *c, expr t)
+{
+    struct expr_pool *x = c->x;
+    const struct conv *p = c->p;
+    struct conv_walk *w = &c->w;
+    const expr one = num(c, 1), z = num(c, 0);
+    const expr kh =
+        c->t.taps == conv_plane_taps(p) ? expr_add(x, w->kh, expr_floordiv(x, t, num(c, p->kernel[W]))) : w->kh;
+    const expr kw = expr_add(x, w->kw, expr_mod(x, t, num(c, p->kernel[W])));
+    const expr first = c->t.strips ? z : w->col0, col = c->t.strips ? w->col0 : z;
+    const expr cols = expr_max(x, one, c->t.strips ? w->count : w->out[W]);
+    const expr y0 = expr_sub(x, conv_walk_look(w, H, w->row0, kh), expr_mul_const(x, w->lo[H], p->step[H]));
+    const expr x0 = expr_sub(x, conv_walk_look(w, W, col, kw), expr_mul_const(x, w->lo[W], p->step[W]));
+    tile_note(&c->b, "windows: one kernel position of each");
+    TILE(&c->b, WINDOWS, c->a, expr_mul(x, t, c->ik), num(c, c->t.pitch), c->map, z, num(c, c->t.kb),
+         c->t.strips ? num(c, c->t.line) : w->size[W], p->in, w->count, c->ik, w->n[H], w->n[W], y0, x0, first, cols,
+         (int32_t)p->stride[H], (int32_t)p->stride[W], (int32_t)p->step[H], (int32_t)p->step[W]);
+}
+
+static void block_body(struct code *c, expr first)
+{
+    struct expr_pool *x = c->x;
+    const expr z = num(c, 0), pitch = num(c, c->t.pitch);
+    if (!c->t.resident)
+        load_weights(c);
+    if (c->p->direct) {
+        load_direct(c);
+    } else {
+        load_map(c);
+        gather(c, tile_loop(&c->b, "tap", num(c, c->t.taps)));
+        tile_end(&c->b);
+    }
+    tile_note(&c->b, "windows times filters");
+    TILE(&c->b, MAC_ROWS, c->acc, z, num(c, c->t.n), c->a, z, pitch, c->weights, z, pitch, c->p->in, c->w.count, c->in,
+         expr_mul_const(x, c->ik, c->t.taps), expr_cmp(x, EXPR_EQ, first, z));
+}
+
+static void vec(struct code *c, enum k_fn fn, int32_t b)
+{
+    const expr z = num(c, 0), pitch = num(c, c->t.n);
+    TILE(&c->b, VEC, fn, mm_sum(c->p->in), c->w.count, c->in, c->acc, z, pitch, c->acc, z, pitch, 1, b, b < 0 ? 0 : z,
+         z, b < 0 ? 0 : 1, -1, 0, z, 0, 0, 0, 0);
+}
+
+static void finish(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct conv *p = c->p;
+    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), turned = num(c, c->t.m);
+    const enum dtype sum = mm_sum(p->in);
+    tile_note(&c->b, "the bias after the sum; relu; narrowed");
+    if (p->bias)
+        vec(c, K_FN_Add, c->wide_bias);
+    if (p->relu)
+        vec(c, K_FN_Relu, -1);
+    if (c->out != c->acc)
+        TILE(&c->b, CAST, p->out, sum, c->w.count, c->in, c->out, z, pitch, c->acc, z, pitch, 1, 1);
+    tile_note(&c->b, "turned to rows of channels, stored");
+    TILE(&c->b, TRANSP, p->out, c->w.count, c->in, c->turned, z, turned, c->out, z, pitch);
+    const expr channel = expr_add(x, expr_mul_const(x, c->w.map, p->cout), c->n0);
+    expr off = expr_add(x, expr_mul(x, channel, c->w.out_plane), c->w.p0);
+    off = expr_add(x, off, expr_mul(x, c->w.od, expr_mul(x, c->w.out[H], c->w.out[W])));
+    TILE(&c->b, STORE, c->ty, off, c->turned, z, p->out, one, one, c->in, c->w.count, z, z, turned, one, z, z,
+         c->w.out_plane, one);
+}
+
+static void tile_body(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr j = tile_loop(&c->b, "taps", num(c, all_taps(c->p) / c->t.taps));
+    const expr l = tile_loop(&c->b, "kb", num(c, size_ceil_div(c->p->cin, c->t.kb)));
+    conv_walk_block(&c->w, j);
+    c->k0 = expr_mul_const(x, l, c->t.kb);
+    c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, num(c, c->p->cin), c->k0));
+    block_body(c, expr_add(x, j, l));
+    tile_end(&c->b);
+    tile_end(&c->b);
+    finish(c);
+}
+
+/* All weights are one block: loaded before the first tile. */
+static void load_resident(struct code *c)
+{
+    c->w.group = c->n0 = c->k0 = c->w.kd = c->w.kh = c->w.kw = num(c, 0);
+    c->in = num(c, c->p->cout);
+    c->ik = num(c, c->p->cin);
+    load_weights(c);
+    load_bias(c);
+}
+
+enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struct mlu_conv_tensors *t,
+                               const char *label)
+{
+    char name[64];
+    struct code c = {.e = e, .p = p};
+    c.t = mlu_conv_choose_tile(e->m, e->cx, p, e->tiling);
+    snprintf(name, sizeof name, "conv%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
+             (long long)c.t.m, (long long)c.t.n, (long long)c.t.kb);
+    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.w = (struct conv_walk){.p = p, .windows = c.t.m, .taps = c.t.taps, .strips = c.t.strips};
+    c.x = c.w.x = &c.k->exprs;
+    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
+    c.params = (struct kparams){.e = e, .k = c.k};
+    declare(&c);
+    c.k->blocks = expr_max(c.x, num(&c, 1), expr_min(c.x, num(&c, e->m->n_cube), item_count(&c)));
+    tile_section_begin(&c.b, TCORE_VECTOR);
+    buffers(&c);
+    if (c.t.resident)
+        load_resident(&c);
+    open_tiles(&c);
+    if (!c.t.resident)
+        load_bias(&c);
+    tile_body(&c);
+    tile_end(&c.b);
+    return emit_launch(e, c.k, (const int32_t[]){t->x, t->w, t->y, t->bias}, c.params.bound, conv_macs(e, p), label);
+}
