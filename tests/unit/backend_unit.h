@@ -1,5 +1,5 @@
-/* A compiled plan without the runtime: the graph of infer_unit.h is emitted for ascend-910b1, and its launches run on
- * the emulated cores with hazard checks. */
+/* A compiled plan without the runtime: the graph of infer_unit.h is emitted for the target that NPUC_TEST_TARGET names
+ * (ascend-910b1), and its launches run on the emulated cores with hazard checks. */
 #ifndef TESTS_UNIT_BACKEND_UNIT_H
 #define TESTS_UNIT_BACKEND_UNIT_H
 
@@ -26,9 +26,10 @@ struct backend_unit {
 
 static inline void backend_setup(struct backend_unit *u, struct infer_unit *f)
 {
+    const char *target = getenv("NPUC_TEST_TARGET");
     memset(u, 0, sizeof *u);
     u->f = f;
-    assert_int_equal(target_load(&u->target, "ascend-910b1", &f->diag), NPUC_OK);
+    assert_int_equal(target_load(&u->target, target ? target : "ascend-910b1", &f->diag), NPUC_OK);
     assert_int_equal(machine_init(&u->machine, &u->target, &f->diag), NPUC_OK);
     u->cores = emu_machine_new(&u->target);
     plan_init(&u->plan);

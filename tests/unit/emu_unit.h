@@ -36,12 +36,12 @@ static inline expr num(struct emu_unit *u, int64_t v)
 }
 
 /* A kernel without parameters; u->b.at is `core`'s section. */
-static inline void unit_begin(struct emu_unit *u, enum tile_core core)
+static inline void unit_begin_on(struct emu_unit *u, const char *target, enum tile_core core)
 {
     *u = (struct emu_unit){.blocks = 1};
     struct diag d;
     diag_init(&d, ignore_line, NULL);
-    assert_int_equal(target_load(&u->target, "ascend-910b1", &d), NPUC_OK);
+    assert_int_equal(target_load(&u->target, target, &d), NPUC_OK);
     u->machine = emu_machine_new(&u->target);
     assert_non_null(u->machine);
     arena_init(&u->arena, NULL);
@@ -50,6 +50,11 @@ static inline void unit_begin(struct emu_unit *u, enum tile_core core)
     u->b.k = tile_kernel_new(&u->arena, &u->strings, "k");
     tile_params_done(u->b.k);
     tile_section_begin(&u->b, core);
+}
+
+static inline void unit_begin(struct emu_unit *u, enum tile_core core)
+{
+    unit_begin_on(u, "ascend-910b1", core);
 }
 
 static inline int32_t unit_tensor(struct emu_unit *u, enum dtype t, void *data, size_t size)

@@ -1,4 +1,4 @@
-/* Graphs as text, compiled for ascend-910b1 and run on the emulated cores with hazard checks: every result equals the
+/* Graphs as text, compiled and run on the emulated cores with hazard checks: every result equals the
  * reference interpreter's bit for bit, whatever the tile. Results are y, z and w in this order. */
 #ifndef TESTS_UNIT_GRAPH_CASE_H
 #define TESTS_UNIT_GRAPH_CASE_H
