@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""One model, many ways to run it, the same bits: modes, threads, tile sizes, and a build without SIMD.
+"""One model, many ways to run it, the same bits: modes, threads, tile sizes, machines, and a build without SIMD.
 
-    check_equality.py --npuc NPUC [--scalar NPUC] [--only PART] MODELS BARD
+    check_equality.py --npuc NPUC [--target T] [--also T] [--scalar NPUC] [--only PART] MODELS BARD
 
 MODELS: folder of fixtures; BARD: the example model. --scalar: a second npuc that must agree with the first, its plans included.
+--also: a second target, whose outputs must have the bits of the first.
 """
 import argparse
 import json
@@ -69,7 +70,7 @@ def check_model(options, model, cases, compile_options=()):
     """cases: function of a scratch folder that lists (name, input arguments)."""
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        base = ["--target", "ascend-910b1", "--quiet", *compile_options]
+        base = ["--target", options.target, "--quiet", *compile_options]
         plans = [scratch / f"{i}.plan" for i in range(len(TILES) + 1)]
         must([options.npuc, "compile", model, "-o", plans[0], *base])
         for plan, tile in zip(plans[1:], TILES):
@@ -77,12 +78,16 @@ def check_model(options, model, cases, compile_options=()):
         if options.scalar:
             must([options.scalar, "compile", model, "-o", scratch / "scalar.plan", *base])
             assert (scratch / "scalar.plan").read_bytes() == plans[0].read_bytes(), "the scalar build writes another plan"
+        if options.also:
+            must([options.npuc, "compile", model, "-o", scratch / "also.plan", *base, "--target", options.also])
         for name, inputs in cases(scratch):
             folder = scratch / name
             folder.mkdir()
             want = check_ways(options.npuc, plans[0], folder, inputs)
             for plan, tile in zip(plans[1:], TILES):
                 compare(f"{name}: tiles {tile}", run(options.npuc, plan, folder / plan.stem, *inputs)[0], want)
+            if options.also:
+                compare(f"{name}: {options.also}", run(options.npuc, scratch / "also.plan", folder / "also", *inputs)[0], want)
             if options.scalar:
                 compare(f"{name}: scalar build", run(options.scalar, plans[0], folder / "scalar", *inputs)[0], want)
 
@@ -90,6 +95,8 @@ def check_model(options, model, cases, compile_options=()):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--npuc", required=True, type=pathlib.Path)
+    parser.add_argument("--target", default="ascend-910b1")
+    parser.add_argument("--also", default="")
     parser.add_argument("--scalar", type=pathlib.Path)
     parser.add_argument("--only", default="", help="fixtures whose name holds this")
     parser.add_argument("models", type=pathlib.Path)
