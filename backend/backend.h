@@ -82,9 +82,9 @@ int32_t emit_tensor(struct emit *e,
 /* A constant in another storage form (deduplicated by value and form). */
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose);
 /* The constant weight of a convolution, [out][channel of the group][position], transposed: [channel][out of the
- * group][position], as [group][position][channel/c0][out of the group, to 16][c0], or, where the matrix unit takes rows,
- * [group][out][position][channel]; positions of a transposed one backwards. A row (bias) is a weight of one channel and
- * position. */
+ * group][position], as [group][position][channel/c0][out of the group, to 16][c0], or, where the matrix unit takes
+ * rows, [group][out][position][channel]; positions of a transposed one backwards. A row (bias) is a weight of one
+ * channel and position. */
 int32_t emit_conv_weight(struct emit *e, struct value *v, enum dtype dtype, int64_t group, bool transposed);
 /* Is v a Cast of a constant that is done when the weight is stored? Such nodes take no step. */
 bool weight_is_cast(const struct value *v);

@@ -175,10 +175,18 @@ static void print_steps(struct part *x)
     print_range(x, 0, x->p->steps.len, 0);
 }
 
+static const char *family_of(const struct part *x)
+{
+    for (int64_t i = 0; i < x->p->target.len; i++)
+        if (strcmp(str_text(&x->p->strings, x->p->target.data[i].key), "family") == 0)
+            return str_text(&x->p->strings, x->p->target.data[i].value);
+    return NULL;
+}
+
 static void print_kernels(struct part *x)
 {
     for (int64_t i = 0; i < x->p->kernels.len; i++) {
-        const char *text = tile_kernel_text(x->p->kernels.data[i], x->t.arena);
+        const char *text = tile_kernel_text_of(x->p->kernels.data[i], family_of(x), x->t.arena);
         text_add(&x->t, "%s%s", i ? "\n" : "", text ? text : "");
     }
 }

@@ -7,9 +7,6 @@
 
 enum { NAME_MAX_BYTES = 200 };
 
-const char *const tile_space_name[TS_COUNT] = {"GM", "L1", "L0A", "L0B", "L0C", "BT", "UB"};
-const char *const tile_unit_name[TU_COUNT] = {"scalar", "mte2", "mte3", "mte1", "mac", "fixpipe", "vec"};
-
 static bool text_reserve(struct text *t, int64_t more)
 {
     if (t->s.len + more + 1 <= t->s.cap)

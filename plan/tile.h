@@ -169,5 +169,7 @@ enum tile_unit tile_insn_unit(const struct tile_section *s, const struct tile_in
 uint64_t tile_kernel_hash(const struct tile_kernel *k);
 /* Disassembly as in LOOKS.md, into a. */
 const char *tile_kernel_text(const struct tile_kernel *k, struct arena *a);
+/* The same with the family's names for units and memories (plan/names.def). */
+const char *tile_kernel_text_of(const struct tile_kernel *k, const char *family, struct arena *a);
 
 #endif

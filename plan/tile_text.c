@@ -5,6 +5,7 @@
  * Operand fields are grouped by name: buffer or tensor x with its x_off, x_row, x_col becomes x's name and [off, row=,
  * col=]; single letters with digits (n0 n1 n2 n3) become one list. A new field in plan/insn.def prints without a change
  * here. */
+#include "plan/names.h"
 #include "plan/text_priv.h"
 
 #include "kernels/vec.h"
@@ -21,6 +22,7 @@ struct printer {
     const struct tile_insn *in;
     const struct tile_insn_info *row;
     struct expr_short *names;
+    const struct tile_names *machine;
     uint32_t done; /* fields printed, one bit each */
 };
 
@@ -44,9 +46,9 @@ static const char *dtype_name(int32_t t)
     return t > DT_NONE && t < DT_COUNT ? dtype_table[t].name : "?";
 }
 
-static const char *unit_name(int32_t u)
+static const char *unit_name(const struct printer *p, int32_t u)
 {
-    return u >= 0 && u < TU_COUNT ? tile_unit_name[u] : "?";
+    return u >= 0 && u < TU_COUNT ? p->machine->unit[u] : "?";
 }
 
 static const char *var_name(struct printer *p, int32_t v)
@@ -81,7 +83,7 @@ static void add_value(struct printer *p, int i)
     case TF_INT: text_add(&p->t, "%d", v); break;
     case TF_DTYPE: text_add(&p->t, "%s", dtype_name(v)); break;
     case TF_FLOAT: add_float(p, v); break;
-    case TF_UNIT: text_add(&p->t, "%s", unit_name(v)); break;
+    case TF_UNIT: text_add(&p->t, "%s", unit_name(p, v)); break;
     case TF_FN: text_add(&p->t, "%s", k_fn_info((enum k_fn)v) ? k_fn_info((enum k_fn)v)->name : "?"); break;
     case TF_VAR: text_add(&p->t, "%s", var_name(p, v)); break;
     }
@@ -276,7 +278,7 @@ static void print_insn(struct printer *p, int depth)
     }
     if (p->row->cls != TC_CTRL) {
         text_column(&p->t, COMMENT_COLUMN);
-        text_add(&p->t, "; %s", unit_name((int32_t)tile_insn_unit(p->s, p->in)));
+        text_add(&p->t, "; %s", unit_name(p, (int32_t)tile_insn_unit(p->s, p->in)));
     }
     text_line(&p->t);
 }
@@ -284,11 +286,11 @@ static void print_insn(struct printer *p, int depth)
 static void print_section(struct printer *p, const struct tile_section *s)
 {
     p->s = s;
-    text_add(&p->t, "  %s:\n", s->core == TCORE_CUBE ? "cube" : "vector");
+    text_add(&p->t, "  %s:\n", p->machine->core[s->core]);
     for (int64_t i = 0; i < s->bufs.len; i++) {
         const struct tile_buf *b = &s->bufs.data[i];
         text_add(&p->t, "    buf %s: %s %s %d x %lld B", buf_name(p, (int32_t)i),
-                 b->space < TS_COUNT ? tile_space_name[b->space] : "?", dtype_name(b->dtype), b->slots,
+                 b->space < TS_COUNT ? p->machine->space[b->space] : "?", dtype_name(b->dtype), b->slots,
                  (long long)b->slot_size);
         text_add(&p->t, b->base >= 0 ? " at %lld" : " not placed", (long long)b->base);
         text_line(&p->t);
@@ -347,9 +349,9 @@ static void print_names(struct printer *p)
     }
 }
 
-const char *tile_kernel_text(const struct tile_kernel *k, struct arena *a)
+const char *tile_kernel_text_of(const struct tile_kernel *k, const char *family, struct arena *a)
 {
-    struct printer p = {.t = {.arena = a}, .k = k, .names = expr_short_new(k, a)};
+    struct printer p = {.t = {.arena = a}, .k = k, .names = expr_short_new(k, a), .machine = tile_names_of(family)};
     print_head(&p);
     for (int c = 0; c < TCORE_COUNT; c++)
         if (k->has[c])
@@ -359,4 +361,9 @@ const char *tile_kernel_text(const struct tile_kernel *k, struct arena *a)
         print_names(&p);
     }
     return text_done(&p.t);
+}
+
+const char *tile_kernel_text(const struct tile_kernel *k, struct arena *a)
+{
+    return tile_kernel_text_of(k, NULL, a);
 }

@@ -1,4 +1,5 @@
 /* What a run did, step by step, and the sums. */
+#include "plan/names.h"
 #include "runtime/rt.h"
 
 #include <string.h>
@@ -9,7 +10,11 @@ void rt_report_begin(npurt_session *s)
     for (int64_t i = 0; i < s->plan->steps.len; i++)
         s->record_of[i] = -1;
     memset(s->choice, 0, (size_t)s->plan->steps.len);
-    s->report = (struct npurt_report){.target = str_text(&s->plan->strings, s->plan->target_name),
+    const struct tile_names *names = tile_names_of(s->has_target ? s->target.family : NULL);
+    s->report = (struct npurt_report){.unit_names = names->unit,
+                                      .space_names = names->space,
+                                      .core_names = names->core,
+                                      .target = str_text(&s->plan->strings, s->plan->target_name),
                                       .clock_hz = target_num(&s->target, TK_CLOCK)};
 }
 
@@ -101,14 +106,12 @@ const struct npurt_report *npurt_report(npurt_session *s)
 
 const char *npurt_unit_name(int unit)
 {
-    static const char *const names[TU_COUNT] = {"scalar", "mte2", "mte3", "mte1", "mac", "fixpipe", "vec"};
     _Static_assert(TU_COUNT == NPURT_UNITS && TS_COUNT == NPURT_SPACES && TCORE_COUNT == NPURT_CORES,
                    "npurt.h mirrors plan/tile.h");
-    return unit >= 0 && unit < TU_COUNT ? names[unit] : "";
+    return unit >= 0 && unit < TU_COUNT ? tile_names_of(NULL)->unit[unit] : "";
 }
 
 const char *npurt_space_name(int space)
 {
-    static const char *const names[TS_COUNT] = {"GM", "L1", "L0A", "L0B", "L0C", "BT", "UB"};
-    return space >= 0 && space < TS_COUNT ? names[space] : "";
+    return space >= 0 && space < TS_COUNT ? tile_names_of(NULL)->space[space] : "";
 }

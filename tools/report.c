@@ -99,7 +99,7 @@ static void print_paths(FILE *f, const struct npurt_report *r)
             for (int64_t i = 0; i < r->n_steps; i++)
                 sum += r->steps[i].bytes[from][to];
             if (sum > 0)
-                fprintf(f, " %s>%s %s ", npurt_space_name(from), npurt_space_name(to), bytes_text(buf, (double)sum));
+                fprintf(f, " %s>%s %s ", r->space_names[from], r->space_names[to], bytes_text(buf, (double)sum));
         }
     for (int64_t i = 0; i < r->n_steps; i++) {
         hit += r->steps[i].l2_hit;
@@ -111,7 +111,6 @@ static void print_paths(FILE *f, const struct npurt_report *r)
 /* Share of the cores' time, launches left out, in which a unit works. */
 static void print_busy(FILE *f, const struct npurt_report *r)
 {
-    static const char *const kinds[NPURT_CORES] = {"cube", "vector"};
     double total[NPURT_CORES] = {0}, busy[NPURT_CORES][NPURT_UNITS] = {{0}};
     for (int64_t i = 0; i < r->n_steps; i++) {
         const struct npurt_step *s = &r->steps[i];
@@ -126,10 +125,10 @@ static void print_busy(FILE *f, const struct npurt_report *r)
     for (int c = 0; c < NPURT_CORES; c++) {
         if (total[c] <= 0)
             continue;
-        fprintf(f, " %s cores:", kinds[c]);
+        fprintf(f, " %s cores:", r->core_names[c]);
         for (int u = 0; u < NPURT_UNITS; u++)
             if (busy[c][u] > 0)
-                fprintf(f, " %s %.0f %%", npurt_unit_name(u), 100.0 * busy[c][u] / total[c]);
+                fprintf(f, " %s %.0f %%", r->unit_names[u], 100.0 * busy[c][u] / total[c]);
     }
     fprintf(f, "  (of the time between launches)\n");
 }
@@ -151,7 +150,7 @@ void report_summary(FILE *f, const struct npurt_report *r)
     fprintf(f, "on chip    ");
     for (int s = 1; s < NPURT_SPACES; s++)
         if (r->peak[s] > 0)
-            fprintf(f, " %s %s", npurt_space_name(s), bytes_text(a, (double)r->peak[s]));
+            fprintf(f, " %s %s", r->space_names[s], bytes_text(a, (double)r->peak[s]));
     fprintf(f, "\n");
 }
 
@@ -167,7 +166,8 @@ void report_print(FILE *f, const struct npurt_report *r, const char *title)
     qsort(rows, (size_t)n, sizeof *rows, by_time);
     fprintf(f, "%s (%.2f GHz)  %s\n", r->target, r->clock_hz / 1e9, title);
     fprintf(f, "%-*s %5s  %-30s %9s %10s  %4s  %4s %5s %5s  %-8s %10s\n", NAME_LEN, "kernel", "calls", "from",
-            "time us", "cycles", "mac", "vec", "mte2", "fixp", "bound by", "GM read");
+            "time us", "cycles", r->unit_names[M], r->unit_names[V], r->unit_names[MTE2], r->unit_names[FIX],
+            "bound by", "GM read");
     for (int64_t i = 0; i < n; i++) {
         if (i < MAX_ROWS)
             print_row(f, &rows[i]);

@@ -155,6 +155,7 @@ struct npurt_report {
     int64_t weights_size, cache_size, pool_size, pool_lower_bound; /* bytes of emulated GM */
     int64_t peak[NPURT_SPACES];
     int64_t n_host, n_launches;
+    const char *const *unit_names, *const *space_names, *const *core_names; /* as the target's family calls them */
 };
 /* Of the last run; times are there in modes clock and both. Valid until the session's next call. */
 const struct npurt_report *npurt_report(npurt_session *s);

@@ -51,7 +51,9 @@ class Report(C.Structure):
                 ("us", C.c_double), ("npu_us", C.c_double), ("host_us", C.c_double), ("launch_us", C.c_double),
                 ("cycles", C.c_double), ("gm_read", C.c_int64), ("gm_written", C.c_int64), ("weights_size", C.c_int64),
                 ("cache_size", C.c_int64), ("pool_size", C.c_int64), ("pool_lower_bound", C.c_int64),
-                ("peak", C.c_int64 * SPACES), ("n_host", C.c_int64), ("n_launches", C.c_int64)]
+                ("peak", C.c_int64 * SPACES), ("n_host", C.c_int64), ("n_launches", C.c_int64),
+                ("unit_names", C.POINTER(C.c_char_p)), ("space_names", C.POINTER(C.c_char_p)),
+                ("core_names", C.POINTER(C.c_char_p))]
 
 
 _HANDLE, _TEXT = C.c_void_p, C.c_char_p

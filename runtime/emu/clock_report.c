@@ -1,4 +1,5 @@
 /* From timelines to the figures of a launch: sums over cores, peaks of memories, what bounds it. */
+#include "plan/names.h"
 #include "runtime/emu/clock_priv.h"
 
 static void add_core(const struct clock_core *c, double weight, struct emu_timing *out)
@@ -29,9 +30,8 @@ static void peaks(const struct tile_kernel *k, int64_t peak[TS_COUNT])
 }
 
 /* The busiest unit of the core that ends the kernel, unless launching takes longer. */
-static const char *reason(const struct clock *k, const struct emu_timing *t)
+static const char *reason(const struct clock *k, const struct tile_names *names, const struct emu_timing *t)
 {
-    static const char *const names[TU_COUNT] = {"scalar", "mte2", "mte3", "mte1", "mac", "fixpipe", "vec"};
     const struct clock_core *slowest = NULL;
     double busiest = -1;
     int unit = TU_S;
@@ -48,11 +48,12 @@ static const char *reason(const struct clock *k, const struct emu_timing *t)
             busiest = slowest->unit[u].busy_cyc;
             unit = u;
         }
-    return names[unit];
+    return names->unit[unit];
 }
 
 void clock_report(const struct clock *k, struct emu_timing *out)
 {
+    const struct tile_names *names = tile_names_of(k->launch->target->family);
     const double memory_cyc = (k->missed + k->back) / k->rates.hbm;
     for (int64_t i = 0; i < k->n_blocks; i++)
         for (int j = 0; j < EMU_BLOCK_CORES; j++)
@@ -64,7 +65,8 @@ void clock_report(const struct clock *k, struct emu_timing *out)
     if (memory_bound)
         out->cycles = memory_cyc;
     out->launch_cyc = target_num(k->launch->target, TK_LAUNCH) * target_num(k->launch->target, TK_CLOCK);
-    out->bound_by = memory_bound && out->launch_cyc < out->cycles ? out->gm_written > out->gm_read ? "mte3" : "mte2"
-                                                                  : reason(k, out);
+    out->bound_by = memory_bound && out->launch_cyc < out->cycles
+                        ? names->unit[out->gm_written > out->gm_read ? TU_MTE3 : TU_MTE2]
+                        : reason(k, names, out);
     peaks(k->launch->kernel, out->peak);
 }

@@ -129,6 +129,10 @@ static void test_text(void **state)
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
         if (!strstr(text, want[i]))
             fail_msg("'%s' is not in:\n%s", want[i], text);
+    text = tile_kernel_text_of(p.kernels.data[0], "mlu", &p.arena);
+    assert_non_null(strstr(text, "    buf l1a: SRAM f16 2 x 1024 B at 0\n"));
+    assert_non_null(strstr(text, "      set_flag  io-in -> move, 0 + slot(l1a)\n"));
+    assert_non_null(strstr(text, "; tfu\n"));
     plan_free(&p);
 }
 
