@@ -12,6 +12,7 @@
  * L1 holds both operands as [k/c0][rows][c0] when K runs along the rows of storage, else [rows/c0][k][c0], which the
  * copy to L0 transposes. Weights come in NZ with rows n, i.e. in the order of L0B. */
 #include "backend/ascend/matmul.h"
+#include "backend/matrix/mm_dims.h"
 #include "base/size.h"
 
 #include <math.h>
@@ -28,9 +29,8 @@ struct code {
     struct tile_builder b;
     struct kparams params;
     int64_t c0;
-    expr m, n, kk, n_pad; /* sizes */
-    expr a_row, b_row, c_row;
-    expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK];
+    struct mm_dims d;
+    expr n_pad;                                  /* n in whole fractals */
     int32_t ta, tb, tc, tbias;                   /* tensors of the kernel */
     int32_t l1a, l1b, l1bias, l0a, l0b, acc, bt; /* buffers */
     expr m0, n0, im, in, off_a, off_b, off_c;    /* of the tile */
@@ -46,31 +46,9 @@ static expr num(struct code *c, int64_t v)
 static void declare(struct code *c)
 {
     const struct mm *p = c->p;
-    char name[16];
-    c->m = kparam(&c->params, "m", p->m);
-    c->n = kparam(&c->params, "n", p->n);
-    c->kk = kparam(&c->params, "k", p->k);
-    c->a_row = kparam(&c->params, "a_row", p->a_row);
-    c->b_row = kparam(&c->params, "b_row", p->b_row);
-    c->c_row = kparam(&c->params, "c_row", p->c_row);
-    for (int i = 0; i < p->n_batch; i++) {
-        const struct {
-            const char *stem;
-            expr ir;
-            expr *to;
-        } all[] = {
-            {"batch", p->batch[i], &c->batch[i]},
-            {"a_batch", p->a_batch[i], &c->a_batch[i]},
-            {"b_batch", p->b_batch[i], &c->b_batch[i]},
-            {"c_batch", p->c_batch[i], &c->c_batch[i]},
-        };
-        for (int j = 0; j < 4; j++) {
-            snprintf(name, sizeof name, "%s%d", all[j].stem, i);
-            *all[j].to = kparam(&c->params, name, all[j].ir);
-        }
-    }
+    mm_dims_declare(&c->d, &c->params, p);
     tile_params_done(c->k);
-    c->n_pad = expr_align(c->x, c->n, 16);
+    c->n_pad = expr_align(c->x, c->d.n, 16);
     c->ta = tile_tensor(c->k, c->e->arena, "A", p->in, true, false);
     c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->in, true, p->feed != NULL);
     c->tc = tile_tensor(c->k, c->e->arena, "C", p->out, false, true);
@@ -96,31 +74,12 @@ static void buffers(struct code *c)
     }
 }
 
-/* Offset of the batch member whose row-major number is `index`. */
-static expr batch_offset(struct code *c, expr index, const expr *stride)
-{
-    expr off = num(c, 0);
-    for (int i = c->p->n_batch - 1; i >= 0; i--) {
-        off = expr_add(c->x, off, expr_mul(c->x, i > 0 ? expr_mod(c->x, index, c->batch[i]) : index, stride[i]));
-        index = expr_floordiv(c->x, index, c->batch[i]);
-    }
-    return off;
-}
-
-static expr batch_count(struct code *c)
-{
-    expr n = num(c, 1);
-    for (int i = 0; i < c->p->n_batch; i++)
-        n = expr_mul(c->x, n, c->batch[i]);
-    return n;
-}
-
 /* Opens the loop over this core's tiles. */
 static void open_tiles(struct code *c)
 {
     struct expr_pool *x = c->x;
-    const expr mt = expr_ceildiv(x, c->m, num(c, c->t.m)), nt = expr_ceildiv(x, c->n, num(c, c->t.n));
-    const expr tiles = expr_mul(x, batch_count(c), expr_mul(x, mt, nt));
+    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
+    const expr tiles = expr_mul(x, mm_batch_count(x, &c->d), expr_mul(x, mt, nt));
     c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_cube), tiles));
     const expr block = expr_sym(x, c->k->sym_block);
     c->rounds = expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks);
@@ -129,11 +88,11 @@ static void open_tiles(struct code *c)
     const expr rest = expr_floordiv(x, t, mt), batch = expr_floordiv(x, rest, nt);
     c->m0 = expr_mul_const(x, expr_mod(x, t, mt), c->t.m);
     c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
-    c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->m, c->m0));
-    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->n, c->n0));
-    c->off_a = batch_offset(c, batch, c->a_batch);
-    c->off_b = batch_offset(c, batch, c->b_batch);
-    c->off_c = batch_offset(c, batch, c->c_batch);
+    c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
+    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->d.n, c->n0));
+    c->off_a = mm_batch_offset(x, &c->d, batch, c->d.a_batch);
+    c->off_b = mm_batch_offset(x, &c->d, batch, c->d.b_batch);
+    c->off_c = mm_batch_offset(x, &c->d, batch, c->d.c_batch);
 }
 
 static void load_bias(struct code *c)
@@ -178,7 +137,7 @@ static void load_weight(struct code *c)
 static int64_t blocks_of_k(const struct code *c)
 {
     int64_t k = 0;
-    (void)expr_is_const(c->x, c->kk, &k); /* a feed knows it */
+    (void)expr_is_const(c->x, c->d.k, &k); /* a feed knows it */
     return size_ceil_div(k, c->t.kb);
 }
 
@@ -230,7 +189,7 @@ static void make_block(struct code *c, const struct mm_part *group, expr j0, exp
     const expr turn = turn_of(c, expr_add(x, j0, j));
     p.done = expr_mul_const(x, j, c->t.kb);
     p.k0 = expr_add(x, group->k0, p.done);
-    p.ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->kk, p.k0));
+    p.ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->d.k, p.k0));
     p.off = expr_add(x, slot_offset(c, turn), group->off);
     f->make(c->p->feed, &p);
     tile_note(&c->b, "to a free slot of the workspace");
@@ -253,7 +212,7 @@ static void feed_body(struct code *c)
     const expr g = tile_loop(&c->b, "group", num(c, size_ceil_div(n_blocks, at_once)));
     const expr j0 = expr_mul_const(x, g, at_once);
     group.k0 = expr_mul_const(x, j0, c->t.kb);
-    group.ik = expr_min(x, num(c, at_once * c->t.kb), expr_sub(x, c->kk, group.k0));
+    group.ik = expr_min(x, num(c, at_once * c->t.kb), expr_sub(x, c->d.k, group.k0));
     f->load(c->p->feed, &group);
     const expr j = tile_loop(&c->b, "kb", expr_min(x, num(c, at_once), expr_sub(x, num(c, n_blocks), j0)));
     make_block(c, &group, j0, j);
@@ -265,7 +224,7 @@ static void feed_body(struct code *c)
 static void load_block(struct code *c, expr j)
 {
     tile_note(&c->b, c->p->a_trans ? "a: columns of K rows, transposed on the way to L0" : "a: ND to NZ");
-    load_operand(c, c->l1a, c->ta, c->off_a, (const expr[4]){c->m0, c->im, num(c, c->t.m), c->a_row}, c->p->a_trans);
+    load_operand(c, c->l1a, c->ta, c->off_a, (const expr[4]){c->m0, c->im, num(c, c->t.m), c->d.a_row}, c->p->a_trans);
     if (c->p->feed) {
         load_made(c, j);
         return;
@@ -275,7 +234,7 @@ static void load_block(struct code *c, expr j)
         return;
     }
     tile_note(&c->b, c->p->b_trans ? "b: ND to NZ" : "b: columns of K rows, transposed on the way to L0");
-    load_operand(c, c->l1b, c->tb, c->off_b, (const expr[4]){c->n0, c->in, num(c, c->t.n), c->b_row}, !c->p->b_trans);
+    load_operand(c, c->l1b, c->tb, c->off_b, (const expr[4]){c->n0, c->in, num(c, c->t.n), c->d.b_row}, !c->p->b_trans);
 }
 
 /* One step of K through L0. `first`: 1 in the first step of the tile. */
@@ -305,18 +264,18 @@ static void body(struct code *c)
     struct expr_pool *x = c->x;
     open_tiles(c);
     load_bias(c);
-    const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->kk, num(c, c->t.kb))));
+    const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.kb))));
     c->k0 = expr_mul_const(x, j, c->t.kb);
-    c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->kk, c->k0));
+    c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->d.k, c->k0));
     load_block(c, j);
     const expr l = tile_loop(&c->b, "k0", at_least_one(c, expr_ceildiv(x, c->ik, num(c, c->t.k0))));
     step(c, l, expr_cmp(x, EXPR_EQ, expr_add(x, j, l), num(c, 0)));
     tile_end(&c->b);
     tile_end(&c->b);
     tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
-    const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->c_row), c->n0));
-    TILE(&c->b, FIXP, c->tc, off, c->c_row, c->acc, expr_align(x, c->im, 16), mm_sum(c->p->in), c->p->out, c->im, c->in,
-         c->p->relu, -1, num(c, 0));
+    const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->d.c_row), c->n0));
+    TILE(&c->b, FIXP, c->tc, off, c->d.c_row, c->acc, expr_align(x, c->im, 16), mm_sum(c->p->in), c->p->out, c->im,
+         c->in, c->p->relu, -1, num(c, 0));
     tile_end(&c->b);
 }
 
