@@ -19,7 +19,8 @@ bool gen_conv_takes_lines(const struct machine *m, struct ir_ctx *cx, const stru
 {
     struct conv p;
     const char *reason = NULL;
-    return conv_match(m, cx, n, &p, &reason) && p.x == x && p.w != x && p.lines;
+    return conv_match(m, cx, n, &p, &reason) && p.x == x && p.w != x && p.lines &&
+           conv_choose_tile(m, cx, &p, NULL).m > 0;
 }
 
 static int32_t bias_tensor(struct emit *e, const struct conv *p, bool *column)

@@ -14,8 +14,8 @@ struct conv {
     enum dtype in, out; /* of the operands, of the result */
     struct value *x, *w, *bias, *y;
     struct value *lines; /* x lies in memory as the packed map does, as this value: [batch][cin/c0][spatial][c0] */
-    bool constant;   /* w is stored in the order of L1: [group][position][cin/c0][cout][c0] */
-    bool transposed; /* w is [channel][out of the group][position], positions backwards */
+    bool constant;       /* w is stored in the order of L1: [group][position][cin/c0][cout][c0] */
+    bool transposed;     /* w is [channel][out of the group][position], positions backwards */
     bool relu;
     bool direct; /* every window is one element and the next one its neighbour: x is the right operand as it is */
     int64_t group, cin, cout; /* channels of one group */

@@ -264,7 +264,7 @@ bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n
         turn_pads(&r, out, axes);
     else
         read_pads(&r, out, axes);
-    if (out->group == 1)
+    if (out->group == 1 && !m->mac_rows) /* units of rows want all channels of a position together */
         out->lines = lines_of(cx, out->x, m->c0_bytes / dtype_size(out->in));
     flatten(&cx->exprs, out);
     out->constant = constant_of(out->w) != NULL;

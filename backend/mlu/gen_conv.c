@@ -14,6 +14,15 @@ bool gen_mlu_conv_match(const struct machine *m, struct ir_ctx *cx, const struct
     return false;
 }
 
+/* A Cast of a constant takes no step: it is done when the bias is stored. */
+static int32_t bias_tensor(struct emit *e, const struct conv *p)
+{
+    if (!p->bias)
+        return -1;
+    const bool cast = !value_const(p->bias) && weight_is_cast(p->bias);
+    return cast ? emit_weight(e, node_in(p->bias->def, 0), WF_CAST, p->in, false) : emit_tensor(e, p->bias);
+}
+
 enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
 {
     struct conv p;
@@ -21,15 +30,13 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
     if (!conv_match(e->m, e->cx, n, &p, &why))
         return node_error(e->cx, n, D_VERIFY, "a convolution was placed on the matrix unit that it cannot do: %s",
                           why ? why : "");
-    struct mlu_conv_tensors t = {.bias = -1};
+    struct mlu_conv_tensors t = {.bias = bias_tensor(e, &p)};
     if (p.direct)
         t.x = emit_tensor(e, p.x);
     const enum npuc_status st = p.direct ? NPUC_OK : mlu_conv_pack(e, &p, &t.x);
     if (st != NPUC_OK)
         return st;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);
-    if (p.bias)
-        t.bias = emit_tensor(e, p.bias);
     t.y = emit_tensor(e, p.y);
     return mlu_conv_emit(e, &p, &t, n->op == OP_Fused ? "FusedConv" : op_table[n->op]->name);
 }
