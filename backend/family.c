@@ -54,6 +54,10 @@ enum npuc_status machine_init(struct machine *m, const struct target *t, struct 
         return diag_error(d, &where, D_UNSUPPORTED,
                           "this family of targets has no kernel generators; `npuc targets` lists the others");
     read_numbers(m);
+    /* weights in fractals are packed, and the emulated unit reads them, in this one form */
+    if (!m->mac_rows && (m->c0_bytes != 32 || target_num(t, TK_FRACTAL_ROWS) != 16))
+        return diag_error(d, &where, D_UNSUPPORTED,
+                          "fractals have 16 rows of 32 B: fractal.rows = 16, fractal.c0 = 32 B");
     return NPUC_OK;
 }
 

@@ -29,7 +29,7 @@ add_library(npuc_flags INTERFACE)
 target_compile_options(npuc_flags INTERFACE
   -std=c11 -ffp-contract=off -fno-math-errno
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla
-  -Wwrite-strings -Wcast-qual -Wformat=2 -Wimplicit-fallthrough -Wdouble-promotion
+  -Wwrite-strings -Wcast-qual -Wformat=2 -Wimplicit-fallthrough -Wdouble-promotion -Werror=implicit-function-declaration
   $<$<BOOL:${NPUC_WERROR}>:-Werror>)
 target_compile_definitions(npuc_flags INTERFACE _DEFAULT_SOURCE _FILE_OFFSET_BITS=64)
 target_include_directories(npuc_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include ${PROJECT_BINARY_DIR})

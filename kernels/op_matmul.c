@@ -19,6 +19,7 @@ struct shapes {
     int64_t dims[K_MAX_RANK];
     struct k_nd batch; /* operands: 0 a, 1 b; strides in matrices */
     int64_t m, n, k;
+    const float *start; /* n values that every row's accumulation starts from, or NULL for zeros */
 };
 static bool shapes_of(struct k_call *c, struct shapes *s)
 {
@@ -73,9 +74,7 @@ static void one_batch(void *arg, const int64_t *offset)
     j->g.c = j->c + j->done++ * j->s->m * j->s->n * j->out_size;
     k_matmul(&j->g, j->pool);
 }
-/* start: n floats that every row's accumulation starts from, or NULL for zeros */
-static void run_batches(struct k_call *c, struct shapes *s, const void *a, const void *b, const float *start,
-                        enum dtype t, void *y)
+static void run_batches(struct k_call *c, struct shapes *s, const void *a, const void *b, enum dtype t, void *y)
 {
     const int64_t batches = k_dims_count(s->batch.rank, s->batch.dims);
     bool shared = true; /* one B for all: the batches of A are rows of one matrix */
@@ -93,7 +92,7 @@ static void run_batches(struct k_call *c, struct shapes *s, const void *a, const
                         .out_size = dtype_size(sum_type(t)),
                         .pool = c->pool,
                         .g = {.dtype = t,
-                              .bias = start,
+                              .bias = s->start,
                               .m = s->m,
                               .n = s->n,
                               .k = s->k,
@@ -110,7 +109,7 @@ static void run_batches(struct k_call *c, struct shapes *s, const void *a, const
  * (ir/eval.c). */
 enum npuc_status k_op_mat_mul(struct k_call *c)
 {
-    struct shapes s;
+    struct shapes s = {.start = NULL};
     const struct k_tensor *row = k_in(c, 2);
     if (!k_has(c, 2, 1))
         return NPUC_E_INVALID;
@@ -119,15 +118,15 @@ enum npuc_status k_op_mat_mul(struct k_call *c)
         return k_fail(c, NPUC_E_UNSUPPORTED, "types %s and %s", dtype_table[t].name, dtype_table[c->in[1]->dtype].name);
     if (!shapes_of(c, &s) || (row && (k_count(row) != s.n || sum != DT_F32 || !dtype_is_float(row->dtype))))
         return k_fail(c, NPUC_E_INVALID, "shapes do not fit");
-    const float *start = row ? k_floats(c, row) : NULL;
-    if (row && !start)
+    s.start = row ? k_floats(c, row) : NULL;
+    if (row && !s.start)
         return k_no_memory(c);
     void *y = k_out(c, 0, t, s.rank, s.dims), *wide = y;
     if (y && dtype_size(sum) != dtype_size(t))
         wide = k_scratch(c, k_count(&c->out[0]), dtype_size(sum));
     if (!y || !wide)
         return k_no_memory(c);
-    run_batches(c, &s, c->in[0]->data, c->in[1]->data, start, t, wide);
+    run_batches(c, &s, c->in[0]->data, c->in[1]->data, t, wide);
     if (wide != y)
         k_cast(t, y, sum, wide, k_count(&c->out[0]), true);
     return NPUC_OK;
@@ -146,7 +145,7 @@ static int32_t *centred(struct k_call *c, const struct k_tensor *x, const struct
 }
 enum npuc_status k_op_mat_mul_integer(struct k_call *c)
 {
-    struct shapes s;
+    struct shapes s = {.start = NULL};
     if (!k_has(c, 2, 1))
         return NPUC_E_INVALID;
     if (dtype_size(c->in[0]->dtype) != 1 || dtype_size(c->in[1]->dtype) != 1 || !shapes_of(c, &s))
@@ -155,7 +154,7 @@ enum npuc_status k_op_mat_mul_integer(struct k_call *c)
     void *y = k_out(c, 0, DT_I32, s.rank, s.dims);
     if (!a || !b || !y)
         return k_no_memory(c);
-    run_batches(c, &s, a, b, NULL, DT_I32, y);
+    run_batches(c, &s, a, b, DT_I32, y);
     return NPUC_OK;
 }
 
@@ -212,7 +211,7 @@ enum npuc_status k_op_qlinear_mat_mul(struct k_call *c)
     bool fits = true;
     for (int i = 0; fits && i < 2; i++)
         fits = dtype_size(operands[i]->dtype) == 1 && dtype_is_float(operands[i]->dtype) == (sum == DT_F32);
-    struct shapes s;
+    struct shapes s = {.start = NULL};
     if (!fits || dtype_size(zero->dtype) != 1 || (sum == DT_I32 && zero->dtype != DT_I8 && zero->dtype != DT_U8) ||
         !shapes_of(&product, &s))
         return k_fail(c, NPUC_E_INVALID, "types or shapes do not fit");
@@ -227,7 +226,7 @@ enum npuc_status k_op_qlinear_mat_mul(struct k_call *c)
     void *sums = y ? k_scratch(c, k_count(&c->out[0]), dtype_size(sum)) : NULL;
     if (!a || !b || !sums)
         return k_no_memory(c);
-    run_batches(c, &s, a, b, NULL, sum, sums);
+    run_batches(c, &s, a, b, sum, sums);
     return qlinear_store(c, &s, sum, sums);
 }
 

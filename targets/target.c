@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/str.h"
+
+#define TARGET_ID_MAX   80
+#define TARGET_FILE_MAX (1 << 20)
 
 const struct target_key_info target_keys[TK_COUNT] = {
 #define KEY(id, name, unit, need, help) [TK_##id] = {name, unit, help, need},
@@ -74,9 +78,44 @@ static enum npuc_status unknown_target(const char *id, struct diag *d)
     return diag_error(d, NULL, D_UNKNOWN_TARGET, text);
 }
 
+/* "machine" of "folder/machine.target"; false when `path` is no name of a target file. */
+static bool id_of_path(const char *path, char id[TARGET_ID_MAX])
+{
+    static const char ext[] = ".target";
+    const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    const size_t len = strlen(base), tail = sizeof ext - 1;
+    if (len <= tail || strcmp(base + len - tail, ext) != 0 || len - tail >= TARGET_ID_MAX)
+        return false;
+    memcpy(id, base, len - tail);
+    id[len - tail] = 0;
+    return true;
+}
+
+static enum npuc_status load_file(struct target *t, const char *id, const char *path, struct diag *d)
+{
+    struct file_map m;
+    enum npuc_status status = file_map_open(&m, path, d);
+    if (status != NPUC_OK)
+        return status;
+    target_init(t, id);
+    const char *text = m.size <= TARGET_FILE_MAX ? arena_strndup(&t->arena, (const char *)m.data, m.size) : "";
+    if (m.size > TARGET_FILE_MAX || !text || !t->id)
+        status = diag_error(d, &(struct diag_loc){.file = path, .index = -1}, text ? D_TARGET_FILE : D_HOST_MEMORY,
+                            "a target file has at most 1 MiB of text");
+    file_map_close(&m);
+    if (status == NPUC_OK)
+        status = target_read_text(t, path, text, d);
+    if (status == NPUC_OK)
+        status = target_check(t, path, d);
+    return made(t, status);
+}
+
 enum npuc_status target_load(struct target *t, const char *id, struct diag *d)
 {
+    char name[TARGET_ID_MAX];
     *t = (struct target){0};
+    if (id_of_path(id, name))
+        return load_file(t, name, id, d);
     bool known = false;
     for (int i = 0; i < target_n_ids; i++)
         known |= strcmp(target_ids[i], id) == 0;

@@ -6,7 +6,7 @@
 #include "tools/args.h"
 
 #define MODEL_OPTIONS                                                                                                  \
-    {"target", "T", "target (npuc targets lists them); default ascend-910b1"},                                         \
+    {"target", "T", "one that npuc targets lists, or a .target file; default ascend-910b1"},                           \
         {"precision", "P", "keep (the model's types), fp32, fp16, bf16; default keep"},                                \
         {"D", "NAME=SIZE", "fix a dimension, or give its range: -D batch=1 -D seq=1..4096"},                           \
         {"shape", "X=AxBxC", "fix the shape of an input"},                                                             \
