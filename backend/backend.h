@@ -60,6 +60,7 @@ struct emit {
     expr guard;          /* ir expression: condition (0 or 1) of the launches being appended; EXPR_INVALID: always */
     VEC(struct emit_weight) weights; /* per PT_WEIGHT tensor: how to produce its bytes */
     const struct tiling *tiling;     /* NULL: chosen by the tiler; set by --tile for equality tests */
+    const struct backend_options *options;
 };
 /* Bytes of a weight: the blob, converted on the way out. */
 enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST, WF_CONV };
@@ -118,8 +119,27 @@ bool value_strides(struct ir_ctx *cx, const struct value *v, expr strides[IR_MAX
 NPUC_MUST_CHECK enum npuc_status schedule_kernel(struct ir_ctx *cx, const struct machine *m, struct tile_kernel *k);
 
 /* ---- entry points ---- */
+/* A constant that an earlier gear of the plan stores. */
+struct stored_weight {
+    struct emit_weight how;
+    int64_t size;       /* bytes of the blob */
+    const char *origin; /* its initializer's name, "": none */
+    int32_t rank;
+    int64_t dims[IR_MAX_RANK]; /* of the blob */
+};
+/* What the gears of a plan share while it is built. */
+struct shared_weights {
+    struct arena *arena;
+    VEC(struct stored_weight) all;
+};
 struct backend_options {
     const struct tiling *tiling;
+    const char *name;                 /* of the entry; NULL: "main" */
+    const struct type *const *shapes; /* of the inputs as the model has them, before sizes were fixed; NULL */
+    int32_t n_shapes, n_fixed;        /* inputs with a shape; dimensions with a size */
+    const int32_t *fixed;             /* ir symbols */
+    const int64_t *sizes;             /* their values */
+    struct shared_weights *weights;   /* NULL: the plan has one entry */
 };
 NPUC_MUST_CHECK enum npuc_status machine_init(struct machine *m, const struct target *t, struct diag *d);
 void backend_target_info(const struct machine *m, struct target_info *out);

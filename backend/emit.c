@@ -162,12 +162,49 @@ static enum npuc_status emit_region(struct emitter *em, struct node *n)
 
 /* ---- inputs and outputs ----------------------------------------------------------------------------------- */
 
+/* The input's shape in the model's own dimensions. */
+static struct plan_shape shape_of(struct emitter *em, int32_t input)
+{
+    const struct backend_options *o = em->e.options;
+    const struct type *t = o && input < o->n_shapes ? o->shapes[input] : NULL;
+    const struct type *now = em->graph->inputs[input]->type;
+    if (!t || t->kind != TYPE_TENSOR || now->kind != TYPE_TENSOR || t->rank != now->rank || t->rank < 1)
+        return (struct plan_shape){0};
+    expr *dims = ARENA_ARRAY(&em->e.plan->arena, expr, t->rank);
+    for (int i = 0; i < t->rank; i++)
+        dims[i] = emit_expr(&em->e, t->dims[i]);
+    return (struct plan_shape){t->rank, dims};
+}
+
+/* Gears set the same objects: text and sequences stay where they are when the entry changes. */
+static int32_t input_tensor(struct emitter *em, struct value *v, int32_t input)
+{
+    const struct plan *p = em->e.plan;
+    if (p->entries.len && input < p->entries.data[0].n_inputs && type_is_object(v->type))
+        return p->entries.data[0].inputs[input];
+    return tensor_new(&em->e, PT_INPUT, v->type, emit_sym(&em->e, v->name));
+}
+
+static void emit_fixed(struct emitter *em)
+{
+    const struct backend_options *o = em->e.options;
+    struct plan_fixed *fixed = o && o->n_fixed ? ARENA_ARRAY(&em->e.plan->arena, struct plan_fixed, o->n_fixed) : NULL;
+    for (int32_t i = 0; fixed && i < o->n_fixed; i++) {
+        const expr e = emit_expr(&em->e, expr_sym(&em->e.cx->exprs, o->fixed[i]));
+        fixed[i] = (struct plan_fixed){(int32_t)em->e.plan->exprs.nodes.data[e].value, o->sizes[i]};
+    }
+    em->entry->n_fixed = fixed ? o->n_fixed : 0;
+    em->entry->fixed = fixed;
+}
+
 static enum npuc_status emit_inputs(struct emitter *em)
 {
     struct emit *e = &em->e;
     const struct graph *g = em->graph;
     int32_t *inputs = ARENA_ARRAY(&e->plan->arena, int32_t, g->n_inputs);
     uint8_t *optional = ARENA_ARRAY(&e->plan->arena, uint8_t, g->n_inputs);
+    struct plan_shape *shapes = ARENA_ARRAY(&e->plan->arena, struct plan_shape, g->n_inputs);
+    emit_fixed(em);
     for (int32_t i = 0; i < g->n_inputs; i++) {
         struct value *v = g->inputs[i];
         bind_type_symbols(em, v->type);
@@ -176,12 +213,14 @@ static enum npuc_status emit_inputs(struct emitter *em)
             if (st != NPUC_OK)
                 return st;
         } else {
-            e->tensor_of[v->id] = tensor_new(e, PT_INPUT, v->type, emit_sym(e, v->name));
+            e->tensor_of[v->id] = input_tensor(em, v, i);
         }
+        shapes[i] = shape_of(em, i);
         inputs[i] = e->tensor_of[v->id];
     }
     em->entry->inputs = inputs;
     em->entry->input_optional = optional;
+    em->entry->shapes = shapes;
     em->entry->n_inputs = g->n_inputs;
     return NPUC_OK;
 }
@@ -286,6 +325,8 @@ static struct emitter *emitter_new(struct ir_ctx *cx, struct module *mod, const 
     map_init(&em->exprs, e->arena);
     map_init(&em->sources, e->arena);
     map_init(&em->cache_of, e->arena);
+    for (int64_t i = 0; i < out->kernels.len; i++)
+        map_put(&e->kernels, tile_kernel_hash(out->kernels.data[i]), (uint64_t)i);
     e->tensor_of = ARENA_ARRAY(e->arena, int32_t, mod->n_values);
     for (uint32_t i = 0; i < mod->n_values; i++)
         e->tensor_of[i] = -1;
@@ -296,20 +337,24 @@ enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struc
                               const struct backend_options *o, struct plan *out, struct plan_weight_source *weights)
 {
     struct emitter *em = emitter_new(cx, mod, m, out);
-    struct plan_entry entry = {.name = str_internz(&out->strings, "main")};
+    struct plan_entry entry = {.name = str_internz(&out->strings, o && o->name ? o->name : "main"),
+                               .first_step = (int32_t)out->steps.len};
+    const int64_t first_tensor = out->tensors.len;
     em->entry = &entry;
     em->e.tiling = o ? o->tiling : NULL;
-    emit_target(&em->e);
+    em->e.options = o;
+    if (out->entries.len == 0)
+        emit_target(&em->e);
     const enum npuc_status st = emit_graph(em);
     if (st != NPUC_OK)
         return st;
-    entry.n_steps = (int32_t)out->steps.len;
+    entry.n_steps = (int32_t)out->steps.len - entry.first_step;
     entry.n_outputs = (int32_t)em->outputs.len;
     entry.outputs = arena_copy(&out->arena, em->outputs.data, em->outputs.len * (int64_t)sizeof(int32_t));
     entry.n_caches = (int32_t)em->caches.len;
     entry.caches = arena_copy(&out->arena, em->caches.data, em->caches.len * (int64_t)sizeof(struct plan_cache));
     vec_push(&out->arena, &out->entries, entry);
-    plan_lifetimes(out, em->e.arena);
+    plan_lifetimes(out, &entry, first_tensor, em->e.arena);
     *weights = (struct plan_weight_source){.put = weight_put, .user = &em->e};
     return NPUC_OK;
 }

@@ -11,6 +11,11 @@ static int32_t cache_tensor(struct emitter *em, const struct value *v)
         dims[i] = i == v->type->layout.axis ? v->type->layout.capacity : v->type->dims[i];
     const struct type *full = type_tensor(e->cx, v->type->dtype, v->type->rank, dims);
     const char *name = arena_printf(e->arena, "cache:%s", str_text(&e->cx->strings, v->name));
+    for (int32_t i = 0; e->plan->entries.len && i < e->plan->entries.data[0].n_caches; i++) {
+        const int32_t old = e->plan->entries.data[0].caches[i].tensor;
+        if (e->plan->tensors.data[old].name == str_internz(&e->plan->strings, name))
+            return old; /* of the first gear; cache_input compares the shapes */
+    }
     return tensor_new(e, PT_CACHE, full, str_internz(&e->plan->strings, name));
 }
 
@@ -18,6 +23,13 @@ enum npuc_status cache_input(struct emitter *em, struct value *v)
 {
     struct emit *e = &em->e;
     const int32_t store = cache_tensor(em, v);
+    for (int i = 0; i < v->type->rank; i++)
+        if (i != v->type->layout.axis && emit_expr(e, v->type->dims[i]) != e->plan->tensors.data[store].dims[i])
+            return diag_error(e->cx->diag, &(struct diag_loc){.file = e->cx->file, .index = -1}, D_USAGE,
+                              arena_printf(e->arena,
+                                           "gears change the shape of cache %s; give that dimension one size or a "
+                                           "range, or --kv-capacity 0",
+                                           str_text(&e->cx->strings, v->name)));
     const int32_t view = tensor_alias(e, store, v->type, emit_sym(e, v->name));
     const struct plan_cache c = {.tensor = store,
                                  .input = emit_sym(e, v->name),

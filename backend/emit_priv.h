@@ -59,7 +59,8 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w);
 /* family.c: the first generator that takes the node; else *reason is the last constraint that was named */
 const struct gen *find_gen(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);
 
-/* lifetime.c: first and last step of every PT_TEMP; a: for its own use */
-void plan_lifetimes(struct plan *p, struct arena *a);
+/* lifetime.c: first and last step of every PT_TEMP of an entry, which has the tensors from first_tensor on; a: for its
+ * own use */
+void plan_lifetimes(struct plan *p, const struct plan_entry *e, int64_t first_tensor, struct arena *a);
 
 #endif

@@ -36,10 +36,27 @@ static expr copy_prod(struct emit *e, struct expr_node x)
     return prod;
 }
 
+/* Is the symbol in the shape of an input as the model has it? Gears share those, others are an entry's own. */
+static bool is_public(const struct emit *e, int64_t symbol)
+{
+    for (int32_t i = 0; e->options && i < e->options->n_shapes; i++) {
+        const struct type *t = e->options->shapes[i];
+        for (int k = 0; t && t->kind == TYPE_TENSOR && k < t->rank; k++)
+            if (expr_uses_symbol(&e->cx->exprs, t->dims[k], (int32_t)symbol))
+                return true;
+    }
+    return false;
+}
+
 static expr copy_symbol(struct emit *e, int64_t symbol)
 {
+    struct plan *p = e->plan;
     const struct expr_symbol s = e->cx->exprs.symbols.data[symbol];
-    return expr_sym(&e->plan->exprs, expr_symbol_new(&e->plan->exprs, emit_sym(e, s.name), s.range));
+    sym name = emit_sym(e, s.name);
+    if (p->entries.len && !is_public(e, symbol))
+        name = str_internz(&p->strings,
+                           arena_printf(e->arena, "%s@%lld", str_text(&p->strings, name), (long long)p->entries.len));
+    return expr_sym(&p->exprs, expr_symbol_new(&p->exprs, name, s.range));
 }
 
 static expr copy_expr(struct emit *e, struct expr_node x)

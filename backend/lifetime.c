@@ -41,17 +41,18 @@ static int32_t group_of(int32_t *parent, int32_t i)
 }
 
 /* Tensors that moves connect form a group with one life; inputs of the group that live for the whole run stretch it. */
-static void join_moves(struct plan *p, struct arena *a)
+static void join_moves(struct plan *p, const struct plan_entry *e, struct arena *a)
 {
+    const int32_t end = e->first_step + e->n_steps - 1;
     int32_t *parent = ARENA_ARRAY(a, int32_t, p->tensors.len + 1), *first = ARENA_ARRAY(a, int32_t, p->tensors.len + 1),
             *last = ARENA_ARRAY(a, int32_t, p->tensors.len + 1);
     for (int32_t i = 0; i < p->tensors.len; i++) {
         const struct plan_tensor *t = &p->tensors.data[i];
         parent[i] = i;
-        first[i] = t->kind == PT_TEMP ? t->first : 0;
-        last[i] = t->kind == PT_TEMP ? t->last : (int32_t)p->steps.len - 1;
+        first[i] = t->kind == PT_TEMP ? t->first : e->first_step;
+        last[i] = t->kind == PT_TEMP ? t->last : end;
     }
-    for (int64_t i = 0; i < p->steps.len; i++) {
+    for (int64_t i = e->first_step; i <= end; i++) {
         const struct plan_step *s = &p->steps.data[i];
         if (s->kind != PS_MOVE)
             continue;
@@ -70,24 +71,25 @@ static void join_moves(struct plan *p, struct arena *a)
     }
 }
 
-void plan_lifetimes(struct plan *p, struct arena *a)
+void plan_lifetimes(struct plan *p, const struct plan_entry *e, int64_t first_tensor, struct arena *a)
 {
     bool moves = false;
-    for (int64_t i = 0; i < p->tensors.len; i++)
+    const int64_t begin = e->first_step, end = begin + e->n_steps;
+    for (int64_t i = first_tensor; i < p->tensors.len; i++)
         p->tensors.data[i].first = p->tensors.data[i].last = p->tensors.data[i].kind == PT_TEMP ? -1 : 0;
-    for (int64_t i = 0; i < p->steps.len; i++) {
+    for (int64_t i = begin; i < end; i++) {
         const struct plan_step *s = &p->steps.data[i];
         moves = moves || s->kind == PS_MOVE;
         for (int32_t j = 0; j < s->n_in + s->n_out; j++)
             if (s->tensors[j] >= 0)
                 touch(p, s->tensors[j], (int32_t)i);
     }
-    for (int64_t i = p->steps.len - 1; i >= 0; i--) /* inner loops stand behind those around them */
+    for (int64_t i = end - 1; i >= begin; i--) /* inner loops stand behind those around them */
         if (p->steps.data[i].kind == PS_LOOP)
             stretch(p, (int32_t)i, (int32_t)i + p->steps.data[i].n_body[0]);
     if (moves)
-        join_moves(p, a);
-    for (int64_t i = 0; i < p->tensors.len; i++)
+        join_moves(p, e, a);
+    for (int64_t i = first_tensor; i < p->tensors.len; i++)
         if (p->tensors.data[i].first < 0)
-            p->tensors.data[i].first = p->tensors.data[i].last = 0;
+            p->tensors.data[i].first = p->tensors.data[i].last = (int32_t)begin;
 }

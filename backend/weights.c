@@ -313,6 +313,51 @@ bool weight_is_cast(const struct value *v)
            can_store(n->in[0].value->type->dtype, v->type->dtype);
 }
 
+/* ---- gears: each imports the model, the plan stores a constant once ---- */
+
+static void describe(const struct emit *e, const struct emit_weight *x, struct stored_weight *out)
+{
+    *out = (struct stored_weight){
+        .how = *x, .size = x->blob->size, .origin = str_text(&e->cx->strings, x->blob->origin), .rank = x->type->rank};
+    for (int i = 0; i < x->type->rank; i++)
+        (void)expr_is_const(&e->cx->exprs, x->type->dims[i], &out->dims[i]);
+}
+
+/* Bytes that are absent (plans for times alone) are told by the name of the initializer. */
+static bool same_bytes(const struct stored_weight *a, const struct stored_weight *b)
+{
+    const void *x = a->how.blob->data, *y = b->how.blob->data;
+    if (a->size != b->size || !x != !y)
+        return false;
+    if (!x)
+        return a->origin[0] && strcmp(a->origin, b->origin) == 0;
+    return x == y || memcmp(x, y, (size_t)a->size) == 0;
+}
+
+static int32_t find_stored(const struct emit *e, const struct emit_weight *x)
+{
+    const struct shared_weights *w = e->options ? e->options->weights : NULL;
+    struct stored_weight d;
+    describe(e, x, &d);
+    for (int64_t i = 0; w && i < w->all.len; i++) {
+        const struct stored_weight *o = &w->all.data[i];
+        if (o->how.form == x->form && o->how.dtype == x->dtype && o->how.transpose == x->transpose &&
+            o->how.group == x->group && o->how.type->dtype == x->type->dtype && o->rank == d.rank &&
+            memcmp(o->dims, d.dims, sizeof d.dims) == 0 && same_bytes(o, &d))
+            return o->how.tensor;
+    }
+    return -1;
+}
+
+static void remember(const struct emit *e, const struct emit_weight *x)
+{
+    struct shared_weights *w = e->options ? e->options->weights : NULL;
+    struct stored_weight d;
+    describe(e, x, &d);
+    if (w)
+        vec_push(w->arena, &w->all, d);
+}
+
 static int32_t add_weight(struct emit *e, struct value *v, struct emit_weight *x)
 {
     for (int64_t i = 0; i < e->weights.len; i++) {
@@ -321,6 +366,11 @@ static int32_t add_weight(struct emit *e, struct value *v, struct emit_weight *x
             o->transpose == x->transpose && o->group == x->group)
             return o->tensor;
     }
+    x->tensor = find_stored(e, x);
+    if (x->tensor >= 0) {
+        vec_push(e->arena, &e->weights, *x);
+        return x->tensor;
+    }
     x->tensor = tensor_new(e, PT_WEIGHT, stored_type(e, x), emit_sym(e, x->blob->origin ? x->blob->origin : v->name));
     struct plan_tensor *t = &e->plan->tensors.data[x->tensor];
     int64_t size = 0;
@@ -328,6 +378,7 @@ static int32_t add_weight(struct emit *e, struct value *v, struct emit_weight *x
         size = -1;
     t->data_size = size;
     vec_push(e->arena, &e->weights, *x);
+    remember(e, x);
     return x->tensor;
 }
 

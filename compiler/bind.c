@@ -1,7 +1,10 @@
 /* -D and --shape: dimensions of the model's inputs fixed or given ranges, after import.
  *
  * A range narrows the symbol; a fixed size replaces the symbol in the types of all inputs, and types are inferred anew.
+ * Of a list of sizes (gears) one compilation takes one; all of them take the range from the least to the largest, so
+ * that they agree about the symbols that they share.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,31 +19,42 @@ static enum npuc_status usage(struct compilation *c, const char *fmt, const char
 static bool number(const char **s, int64_t *out)
 {
     char *end;
-    long long v = strtoll(*s, &end, 10);
-    if (end == *s || v < 0)
+    if (**s < '0' || **s > '9')
+        return false;
+    errno = 0;
+    const long long v = strtoll(*s, &end, 10);
+    if (errno || v > INT32_MAX)
         return false;
     *out = v;
     *s = end;
     return true;
 }
 
-/* "name=4", "name=1..8" */
-static bool parse_dim(struct compilation *c, const char *text, sym *name, int64_t *lo, int64_t *hi)
+bool dim_parse(const char *text, struct dim_spec *out)
 {
-    const char *eq = strchr(text, '=');
+    const char *eq = strrchr(text, '=');
+    *out = (struct dim_spec){.name_len = eq ? eq - text : 0};
     if (!eq || eq == text)
         return false;
-    *name = str_intern(&c->cx.strings, text, eq - text);
     const char *s = eq + 1;
-    if (!number(&s, lo))
-        return false;
-    *hi = *lo;
-    if (strncmp(s, "..", 2) == 0) {
-        s += 2;
-        if (!number(&s, hi))
+    do {
+        int64_t v;
+        if (out->n == DIM_MAX_GEARS || !number(&s, &v))
             return false;
+        for (int32_t i = 0; i < out->n; i++)
+            if (out->gear[i] == v)
+                return false;
+        out->lo = out->n == 0 || v < out->lo ? v : out->lo;
+        out->hi = out->n == 0 || v > out->hi ? v : out->hi;
+        out->gear[out->n++] = v;
+    } while (*s == ',' && s++);
+    if (out->n == 1 && strncmp(s, "..", 2) == 0) {
+        s += 2;
+        if (!number(&s, &out->hi))
+            return false;
+        out->n = out->hi == out->lo ? 1 : 0;
     }
-    return *s == '\0' && *lo <= *hi;
+    return *s == '\0' && out->lo <= out->hi;
 }
 
 static void substitute(struct compilation *c, const expr *by, int32_t n)
@@ -61,18 +75,31 @@ static enum npuc_status bind_dims(struct compilation *c, bool *changed)
 {
     int32_t n = (int32_t)c->cx.exprs.symbols.len;
     expr *by = ARENA_ARRAY(&c->arena, expr, n);
+    bool *seen = ARENA_ARRAY(&c->arena, bool, n);
+    c->fixed = ARENA_ARRAY(&c->arena, int32_t, c->options.dims.len);
+    c->sizes = ARENA_ARRAY(&c->arena, int64_t, c->options.dims.len);
+    c->n_fixed = 0;
     for (int64_t i = 0; i < c->options.dims.len; i++) {
         const char *text = c->options.dims.data[i];
-        sym name;
-        int64_t lo, hi;
-        if (!parse_dim(c, text, &name, &lo, &hi))
-            return usage(c, "expected NAME=SIZE or NAME=MIN..MAX", text);
-        int32_t symbol = expr_symbol_find(&c->cx.exprs, name);
+        struct dim_spec d;
+        if (!dim_parse(text, &d))
+            return usage(c,
+                         "expected NAME=SIZE, NAME=MIN..MAX or gears NAME=SIZE,SIZE,... (whole numbers to 2147483647, "
+                         "MIN <= MAX, at most 64 gears, none twice)",
+                         text);
+        int32_t symbol = expr_symbol_find(&c->cx.exprs, str_intern(&c->cx.strings, text, d.name_len));
         if (symbol < 0)
             return usage(c, "the model has no dimension of this name (npuc inspect lists them)", text);
-        expr_symbol_narrow(&c->cx.exprs, symbol, (struct expr_range){lo, hi, lo == hi && lo > 0 ? lo : 1});
-        if (lo == hi)
-            by[symbol] = expr_const(&c->cx.exprs, lo);
+        if (by[symbol] || seen[symbol])
+            return usage(c, "this dimension is given twice", text);
+        seen[symbol] = true;
+        expr_symbol_narrow(&c->cx.exprs, symbol, (struct expr_range){d.lo, d.hi, d.lo == d.hi && d.lo > 0 ? d.lo : 1});
+        if (d.n > 0) {
+            const int64_t size = d.gear[c->gear && d.n > 1 ? c->gear[i] : 0];
+            by[symbol] = expr_const(&c->cx.exprs, size);
+            c->fixed[c->n_fixed] = symbol;
+            c->sizes[c->n_fixed++] = size;
+        }
         *changed = true;
     }
     substitute(c, by, n);
@@ -136,9 +163,20 @@ static void substitute_fixed(struct compilation *c, bool *changed)
     *changed = *changed || any;
 }
 
+/* The shapes of the inputs before sizes are fixed: the runtime names dimensions by them. */
+static void keep_shapes(struct compilation *c)
+{
+    const struct graph *g = c->module->funcs.data[0];
+    c->n_inputs = g->n_inputs;
+    c->inputs = ARENA_ARRAY(&c->arena, const struct type *, g->n_inputs);
+    for (int32_t i = 0; i < g->n_inputs; i++)
+        c->inputs[i] = g->inputs[i]->type;
+}
+
 enum npuc_status compilation_bind(struct compilation *c)
 {
     bool changed = c->options.shapes.len > 0;
+    keep_shapes(c);
     enum npuc_status s = bind_dims(c, &changed);
     substitute_fixed(c, &changed);
     for (int64_t i = 0; i < c->options.shapes.len && s == NPUC_OK; i++)

@@ -21,6 +21,7 @@ void compilation_init(struct compilation *c)
 
 void compilation_free(struct compilation *c)
 {
+    gears_free(c);
     if (c->has_plan)
         plan_free(&c->plan);
     if (c->has_px)
@@ -207,8 +208,7 @@ static enum npuc_status step_emit(struct compilation *c, const char *model, cons
         return s;
     plan_init(&c->plan);
     c->has_plan = true;
-    struct backend_options o = {.tiling = c->options.has_tiling ? &c->options.tiling : NULL};
-    s = backend_emit(&c->cx, c->module, &c->machine, &o, &c->plan, &c->weights);
+    s = gears_emit(c, model);
     for (int64_t i = 0; i < c->plan.tensors.len && c->options.without_weights; i++)
         if (c->plan.tensors.data[i].kind == PT_WEIGHT)
             c->plan.tensors.data[i].data_size = -1;

@@ -50,6 +50,14 @@ struct compilation {
     struct plan plan;
     struct plan_weight_source weights;
     int64_t n_imported; /* nodes after import */
+    /* Dimensions (bind.c): inputs before sizes were fixed, symbols that were and their sizes; the gear that this
+     * compilation takes of each -D, NULL: the first. */
+    const struct type **inputs;
+    int32_t n_inputs, n_fixed;
+    int32_t *fixed;
+    int64_t *sizes;
+    int32_t *gear;
+    struct gears *gears; /* gears.c: the other combinations of sizes; NULL: there are none */
     double stage_start;
     bool has_cx, has_target, has_px, has_plan;
 };
@@ -69,6 +77,23 @@ NPUC_MUST_CHECK enum npuc_status compilation_boundary(struct compilation *c);
 
 /* force.c: "tile=128x256x64,l1k=4" into o->tiling; false with o->refused. */
 bool option_force(struct compilation *c, const char *value);
+
+/* gears.c: how many combinations of sizes the -D options list. The first is this compilation; the others are compiled
+ * into its plan when it is emitted. */
+NPUC_MUST_CHECK enum npuc_status gears_count(struct compilation *c, int64_t *n);
+NPUC_MUST_CHECK enum npuc_status gears_emit(struct compilation *c, const char *model);
+void gears_free(struct compilation *c);
+const char *gears_name(struct compilation *c); /* "seq=128,batch=1"; "main" without gears */
+
+/* bind.c: one -D option. */
+enum { DIM_MAX_GEARS = 64, DIM_MAX_PLANS = 100 };
+struct dim_spec {
+    int64_t name_len; /* bytes of the option before '=' */
+    int64_t lo, hi;
+    int32_t n; /* sizes listed: 1 fixed, more gears, 0 a range */
+    int64_t gear[DIM_MAX_GEARS];
+};
+bool dim_parse(const char *text, struct dim_spec *out);
 
 /* bind.c: -D and --shape applied to an imported module; types are inferred anew. */
 NPUC_MUST_CHECK enum npuc_status compilation_bind(struct compilation *c);

@@ -149,7 +149,7 @@ static const struct {
 } options[] = {
     {"target", set_target, "a target name (npuc targets)"},
     {"precision", set_precision, "keep, fp32, fp16 or bf16"},
-    {"D", set_dim, "NAME=SIZE or NAME=MIN..MAX"},
+    {"D", set_dim, "NAME=SIZE, NAME=MIN..MAX or NAME=SIZE,SIZE,..."},
     {"shape", set_shape, "INPUT=AxBxC"},
     {"set", set_constant, "KEY=VALUE (npuc targets TARGET lists the keys)"},
     {"kv-capacity", set_capacity, "rows of a KV cache, 0 to keep the model's form"},

@@ -109,12 +109,25 @@ struct plan_cache {
     expr past, present; /* valid rows before and after */
     bool grows;         /* false: fixed size cache (TensorScatter), copied whole */
 };
+struct plan_shape { /* of an input, in the model's own dimensions; n 0: as its tensor says */
+    int32_t n;
+    const expr *dims;
+};
+struct plan_fixed { /* a dimension of the model that an entry is compiled for */
+    int32_t symbol;
+    int64_t value;
+};
+/* Several entries are gears: the same model, compiled for different values of the same dimensions. They agree in
+ * inputs, outputs and caches; sizes choose the entry. */
 struct plan_entry {
     sym name; /* "main" */
     int32_t first_step, n_steps;
     int32_t n_inputs, n_outputs;
     const int32_t *inputs, *outputs; /* tensors, names are the graph's */
     const uint8_t *input_optional;   /* has a default (initializer also in inputs) */
+    const struct plan_shape *shapes; /* n_inputs; NULL: as the tensors say */
+    int32_t n_fixed;
+    const struct plan_fixed *fixed;
     int32_t n_caches;
     const struct plan_cache *caches;
 };

@@ -73,6 +73,9 @@ static void print_entry(struct part *x, const struct plan_entry *e)
         print_tensor_type(x, t);
         text_add(&x->t, input && e->input_optional[i] ? " optional\n" : "\n");
     }
+    for (int32_t i = 0; i < e->n_fixed; i++)
+        text_add(&x->t, "  for %s = %lld\n", name_of(x, p->exprs.symbols.data[e->fixed[i].symbol].name),
+                 (long long)e->fixed[i].value);
     for (int32_t i = 0; i < e->n_caches; i++) {
         const struct plan_cache *c = &e->caches[i];
         text_add(&x->t, "  cache %s -> %s: rows ", name_of(x, c->input), name_of(x, c->output));

@@ -10,7 +10,7 @@ enum {
     KERNEL_MIN = 32,
     STEP_MIN = 53,
     ATTR_MIN = 9,
-    ENTRY_MIN = 20,
+    ENTRY_MIN = 28,
     SOURCE_MIN = 12,
     PAIR_MIN = 8
 };
@@ -267,6 +267,24 @@ static void code_cache(struct coder *c, struct plan_cache *k)
     code_bool(c, &k->grows);
 }
 
+static void code_shapes(struct coder *c, struct plan_entry *e)
+{
+    struct plan_shape *shapes = code_list(c, e->shapes, e->n_inputs, (int64_t)sizeof *shapes), none = {0};
+    for (int32_t i = 0; i < e->n_inputs; i++) {
+        struct plan_shape *s = shapes ? &shapes[i] : &none;
+        s->n = (int32_t)code_count(c, s->n, 4);
+        code_expr_list(c, s->n, &s->dims);
+    }
+    e->shapes = shapes;
+    e->n_fixed = (int32_t)code_count(c, e->n_fixed, 12);
+    struct plan_fixed *fixed = code_list(c, e->fixed, e->n_fixed, (int64_t)sizeof *fixed);
+    for (int32_t i = 0; i < e->n_fixed; i++) {
+        code_i32(c, &fixed[i].symbol);
+        code_i64(c, &fixed[i].value);
+    }
+    e->fixed = fixed;
+}
+
 static void code_entry(struct coder *c, struct plan_entry *e)
 {
     code_sym(c, &e->name);
@@ -280,6 +298,7 @@ static void code_entry(struct coder *c, struct plan_entry *e)
         code_u8(c, optional ? &optional[i] : &none);
     }
     e->input_optional = optional;
+    code_shapes(c, e);
     e->n_outputs = (int32_t)code_count(c, e->n_outputs, 4);
     code_i32_list(c, e->n_outputs, &e->outputs);
     e->n_caches = (int32_t)code_count(c, e->n_caches, CACHE_MIN);

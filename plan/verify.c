@@ -369,6 +369,49 @@ static enum npuc_status check_input_objects(struct verifier *v, int64_t i, const
     return NPUC_OK;
 }
 
+/* Shapes of inputs and fixed dimensions; gears agree in what the user sees. */
+static enum npuc_status check_shapes(struct verifier *v, int64_t i, const struct plan_entry *e)
+{
+    const int64_t n_symbols = v->p->exprs.symbols.len;
+    for (int32_t k = 0; e->shapes && k < e->n_inputs; k++) {
+        if (e->shapes[k].n && e->shapes[k].n != v->p->tensors.data[e->inputs[k]].rank)
+            return REFUSE(v, "entry", i, "the shape of input %d has another rank than its tensor", k);
+        for (int32_t d = 0; d < e->shapes[k].n; d++)
+            if (!e->shapes[k].dims[d])
+                return REFUSE(v, "entry", i, "a dimension of input %d is missing", k);
+    }
+    for (int32_t k = 0; k < e->n_fixed; k++)
+        if (e->fixed[k].symbol < 0 || e->fixed[k].symbol >= n_symbols || e->fixed[k].value < 0)
+            return REFUSE(v, "entry", i, "fixed dimension %d does not exist or is negative", k);
+    return NPUC_OK;
+}
+
+static bool same_value(const struct verifier *v, int32_t a, int32_t b)
+{
+    const struct plan_tensor *x = &v->p->tensors.data[a], *y = &v->p->tensors.data[b];
+    const bool objects = x->kind == PT_OBJECT || y->kind == PT_OBJECT;
+    return x->name == y->name && x->dtype == y->dtype && x->rank == y->rank && (!objects || a == b);
+}
+
+static enum npuc_status check_gear(struct verifier *v, int64_t i)
+{
+    const struct plan_entry *a = &v->p->entries.data[0], *b = &v->p->entries.data[i];
+    bool same = a->n_inputs == b->n_inputs && a->n_outputs == b->n_outputs && a->n_fixed == b->n_fixed &&
+                a->n_caches == b->n_caches && a->n_fixed > 0;
+    for (int32_t k = 0; same && k < a->n_inputs; k++)
+        same = same_value(v, a->inputs[k], b->inputs[k]) && a->input_optional[k] == b->input_optional[k];
+    for (int32_t k = 0; same && k < a->n_outputs; k++)
+        same = v->p->tensors.data[a->outputs[k]].name == v->p->tensors.data[b->outputs[k]].name;
+    for (int32_t k = 0; same && k < a->n_fixed; k++)
+        same = a->fixed[k].symbol == b->fixed[k].symbol;
+    for (int32_t k = 0; same && k < a->n_caches; k++) {
+        const struct plan_cache *x = &a->caches[k], *y = &b->caches[k];
+        same = x->tensor == y->tensor && x->input == y->input && x->output == y->output && x->axis == y->axis &&
+               x->grows == y->grows;
+    }
+    return same ? NPUC_OK : REFUSE(v, "entry", i, "it does not have the inputs, outputs and caches of the first");
+}
+
 static enum npuc_status check_entry(struct verifier *v, int64_t i)
 {
     const struct plan_entry *e = &v->p->entries.data[i];
@@ -380,12 +423,13 @@ static enum npuc_status check_entry(struct verifier *v, int64_t i)
         if (!is_tensor(v, e->inputs[k]) || e->input_optional[k] > 1)
             return REFUSE(v, "entry", i, "input %d does not exist", k);
     TRY(check_input_objects(v, i, e));
+    TRY(check_shapes(v, i, e));
     for (int32_t k = 0; k < e->n_outputs; k++)
         if (!is_tensor(v, e->outputs[k]))
             return REFUSE(v, "entry", i, "output %d does not exist", k);
     for (int32_t k = 0; k < e->n_caches; k++)
         TRY(check_cache(v, i, &e->caches[k]));
-    return NPUC_OK;
+    return i > 0 ? check_gear(v, i) : NPUC_OK;
 }
 
 static enum npuc_status check_target(struct verifier *v)

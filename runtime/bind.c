@@ -166,6 +166,8 @@ static const char *text_of(npurt_session *s, expr e)
 
 static const char *range_text(npurt_session *s, struct expr_range r)
 {
+    if (r.min == r.max)
+        return arena_printf(&s->scratch, "%lld", (long long)r.min);
     return r.max == INT64_MAX ? arena_printf(&s->scratch, "%lld and more", (long long)r.min)
                               : arena_printf(&s->scratch, "%lld..%lld", (long long)r.min, (long long)r.max);
 }
@@ -173,6 +175,12 @@ static const char *range_text(npurt_session *s, struct expr_range r)
 static enum npuc_status learn(npurt_session *s, int64_t symbol, int64_t value, const char *where)
 {
     const struct expr_symbol *y = &s->plan->exprs.symbols.data[symbol];
+    const char *gears = rt_is_gear(s, symbol, value) ? NULL : rt_gears_text(s, symbol);
+    if (gears)
+        return rt_fail(s, D_INPUT_BINDING,
+                       "%s makes %s = %lld, but the plan has gears for %s = %s: pad to one of them or compile for this "
+                       "size",
+                       where, rt_name(s, y->name), (long long)value, rt_name(s, y->name), gears);
     if (value < y->range.min || value > y->range.max)
         return rt_fail(s, D_INPUT_BINDING, "%s makes %s = %lld, but the plan was compiled for %s", where,
                        rt_name(s, y->name), (long long)value, range_text(s, y->range));
@@ -181,13 +189,22 @@ static enum npuc_status learn(npurt_session *s, int64_t symbol, int64_t value, c
                        rt_name(s, y->name), (long long)value, (long long)y->range.multiple);
     s->symbol[symbol] = value;
     s->symbol_known[symbol] = true;
+    s->told_by[symbol] = s->telling;
     return NPUC_OK;
+}
+
+/* A dimension of an input as the model says it. */
+static expr dim_of(const npurt_session *s, int32_t input, int32_t axis)
+{
+    const struct plan_shape *shape = s->entry->shapes ? &s->entry->shapes[input] : NULL;
+    return shape && shape->n ? shape->dims[axis] : s->plan->tensors.data[s->entry->inputs[input]].dims[axis];
 }
 
 static const char *axis_text(npurt_session *s, int32_t input, int32_t axis)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[input]];
-    return arena_printf(&s->scratch, "input '%s' (axis %d, %s)", rt_name(s, t->name), axis, text_of(s, t->dims[axis]));
+    return arena_printf(&s->scratch, "input '%s' (axis %d, %s)", rt_name(s, t->name), axis,
+                        text_of(s, dim_of(s, input, axis)));
 }
 
 /* A dimension e that is `value`: the one unknown symbol in it, if it can be told. */
@@ -236,11 +253,14 @@ static enum npuc_status learn_from_inputs(npurt_session *s, bool only_symbols, b
             continue;
         const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
         for (int32_t k = 0; s->inputs[i].set && k < t->rank; k++) {
-            const struct expr_node *n = &p->nodes.data[t->dims[k]];
+            const expr dim = dim_of(s, i, k);
+            const struct expr_node *n = &p->nodes.data[dim];
             if (n->op == EXPR_CONST || (only_symbols && n->op != EXPR_SYM) ||
                 (n->op == EXPR_SYM && s->symbol_known[n->value]))
                 continue;
-            const enum npuc_status st = solve(s, t->dims[k], s->inputs[i].dims[k], axis_text(s, i, k), changed);
+            s->telling = i;
+            const enum npuc_status st = solve(s, dim, s->inputs[i].dims[k], axis_text(s, i, k), changed);
+            s->telling = -1;
             if (st != NPUC_OK)
                 return st;
         }
@@ -276,10 +296,11 @@ static enum npuc_status learn_symbols(npurt_session *s)
     bool changed = false;
     for (int64_t i = 0; st == NPUC_OK && i < s->plan->exprs.symbols.len; i++) {
         s->symbol_known[i] = false;
-        s->symbol[i] = -1;
+        s->symbol[i] = s->told_by[i] = -1;
         if (s->user_symbol[i] >= 0)
             st = learn(s, i, s->user_symbol[i], "the option");
     }
+    rt_learn_fixed(s);
     for (int empty = 0; st == NPUC_OK && empty < 2; empty++)
         st = learn_from_inputs(s, true, empty, &changed);
     rt_evaluate(s);
@@ -304,6 +325,28 @@ static bool has_branches(const npurt_session *s)
     return false;
 }
 
+static const char *expected_text(npurt_session *s, expr dim, int64_t want)
+{
+    const struct expr_range r = expr_range_of(&s->plan->exprs, dim);
+    const bool one = r.min == r.max;
+    if (s->plan->exprs.nodes.data[dim].op == EXPR_CONST)
+        return arena_printf(&s->scratch, "%lld", (long long)want);
+    return arena_printf(&s->scratch, "%s = %lld%s%s%s", text_of(s, dim), (long long)want, one ? "" : " (",
+                        one ? "" : range_text(s, r), one ? "" : ")");
+}
+
+/* The other input whose shape told a symbol of the dimension. */
+static const char *teller(npurt_session *s, expr dim, int32_t input)
+{
+    for (int64_t i = 0; i < s->plan->exprs.symbols.len; i++) {
+        const int32_t from = s->told_by[i];
+        if (from >= 0 && from != input && expr_uses_symbol(&s->plan->exprs, dim, (int32_t)i))
+            return arena_printf(&s->scratch, " as input '%s' has it",
+                                rt_name(s, s->plan->tensors.data[s->entry->inputs[from]].name));
+    }
+    return "";
+}
+
 static enum npuc_status check_input(npurt_session *s, int32_t i)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
@@ -311,7 +354,8 @@ static enum npuc_status check_input(npurt_session *s, int32_t i)
     in->void_given = false;
     for (int32_t k = 0; k < t->rank; k++) {
         int64_t want;
-        if (!rt_value(s, t->dims[k], &want))
+        const expr dim = dim_of(s, i, k);
+        if (!rt_value(s, dim, &want))
             return rt_fail(s, D_INPUT_BINDING, "%s cannot be told from the inputs", axis_text(s, i, k));
         if (want == in->dims[k])
             continue;
@@ -319,13 +363,8 @@ static enum npuc_status check_input(npurt_session *s, int32_t i)
             in->void_given = true;
             continue;
         }
-        const struct expr_range r = expr_range_of(&s->plan->exprs, t->dims[k]);
-        const char *expected = s->plan->exprs.nodes.data[t->dims[k]].op == EXPR_CONST
-                                   ? arena_printf(&s->scratch, "%lld", (long long)want)
-                                   : arena_printf(&s->scratch, "%s = %lld (%s)", text_of(s, t->dims[k]),
-                                                  (long long)want, range_text(s, r));
-        return rt_fail(s, D_INPUT_BINDING, "input '%s': axis %d is %lld, expected %s", rt_name(s, t->name), k,
-                       (long long)in->dims[k], expected);
+        return rt_fail(s, D_INPUT_BINDING, "input '%s': axis %d is %lld, expected %s%s", rt_name(s, t->name), k,
+                       (long long)in->dims[k], expected_text(s, dim, want), teller(s, dim, i));
     }
     return NPUC_OK;
 }
@@ -375,21 +414,12 @@ static enum npuc_status check_symbols(npurt_session *s)
     return NPUC_OK;
 }
 
-/* Symbols that appear in no dimension of an input are told by host steps; the others must be known before the run. */
-static void find_late(npurt_session *s)
-{
-    for (int32_t i = 0; i < s->entry->n_steps; i++) {
-        const struct plan_step *step = &s->plan->steps.data[s->entry->first_step + i];
-        for (int32_t b = 0; b < step->n_binds; b++)
-            s->late_symbol[step->binds[3 * b + 2]] = true;
-    }
-}
-
 enum npuc_status rt_bind(npurt_session *s)
 {
     const size_t n = (size_t)s->plan->exprs.symbols.len;
-    find_late(s);
     enum npuc_status st = learn_symbols(s);
+    if (st == NPUC_OK)
+        st = rt_choose_entry(s);
     for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_inputs; i++)
         if (s->inputs[i].set)
             st = check_input(s, i);

@@ -12,9 +12,10 @@
 
 #define GM_ALIGN 512
 
-static bool in_pool(const struct plan_tensor *t)
+static bool in_pool(const npurt_session *s, int64_t i)
 {
-    return t->kind == PT_TEMP || t->kind == PT_OUTPUT || t->kind == PT_INPUT;
+    const struct plan_tensor *t = &s->plan->tensors.data[i];
+    return s->in_entry[i] && (t->kind == PT_TEMP || t->kind == PT_OUTPUT || t->kind == PT_INPUT);
 }
 
 /* At most 1/8 more: sizes with three significant bits. */
@@ -41,7 +42,7 @@ static enum npuc_status measure(npurt_session *s)
     for (int64_t i = 0; i < s->plan->tensors.len; i++) {
         const struct plan_tensor *t = &s->plan->tensors.data[i];
         struct rt_tensor *r = &s->tensors[i];
-        r->known = rt_value(s, t->size, &r->size);
+        r->known = s->in_entry[i] && rt_value(s, t->size, &r->size);
         if (r->known && (r->size < 0 || r->size > (int64_t)1 << 48))
             return rt_fail(s, D_LIMIT, "tensor '%s' would have %lld bytes", rt_name(s, t->name), (long long)r->size);
         if (r->known && t->kind == PT_INPUT && !input_fits(s, t, r->size))
@@ -54,7 +55,7 @@ static enum npuc_status measure(npurt_session *s)
 static bool fits(const npurt_session *s)
 {
     for (int64_t i = 0; s->placed && i < s->plan->tensors.len; i++)
-        if (in_pool(&s->plan->tensors.data[i]) && s->tensors[i].known && s->tensors[i].size > s->placed_size[i])
+        if (in_pool(s, i) && s->tensors[i].known && s->tensors[i].size > s->placed_size[i])
             return false;
     return s->placed;
 }
@@ -93,7 +94,7 @@ static enum npuc_status place_pool(npurt_session *s)
     int64_t n_items = 0;
     for (int64_t i = 0; items && i < n; i++) {
         s->placed_size[i] = -1;
-        if (in_pool(&s->plan->tensors.data[i]) && s->tensors[i].known) {
+        if (in_pool(s, i) && s->tensors[i].known) {
             items[n_items] = lifetime(s, i);
             s->placed_size[i] = items[n_items++].size;
         }
@@ -132,9 +133,8 @@ static enum npuc_status check_capacity(npurt_session *s)
 static void point_roots(npurt_session *s, int64_t pool_address)
 {
     for (int64_t i = 0; i < s->plan->tensors.len; i++) {
-        const struct plan_tensor *t = &s->plan->tensors.data[i];
         struct rt_tensor *r = &s->tensors[i];
-        if (!in_pool(t))
+        if (!in_pool(s, i))
             continue;
         if (s->placed_size[i] >= 0 && r->known) {
             r->data = s->pool_data && s->mode & NPURT_DATA ? s->pool_data + s->pool_offset[i] : NULL;
@@ -196,7 +196,7 @@ static enum npuc_status point_aliases(npurt_session *s)
 {
     enum npuc_status st = NPUC_OK;
     for (int64_t i = 0; st == NPUC_OK && i < s->plan->tensors.len; i++)
-        if (s->plan->tensors.data[i].kind == PT_ALIAS)
+        if (s->plan->tensors.data[i].kind == PT_ALIAS && s->in_entry[i])
             st = point_view(s, (int32_t)i);
     return st;
 }

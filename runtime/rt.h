@@ -73,6 +73,8 @@ struct npurt_session {
     bool *symbol_known;
     int64_t *user_symbol;  /* set by the user; -1 not */
     bool *late_symbol;     /* known only when a host step has run */
+    int32_t *told_by;      /* per symbol: the input whose shape told it, -1 */
+    int32_t telling;       /* while binding: the input whose shape is looked at, -1 */
     int64_t *bound_symbol; /* symbols of the last complete binding */
     int64_t *value;        /* per expression */
     bool *value_known;
@@ -80,6 +82,7 @@ struct npurt_session {
     bool bound;                        /* value, tensors and placement belong to bound_symbol */
 
     struct rt_tensor *tensors;
+    bool *in_entry;     /* per tensor: the entry that runs uses it */
     uint8_t *pool_data; /* emulated GM of temporaries, inputs and outputs */
     int64_t pool_size, pool_room, pool_lower_bound;
     int64_t *placed_size; /* per tensor: bytes reserved by the placement; -1 not placed */
@@ -117,6 +120,14 @@ enum npuc_status rt_fail(npurt_session *s, enum diag_code code, const char *fmt,
 const char *rt_name(const npurt_session *s, sym name);                       /* printable, in the scratch arena */
 const char *rt_source(const npurt_session *s, const struct plan_step *step); /* first ONNX node behind it, printable */
 int rt_find_input(const npurt_session *s, const char *name);                 /* -1 */
+
+/* entry.c: which entry runs. */
+void rt_enter(npurt_session *s, const struct plan_entry *e);
+void rt_learn_fixed(npurt_session *s); /* dimensions that have one value only */
+/* The entry for the values of the symbols; fails with a message that names the gears. */
+NPUC_MUST_CHECK enum npuc_status rt_choose_entry(npurt_session *s);
+bool rt_is_gear(const npurt_session *s, int64_t symbol, int64_t value); /* or the symbol is not fixed */
+const char *rt_gears_text(npurt_session *s, int64_t symbol);            /* "128, 512"; NULL: it has none */
 
 /* bind.c: symbols from shapes, values of all expressions. */
 NPUC_MUST_CHECK enum npuc_status rt_bind(npurt_session *s);

@@ -58,6 +58,9 @@ static bool allocate(npurt_session *s)
     s->value = ARENA_ARRAY(a, int64_t, n_exprs);
     s->value_known = ARENA_ARRAY(a, bool, n_exprs);
     s->tensors = ARENA_ARRAY(a, struct rt_tensor, n_tensors);
+    s->in_entry = ARENA_ARRAY(a, bool, n_tensors);
+    s->told_by = ARENA_ARRAY(a, int32_t, n_symbols);
+    s->telling = -1;
     s->placed_size = ARENA_ARRAY(a, int64_t, n_tensors);
     s->pool_offset = ARENA_ARRAY(a, int64_t, n_tensors);
     s->caches = ARENA_ARRAY(a, struct rt_cache, s->entry->n_caches + 1);
@@ -73,7 +76,8 @@ static bool allocate(npurt_session *s)
         s->user_symbol[i] = -1;
     return s->inputs && s->symbol && s->symbol_known && s->late_symbol && s->user_symbol && s->bound_symbol &&
            s->value && s->value_known && s->tensors && s->placed_size && s->pool_offset && s->caches && s->attrs &&
-           s->step_names && s->report_steps.data && s->dependents && s->record_of && s->choice;
+           s->in_entry && s->told_by && s->step_names && s->report_steps.data && s->dependents && s->record_of &&
+           s->choice;
 }
 
 /* Weights stay where the plan is mapped; their emulated addresses follow each other. */
@@ -153,6 +157,7 @@ enum npuc_status npurt_session_new(npurt_plan *p, const struct npurt_options *o,
         return rt_fail(s, D_HOST_MEMORY, "out of host memory");
     map_weights(s);
     link_views(s);
+    rt_enter(s, s->entry);
     const enum npuc_status st = copy_target(s, &s->options);
     if (st != NPUC_OK)
         return st;
