@@ -74,7 +74,8 @@ struct emit_weight {
 };
 struct tiling { /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
     int64_t m, n, k, rows, cols;
-    int64_t l1k; /* steps of K that one load brings to L1 */
+    int64_t stages; /* of software pipelines: 1 does one step after the other, 0 free */
+    int64_t l1k;    /* steps of K that one load brings to L1 */
 };
 
 /* ---- services for generators (backend/emit.c) ---- */

@@ -38,6 +38,12 @@ static bool ub_tile(const struct forced *f)
     return true;
 }
 
+static bool stages(const struct forced *f)
+{
+    f->tiling->stages = f->part[0];
+    return true;
+}
+
 /* Every key of the option: parts separated by x, or the one word that says what is done anyway. */
 static const struct {
     const char *key, *word, *why; /* why: this compiler has no such choice */
@@ -53,7 +59,7 @@ static const struct {
     {"split", NULL, "cores take tiles in turn, not a grid over M and N", 0, NULL},
     {"order", NULL, "output tiles are taken column by column", 0, NULL},
     {"mix", NULL, "cube and vector cores go together as the target says", 0, NULL},
-    {"stages", NULL, "the depth of pipelines follows from the kernel", 0, NULL},
+    {"stages", NULL, NULL, 1, stages},
 };
 
 static bool refuse(struct compilation *c, const char *key, int64_t len, const char *why)

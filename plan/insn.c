@@ -33,7 +33,7 @@ enum tile_unit tile_insn_unit(const struct tile_section *s, const struct tile_in
 {
     static const enum tile_unit unit_of[] = {
         [TC_CTRL] = TU_S,   [TC_GM_IN] = TU_MTE2, [TC_GM_OUT] = TU_MTE3, [TC_L0_IN] = TU_MTE1,
-        [TC_MATRIX] = TU_M, [TC_FIX] = TU_FIX,    [TC_VECTOR] = TU_V,
+        [TC_MATRIX] = TU_M, [TC_FIX] = TU_FIX,    [TC_VECTOR] = TU_V,    [TC_CLUSTER] = TU_FIX,
     };
     (void)s; /* both kinds of core map classes to units alike */
     return unit_of[tile_insn_table[in->op].cls];
@@ -51,7 +51,8 @@ bool tile_arg_is_expr(const struct tile_insn *in, int i)
  * buffer field and reads the others; one that stores reads all; control touches none. */
 void tile_insn_access(const struct tile_insn *in, struct tile_access *out)
 {
-    static const bool writes_first[] = {[TC_GM_IN] = true, [TC_L0_IN] = true, [TC_MATRIX] = true, [TC_VECTOR] = true};
+    static const bool writes_first[] = {
+        [TC_GM_IN] = true, [TC_L0_IN] = true, [TC_MATRIX] = true, [TC_VECTOR] = true, [TC_CLUSTER] = true};
     /* These also read what they write: accumulation. Products only when their init is 0, which may not be known here.
      */
     static const bool reads_first[TILE_OP_END] = {[TILE_MAC] = true, [TILE_MAC_ROWS] = true, [TILE_RED_ADD] = true};

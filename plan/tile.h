@@ -23,7 +23,7 @@ enum tile_op {
 #undef INSN
     TILE_OP_END = 80
 };
-enum tile_class { TC_CTRL, TC_GM_IN, TC_GM_OUT, TC_L0_IN, TC_MATRIX, TC_FIX, TC_VECTOR };
+enum tile_class { TC_CTRL, TC_GM_IN, TC_GM_OUT, TC_L0_IN, TC_MATRIX, TC_FIX, TC_VECTOR, TC_CLUSTER };
 /* Units of a core. ORDER(unit): plan format. */
 enum tile_unit { TU_S, TU_MTE2, TU_MTE3, TU_MTE1, TU_M, TU_FIX, TU_V, TU_COUNT };
 enum tile_space { TS_GM, TS_L1, TS_L0A, TS_L0B, TS_L0C, TS_BT, TS_UB, TS_COUNT };
@@ -42,9 +42,10 @@ enum tile_field_kind {
     TF_VAR
 };
 
-#define TILE_MAX_ARGS    24
-#define TILE_MAX_EVENTS  8  /* flags per (source, destination) pair of units */
-#define TILE_MAX_XEVENTS 16 /* flags between the cores of a block */
+#define TILE_MAX_ARGS     24
+#define TILE_MAX_EVENTS   8  /* flags per (source, destination) pair of units */
+#define TILE_MAX_CLUSTERS 64 /* that share one load */
+#define TILE_MAX_XEVENTS  16 /* flags between the cores of a block */
 
 struct tile_insn {
     uint16_t op;

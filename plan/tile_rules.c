@@ -26,7 +26,7 @@ static const struct {
     {TILE_COPY_L0B, TC_L0_IN, "dst", SPACE(L0B)},
     {TILE_COPY_BT, TC_L0_IN, "dst", SPACE(BT)},
     {TILE_IM2COL, TC_L0_IN, "dst", SPACE(L0B)},
-    {TILE_COPY_ROWS, TC_L0_IN, "dst", SPACE(L0B)},
+    {TILE_COPY_ROWS, TC_L0_IN, "dst", SPACE(L0B) | SPACE(UB)},
     {TILE_WINDOWS, TC_L0_IN, "dst", SPACE(UB)},
     {TILE_COPY_ROWS, TC_L0_IN, "src", SPACE(L1) | SPACE(UB)},
     {TILE_WINDOWS, TC_L0_IN, "src", SPACE(L1) | SPACE(UB)},
@@ -40,6 +40,7 @@ static const struct {
     {TILE_MAC_ROWS, TC_MATRIX, "b", SPACE(L0B)},
     {ANY_OP, TC_FIX, NULL, SPACE(L0C)},
     {ANY_OP, TC_VECTOR, NULL, SPACE(UB)},
+    {ANY_OP, TC_CLUSTER, NULL, SPACE(L1)},
 };
 
 uint32_t tile_field_spaces(const struct tile_insn *in, int field)
@@ -125,6 +126,7 @@ static const struct {
     {TILE_WINDOWS, "stride_w", 1, INT32_MAX},
     {TILE_WINDOWS, "step_h", 1, INT32_MAX},
     {TILE_WINDOWS, "step_w", 1, INT32_MAX},
+    {TILE_LOADC, "clusters", 1, TILE_MAX_CLUSTERS},
 };
 
 static const char *dtype_problem(const struct tile_insn *in, int field)

@@ -26,6 +26,7 @@ struct checker {
     struct scope *of_symbol, *of_node;
     bool *defined;                     /* by any section */
     bool unified, rows;                /* rows: the matrix unit takes rows from UB and L0B */
+    int32_t clusters;                  /* of its loads for clusters; 0: none so far */
     uint32_t sets[TU_COUNT][TU_COUNT]; /* events set, bit per event */
     uint32_t xsets[TCORE_COUNT], xwaits[TCORE_COUNT];
     char where[120];
@@ -264,6 +265,19 @@ static enum npuc_status note_flags(struct checker *c, int64_t i)
     return NPUC_OK;
 }
 
+/* Clusters that share loads are the same for all loads of a kernel. */
+static enum npuc_status note_clusters(struct checker *c, int64_t i)
+{
+    const struct tile_insn *in = &c->s->code.data[i];
+    if (in->op != TILE_LOADC)
+        return NPUC_OK;
+    const int32_t clusters = TILE_AS(LOADC, in)->clusters;
+    if (c->clusters && c->clusters != clusters)
+        return REFUSE(c, i, "it is for %d clusters, another one for %d", clusters, c->clusters);
+    c->clusters = clusters;
+    return NPUC_OK;
+}
+
 static enum npuc_status check_insn(struct checker *c, int64_t i)
 {
     const struct tile_insn *in = &c->s->code.data[i];
@@ -277,6 +291,7 @@ static enum npuc_status check_insn(struct checker *c, int64_t i)
     const char *problem = tile_insn_problem(in);
     if (problem)
         return REFUSE(c, i, "%s", problem);
+    TRY(note_clusters(c, i));
     return note_flags(c, i);
 }
 
@@ -296,6 +311,7 @@ static enum npuc_status check_section(struct checker *c, int core)
 {
     c->s = &c->k->section[core];
     memset(c->sets, 0, sizeof c->sets);
+    c->clusters = 0;
     if (c->s->code.len > PLAN_MAX_CODE)
         return REFUSE(c, -1, "a program has %lld instructions, the limit is %d", (long long)c->s->code.len,
                       PLAN_MAX_CODE);

@@ -4,14 +4,17 @@
 
 #include "backend/matrix/mm.h"
 
-/* Extents of a tile of the result and of a block of K. */
+/* Extents of a tile of the result and of a block of K, and who brings b. */
 struct product_tile {
-    int64_t m, n, k;
-    int32_t slots; /* of the rings of operands */
+    int64_t m, n, k;              /* rows and columns of one core; 0: nothing fits */
+    int32_t slots, b_slots, sums; /* of the rings of a, of b, of sums */
+    int32_t lanes;                /* cores that take b from the SRAM of their clusters, each its rows of a; 1: none */
+    int32_t clusters;             /* of these lanes */
+    bool resident;                /* a tile of b stays in WRAM while rows of a pass by: K is one block */
 };
 
-struct product_tile product_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
-                                        const struct tiling *w);
+struct product_tile product_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct mm *p,
+                                        const struct mm_sizes *s, const struct tiling *w);
 /* Emits the product: one launch, or one for at most 16 rows and one for more when m is not known. */
 NPUC_MUST_CHECK enum npuc_status product_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                               const char *label);

@@ -1,13 +1,17 @@
 /* The tile program of a product on the cores of an MLU.
  *
- *   for each tile t of this core:                 t = block + i*blocks, m fastest, so that neighbours share b
- *     for each block of K (double):               rows of a to NRAM, rows of b to WRAM      IO-DMA
- *                                                 sums in NRAM                              TFU
- *     relu, narrowed in place                                                               VFU
- *     store the rows                                                                        IO-DMA
+ *   for each item of this core:                   batch, columns n, a run of rows
+ *     rows of b to WRAM, when they stay            IO-DMA, or Global-DMA to SRAM and Move-DMA from there
+ *     for each tile of rows:
+ *       for each block of K (double):              rows of a to NRAM, rows of b to WRAM
+ *                                                  sums in NRAM                              TFU
+ *       relu, narrowed in place                                                              VFU
+ *       store the rows                                                                       IO-DMA
  *
- * The tensor unit wants K along the rows of both sides. What is stored otherwise is loaded as it is and turned by the
- * vector unit; b then moves on to WRAM. A bias is copied to every row of the sums before the first step. */
+ * Lanes are cores of one or more clusters that walk the same items side by side, each with its own rows of a: what they
+ * need of b comes once from memory. The tensor unit wants K along the rows of both sides. What is stored otherwise is
+ * loaded as it is and turned by the vector unit; b then moves on to WRAM. A bias is copied to every row of the sums
+ * before the first step. */
 #include "backend/matrix/mm_dims.h"
 #include "backend/mlu/product.h"
 #include "base/size.h"
@@ -27,6 +31,8 @@ struct code {
     int32_t ta, tb, tc, tbias;                     /* tensors of the kernel */
     int32_t a, b_rows, acc, out, bias;             /* rows of a; of b in WRAM; sums; narrowed sums; row of starts */
     int32_t a_cols, b_cols, b_turned;              /* operands with K along columns; b turned */
+    int32_t b_shared;                              /* rows of b in SRAM; -1 */
+    expr first, steps, lane;                       /* of the item: its first tile of rows, how many; the core's place */
     expr m0, n0, im, in, off_a, off_b, off_c, row; /* the tile; row: between rows of b */
     expr k0, ik;                                   /* of the block of K */
 };
@@ -62,40 +68,57 @@ static void buffers(struct code *c)
     c->a_cols = p->a_trans ? tile_buf(&c->b, "a_cols", TS_UB, p->in, t->slots, t->m * t->k * es) : -1;
     c->a = tile_buf(&c->b, "a", TS_UB, p->in, t->slots, t->m * t->k * es);
     if (!b_has_rows(p)) {
-        c->b_cols = tile_buf(&c->b, "b_cols", TS_UB, p->in, t->slots, t->n * t->k * es);
+        c->b_cols = tile_buf(&c->b, "b_cols", TS_UB, p->in, t->b_slots, t->n * t->k * es);
         c->b_turned = tile_buf(&c->b, "b_turned", TS_UB, p->in, 1, t->n * t->k * es);
     }
-    c->b_rows = tile_buf(&c->b, "b", TS_L0B, p->in, t->slots, t->n * t->k * es);
-    c->acc = tile_buf(&c->b, "acc", TS_UB, mm_sum(p->in), t->slots, t->m * t->n * 4);
-    c->out = p->out != mm_sum(p->in) ? tile_buf(&c->b, "out", TS_UB, p->out, t->slots, t->m * t->n * dtype_size(p->out))
+    c->b_shared = t->lanes > 1 ? tile_buf(&c->b, "b_shared", TS_L1, p->in, t->b_slots, t->n * t->k * es) : -1;
+    c->b_rows = tile_buf(&c->b, "b", TS_L0B, p->in, t->b_slots, t->n * t->k * es);
+    c->acc = tile_buf(&c->b, "acc", TS_UB, mm_sum(p->in), t->sums, t->m * t->n * 4);
+    c->out = p->out != mm_sum(p->in) ? tile_buf(&c->b, "out", TS_UB, p->out, t->sums, t->m * t->n * dtype_size(p->out))
                                      : c->acc;
     c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, DT_F32, t->slots, t->n * 4) : -1;
 }
 
-static expr tile_count(struct code *c)
+static expr at_least_one(struct code *c, expr e)
 {
-    struct expr_pool *x = c->x;
-    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
-    return expr_mul(x, mm_batch_count(x, &c->d), expr_mul(x, mt, nt));
+    return expr_max(c->x, num(c, 1), e);
 }
 
-/* Opens the loop over this core's tiles. */
-static void open_tiles(struct code *c)
+/* Opens the loop over the items of this core, or of its lanes: runs of rows fastest, so that neighbours share b. */
+static void open_items(struct code *c)
 {
     struct expr_pool *x = c->x;
-    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
-    const expr tiles = tile_count(c), block = expr_sym(x, c->k->sym_block);
-    c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_cube), tiles));
-    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks));
-    const expr t = expr_add(x, block, expr_mul(x, i, c->k->blocks));
-    const expr rest = expr_floordiv(x, t, mt), batch = expr_floordiv(x, rest, nt);
-    c->m0 = expr_mul_const(x, expr_mod(x, t, mt), c->t.m);
+    const int64_t lanes = c->t.lanes, all = c->e->m->n_cube / lanes;
+    const expr block = expr_sym(x, c->k->sym_block), unit = expr_floordiv(x, block, num(c, lanes));
+    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m * lanes)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
+    const expr others = expr_mul(x, mm_batch_count(x, &c->d), nt);
+    const expr apart = at_least_one(c, expr_floordiv(x, num(c, all), at_least_one(c, others)));
+    const expr most = c->t.resident ? at_least_one(c, expr_ceildiv(x, mt, apart)) : num(c, 1);
+    const expr runs = expr_ceildiv(x, mt, most), items = expr_mul(x, others, runs);
+    const expr units = at_least_one(c, expr_min(x, num(c, all), items));
+    c->k->blocks = expr_mul_const(x, units, lanes);
+    c->lane = expr_mod(x, block, num(c, lanes));
+    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, items, unit), units));
+    const expr t = expr_add(x, unit, expr_mul(x, i, units));
+    const expr rest = expr_floordiv(x, t, runs), batch = expr_floordiv(x, rest, nt);
+    c->first = expr_mul(x, expr_mod(x, t, runs), most);
+    c->steps = expr_min(x, most, expr_sub(x, mt, c->first));
     c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
-    c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
     c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->d.n, c->n0));
     c->off_a = mm_batch_offset(x, &c->d, batch, c->d.a_batch);
     c->off_b = mm_batch_offset(x, &c->d, batch, c->d.b_batch);
     c->off_c = mm_batch_offset(x, &c->d, batch, c->d.c_batch);
+}
+
+/* Rows of tile number j of the item; lanes beyond the last row have none. */
+static void place_rows(struct code *c, expr j)
+{
+    struct expr_pool *x = c->x;
+    const expr tile = expr_add(x, expr_mul_const(x, expr_add(x, c->first, j), c->t.lanes), c->lane);
+    c->m0 = expr_mul_const(x, tile, c->t.m);
+    c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
+    if (c->t.lanes > 1)
+        c->im = expr_max(x, num(c, 0), c->im);
 }
 
 struct block { /* of an operand as stored */
@@ -133,6 +156,15 @@ static void load_b(struct code *c)
     struct expr_pool *x = c->x;
     const struct product_tile *t = &c->t;
     const expr z = num(c, 0);
+    if (c->t.lanes > 1) {
+        tile_note(&c->b, "b: rows to SRAM once for all lanes, on to WRAM");
+        const expr off = expr_add(x, expr_add(x, c->off_b, expr_mul(x, c->n0, c->row)), c->k0);
+        const expr one = num(c, 1), pitch = num(c, t->k);
+        TILE(&c->b, LOADC, c->b_shared, z, c->tb, off, c->p->in, one, one, c->in, c->ik, z, z, c->row, one, z, z, pitch,
+             one, t->clusters);
+        TILE(&c->b, COPY_ROWS, c->b_rows, z, pitch, c->b_shared, z, pitch, c->p->in, c->in, c->ik);
+        return;
+    }
     if (b_has_rows(c->p)) {
         tile_note(&c->b, "b: rows to WRAM");
         const expr off = expr_add(x, expr_add(x, c->off_b, expr_mul(x, c->n0, c->row)), c->k0);
@@ -176,23 +208,45 @@ static void finish(struct code *c)
     TILE(&c->b, STORE, c->tc, off, c->out, z, p->out, one, one, c->im, c->in, z, z, pitch, one, z, z, c->d.c_row, one);
 }
 
+/* One block of K that begins at k0. */
+static void open_block(struct code *c, expr k0)
+{
+    c->k0 = k0;
+    c->ik = expr_min(c->x, num(c, c->t.k), expr_sub(c->x, c->d.k, k0));
+}
+
+static void multiply(struct code *c, expr init)
+{
+    const expr z = num(c, 0), pitch = num(c, c->t.k);
+    load_a(c);
+    if (!c->t.resident)
+        load_b(c);
+    tile_note(&c->b, "rows of a times rows of b");
+    TILE(&c->b, MAC_ROWS, c->acc, z, num(c, c->t.n), c->a, z, pitch, c->b_rows, z, pitch, c->p->in, c->im, c->in, c->ik,
+         c->p->bias ? z : init);
+}
+
 static void body(struct code *c)
 {
     struct expr_pool *x = c->x;
-    const expr z = num(c, 0), kb = num(c, c->t.k);
-    open_tiles(c);
+    const expr z = num(c, 0), one = num(c, 1);
+    open_items(c);
+    open_block(c, z);
+    if (c->t.resident)
+        load_b(c);
+    place_rows(c, c->t.resident ? tile_loop(&c->b, "rows", c->steps) : z);
     start_sums(c);
-    /* K = 0 still writes the starting values */
-    const expr j = tile_loop(&c->b, "kb", expr_max(x, num(c, 1), expr_ceildiv(x, c->d.k, kb)));
-    c->k0 = expr_mul_const(x, j, c->t.k);
-    c->ik = expr_min(x, kb, expr_sub(x, c->d.k, c->k0));
-    load_a(c);
-    load_b(c);
-    tile_note(&c->b, "rows of a times rows of b");
-    TILE(&c->b, MAC_ROWS, c->acc, z, num(c, c->t.n), c->a, z, kb, c->b_rows, z, kb, c->p->in, c->im, c->in, c->ik,
-         c->p->bias ? z : expr_cmp(x, EXPR_EQ, j, z));
-    tile_end(&c->b);
+    if (c->t.resident) {
+        multiply(c, one);
+    } else { /* K = 0 still writes the starting values */
+        const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.k))));
+        open_block(c, expr_mul_const(x, j, c->t.k));
+        multiply(c, expr_cmp(x, EXPR_EQ, j, z));
+        tile_end(&c->b);
+    }
     finish(c);
+    if (c->t.resident)
+        tile_end(&c->b);
     tile_end(&c->b);
 }
 
@@ -227,7 +281,7 @@ enum npuc_status product_emit(struct emit *e, const struct mm *p, const struct m
         if (!wanted[i])
             continue;
         const struct mm_sizes s = mm_sizes_of(e->cx, p, most[i]);
-        const struct product_tile tile = product_choose_tile(e->m, p, &s, e->tiling);
+        const struct product_tile tile = product_choose_tile(e->m, e->cx, p, &s, e->tiling);
         e->guard = both ? guard[i] : outer;
         st = launch(e, p, t, &tile, label);
     }

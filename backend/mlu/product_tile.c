@@ -1,6 +1,7 @@
-/* Choice of tile extents for a product: every candidate that fits is timed with the closed form of the clock, per tile
- * the slowest of IO-DMA, tensor and vector unit, and multiplied by the rounds of the busiest core. Extents change no
- * bits: K is walked in ascending order in one chain of accumulation. */
+/* Choice of tile extents for a product: every candidate that fits is timed with the closed form of the clock. Per tile
+ * the slowest of the way to memory, Move-DMA, tensor and vector unit counts, times the tiles of the busiest core, and
+ * the whole takes no less than its bytes of GDRAM. Extents change no bits: K is walked in ascending order in one chain
+ * of accumulation. */
 #include "backend/mlu/product.h"
 #include "base/size.h"
 
@@ -13,7 +14,17 @@ static const int64_t extents_m[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192
 static const int64_t extents_n[] = {64, 128, 192, 256, 384, 512, 768, 1024};
 
 struct rates { /* bytes or multiply-accumulates per cycle */
-    double core, memory, mac, mac_k0, columns, vec_bytes, vec_turn;
+    double core, memory, mac, mac_k0, columns, vec_bytes, vec_turn, move, link, cache;
+};
+struct search {
+    const struct machine *m;
+    const struct mm *p;
+    const struct mm_sizes *s;
+    const struct tiling *wish;
+    struct rates r;
+    int64_t whole_k; /* rounded up; 0: K is not known when the kernel is made */
+    struct product_tile best;
+    double cycles;
 };
 
 static struct rates rates_of(const struct machine *m, enum dtype t)
@@ -32,7 +43,10 @@ static struct rates rates_of(const struct machine *m, enum dtype t)
                       .memory = target_num(g, TK_HBM_BANDWIDTH) / clock,
                       .columns = target_num(g, TK_MAC_COLUMNS),
                       .vec_bytes = target_num(g, TK_VEC_BYTES),
-                      .vec_turn = target_num(g, TK_VEC_TRANSPOSE) * 4};
+                      .vec_turn = target_num(g, TK_VEC_TRANSPOSE) * 4,
+                      .move = target_num(g, TK_MTE1_L0B_RATE),
+                      .link = fmax(1, target_num(g, TK_CLUSTER_LINK)),
+                      .cache = target_num(g, TK_L2_SIZE)};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(keys); i++)
         if (keys[i].t == t) {
             r.mac = target_num(g, keys[i].mac);
@@ -46,54 +60,132 @@ static bool b_has_rows(const struct mm *p)
     return p->weight || p->b_trans;
 }
 
-/* The largest block of K for given m and n; false when not even one row of the tensor unit fits. */
-static bool fit_k(const struct machine *m, const struct mm *p, double k, struct product_tile *t)
+/* The largest block of K for given m, n and rings; false when not even one row of the tensor unit fits. */
+static bool fit_k(const struct search *s, struct product_tile *t)
 {
-    const int64_t es = dtype_size(p->in), unit = ROW_BYTES / es, align = m->align[TS_UB];
-    const int64_t whole_k = size_align(k < 1 ? 1 : (int64_t)fmin(k, 1e9), unit);
+    const struct mm *p = s->p;
+    const int64_t es = dtype_size(p->in), unit = ROW_BYTES / es, align = s->m->align[TS_UB];
+    const int64_t whole = size_align(s->s->k < 1 ? 1 : (int64_t)fmin(s->s->k, 1e9), unit);
     const int64_t narrow = p->out != mm_sum(p->in) ? dtype_size(p->out) : 0;
-    const int64_t sums = size_align(t->m * t->n * 4, align) + size_align(t->m * t->n * narrow, align) +
-                         (p->bias ? size_align(t->n * 4, align) : 0);
-    const int64_t rows = t->m * (p->a_trans ? 2 : 1) + (b_has_rows(p) ? 0 : t->n);
-    const int64_t turned = b_has_rows(p) ? 0 : t->n; /* one slot */
-    for (t->slots = 2; t->slots >= 1; t->slots--) {
-        const int64_t left = m->size[TS_UB] - t->slots * sums - 4 * align; /* rounding of the slots */
-        const int64_t in_nram = left / ((t->slots * rows + turned) * es) / unit * unit;
-        const int64_t in_wram = m->size[TS_L0B] / (t->slots * t->n * es) / unit * unit;
-        const int64_t most = in_nram < in_wram ? in_nram : in_wram;
-        if (left <= 0 || most < unit)
-            continue;
-        t->k = size_align(size_ceil_div(whole_k, size_ceil_div(whole_k, most)), unit);
-        return true;
-    }
-    return false;
+    const int64_t sums = size_align(t->m * t->n * 4, align) + size_align(t->m * t->n * narrow, align);
+    const int64_t bias = p->bias ? t->slots * size_align(t->n * 4, align) : 0;
+    const int64_t rows = t->slots * t->m * (p->a_trans ? 2 : 1), turned = b_has_rows(p) ? 0 : (t->b_slots + 1) * t->n;
+    const int64_t left = s->m->size[TS_UB] - t->sums * sums - bias - 4 * align; /* rounding of the slots */
+    const int64_t in_nram = left <= 0 ? 0 : left / ((rows + turned) * es) / unit * unit;
+    const int64_t room =
+        t->lanes > 1 && s->m->size[TS_L1] < s->m->size[TS_L0B] ? s->m->size[TS_L1] : s->m->size[TS_L0B];
+    const int64_t in_wram = room / (t->b_slots * t->n * es) / unit * unit;
+    const int64_t most = in_nram < in_wram ? in_nram : in_wram;
+    if (most < unit || (t->resident && (s->whole_k == 0 || most < s->whole_k)))
+        return false;
+    t->k = t->resident ? s->whole_k : size_align(size_ceil_div(whole, size_ceil_div(whole, most)), unit);
+    return true;
 }
 
-static double tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
-                          const struct product_tile *t)
+/* How the items of a product lie on the cores. */
+struct spread {
+    double steps, runs, items, units,
+        rounds; /* tiles of rows in an item; items per tile of b; all; side by side; turns */
+    double im, in;
+};
+
+static struct spread spread_of(const struct search *s, const struct product_tile *t)
 {
-    const struct rates r = rates_of(m, p->in);
-    const double es = dtype_size(p->in), out = dtype_size(p->out);
-    const double tiles = s->batch * ceil(s->m / (double)t->m) * ceil(s->n / (double)t->n);
-    const double cores = fmin(tiles, m->n_cube), rounds = ceil(tiles / m->n_cube);
-    const double im = fmin((double)t->m, s->m), in = fmin((double)t->n, s->n);
-    const double asked = tiles * (im + in) * s->k, once = (s->m + s->n) * s->k * s->batch;
-    const double share = fmin(1, once / asked), slow = fmin(r.core, r.memory / cores);
-    const double per_byte = share / slow + (1 - share) / r.core, blocks = ceil(s->k / (double)t->k);
-    const double load = (im + in) * s->k * es * per_byte, store = im * in * out / slow;
-    const double mac = im * ceil(in / r.columns) * r.columns * ceil(s->k / r.mac_k0) * r.mac_k0 / r.mac;
-    const double turned = (p->a_trans ? im : 0) + (b_has_rows(p) ? 0 : in);
-    const double vec = (turned * s->k * es * r.vec_turn + 2 * im * in * 4) / r.vec_bytes;
-    const double work = fmax(fmax(load, mac), fmax(store, vec)) + STEP_CYCLES * blocks;
-    const double serial = t->slots > 1 ? (load + mac) / blocks : load + mac;
-    return rounds * (t->slots > 1 ? work : load + mac + vec + STEP_CYCLES * blocks) + serial + vec / blocks + store;
+    const double lanes = t->lanes, all = floor(s->m->n_cube / lanes);
+    const double mt = ceil(s->s->m / ((double)t->m * lanes)), others = s->s->batch * ceil(s->s->n / (double)t->n);
+    struct spread v = {.steps = t->resident ? ceil(mt / fmax(1, floor(all / others))) : 1};
+    v.runs = ceil(mt / v.steps);
+    v.items = others * v.runs;
+    v.units = fmin(v.items, all);
+    v.rounds = ceil(v.items / all);
+    v.im = fmin((double)t->m, s->s->m);
+    v.in = fmin((double)t->n, s->s->n);
+    return v;
 }
 
-static void limit_k(const struct mm *p, const struct tiling *w, struct product_tile *t)
+/* Bytes from GDRAM: a is there again for each column of tiles that does not run beside another one, unless it stays in
+ * the cache; so is b for each run of rows. */
+static double missed(const struct search *s, const struct product_tile *t, const struct spread *v)
 {
-    const int64_t wish = w ? size_align(w->k, ROW_BYTES / dtype_size(p->in)) : 0;
-    if (wish > 0 && wish < t->k)
+    const double es = dtype_size(s->p->in), a = s->s->m * s->s->k * es, b = s->s->n * s->s->k * es;
+    const double nt = ceil(s->s->n / (double)t->n), beside = fmax(1, floor(v->units / v->runs));
+    const double again_a = a <= s->r.cache ? 1 : ceil(nt / beside),
+                 again_b = b <= s->r.cache ? 1 : ceil(v->runs / fmin(v->units, v->runs));
+    return s->s->batch * (a * again_a + b * again_b);
+}
+
+static double cycles_of(const struct search *s, const struct product_tile *t)
+{
+    const struct rates *r = &s->r;
+    const struct mm *p = s->p;
+    const struct spread v = spread_of(s, t);
+    const double es = dtype_size(p->in), k = s->s->k, blocks = t->resident ? 1 : ceil(k / (double)t->k);
+    const double a = v.im * k * es / r->core, b = v.in * k * es / r->core / t->lanes;
+    const double move = t->lanes > 1 || !b_has_rows(p) ? v.in * k * es / r->move : 0;
+    const double link = t->clusters > 1 ? v.in * k * es / r->link : 0, bring = fmax(fmax(b, link), move);
+    const double mac = v.im * ceil(v.in / r->columns) * r->columns * ceil(k / r->mac_k0) * r->mac_k0 / r->mac;
+    const double store = v.im * v.in * dtype_size(p->out) / r->core;
+    const double turn_a = p->a_trans ? v.im * k * es * r->vec_turn / r->vec_bytes : 0;
+    const double turn_b = b_has_rows(p) ? 0 : v.in * k * es * r->vec_turn / r->vec_bytes;
+    const double end = (p->relu + (p->out != mm_sum(p->in)) + (p->bias != NULL)) * v.im * v.in * 4 / r->vec_bytes;
+    const double each = t->resident ? 0 : 1; /* b comes with every tile */
+    const double load = a + each * b, vec = turn_a + each * turn_b + end;
+    const double apart = t->sums > 1 ? 0 : end + (p->out == mm_sum(p->in) ? store : 0); /* the next sums wait for it */
+    const double overlap = fmax(fmax(load, mac), fmax(fmax(store, vec), each * fmax(move, link))) + apart;
+    const double serial = load + mac + vec + store + each * move;
+    const double step = (t->slots > 1 ? overlap : serial) + STEP_CYCLES * blocks;
+    const double first = (bring + a) / blocks + STEP_CYCLES;
+    const double item = v.steps * step + (t->resident && t->b_slots == 1 ? bring + turn_b : 0);
+    const double cores = v.rounds * fmax(item, t->resident ? bring + turn_b : 0) + first + end + store;
+    const double memory = (missed(s, t, &v) + s->s->batch * s->s->m * s->s->n * dtype_size(p->out)) / r->memory;
+    return fmax(cores, memory + first + store);
+}
+
+static void limit_k(const struct search *s, struct product_tile *t)
+{
+    const struct tiling *w = s->wish;
+    const int64_t wish = w ? size_align(w->k, ROW_BYTES / dtype_size(s->p->in)) : 0;
+    if (wish > 0 && wish < t->k && !t->resident)
         t->k = wish;
+}
+
+static void try_tile(struct search *s, struct product_tile t)
+{
+    if (!fit_k(s, &t))
+        return;
+    limit_k(s, &t);
+    const double v = cycles_of(s, &t);
+    if (v < s->cycles) {
+        s->best = t;
+        s->cycles = v;
+    }
+}
+
+/* All depths of rings and ways to bring b for given extents. */
+static void try_extents(struct search *s, int64_t m, int64_t n)
+{
+    const int32_t cluster = (int32_t)target_num(s->m->target, TK_CORES_CLUSTER), all = s->m->n_cube / cluster;
+    const int32_t clusters[3] = {0, 1, all}; /* 0: every core for itself */
+    const int64_t stages = s->wish ? s->wish->stages : 0;
+    for (int i = 0; i < 3; i++) {
+        if ((i > 0 && (clusters[i] < i || all == 0 || !b_has_rows(s->p))))
+            continue;
+        for (int f = 0; f < 16; f++) {
+            struct product_tile t = {.m = m,
+                                     .n = n,
+                                     .slots = f & 1 ? 1 : 2,
+                                     .b_slots = f & 2 ? 1 : 2,
+                                     .sums = f & 4 ? 1 : 2,
+                                     .resident = (f & 8) != 0,
+                                     .clusters = i ? clusters[i] : 1,
+                                     .lanes = i ? clusters[i] * cluster : 1};
+            const bool serial = t.slots == 1 && t.sums == 1 && t.b_slots == 1;
+            if ((t.b_slots == 1 && t.slots > 1 && !t.resident) || (stages == 1 && !serial) ||
+                (stages > 1 && t.slots == 1))
+                continue;
+            try_tile(s, t);
+        }
+    }
 }
 
 /* No larger than the product needs. */
@@ -102,31 +194,27 @@ static bool allowed(int64_t extent, int64_t before, double size)
     return (double)before < size || extent == before;
 }
 
-struct product_tile product_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
-                                        const struct tiling *w)
+static void try_all(struct search *s)
 {
-    struct product_tile best = {0};
-    double cycles = INFINITY;
-    if (w && w->m > 0 && w->n > 0) {
-        best = (struct product_tile){.m = w->m, .n = w->n};
-        if (fit_k(m, p, s->k, &best)) {
-            limit_k(p, w, &best);
-            return best;
-        }
-        best = (struct product_tile){0};
-    }
+    const struct tiling *w = s->wish;
+    if (w && w->m > 0 && w->n > 0)
+        try_extents(s, w->m, w->n);
+    if (s->best.m > 0)
+        return;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)
-        for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++) {
-            struct product_tile t = {.m = extents_m[i], .n = extents_n[j]};
-            if (!allowed(t.m, i ? extents_m[i - 1] : 0, s->m) || !allowed(t.n, j ? extents_n[j - 1] : 0, s->n) ||
-                !fit_k(m, p, s->k, &t))
-                continue;
-            const double v = tile_cycles(m, p, s, &t);
-            if (v < cycles) {
-                best = t;
-                cycles = v;
-            }
-        }
-    limit_k(p, w, &best);
-    return best;
+        for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++)
+            if (allowed(extents_m[i], i ? extents_m[i - 1] : 0, s->s->m) &&
+                allowed(extents_n[j], j ? extents_n[j - 1] : 0, s->s->n))
+                try_extents(s, extents_m[i], extents_n[j]);
+}
+
+struct product_tile product_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct mm *p,
+                                        const struct mm_sizes *z, const struct tiling *w)
+{
+    int64_t k;
+    struct search s = {.m = m, .p = p, .s = z, .wish = w, .r = rates_of(m, p->in), .cycles = INFINITY};
+    if (expr_is_const(&cx->exprs, p->k, &k) && k < 1 << 20)
+        s.whole_k = size_align(k < 1 ? 1 : k, ROW_BYTES / dtype_size(p->in));
+    try_all(&s);
+    return s.best;
 }

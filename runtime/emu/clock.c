@@ -69,6 +69,7 @@ static void start_block(struct clock_block *b)
         if (!c->used)
             continue;
         emu_core_start(&c->core, id, &b->sync);
+        c->cx.block = b->number;
         clock_core_reset(c);
         c->stop = EMU_DONE;
         c->hash = (uint64_t)i;
@@ -170,6 +171,24 @@ static bool next_turn(struct clock *k)
     return any;
 }
 
+/* A load for a cluster is one load only when all of its cores ask for the same. */
+static bool check_clusters(struct clock *k)
+{
+    const int64_t n = k->group > 0 ? k->group : 1;
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
+            const struct clock_core *c = &k->blocks[i]->core[j];
+            if (c->met == k->blocks[i / n * n]->core[j].met)
+                continue;
+            snprintf(k->launch->error, sizeof k->launch->error,
+                     "kernel '%.80s': core %lld asks for other loads of its cluster than core %lld",
+                     str_text(k->launch->kernel->exprs.strings, k->launch->kernel->name), (long long)i,
+                     (long long)(i / n * n));
+            return false;
+        }
+    return true;
+}
+
 static bool count_traffic(struct clock *k)
 {
     for (int64_t i = 0; i < k->n_blocks; i++)
@@ -181,7 +200,7 @@ static bool count_traffic(struct clock *k)
         if (!next_turn(k) && !meet(k, &over))
             return false;
     }
-    return true;
+    return check_clusters(k);
 }
 
 /* Shares of misses per tensor; lines written beyond the share of L2 that may stay dirty go to memory while the kernel

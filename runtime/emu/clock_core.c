@@ -19,8 +19,9 @@ static void later(double *t, double than)
 
 void clock_core_reset(struct clock_core *c)
 {
-    c->issue = 0;
+    c->issue = c->way = 0;
     c->asked = 0;
+    c->met = 0;
     c->macs = 0;
     c->move = CLOCK_MOVE_NONE;
     c->cx.gathered = 0;
@@ -44,7 +45,7 @@ double clock_core_end(const struct clock_core *c)
 
 void clock_core_barrier(struct clock_core *c, double at)
 {
-    c->issue = at;
+    c->issue = c->way = at;
     for (int u = 0; u < TU_COUNT; u++) {
         c->free[u] = c->done[u] = at;
         c->idle[u] = true;
@@ -67,6 +68,17 @@ static void mix_cost(uint64_t *h, const struct clock_cost *c)
         mix(h, bits[i]);
     mix(h, (uint64_t)c->span.tensor + 1);
     mix(h, (uint64_t)c->bytes);
+}
+
+static void mix_span(uint64_t *h, const struct clock_span *s)
+{
+    mix(h, (uint64_t)s->tensor + 1);
+    mix(h, (uint64_t)s->off);
+    for (int i = 0; i < 4; i++) {
+        mix(h, (uint64_t)s->n[i]);
+        mix(h, (uint64_t)s->gm[i]);
+        mix(h, (uint64_t)s->chip[i]);
+    }
 }
 
 static bool leaves_tensor(struct clock_core *c, struct emu_launch *l, const struct emu_op *op, int32_t tensor)
@@ -95,7 +107,8 @@ bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *
     if (!go_on(c, l))
         return false;
     const struct emu_ins *in = &c->core.prog->code[c->core.pc];
-    if (in->op >= TILE_LOAD && in->op <= TILE_STOREX && c->asked >= c->clock->quantum) {
+    const bool moves = (in->op >= TILE_LOAD && in->op <= TILE_STOREX) || in->op == TILE_LOADC;
+    if (moves && c->asked >= c->clock->quantum) {
         c->suspended = true;
         return false;
     }
@@ -108,11 +121,18 @@ bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *
     struct clock_cost cost;
     clock_cost_of(&c->cx, op, &cost);
     mix_cost(&c->hash, &cost);
+    if (in->op == TILE_LOADC) {
+        mix_span(&c->met, &cost.span);
+        c->clock->group = c->clock->rates.cluster * EMU_ARGS(LOADC, op)->clusters;
+    }
     if (cost.span.tensor < 0)
         return true;
     const bool write = cost.to == TS_GM;
     c->asked += write ? 0 : cost.bytes;
-    return clock_l2_move(c->clock->l2, &cost.span, cost.bytes, write) || leaves_tensor(c, l, op, cost.span.tensor);
+    if (cost.follows)
+        return true;
+    const int64_t bytes = in->op == TILE_LOADC ? clock_span_bytes(&cost.span) : cost.bytes;
+    return clock_l2_move(c->clock->l2, &cost.span, bytes, write) || leaves_tensor(c, l, op, cost.span.tensor);
 }
 
 /* ---- timing ---- */
@@ -150,6 +170,8 @@ static void finish(struct clock_core *c, const struct clock_cost *cost, double s
     const double length = busy + (c->idle[u] ? cost->head : 0);
     enter(c, u, start);
     c->free[u] = start + length;
+    if (cost->from == TS_GM)
+        later(&c->way, c->free[u]);
     later(&c->done[u], c->free[u] + cost->after + miss * cost->after_miss);
     c->idle[u] = false;
     c->unit[u].busy_cyc += length;
@@ -188,7 +210,9 @@ static bool work(struct clock_core *c, struct emu_op *op)
     struct clock_cost *cost = &c->cost;
     clock_cost_of(&c->cx, op, cost);
     issue(c, cost->unit);
-    const double start = start_of(c, cost->unit);
+    double start = start_of(c, cost->unit);
+    if (cost->from == TS_GM && c->way > start)
+        start = c->free[cost->unit] = c->way;
     const double miss = cost->from == TS_GM && cost->span.tensor >= 0 ? c->clock->miss[cost->span.tensor] : 0;
     if (miss > 0)
         return ask(c, start, miss);

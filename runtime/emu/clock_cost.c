@@ -71,6 +71,10 @@ void clock_rates_of(const struct target *t, struct clock_rates *r)
     r->line = whole(t, TK_MTE2_LINE, 1);
     r->mte3 = num(t, TK_MTE3_RATE);
     r->mte3_floor = num(t, TK_MTE3_FLOOR);
+    r->mte3_rmw = num(t, TK_MTE3_RMW) > 1 ? num(t, TK_MTE3_RMW) : 1;
+    r->cluster = whole(t, TK_CORES_CLUSTER, 1);
+    r->link = num(t, TK_CLUSTER_LINK);
+    r->cluster_barrier = num(t, TK_CLUSTER_BARRIER);
     r->sload = num(t, TK_L2_READ_LATENCY);
     r->issue = num(t, TK_SCALAR_ISSUE);
     r->flag = num(t, TK_FLAG);
@@ -188,7 +192,7 @@ static void copy_rows(struct clock_cx *cx, const struct emu_op *op, struct clock
 {
     const struct emu_COPY_ROWS *a = EMU_ARGS(COPY_ROWS, op);
     c->from = cx->section->bufs.data[a->src].space;
-    c->to = TS_L0B;
+    c->to = cx->section->bufs.data[a->dst].space;
     move_rows(cx, c, (const int64_t[3]){a->dtype, a->rows, a->cols}, cx->rates->l0b);
 }
 
@@ -215,6 +219,7 @@ static clock_cost_fn *const costs[TILE_OP_END] = {
     [TILE_DEQUANT] = clock_dequant, [TILE_TRANSP] = clock_transp,
     [TILE_CASTP] = clock_castp,     [TILE_ORDER] = clock_order,
     [TILE_PICK] = clock_pick,       [TILE_COPY_UB] = clock_copy_ub,
+    [TILE_LOADC] = clock_loadc,
 };
 
 void clock_cost_of(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)

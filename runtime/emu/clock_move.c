@@ -74,7 +74,7 @@ static bool is_empty(const struct clock_span *s)
     return s->n[0] <= 0 || s->n[1] <= 0 || s->n[2] <= 0 || s->n[3] <= 0 || s->size <= 0;
 }
 
-static int64_t span_bytes(const struct clock_span *s)
+int64_t clock_span_bytes(const struct clock_span *s)
 {
     int64_t bytes = s->size;
     for (int i = 0; i < 4; i++)
@@ -139,7 +139,7 @@ static void read_gm(struct clock_cx *cx, int64_t buf, double divide, struct cloc
     c->busy = c->busy > least ? c->busy : least;
     c->after = cx->rates->latency;
     c->after_miss = cx->rates->miss_latency;
-    c->bytes = span_bytes(&c->span);
+    c->bytes = clock_span_bytes(&c->span);
 }
 
 /* Broken plans have numbers that no product holds; they end up outside of every tensor all the same. */
@@ -166,6 +166,31 @@ void clock_load(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
     const int64_t n[12] = {a->n0, a->n1, a->n2, a->n3, a->s0, a->s1, a->s2, a->s3, a->d0, a->d1, a->d2, a->d3};
     c->span = span_4d(a->src, a->src_off, dtype_size((enum dtype)a->dtype), n);
     read_gm(cx, a->dst, 1, c);
+}
+
+/* The memory core of one cluster moves the bytes at the rate of its cluster: for each of the cores that share them a
+ * part of them at its own rate. Other clusters have them over the link between clusters. */
+void clock_loadc(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_LOADC *a = EMU_ARGS(LOADC, op);
+    const struct clock_rates *r = cx->rates;
+    const int64_t group = r->cluster * a->clusters, first = cx->block / group * group,
+                  rest = cx->launch->blocks - first,
+                  cores = rest < 1       ? 1
+                          : rest < group ? rest
+                                         : group;
+    clock_load(cx, op, c);
+    c->unit = TU_FIX;
+    if (c->span.tensor < 0)
+        return;
+    const double part = 1 / (double)cores, link = r->link > 0 && a->clusters > 1 ? (double)c->bytes / r->link : 0;
+    c->hit_cyc *= part;
+    c->miss_cyc *= part;
+    c->bus *= part;
+    c->busy = c->busy * part > link ? c->busy * part : link;
+    c->after += r->cluster_barrier;
+    c->follows = cx->block != first;
+    c->bytes = (int64_t)((double)c->bytes * part);
 }
 
 void clock_load_nz(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
@@ -197,7 +222,7 @@ void clock_loadx(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
     c->miss_cyc *= more;
     c->busy =
         (double)a->rows * (cx->rates->latency > cx->rates->floor ? cx->rates->latency : cx->rates->floor) + c->hit_cyc;
-    c->bytes = span_bytes(&c->span) / rows * a->rows;
+    c->bytes = clock_span_bytes(&c->span) / rows * a->rows;
 }
 
 static void write_gm(struct clock_cx *cx, int64_t buf, struct clock_cost *c)
@@ -212,12 +237,13 @@ static void write_gm(struct clock_cx *cx, int64_t buf, struct clock_cost *c)
         return;
     }
     bursts_of(cx, &c->span, &b);
-    const double block = (double)r->ub_block, blocks = (b.bytes + block - 1) / block;
-    double row = (double)(int64_t)blocks * block / r->mte3;
+    const double block = (double)r->ub_block, blocks = (double)(int64_t)((b.bytes + block - 1) / block);
+    const double again = blocks * block > b.bytes ? r->mte3_rmw - 1 : 0; /* the last one is read first */
+    double row = (blocks + again) * block / r->mte3;
     if (b.rows > b.n && row < (double)r->line / r->l2_vector)
         row = (double)r->line / r->l2_vector; /* taken as for reads */
     c->busy = b.rows * row > b.n * r->mte3_floor ? b.rows * row : b.n * r->mte3_floor;
-    c->bytes = span_bytes(&c->span);
+    c->bytes = clock_span_bytes(&c->span);
 }
 
 void clock_store(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
@@ -240,7 +266,7 @@ void clock_storex(struct clock_cx *cx, const struct emu_op *op, struct clock_cos
         return;
     const double row = (double)a->cols * (double)size / cx->rates->mte3;
     c->busy = (double)a->rows * (row > cx->rates->mte3_floor ? row : cx->rates->mte3_floor);
-    c->bytes = span_bytes(&c->span) / rows * a->rows;
+    c->bytes = clock_span_bytes(&c->span) / rows * a->rows;
 }
 
 void clock_fixp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
@@ -257,7 +283,7 @@ void clock_fixp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
         c->span.tensor = -1;
         return;
     }
-    c->bytes = span_bytes(&c->span);
+    c->bytes = clock_span_bytes(&c->span);
     const double by_bytes = (double)c->bytes / r->fix_bytes, by_elements = (double)(c->bytes / size) / r->fix_elements;
     c->busy = r->fix_latency + (by_bytes > by_elements ? by_bytes : by_elements);
     c->after = r->turnround;

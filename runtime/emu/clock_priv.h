@@ -19,7 +19,9 @@ struct clock_rates {
     int64_t vec_bytes, ub_block, bank_groups;
     double l2_cube, l2_vector, cold_vector, nd2nz, floor, row, latency, miss_latency;
     int64_t line;
-    double mte3, mte3_floor;
+    double mte3, mte3_floor, mte3_rmw;
+    int64_t cluster; /* cores of one, at least 1 */
+    double link, cluster_barrier;
     double l0a, l0b, mte1_latency, bt, bt_latency;
     double fix_bytes, fix_elements, fix_latency, turnround;
     double sload, issue, flag, cross, barrier, hbm; /* hbm: B/cycle of all cores together */
@@ -48,20 +50,23 @@ struct clock_cost {
     double hit_cyc, miss_cyc, bus, cap; /* reads of GM; cap: B/cycle of one core from memory */
     int64_t bytes;
     int64_t macs;
+    bool follows;           /* another core's load brings the bytes: no traffic of its own */
     struct clock_span span; /* of GM */
 };
 struct clock_cx {
     const struct emu_launch *launch;
     const struct clock_rates *rates;
     const struct tile_section *section;
+    int64_t block;    /* number of the core's block */
     int64_t gathered; /* rows that LOADX has read so far */
 };
 typedef void clock_cost_fn(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c);
 void clock_cost_of(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c);
-clock_cost_fn clock_load, clock_store, clock_load_nz, clock_loadx, clock_storex, clock_fixp;
+clock_cost_fn clock_load, clock_loadc, clock_store, clock_load_nz, clock_loadx, clock_storex, clock_fixp;
 clock_cost_fn clock_vec, clock_cast, clock_red_add, clock_red_end, clock_fill, clock_iota, clock_dequant, clock_transp,
     clock_copy_ub, clock_castp, clock_order, clock_pick;
 int64_t clock_bytes(int64_t dtype, int64_t n); /* of n packed elements */
+int64_t clock_span_bytes(const struct clock_span *s);
 
 /* ---- L2 (clock_l2.c): lines in chunks of 64, chunks evicted least recently used first ---- */
 struct clock_l2;
@@ -95,8 +100,10 @@ struct clock_core {
     bool used, suspended;
     enum emu_stop stop;
     uint64_t hash; /* of everything that decides the core's times */
+    uint64_t met;  /* of the loads for its cluster */
     int64_t asked; /* bytes read since the last turn */
     double issue;  /* scalar unit's time */
+    double way;    /* when its way to memory is free: two queues may read */
     double free[TU_COUNT], done[TU_COUNT];
     bool idle[TU_COUNT]; /* the unit had nothing to do before its next instruction */
     double start[TU_COUNT][CLOCK_MAX_QUEUE];
@@ -130,6 +137,7 @@ struct clock {
     double memory_rate;  /* B/cycle for reads, write-backs taken off */
     double missed, back; /* bytes read from memory and written back to it */
     double now;
+    int64_t group;   /* cores that share loads; 0: there are none */
     int64_t quantum; /* bytes a core reads in its turn while traffic is counted */
     int64_t ops;
     bool no_memory, cancelled;

@@ -6,6 +6,10 @@
 
 #include <string.h>
 
+/* LOADC as well, whose operands are those of LOAD and one more: every core has an image of its cluster's memory, the
+ * same in all of them because all load the same. */
+_Static_assert(offsetof(struct emu_LOADC, d3) == offsetof(struct emu_LOAD, d3), "LOADC begins as LOAD does");
+
 bool emu_do_load(struct emu_data *d, struct emu_op *op)
 {
     const struct emu_LOAD *a = EMU_ARGS(LOAD, op);
