@@ -187,7 +187,11 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
     pass_ctx_init(&c->px, c->module, &c->info);
     c->has_px = true;
     c->px.options.cache_capacity = c->options.cache_capacity;
-    c->px.options.precision = c->options.precision;
+    if (c->options.precision) {
+        c->px.options.precision = c->options.precision->precision;
+        c->px.options.integer = c->options.precision->integer;
+        c->px.options.whole = c->options.precision->whole;
+    }
     c->px.options.strict = c->options.strict;
     struct pass_run run = {
         .verify_each = c->options.verify_each, .stop_after = c->options.stop_after, .dump_dir = c->options.dump_dir};
@@ -219,9 +223,25 @@ static enum npuc_status step_emit(struct compilation *c, const char *model, cons
     return s;
 }
 
+/* Integer modes have stand-ins for scales and codes. */
+static enum npuc_status check_can_run(struct compilation *c)
+{
+    const struct precision_mode *p = c->options.precision;
+    if (!p || p->integer == DT_NONE || c->options.without_weights)
+        return NPUC_OK;
+    return diag_error(&c->diag, NULL, D_USAGE,
+                      arena_printf(&c->arena,
+                                   "precision %s: its scales are not known, so that such a plan can be timed (npuc "
+                                   "estimate) but not run; quantise the model first (QDQ or MatMulInteger), or use "
+                                   "fp32, fp16 or bf16",
+                                   p->name));
+}
+
 static enum npuc_status step_write(struct compilation *c, const char *model, const char *plan)
 {
-    enum npuc_status s = step_emit(c, model, plan);
+    enum npuc_status s = check_can_run(c);
+    if (s == NPUC_OK)
+        s = step_emit(c, model, plan);
     if (s != NPUC_OK)
         return s;
     s = plan_write(&c->plan, plan, &c->weights, &c->diag);

@@ -9,12 +9,12 @@
 #include "passes/pass.h"
 
 struct compile_options {
-    const char *target;      /* id */
-    enum dtype precision;    /* DT_NONE: the model's types */
-    int64_t cache_capacity;  /* rows; 0: caches keep the model's form */
-    bool allow_missing_data; /* weights may be absent (estimate, check) */
-    bool survey;             /* report all that is wrong with the file and go on (check) */
-    bool without_weights;    /* the plan declares weights without bytes: for times alone */
+    const char *target;                     /* id */
+    const struct precision_mode *precision; /* NULL: the model's types */
+    int64_t cache_capacity;                 /* rows; 0: caches keep the model's form */
+    bool allow_missing_data;                /* weights may be absent (estimate, check) */
+    bool survey;                            /* report all that is wrong with the file and go on (check) */
+    bool without_weights;                   /* the plan declares weights without bytes: for times alone */
     bool verify_each;
     bool strict; /* struct pass_options */
     const char *dump_dir, *stop_after;

@@ -26,20 +26,8 @@ static bool set_target(struct compilation *c, const char *v)
 
 static bool set_precision(struct compilation *c, const char *v)
 {
-    static const struct {
-        const char *name;
-        enum dtype type;
-    } names[] = {{"keep", DT_NONE}, {"fp32", DT_F32}, {"fp16", DT_F16}, {"bf16", DT_BF16}};
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(names); i++) {
-        if (strcmp(names[i].name, v) != 0)
-            continue;
-        c->options.precision = names[i].type;
-        return true;
-    }
-    if (strcmp(v, "int8-mixed-fp16") == 0 || strcmp(v, "int16-mixed-fp32") == 0)
-        c->options.refused = "the compiler quantises no model by itself; quantise it first (QDQ or MatMulInteger), or "
-                             "use fp32, fp16 or bf16";
-    return false;
+    c->options.precision = precision_find(v);
+    return c->options.precision != NULL;
 }
 
 static bool set_dim(struct compilation *c, const char *v)
@@ -148,7 +136,7 @@ static const struct {
     const char *expected;
 } options[] = {
     {"target", set_target, "a target name (npuc targets)"},
-    {"precision", set_precision, "keep, fp32, fp16 or bf16"},
+    {"precision", set_precision, "keep, " PRECISION_NAMES},
     {"D", set_dim, "NAME=SIZE, NAME=MIN..MAX or NAME=SIZE,SIZE,..."},
     {"shape", set_shape, "INPUT=AxBxC"},
     {"set", set_constant, "KEY=VALUE (npuc targets TARGET lists the keys)"},

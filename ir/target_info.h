@@ -16,6 +16,7 @@ struct target_info {
     struct layout (*weight_layout)(const struct target_info *t, enum dtype dtype);
     int64_t row_elems;      /* longest row (f32 elements) a row-wise fused kernel keeps on chip */
     bool has_mac[DT_COUNT]; /* matrix unit takes this type */
+    bool whole_precision;   /* a wanted float type is meant for all operators, not for products alone */
     const void *machine;    /* the backend's own data */
 };
 

@@ -21,10 +21,24 @@ enum pass_stat {
 struct pass_options {
     int64_t cache_capacity; /* rows of a KV cache; 0: the model's own form is kept */
     enum dtype precision;   /* element type for floats; DT_NONE: the model's */
+    enum dtype integer;     /* of products with constant weights; DT_NONE: floats */
+    bool whole;             /* precision is for all operators, also where the target asks for it in products alone */
     int64_t fold_max_size;  /* bytes of the largest constant that folding makes */
     bool
         strict; /* round where the steps of the model and of ONNX's function bodies round, also where that costs time */
 };
+
+/* What a user calls a precision: "fp16", "int8-mixed-fp16". */
+struct precision_mode {
+    const char *name;
+    enum dtype precision, integer; /* as in struct pass_options */
+    bool whole;
+};
+#define PRECISION_NAMES "fp32, fp16, bf16, int8-mixed-fp16, int8-mixed-fp32, int16-mixed-fp16 or int16-mixed-fp32"
+const struct precision_mode *precision_find(const char *name); /* NULL: none of this name */
+struct pass_ctx;
+/* Is the precision for every operator, not for products alone? */
+bool precision_is_whole(const struct pass_ctx *px);
 
 struct pass_ctx {
     struct ir_ctx *cx;

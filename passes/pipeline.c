@@ -30,6 +30,8 @@ static const struct pass_step pipeline[] = {
     {PASS_dce, "the transposes and repeats nobody reads"},
     {PASS_kv_cache, "after lowering, which makes the appends; before placement, which sees the layout"},
     {PASS_precision, "before placement, which asks for each type; after patterns, which should not see its casts"},
+    {PASS_whole_precision, "as precision, for modes and targets where it takes all operators"},
+    {PASS_quantise, "after whole_precision, which leaves its sums and scales in f32"},
     {PASS_place, "the target decides node by node"},
     {PASS_layout, "host operators and views need dense operands"},
     {PASS_fuse_attention, "needs placement and dense views; before fuse_vector, which would take the softmax"},

@@ -10,8 +10,31 @@
  * behind, in the model's type. Of a block-quantised weight the scales are converted. Requirements: (1) the interface
  * keeps its types; (2) only float types of the model that differ from the wanted one are touched; (3) a product made
  * here has operands of the wanted type, so it terminates. Left alone: products of activations (attention), whose
- * operands live in the caches of the interface. */
+ * operands live in the caches of the interface; everything where the type is meant for the whole network
+ * (whole_precision). */
 #include "passes/pass.h"
+
+#include <string.h>
+
+static const struct precision_mode modes[] = {
+    {"keep", DT_NONE, DT_NONE, false},          {"fp32", DT_F32, DT_NONE, false},
+    {"fp16", DT_F16, DT_NONE, false},           {"bf16", DT_BF16, DT_NONE, false},
+    {"int8-mixed-fp16", DT_F16, DT_I8, true},   {"int8-mixed-fp32", DT_F32, DT_I8, true},
+    {"int16-mixed-fp16", DT_F16, DT_I16, true}, {"int16-mixed-fp32", DT_F32, DT_I16, true},
+};
+
+const struct precision_mode *precision_find(const char *name)
+{
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(modes); i++)
+        if (strcmp(modes[i].name, name) == 0)
+            return &modes[i];
+    return NULL;
+}
+
+bool precision_is_whole(const struct pass_ctx *px)
+{
+    return px->options.whole || (px->target && px->target->whole_precision);
+}
 
 static bool wants(const struct pass_ctx *px, const struct value *v)
 {
@@ -85,7 +108,7 @@ static enum npuc_status convert(struct pass_ctx *px, struct node *n, const struc
 
 enum npuc_status precision(struct pass_ctx *px, struct graph *g)
 {
-    if (px->options.precision == DT_NONE)
+    if (px->options.precision == DT_NONE || precision_is_whole(px)) /* the pass whole_precision takes all */
         return NPUC_OK;
     for_each_node_safe(n, g)
     {

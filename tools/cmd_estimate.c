@@ -101,6 +101,19 @@ static void print_line(const char *target, const struct request *q, const struct
         printf("%-16s %10.3f ms\n", target, r->single_us / 1e3);
 }
 
+/* What the figures take for granted. */
+static void note_assumptions(const struct compilation *c, const struct request *q, json_t *j)
+{
+    const struct precision_mode *p = c->options.precision;
+    if (!p || p->integer == DT_NONE)
+        return;
+    const char *text = "scales of the integer products are assumed: times hold, values do not exist";
+    if (q->json)
+        json_object_set_new(j, "notes", json_pack("[s]", text));
+    else
+        printf("note        %s\n", text);
+}
+
 static int one_target(const struct request *q, const char *target, json_t *all)
 {
     struct session s = {0};
@@ -120,6 +133,8 @@ static int one_target(const struct request *q, const char *target, json_t *all)
     }
     if (ok)
         code = measure(&s, q, &r, j);
+    if (ok && code == 0)
+        note_assumptions(c, q, j);
     if (ok && code == 0 && !q->json)
         print_line(npurt_plan_target(s.plan), q, &r);
     if (ok && code == 0 && q->json && !r.is_llm && !json_object_get(all, "total_us")) {

@@ -29,7 +29,7 @@ static const char usage_text[] =
     "      --max-rewrites N    stop changing the graph after N rewrites (bisection)\n"
     "      --cache-capacity N  rows of KV caches\n"
     "      --target T          place for that target; without it passes that need one do nothing\n"
-    "      --precision P       fp32, fp16 or bf16 for the pass `precision`\n"
+    "      --precision P       as for npuc compile, for the passes `precision`, `whole_precision` and `quantise`\n"
     "      --strict            round where the model's own steps round\n"
     "      --dump-dir DIR      write NN-<pass>.ir after each pass\n"
     "      --stats             counters on standard error\n"
@@ -47,7 +47,7 @@ enum { MAX_INPUTS = 256, MAX_STEPS = 256, MAX_PRINTED = 64 };
 
 struct opt {
     const char *file, *out, *passes, *blobs, *write_blobs, *output_dir, *target, *emit_onnx;
-    enum dtype precision;
+    const struct precision_mode *precision;
     bool strict;
     const char *inputs[MAX_INPUTS];
     int n_inputs;
@@ -100,18 +100,10 @@ static enum npuc_status parse_count(struct work *w, const char *text, int64_t *o
     return usage_error(w, arena_printf(&w->arena, "'%s' is not a count", text));
 }
 
-static enum npuc_status parse_precision(struct work *w, const char *text, enum dtype *out)
+static enum npuc_status parse_precision(struct work *w, const char *text, const struct precision_mode **out)
 {
-    static const struct {
-        const char *name;
-        enum dtype type;
-    } names[] = {{"fp32", DT_F32}, {"fp16", DT_F16}, {"bf16", DT_BF16}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(names[i].name, text) == 0) {
-            *out = names[i].type;
-            return NPUC_OK;
-        }
-    return usage_error(w, arena_printf(&w->arena, "'%s' is not fp32, fp16 or bf16", text));
+    *out = precision_find(text);
+    return *out ? NPUC_OK : usage_error(w, arena_printf(&w->arena, "'%s' is not " PRECISION_NAMES, text));
 }
 
 static enum npuc_status add_input(struct work *w, struct opt *o, const char *text)
@@ -361,7 +353,11 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     struct pass_ctx px;
     pass_ctx_init(&px, w->m, w->has_target ? &w->info : NULL);
     px.options.cache_capacity = o->cache_capacity;
-    px.options.precision = o->precision;
+    if (o->precision) {
+        px.options.precision = o->precision->precision;
+        px.options.integer = o->precision->integer;
+        px.options.whole = o->precision->whole;
+    }
     px.options.strict = o->strict;
     w->cx.max_rewrites = o->max_rewrites;
     o->run.after = after_pass;

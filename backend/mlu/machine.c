@@ -21,6 +21,7 @@ static void target_info(const struct machine *m, struct target_info *out)
 {
     vector_target_info(m, out);
     out->weight_layout = weight_layout;
+    out->whole_precision = true; /* as MagicMind's force_float16 */
 }
 
 extern const struct family family_mlu;

@@ -1,0 +1,179 @@
+/* Products with constant weights in integers, the rest in floats: MagicMind's qint8_mixed_float16 and its like.
+ *
+ *   %y = Conv %x, %w, %b : f16[n,c,h,w]                                  (%w constant)
+ * becomes
+ *   %q = Cast (Clip (Round (Mul %x, 1/sx)), -most, most) : i8            one for all products of %x
+ *   %s = ConvInteger %q, %wq : i32;  %f = Cast %s : f32
+ *   %y = Cast (Add (Mul %f, %sw), %b) : f16                              %sw: one number per output channel
+ *
+ * which is what a quantised model says, so that kernels, fusion and clock see the network as it would run. Nothing is
+ * calibrated: scales are stand-ins (STAND_IN) and %wq is declared without bytes, so such a graph can be timed, not run;
+ * the compiler refuses to write a plan of it that could be.
+ * Requirements: (1) the weight is a constant, seen through casts; (2) the target multiplies integers of that width; (3)
+ * a convolution has at least LEAST_CHANNELS channels per group: vector units do the others, in floats; (4) what is made
+ * is no Conv, MatMul or Gemm, so it terminates. Left alone: transposed convolutions, products of two activations,
+ * scaled Gemm (lower_steps takes factors off). */
+#include "passes/pass.h"
+
+enum { LEAST_CHANNELS = 3 };
+#define STAND_IN 0.03125 /* of activations; of weights times activations its square: exact in every float type */
+
+/* What a product needs of its node. */
+struct product {
+    struct value *x, *w, *bias;
+    enum op integer;
+    bool trans_w;
+    int channel_axis; /* of the result, from the right */
+};
+
+static struct value *uncast(struct value *v)
+{
+    while (v && v->def && v->def->op == OP_Cast)
+        v = node_in(v->def, 0);
+    return v;
+}
+
+static bool is_plain_gemm(const struct node *n)
+{
+    return node_attr_int(n, "transA", 0) == 0 && node_attr_float(n, "alpha", 1) == 1 &&
+           (!node_in(n, 2) || node_attr_float(n, "beta", 1) == 1);
+}
+
+static bool read_product(const struct ir_ctx *cx, const struct node *n, struct product *p)
+{
+    int64_t channels;
+    if (n->op != OP_Conv && n->op != OP_MatMul && n->op != OP_Gemm)
+        return false;
+    *p = (struct product){.x = node_in(n, 0), .w = uncast(node_in(n, 1)), .bias = uncast(node_in(n, 2))};
+    if (!p->w || !value_const(p->w) || !dtype_is_float(p->x->type->dtype) || p->x->type->rank < 2 ||
+        n->out[0].type->rank < 2)
+        return false;
+    if (n->op == OP_Conv) {
+        p->integer = OP_ConvInteger;
+        p->channel_axis = p->x->type->rank - 1;
+        return expr_is_const(&cx->exprs, p->w->type->dims[1], &channels) && channels >= LEAST_CHANNELS;
+    }
+    p->integer = OP_MatMulInteger;
+    p->channel_axis = 1;
+    p->trans_w = n->op == OP_Gemm && node_attr_int(n, "transB", 0) != 0;
+    return p->w->type->rank == 2 && (n->op == OP_MatMul || is_plain_gemm(n));
+}
+
+/* ---- operands */
+
+/* Operator `op` of x and a number. */
+static struct value *with(struct builder *b, enum op op, struct value *x, double v)
+{
+    return x ? ir_op2(b, op, x, ir_scalar_like(b, x, v)) : NULL;
+}
+
+static struct value *codes_of(struct pass_ctx *px, struct value *x, struct map *made)
+{
+    const uint64_t *known = map_find(made, x->id);
+    const double most = px->options.integer == DT_I8 ? 127 : 32767;
+    if (known)
+        return (struct value *)(uintptr_t)*known;
+    struct builder b = x->def && x->def->next ? ir_at(x->def->next) : ir_at(x->graph->first);
+    struct value *v = with(&b, OP_Mul, x, 1 / STAND_IN);
+    v = v ? ir_op1(&b, OP_Round, v) : NULL;
+    v = v ? ir_op3(&b, OP_Clip, v, ir_scalar_like(&b, v, -most), ir_scalar_like(&b, v, most)) : NULL;
+    v = v ? ir_cast(&b, v, px->options.integer) : NULL;
+    map_put(made, x->id, (uint64_t)(uintptr_t)v);
+    return v;
+}
+
+/* The codes of w: of its shape, without bytes. */
+static struct value *weight_codes(struct pass_ctx *px, struct builder *b, const struct product *p)
+{
+    const struct type *t = type_with_dtype(b->cx, p->w->type, px->options.integer);
+    struct blob blob = *value_const(p->w);
+    blob.size = type_const_count(b->cx, t) * dtype_size(t->dtype);
+    blob.data = NULL;
+    struct value *v = ir_const_blob(b, t, arena_copy(&px->m->arena, &blob, sizeof blob));
+    return v && p->trans_w ? ir_transpose(b, v, (const int64_t[]){1, 0}) : v;
+}
+
+/* [channels][1].. so that it is broadcast along the channels of the result. */
+static struct value *along_channels(struct builder *b, struct value *v, const struct product *p)
+{
+    expr dims[IR_MAX_RANK];
+    if (!v || p->channel_axis == 1)
+        return v;
+    const int rank = p->channel_axis;
+    dims[0] = v->type->dims[0];
+    for (int i = 1; i < rank; i++)
+        dims[i] = expr_const(&b->cx->exprs, 1);
+    return ir_reshape(b, v, rank, dims);
+}
+
+static struct value *scales_of(struct pass_ctx *px, struct builder *b, const struct product *p, const struct value *sum)
+{
+    int64_t n = 0;
+    const int at = sum->type->rank - p->channel_axis;
+    if (!expr_is_const(&b->cx->exprs, sum->type->dims[at], &n) || n < 1)
+        return NULL;
+    float *v = ARENA_ARRAY(&px->arena, float, n);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)(STAND_IN * STAND_IN);
+    return along_channels(b, ir_const(b, DT_F32, 1, &n, v, n * (int64_t)sizeof *v), p);
+}
+
+/* ---- */
+
+static struct value *integer_product(struct pass_ctx *px, struct builder *b, struct node *n, const struct product *p,
+                                     struct map *made)
+{
+    struct value *const in[] = {codes_of(px, p->x, made), weight_codes(px, b, p)};
+    static const char *const lists[] = {"dilations", "kernel_shape", "pads", "strides"};
+    if (!in[0] || !in[1])
+        return NULL;
+    struct node *s = ir_new(b, p->integer, 2, in, 1);
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(lists) && p->integer == OP_ConvInteger; i++) {
+        const struct attr *a = node_attr(n, lists[i]);
+        if (a)
+            ir_set_ints(s, lists[i], a->v.ints, a->len);
+    }
+    if (p->integer == OP_ConvInteger) {
+        const struct attr *pad = node_attr(n, "auto_pad");
+        ir_set_int(s, "group", node_attr_int(n, "group", 1));
+        if (pad)
+            ir_set_str(s, "auto_pad", str_text(&b->cx->strings, pad->v.s));
+    }
+    return ir_infer(s) == NPUC_OK ? &s->out[0] : NULL;
+}
+
+static enum npuc_status convert(struct pass_ctx *px, struct node *n, const struct product *p, struct map *made)
+{
+    struct builder b = ir_at(n);
+    struct value *sum = integer_product(px, &b, n, p, made);
+    struct value *scales = sum ? scales_of(px, &b, p, sum) : NULL;
+    struct value *y = scales ? ir_op2(&b, OP_Mul, ir_cast(&b, sum, DT_F32), scales) : NULL;
+    if (y && p->bias)
+        y = ir_op2(&b, OP_Add, y, along_channels(&b, ir_cast(&b, p->bias, DT_F32), p));
+    y = y ? ir_cast(&b, y, n->out[0].type->dtype) : NULL;
+    if (!y || y->type != n->out[0].type)
+        return pass_failure(px);
+    ir_replace_all(&n->out[0], y);
+    pass_count(px, STAT_quantise_converted, 1);
+    return NPUC_OK;
+}
+
+enum npuc_status quantise(struct pass_ctx *px, struct graph *g)
+{
+    const enum dtype t = px->options.integer;
+    struct map made;
+    struct product p;
+    if (t == DT_NONE || (px->target && !px->target->has_mac[t]))
+        return NPUC_OK;
+    map_init(&made, &px->arena);
+    for_each_node_safe(n, g)
+    {
+        if (!read_product(px->cx, n, &p) || !ir_may_rewrite(px->cx))
+            continue;
+        const enum npuc_status s = convert(px, n, &p, &made);
+        if (s != NPUC_OK)
+            return s;
+    }
+    ir_dce(g);
+    return NPUC_OK;
+}
