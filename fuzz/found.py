@@ -83,8 +83,21 @@ def attention_of_unknown_heads(g):
         g.add("Attention", [g.new(F32, (1, 3, s, 4), -2, 2, False) for s in (17, 33, 33)], {"is_causal": causal})
 
 
+def rotary_narrow(g):
+    """Rounded once, not after every product."""
+    for dtype in (BF16, np.dtype(np.float16)):
+        g.add("RotaryEmbedding", [g.new(dtype, (1, 2, 5, 16), constant=False), *(g.new(dtype, (1, 5, 8)) for _ in range(2))])
+
+
+def scatter_by_four(g):
+    """So many values per place that few rows of them fit on chip."""
+    g.add("ScatterND", [g.new(np.dtype(np.int16), (8, 16, 4, 5), constant=False), g.new(I64, (1, 4), 0, 3, False),
+                        g.new(np.dtype(np.int16), (1,), constant=False)], {"reduction": "mul"})
+
+
 CASES = [slice_from_before_the_start, slice_nothing_backwards, reduce_scalar, one_column, empty_products, layer_norm_narrow,
-         two_results_of_one_value, rnn, gemm_rows, arg_of_nothing, log_sum_exp_of_integers, attention_of_unknown_heads]
+         two_results_of_one_value, rnn, gemm_rows, arg_of_nothing, log_sum_exp_of_integers, attention_of_unknown_heads, rotary_narrow,
+         scatter_by_four]
 
 
 def main():

@@ -112,6 +112,18 @@ static enum npuc_status copy_tail(struct emit *e, struct node *n, const struct r
     return vr_launch(v, "copy", "RotaryEmbedding");
 }
 
+/* An operand in f32: products and sums are rounded to the type of x once, at the end, as the kernel does. */
+static int wide(struct vr *v, const struct vr_view *w)
+{
+    const int x = vr_input(v, w);
+    return w->dtype == DT_F32 ? x : vr_cast(v, DT_F32, x);
+}
+
+static void narrow(struct vr *v, int x, const struct vr_view *w)
+{
+    vr_output(v, w->dtype == DT_F32 ? x : vr_cast(v, w->dtype, x), w);
+}
+
 enum npuc_status gen_rotary_emit(struct emit *e, struct node *n)
 {
     struct rotary r;
@@ -129,9 +141,9 @@ enum npuc_status gen_rotary_emit(struct emit *e, struct node *n)
     struct vr_view x1 = head_view(e, node_in(n, 0), &r, 0, step), x2 = head_view(e, node_in(n, 0), &r, second, step);
     struct vr_view y1 = head_view(e, &n->out[0], &r, 0, step), y2 = head_view(e, &n->out[0], &r, second, step);
     vr_init(v, e, 4, dims);
-    int a = vr_input(v, &x1), b = vr_input(v, &x2), c = vr_input(v, &cos_view), d = vr_input(v, &sin_view);
-    vr_output(v, vr_vec2(v, K_FN_Sub, vr_vec2(v, K_FN_Mul, c, a), vr_vec2(v, K_FN_Mul, d, b)), &y1);
-    vr_output(v, vr_vec2(v, K_FN_Add, vr_vec2(v, K_FN_Mul, d, a), vr_vec2(v, K_FN_Mul, c, b)), &y2);
+    const int a = wide(v, &x1), b = wide(v, &x2), c = wide(v, &cos_view), d = wide(v, &sin_view);
+    narrow(v, vr_vec2(v, K_FN_Sub, vr_vec2(v, K_FN_Mul, c, a), vr_vec2(v, K_FN_Mul, d, b)), &y1);
+    narrow(v, vr_vec2(v, K_FN_Add, vr_vec2(v, K_FN_Mul, d, a), vr_vec2(v, K_FN_Mul, c, b)), &y2);
     s = vr_launch(v, "rotary", "RotaryEmbedding");
     return s == NPUC_OK && 2 * r.half < r.head_size ? copy_tail(e, n, &r) : s;
 }

@@ -119,11 +119,15 @@ int64_t vr_capacity(const struct vr *r, bool chunked, int64_t max_rows)
     return cap;
 }
 
+/* Fewer rows where columns of values, one element per row, would leave no room for a unit of a row. */
 int64_t vr_row_limit(const struct vr *r, bool chunked)
 {
     const struct tiling *t = r->e->tiling;
     int64_t n = chunked ? 1 : r->has_red ? MAX_ROWS_RED : MAX_ROWS;
-    return t && t->rows > 0 && t->rows < n ? t->rows : n;
+    n = t && t->rows > 0 && t->rows < n ? t->rows : n;
+    while (n > 1 && vr_capacity(r, chunked, n) < CAP_UNIT)
+        n /= 2;
+    return n;
 }
 
 static enum npuc_status launch_form(struct vr *r, bool chunked, const char *name, const char *label)

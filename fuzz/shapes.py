@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Every generator on random shapes: 200 nodes of its operators, on cores of all families, under the hazard checker.
+
+    NPUC_LIB=build/release fuzz/shapes.py --npuc-opt build/release/npuc-opt [--only NAME] [--nodes 200] [--seed 1] [--target T ...]
+
+Results have the bits of the reference interpreter on the lowered graph: integers are exact, floats keep one order of operations. At
+least half of the nodes have to run on the cores; `npuc check` tells where each runs.
+"""
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+
+import diff
+import moves
+import recipes
+from graphs import BF16, Case, Graph, Skip, kind_of
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from support import call, run_cases
+
+TARGETS = ["ascend-910b1", "mlu370-x4"]
+OPSET = 23
+PART = 50 # nodes of one model
+CORE_TYPES = [np.dtype(np.float32), np.dtype(np.float16), BF16]
+
+
+class Fresh(Graph):
+    """Nodes that know nothing of each other, of types that cores compute; finite contents."""
+
+    def old(self, test):
+        return None
+
+    def some(self, types, low=0, high=4):
+        known = [t for t in types if t in CORE_TYPES] or types
+        return self.new(self.pick(known), self.shape(low, high), constant=False)
+
+    def data(self, dtype, shape, low=None, high=None):
+        x = super().data(dtype, shape, low, high)
+        if kind_of(np.dtype(dtype)) != "f":
+            return x
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(np.isfinite(x.astype(np.float64)), x, np.asarray(0.5).astype(dtype)).astype(dtype)
+
+
+def elementwise(g):
+    recipes.elementwise(g.pick(["Add", "Sub", "Mul", "Div", "Max", "Min", "Exp", "Sqrt", "Tanh", "Sigmoid", "Erf", "Relu", "Equal",
+                                "Less", "And", "Not", "Abs", "Neg", "Pow"]))(g)
+
+
+def depthwise(g):
+    dtype, channels = g.pick(CORE_TYPES), g.pick([1, 3, 8, 16, 33, 64])
+    size = [g.pick([3, 5, 8, 13]) for _ in range(g.int(1, 2))]
+    made = {"kernel_shape": [g.int(1, 3) for _ in size], "strides": [g.int(1, 2) for _ in size], "group": channels,
+            "pads": [g.int(0, 1) for _ in range(2 * len(size))]}
+    g.add("Conv", [g.new(dtype, [g.int(1, 2), channels, *size], constant=False), g.new(dtype, [channels, 1, *made["kernel_shape"]])], made)
+
+
+def rotary(g):
+    heads, seq, half = g.pick([1, 2, 5]), g.pick([1, 3, 17, 64]), g.pick([2, 8, 16, 32])
+    dtype = g.pick(CORE_TYPES)
+    x = g.new(dtype, [g.int(1, 2), heads, seq, 2 * half], constant=False)
+    angles = [g.new(dtype, [x.shape[0], seq, half], constant=False) for _ in range(2)]
+    g.add("RotaryEmbedding", [x, *angles], {"interleaved": g.int(0, 1)})
+
+
+def softmax_attention(g):
+    """Products around a softmax, as decomposed attention has them."""
+    dtype, b, h = g.pick(CORE_TYPES[:2]), g.int(1, 2), g.pick([1, 2, 4])
+    q, k, d = g.pick([1, 5, 16, 33]), g.pick([1, 7, 40, 300]), g.pick([8, 16, 40, 64])
+    rows, keys, values = (g.new(dtype, [b, h, n, d], constant=False) for n in (q, k, k))
+    turned, = g.add("Transpose", [keys], {"perm": [0, 1, 3, 2]})
+    scores, = g.add("MatMul", [rows, turned])
+    shares, = g.add("Softmax", [scores], {"axis": -1})
+    g.add("MatMul", [shares, values])
+
+
+def pool(g):
+    recipes.pool(g)
+    made = {a.name: onnx.helper.get_attribute_value(a) for a in g.nodes[-1].attribute}
+    if "kernel_shape" in made and not recipes.window_fits(g.values[g.nodes[-1].input[0]], made):
+        g.nodes.pop()
+
+
+GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "depthwise": [depthwise],
+              "attention": [softmax_attention, moves.attention], "rotary": [rotary], "turn": [moves.transpose],
+              "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
+              "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool],
+              "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast], "quant": [moves.quantise],
+              "integer": [moves.integer], "vector": [elementwise, recipes.softmax], "reduce": [recipes.reduction, recipes.arg],
+              "norm": [recipes.norm]}
+
+
+def draw(seed, name, nodes):
+    """A case of at least so many nodes, each of one of the generator's recipes."""
+    g = Fresh(np.random.default_rng([seed, *name.encode()]), OPSET)
+    for _ in range(20 * nodes):
+        if len(g.nodes) >= nodes:
+            break
+        try:
+            g.pick(GENERATORS[name])(g)
+        except Skip:
+            pass
+    return Case(g.nodes, g.values, g.inputs, g.constants, OPSET)
+
+
+def check_part(npuc_opt, name, target, case):
+    """Raises AssertionError on other bits; returns (nodes on the cores, nodes that compute)."""
+    import npuc
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        model = folder / "m.onnx"
+        model.write_bytes(case.model(case.sinks()).SerializeToString())
+        got = diff.execute(npuc, str(model), case.sinks(), case.inputs, {"target": target}, check_hazards=True)
+        diff.compare("reference", got, diff.reference(npuc_opt, model, case, folder, target))
+        said = call([npuc_opt.with_name("npuc"), "check", model, "--target", target, "--json"]) # exit 1: some are on the host
+        report = json.loads(said.stdout)["targets"][0]
+        return report["npu"], report["npu"] + report["host"]
+
+
+def run(npuc_opt, name, target, nodes, seed):
+    on_cores, all_nodes = 0, 0
+    for part in range(-(-nodes // PART)):
+        try:
+            n, m = check_part(npuc_opt, name, target, draw(seed + part, name, min(PART, nodes - part * PART)))
+        except Exception as e: # pylint: disable=broad-except
+            raise AssertionError(f"--seed {seed + part}: {e}") from None
+        on_cores, all_nodes = on_cores + n, all_nodes + m
+    assert 2 * on_cores >= all_nodes, f"only {on_cores} of {all_nodes} nodes run on the cores"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--npuc-opt", type=pathlib.Path, default=ROOT / "build/release/npuc-opt")
+    p.add_argument("--only", default="", help="generators whose name contains this")
+    p.add_argument("--nodes", type=int, default=200)
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--target", action="append")
+    o = p.parse_args()
+    names = [n for n in GENERATORS if o.only in n]
+    cases = [(f"{n} on {t}", (n, t)) for t in o.target or TARGETS for n in names]
+    return run_cases(cases, lambda c: run(o.npuc_opt, c[0], c[1], o.nodes, o.seed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
