@@ -18,7 +18,7 @@ struct machine {
     const struct target *target;
     const struct family *family;
     int32_t n_cube, n_vector, vector_per_cube;
-    int64_t size[TS_COUNT];  /* L1, L0A, L0B, L0C, BT, UB */
+    int64_t size[TS_COUNT];  /* of on-chip memories */
     int64_t align[TS_COUNT]; /* start alignment of a buffer */
     int64_t c0_bytes;        /* 32 */
     int64_t gm_bytes;

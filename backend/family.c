@@ -2,6 +2,7 @@
  */
 #include "backend/emit_priv.h"
 
+#include <math.h>
 #include <string.h>
 
 #define FAMILY(nm) extern const struct family family_##nm;
@@ -14,9 +15,11 @@ static const struct family *const families[] = {
 #undef FAMILY
 };
 
+/* The number, 0 for an absent one. */
 static int64_t whole(const struct target *t, enum target_key k)
 {
-    return (int64_t)target_num(t, k);
+    const double v = target_num(t, k);
+    return isnan(v) ? 0 : (int64_t)v;
 }
 
 static void read_numbers(struct machine *m)
@@ -24,9 +27,11 @@ static void read_numbers(struct machine *m)
     static const struct {
         uint8_t space, size, align; /* enum tile_space, enum target_key */
     } spaces[] = {
-        {TS_GM, TK_GM_SIZE, TK_GM_ALIGN},    {TS_L1, TK_L1_SIZE, TK_L1_ALIGN},    {TS_L0A, TK_L0A_SIZE, TK_L0A_ALIGN},
-        {TS_L0B, TK_L0B_SIZE, TK_L0B_ALIGN}, {TS_L0C, TK_L0C_SIZE, TK_L0C_ALIGN}, {TS_BT, TK_BT_SIZE, TK_BT_ALIGN},
-        {TS_UB, TK_UB_SIZE, TK_UB_ALIGN},
+        {TS_GM, TK_GM_SIZE, TK_GM_ALIGN},         {TS_L1, TK_L1_SIZE, TK_L1_ALIGN},
+        {TS_L0A, TK_L0A_SIZE, TK_L0A_ALIGN},      {TS_L0B, TK_L0B_SIZE, TK_L0B_ALIGN},
+        {TS_L0C, TK_L0C_SIZE, TK_L0C_ALIGN},      {TS_BT, TK_BT_SIZE, TK_BT_ALIGN},
+        {TS_UB, TK_UB_SIZE, TK_UB_ALIGN},         {TS_L0A_MX, TK_L0MX_SIZE, TK_L0MX_ALIGN},
+        {TS_L0B_MX, TK_L0MX_SIZE, TK_L0MX_ALIGN},
     };
     const struct target *t = m->target;
     m->n_cube = (int32_t)whole(t, TK_CORES_CUBE);

@@ -3,7 +3,7 @@
 #include "backend/schedule_priv.h"
 #include "base/size.h"
 
-static const char *const space_name[TS_COUNT] = {"GM", "L1", "L0A", "L0B", "L0C", "BT", "UB"};
+static const char *const space_name[TS_COUNT] = {"GM", "L1", "L0A", "L0B", "L0C", "BT", "UB", "L0A_MX", "L0B_MX"};
 
 static enum npuc_status overfull(struct ir_ctx *cx, const struct machine *m, const struct tile_kernel *k, int space,
                                  int64_t need)

@@ -206,11 +206,19 @@ static enum npuc_status operands(struct frame *f, const struct node *n, const st
     return NPUC_OK;
 }
 
-/* Can n's kernel start from a bias row that is no operand of n? */
-static bool may_start(const struct node *n)
+/* Where n's kernel takes a bias row that is no operand of n, or -1. */
+static int start_of(const struct node *n)
 {
-    return n->op == OP_MatMul || n->op == OP_FusedMatMul ||
-           (n->op == OP_Gemm && !node_in(n, 2) && node_attr_float(n, "beta", 1.0f) == 1.0f);
+    static const struct {
+        enum op op;
+        int at;
+    } rows[] = {{OP_MatMul, 2}, {OP_FusedMatMul, 2}, {OP_Gemm, 2}, {OP_ScaledMatMul, 4}};
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(rows); i++)
+        if (rows[i].op == n->op)
+            return node_in(n, rows[i].at) || (n->op == OP_Gemm && node_attr_float(n, "beta", 1.0f) != 1.0f)
+                       ? -1
+                       : rows[i].at;
+    return -1;
 }
 
 /* The product that `add` gives a bias row in a region of fuse_matmul; NULL when add is something else. */
@@ -223,7 +231,7 @@ static const struct node *product_before(const struct node *add, int *row)
     for (int i = 0; i < 2; i++) {
         const struct node *p = node_in(add, i)->def;
         *row = 1 - i;
-        if (p && p->graph == add->graph && may_start(p))
+        if (p && p->graph == add->graph && start_of(p) >= 0)
             return p;
     }
     return NULL;
@@ -245,8 +253,9 @@ static enum npuc_status eval_epilogue(struct frame *f, const struct node *produc
     const enum npuc_status s = operands(f, product, &in);
     if (s != NPUC_OK)
         return s;
-    in[2] = &f->val[row->id];
-    return eval_kernel(f, product, 3, in, out);
+    const int at = start_of(product);
+    in[at] = &f->val[row->id];
+    return eval_kernel(f, product, at + 1, in, out);
 }
 
 static enum npuc_status frame_node(struct frame *f, const struct node *n)

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "base/pool.h"
 #include "base/size.h"
 #include "kernels/loops.h"
@@ -75,39 +76,63 @@ bool k_mac_supports(enum dtype t)
 {
     return is_whole(t) || (k_wide_of(t) == K_WIDE_F32 && dtype_size(t) > 0 && t != DT_F8E8M0);
 }
+bool k_mac_takes_scales(enum dtype t)
+{
+    return t == DT_F8E4M3FN || t == DT_F8E5M2 || t == DT_F4E2M1;
+}
 
-/* One call of k_mac_fractal. */
+enum { FRACTAL = 512, MOST_C0 = 64 }; /* bytes; elements of a row */
+
+/* One call of k_mac_fractal or k_mac_scaled. */
 struct frac {
     const struct k_mac_args *g;
+    const struct k_mac_scales *s; /* NULL: none */
     const struct k_mac_impl *impl;
-    int64_t c0, m1, n1, k1, b_pitch;
-    int size;
+    int64_t c0, m1, n1, k1;
+    int64_t b_pitch; /* bytes */
+    int64_t s1;      /* fractals of scales along K */
+    enum dtype b_dtype;
 };
 
 static const char *a_at(const struct frac *f, int64_t m1, int64_t k1)
 {
-    return (const char *)f->g->a + (m1 * f->k1 + k1) * 16 * f->c0 * f->size;
+    return (const char *)f->g->a + (m1 * f->k1 + k1) * FRACTAL;
 }
 static const char *b_at(const struct frac *f, int64_t k1, int64_t n1)
 {
-    return (const char *)f->g->b + (k1 * f->b_pitch + n1 * 16 * f->c0) * f->size;
+    return (const char *)f->g->b + k1 * f->b_pitch + n1 * FRACTAL;
 }
 static float *c_at(const struct frac *f, int64_t m, int64_t n1)
 {
     return (float *)f->g->c + (n1 * f->m1 * 16 + m) * 16;
 }
 
+/* The float elements of fractal (r1, k1) of an operand times their scales, those beyond K left out. */
+static void scale_fractal(const struct frac *f, float *v, const uint8_t *scales, int64_t r1, int64_t k1)
+{
+    const int64_t block = f->s->block, left = f->g->k - k1 * f->c0, len = left < f->c0 ? left : f->c0;
+    for (int64_t i = 0; i < len;) {
+        const int64_t k = k1 * f->c0 + i, j = k / block, rest = block - k % block, n = rest < len - i ? rest : len - i;
+        const uint8_t *s = scales + (r1 * f->s1 + j / 2) * 32 + j % 2;
+        for (int r = 0; r < 16; r++)
+            k_scale_blocks(v + r * f->c0 + i, 0, n, s + r * 2, 1, n);
+        i += n;
+    }
+}
+
 /* y[k][16] for k in [k0, k0 + len) of column block n1; k0 is a multiple of c0. */
 static void pack_b(const struct frac *f, float *y, int64_t n1, int64_t k0, int64_t len)
 {
-    float wide[16 * 32];
+    float wide[16 * MOST_C0];
     for (int64_t k = 0; k < len; k += f->c0) {
         const char *x = b_at(f, (k0 + k) / f->c0, n1);
         const float *v = (const float *)(const void *)x;
-        if (f->g->dtype != DT_F32) {
-            k_widen(wide, f->g->dtype, x, 0, 16 * f->c0);
+        if (f->b_dtype != DT_F32) {
+            k_widen(wide, f->b_dtype, x, 0, 16 * f->c0);
             v = wide;
         }
+        if (f->s)
+            scale_fractal(f, wide, f->s->b, n1, (k0 + k) / f->c0);
         f->impl->transpose(y + k * K_TILE_N, v, f->c0);
     }
 }
@@ -132,8 +157,12 @@ static void block(const struct frac *f, int64_t m1, int64_t m1_end, int64_t k0, 
     const int64_t kb = size_ceil_div(len, f->c0), frac_len = 16 * f->c0;
     const bool direct = f->g->dtype == DT_F32;
     if (!direct)
-        for (int64_t i = m1; i < m1_end; i++)
-            k_widen(at + (i - m1) * kb * frac_len, f->g->dtype, a_at(f, i, k0 / f->c0), 0, kb * frac_len);
+        for (int64_t i = m1; i < m1_end; i++) {
+            float *to = at + (i - m1) * kb * frac_len;
+            k_widen(to, f->g->dtype, a_at(f, i, k0 / f->c0), 0, kb * frac_len);
+            for (int64_t j = 0; f->s && j < kb; j++)
+                scale_fractal(f, to + j * frac_len, f->s->a, i, k0 / f->c0 + j);
+        }
     for (int64_t n1 = 0; n1 < f->n1; n1++) {
         pack_b(f, bt, n1, k0, len);
         for (int64_t i = m1; i < m1_end; i++) {
@@ -156,7 +185,7 @@ static void one_row(const struct frac *f)
         for (int64_t n1 = 0; f->g->init && k0 == 0 && n1 < f->n1; n1++)
             memset(c_at(f, 0, n1), 0, 16 * sizeof *a);
         const struct k_row r = {
-            a, (const float *)(const void *)b_at(f, k0 / 8, 0), f->b_pitch, f->n1, len, c_at(f, 0, 0), f->m1 * 256};
+            a, (const float *)(const void *)b_at(f, k0 / 8, 0), f->b_pitch / 4, f->n1, len, c_at(f, 0, 0), f->m1 * 256};
         f->impl->row(&r);
     }
 }
@@ -189,29 +218,62 @@ static void whole_numbers(const struct frac *f)
         }
 }
 
-void k_mac_fractal(const struct k_mac_args *g)
+static void run(struct frac *f)
 {
-    NPUC_ASSERT(k_mac_supports(g->dtype));
-    struct frac f = {.g = g, .impl = k_mac_impl(), .size = dtype_size(g->dtype)};
-    f.c0 = 32 / f.size;
+    const struct k_mac_args *g = f->g;
+    if (g->k == 0) {
+        for (int64_t n1 = 0; g->init && n1 < f->n1; n1++)
+            memset(c_at(f, 0, n1), 0, (size_t)g->m * 16 * sizeof(float));
+    } else if (is_whole(g->dtype)) {
+        whole_numbers(f);
+    } else if (g->dtype == DT_F32 && g->m == 1) {
+        one_row(f);
+    } else {
+        for (int64_t k0 = 0; k0 < g->k; k0 += K_BLOCK_K)
+            for (int64_t m1 = 0; m1 < f->m1; m1 += K_BLOCK_M / 16) {
+                const int64_t end = m1 + K_BLOCK_M / 16, left = g->k - k0;
+                block(f, m1, end < f->m1 ? end : f->m1, k0, left < K_BLOCK_K ? left : K_BLOCK_K);
+            }
+    }
+}
+
+static struct frac frac_of(const struct k_mac_args *g)
+{
+    struct frac f = {.g = g, .impl = k_mac_impl(), .b_dtype = g->dtype};
+    f.c0 = 32 * 8 / dtype_table[g->dtype].bits;
     f.m1 = size_ceil_div(g->m, 16);
     f.n1 = size_ceil_div(g->n, 16);
     f.k1 = size_ceil_div(g->k, f.c0);
-    f.b_pitch = g->b_pitch ? g->b_pitch : f.n1 * 16 * f.c0;
-    if (g->m == 0 || g->n == 0)
-        return;
-    if (g->k == 0) {
-        for (int64_t n1 = 0; g->init && n1 < f.n1; n1++)
-            memset(c_at(&f, 0, n1), 0, (size_t)g->m * 16 * sizeof(float));
-    } else if (is_whole(g->dtype)) {
-        whole_numbers(&f);
-    } else if (g->dtype == DT_F32 && g->m == 1) {
-        one_row(&f);
-    } else {
-        for (int64_t k0 = 0; k0 < g->k; k0 += K_BLOCK_K)
-            for (int64_t m1 = 0; m1 < f.m1; m1 += K_BLOCK_M / 16) {
-                const int64_t end = m1 + K_BLOCK_M / 16, left = g->k - k0;
-                block(&f, m1, end < f.m1 ? end : f.m1, k0, left < K_BLOCK_K ? left : K_BLOCK_K);
-            }
+    f.b_pitch = g->b_pitch ? g->b_pitch * dtype_size(g->dtype) : f.n1 * FRACTAL;
+    return f;
+}
+
+void k_mac_fractal(const struct k_mac_args *g)
+{
+    NPUC_ASSERT(k_mac_supports(g->dtype));
+    struct frac f = frac_of(g);
+    if (g->m > 0 && g->n > 0)
+        run(&f);
+}
+
+void k_mac_scaled(const struct k_mac_args *g, const struct k_mac_scales *s)
+{
+    NPUC_ASSERT(k_mac_takes_scales(g->dtype) && k_mac_takes_scales(s->b_dtype) &&
+                dtype_table[g->dtype].bits == dtype_table[s->b_dtype].bits && g->b_pitch == 0);
+    struct frac f = frac_of(g);
+    f.s = s;
+    f.b_dtype = s->b_dtype;
+    f.s1 = size_ceil_div(size_ceil_div(g->k, s->block), 2);
+    if (g->m > 0 && g->n > 0)
+        run(&f);
+}
+
+void k_scale_blocks(float *v, int64_t first, int64_t n, const uint8_t *scales, int64_t step, int64_t block)
+{
+    for (int64_t i = 0; i < n;) {
+        const int64_t j = (first + i) / block, rest = block - (first + i) % block, end = rest < n - i ? i + rest : n;
+        const float scale = half_small_to_f32(DT_F8E8M0, scales[j * step]);
+        for (; i < end; i++)
+            v[i] *= scale;
     }
 }

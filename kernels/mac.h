@@ -26,6 +26,22 @@ struct k_mac_args {
 bool k_mac_supports(enum dtype t);
 void k_mac_fractal(const struct k_mac_args *g);
 
+/* Codes with block scales: element (row, k) of an operand is its code times 2^(scale - 127), a scale byte (f8e8m0) for
+ * every `block` codes of a row along K; 255 is NaN. The product with the power is exact in f32 but for what exceeds its
+ * range, which is infinite; from there on the definition above holds. Both types from k_mac_takes_scales: f8e4m3fn,
+ * f8e5m2, f4e2m1 (two codes to a byte, low bits first; C0 = 64 codes). Scales lie in fractals of 16 rows x 2, scale j
+ * of row r at ((r/16*ceil(J/2) + j/2)*16 + r%16)*2 + j%2 with J = ceil(k/block). g->dtype is the type of a; b_pitch is
+ * 0. */
+struct k_mac_scales {
+    enum dtype b_dtype; /* of as many bits as a's */
+    int64_t block;      /* divides C0, or C0 divides it */
+    const uint8_t *a, *b;
+};
+bool k_mac_takes_scales(enum dtype t);
+void k_mac_scaled(const struct k_mac_args *g, const struct k_mac_scales *s);
+/* v[i] of n elements of a row, from element `first` on, times the scale of its block. */
+void k_scale_blocks(float *v, int64_t first, int64_t n, const uint8_t *scales, int64_t step, int64_t block);
+
 /* The same on strided matrices: a[m*a_row + k*a_col], b[k*b_row + n*b_col], c[m*c_row + n] = sum (f32 or i32, no
  * narrowing). The reference form, also used by host operators. bias: NULL or n starting values of c's type.
  * Besides the dtypes above: f64 (c double), 16- and 32-bit integers (c 32 bits), 64-bit integers (c 64 bits). */

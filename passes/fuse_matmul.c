@@ -24,8 +24,8 @@ struct chain {
 
 static bool is_product(const struct node *n)
 {
-    return (n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Gemm) && n->place == PLACE_NPU &&
-           n->out[0].type->rank >= 1;
+    return (n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Gemm || n->op == OP_ScaledMatMul) &&
+           n->place == PLACE_NPU && n->out[0].type->rank >= 1;
 }
 
 /* Only Relu follows a convolution: its bias is an operand. */
@@ -92,7 +92,8 @@ static bool widens(const struct node *n, const struct value *sum)
 /* The product and its users, one after the other, as far as the pattern goes. */
 static void collect(const struct pass_ctx *px, struct node *product, struct chain *c)
 {
-    const bool has = is_conv(product) || (product->op == OP_Gemm && node_in(product, 2));
+    const bool has = is_conv(product) || (product->op == OP_Gemm && node_in(product, 2)) ||
+                     (product->op == OP_ScaledMatMul && node_in(product, 4));
     *c = (struct chain){.nodes = {product}, .n = 1, .has_bias = has || px->options.strict};
     while (c->n < MAX_MEMBERS) {
         struct value *sum = &c->nodes[c->n - 1]->out[0];

@@ -55,7 +55,8 @@ void tile_insn_access(const struct tile_insn *in, struct tile_access *out)
         [TC_GM_IN] = true, [TC_L0_IN] = true, [TC_MATRIX] = true, [TC_VECTOR] = true, [TC_CLUSTER] = true};
     /* These also read what they write: accumulation. Products only when their init is 0, which may not be known here.
      */
-    static const bool reads_first[TILE_OP_END] = {[TILE_MAC] = true, [TILE_MAC_ROWS] = true, [TILE_RED_ADD] = true};
+    static const bool reads_first[TILE_OP_END] = {
+        [TILE_MAC] = true, [TILE_MAC_MX] = true, [TILE_MAC_ROWS] = true, [TILE_RED_ADD] = true};
     const struct tile_insn_info *row = &tile_insn_table[in->op];
     *out = (struct tile_access){0};
     if (row->cls == TC_CTRL)

@@ -26,7 +26,7 @@ enum tile_op {
 enum tile_class { TC_CTRL, TC_GM_IN, TC_GM_OUT, TC_L0_IN, TC_MATRIX, TC_FIX, TC_VECTOR, TC_CLUSTER };
 /* Units of a core. ORDER(unit): plan format. */
 enum tile_unit { TU_S, TU_MTE2, TU_MTE3, TU_MTE1, TU_M, TU_FIX, TU_V, TU_COUNT };
-enum tile_space { TS_GM, TS_L1, TS_L0A, TS_L0B, TS_L0C, TS_BT, TS_UB, TS_COUNT };
+enum tile_space { TS_GM, TS_L1, TS_L0A, TS_L0B, TS_L0C, TS_BT, TS_UB, TS_L0A_MX, TS_L0B_MX, TS_COUNT };
 enum tile_core { TCORE_CUBE, TCORE_VECTOR, TCORE_COUNT };
 enum tile_field_kind {
     TF_BUF,

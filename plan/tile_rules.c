@@ -25,6 +25,7 @@ static const struct {
     {TILE_COPY_L0A, TC_L0_IN, "dst", SPACE(L0A)},
     {TILE_COPY_L0B, TC_L0_IN, "dst", SPACE(L0B)},
     {TILE_COPY_BT, TC_L0_IN, "dst", SPACE(BT)},
+    {TILE_COPY_MX, TC_L0_IN, "dst", SPACE(L0A_MX) | SPACE(L0B_MX)},
     {TILE_IM2COL, TC_L0_IN, "dst", SPACE(L0B)},
     {TILE_COPY_ROWS, TC_L0_IN, "dst", SPACE(L0B) | SPACE(UB)},
     {TILE_WINDOWS, TC_L0_IN, "dst", SPACE(UB)},
@@ -35,6 +36,12 @@ static const struct {
     {TILE_MAC, TC_MATRIX, "a", SPACE(L0A)},
     {TILE_MAC, TC_MATRIX, "b", SPACE(L0B)},
     {TILE_MAC, TC_MATRIX, "bt", SPACE(BT)},
+    {TILE_MAC_MX, TC_MATRIX, "c", SPACE(L0C)},
+    {TILE_MAC_MX, TC_MATRIX, "a", SPACE(L0A)},
+    {TILE_MAC_MX, TC_MATRIX, "b", SPACE(L0B)},
+    {TILE_MAC_MX, TC_MATRIX, "a_scale", SPACE(L0A_MX)},
+    {TILE_MAC_MX, TC_MATRIX, "b_scale", SPACE(L0B_MX)},
+    {TILE_MAC_MX, TC_MATRIX, "bt", SPACE(BT)},
     {TILE_MAC_ROWS, TC_MATRIX, "c", SPACE(UB)},
     {TILE_MAC_ROWS, TC_MATRIX, "a", SPACE(UB)},
     {TILE_MAC_ROWS, TC_MATRIX, "b", SPACE(L0B)},
@@ -68,6 +75,14 @@ static bool is_mac(enum dtype t)
 {
     return k_mac_supports(t);
 }
+static bool is_code(enum dtype t)
+{
+    return k_mac_takes_scales(t);
+}
+static bool is_fractal(enum dtype t)
+{
+    return dtype_size(t) > 0 || t == DT_F4E2M1;
+}
 static bool is_scale(enum dtype t)
 {
     return t == DT_F32 || t == DT_F16 || t == DT_BF16;
@@ -96,12 +111,14 @@ static const struct {
     const char *field;
     bool (*allowed)(enum dtype t);
 } dtype_rules[] = {
-    {TILE_SLOAD, "dtype", is_index},  {ANY_OP, "idx_dtype", is_index},   {TILE_MAC, "dtype", is_mac},
-    {TILE_FIXP, "from", is_wide},     {TILE_FIXP, "to", is_real},        {TILE_COPY_BT, "dtype", is_wide},
-    {TILE_CAST, "to", is_real},       {TILE_CAST, "from", is_real},      {TILE_RED_ADD, "dtype", is_real},
-    {TILE_RED_END, "dtype", is_real}, {TILE_IOTA, "dtype", is_counting}, {TILE_FILL, "dtype", is_real},
-    {TILE_CASTP, "to", is_number},    {TILE_CASTP, "from", is_number},   {TILE_ORDER, "dtype", is_real},
-    {TILE_MAC_ROWS, "dtype", is_mac}, {TILE_DEQUANT, "to", is_scale},    {TILE_DEQUANT, "sdtype", is_scale},
+    {TILE_SLOAD, "dtype", is_index},      {ANY_OP, "idx_dtype", is_index},   {TILE_MAC, "dtype", is_mac},
+    {TILE_FIXP, "from", is_wide},         {TILE_FIXP, "to", is_real},        {TILE_COPY_BT, "dtype", is_wide},
+    {TILE_CAST, "to", is_real},           {TILE_CAST, "from", is_real},      {TILE_RED_ADD, "dtype", is_real},
+    {TILE_RED_END, "dtype", is_real},     {TILE_IOTA, "dtype", is_counting}, {TILE_FILL, "dtype", is_real},
+    {TILE_CASTP, "to", is_number},        {TILE_CASTP, "from", is_number},   {TILE_ORDER, "dtype", is_real},
+    {TILE_MAC_MX, "dtype", is_code},      {TILE_MAC_MX, "b_dtype", is_code}, {TILE_COPY_L0A, "dtype", is_fractal},
+    {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac},  {TILE_DEQUANT, "to", is_scale},
+    {TILE_DEQUANT, "sdtype", is_scale},
 };
 /* Small integers; fields without a row are 0 or 1. */
 static const struct {
@@ -117,6 +134,7 @@ static const struct {
     {TILE_RED_END, "op", K_RED_SUM, K_RED_ABSSUM},
     {TILE_DEQUANT, "bits", 1, 8},
     {TILE_DEQUANT, "block", 1, INT32_MAX},
+    {TILE_MAC_MX, "block", 1, INT32_MAX},
     {TILE_DEQUANT, "zero_kind", 0, 2},
     {TILE_IM2COL, "stride_h", 1, INT32_MAX},
     {TILE_IM2COL, "stride_w", 1, INT32_MAX},

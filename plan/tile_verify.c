@@ -70,7 +70,7 @@ static enum npuc_status check_head(struct checker *c)
 
 static enum npuc_status space_number(struct checker *c, int space, const char *what, int64_t *out)
 {
-    static const char *const key[TS_COUNT] = {"gm", "l1", "l0a", "l0b", "l0c", "bt", "ub"};
+    static const char *const key[TS_COUNT] = {"gm", "l1", "l0a", "l0b", "l0c", "bt", "ub", "l0mx", "l0mx"};
     char name[20];
     double v;
     snprintf(name, sizeof name, "%s.%s", key[space], what);
@@ -83,7 +83,8 @@ static enum npuc_status space_number(struct checker *c, int space, const char *w
 static enum npuc_status check_buf(struct checker *c, int64_t i)
 {
     static const uint32_t of_core[TCORE_COUNT] = {
-        [TCORE_CUBE] = 1U << TS_L1 | 1U << TS_L0A | 1U << TS_L0B | 1U << TS_L0C | 1U << TS_BT,
+        [TCORE_CUBE] =
+            1U << TS_L1 | 1U << TS_L0A | 1U << TS_L0B | 1U << TS_L0C | 1U << TS_BT | 1U << TS_L0A_MX | 1U << TS_L0B_MX,
         [TCORE_VECTOR] = 1U << TS_UB,
     };
     const struct tile_buf *b = &c->s->bufs.data[i];

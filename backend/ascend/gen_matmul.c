@@ -16,7 +16,11 @@ enum npuc_status gen_matmul_emit(struct emit *e, struct node *n)
         return node_error(e->cx, n, D_VERIFY, "a product was placed on the matrix unit that it cannot do: %s",
                           why ? why : "");
     struct mm_tensors t = {.a = emit_tensor(e, p.a), .c = emit_tensor(e, p.c), .bias = mm_bias_tensor(e, &p)};
-    if (p.weight)
+    if (p.block) {
+        t.b = emit_tensor(e, p.b);
+        t.a_scale = emit_tensor(e, p.a_scale);
+        t.b_scale = emit_tensor(e, p.b_scale);
+    } else if (p.weight)
         t.b = emit_weight(e, p.b, p.weight_trans ? WF_NZ_T : WF_NZ, p.in, false);
     else
         t.b = p.b->type->dtype == p.in ? emit_tensor(e, p.b) : emit_weight(e, p.b, WF_CAST, p.in, false);

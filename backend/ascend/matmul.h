@@ -36,6 +36,26 @@ struct mm_feed {
     void (*store)(struct mm_feed *f, const struct mm_part *p);
 };
 
+/* The block scales of one operand on their way: buffers and what a tile takes. */
+struct mm_scale_side {
+    int32_t tensor, l1, l0;
+    int64_t extent;         /* of the tile */
+    expr off, first, count; /* offset of the codes, rows of the tile (a) or columns (b) */
+    expr row;               /* between rows of codes as stored */
+    bool k_major;           /* K is not along the rows of storage */
+};
+/* Bytes of L1 for the scales of a row of kb elements of K, and of L0 for a tile's rows of k0. */
+int64_t mm_scale_row(const struct mm *p, int64_t kb);
+int64_t mm_scale_l0(const struct mm *p, int64_t rows, int64_t k0);
+/* Position and length of a block of K, or of a step of it: elements of K. */
+struct mm_span_k {
+    expr at, len, all; /* all: K */
+};
+void mm_scale_load(struct tile_builder *b, const struct mm *p, const struct mm_scale_side *s, const struct mm_span_k *k,
+                   int64_t kb);
+void mm_scale_copy(struct tile_builder *b, const struct mm *p, const struct mm_scale_side *s, const struct mm_span_k *k,
+                   int64_t kb);
+
 struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
                               const struct tiling *t);
 /* Emits the product: one launch, or one for at most 16 rows and one for more when m is not known. */

@@ -33,6 +33,7 @@ struct code {
     expr n_pad;                                  /* n in whole fractals */
     int32_t ta, tb, tc, tbias;                   /* tensors of the kernel */
     int32_t l1a, l1b, l1bias, l0a, l0b, acc, bt; /* buffers */
+    struct mm_scale_side sa, sb;                 /* with block scales */
     expr m0, n0, im, in, off_a, off_b, off_c;    /* of the tile */
     expr k0, ik;                                 /* of the block in L1 */
     expr round, rounds;                          /* number of this core's tile, of its tiles */
@@ -49,12 +50,29 @@ static void declare(struct code *c)
     mm_dims_declare(&c->d, &c->params, p);
     tile_params_done(c->k);
     c->n_pad = expr_align(c->x, c->d.n, 16);
-    c->ta = tile_tensor(c->k, c->e->arena, "A", p->in, true, false);
-    c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->in, true, p->feed != NULL);
+    c->ta = tile_tensor(c->k, c->e->arena, "A", p->block ? p->code : p->in, true, false);
+    c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->block ? p->b_code : p->in, true, p->feed != NULL);
     c->tc = tile_tensor(c->k, c->e->arena, "C", p->out, false, true);
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", DT_F32, true, false) : -1;
+    if (p->block) {
+        c->sa.tensor = tile_tensor(c->k, c->e->arena, "A_scale", DT_F8E8M0, true, false);
+        c->sb.tensor = tile_tensor(c->k, c->e->arena, "B_scale", DT_F8E8M0, true, false);
+    }
     if (p->feed)
         p->feed->declare(p->feed, c->e, &c->b);
+}
+
+static void scale_buffers(struct code *c)
+{
+    const struct mm_tile *t = &c->t;
+    c->sa.extent = t->m;
+    c->sb.extent = t->n;
+    c->sa.k_major = c->p->a_trans;
+    c->sb.k_major = !c->p->b_trans;
+    c->sa.l1 = tile_buf(&c->b, "a_scale", TS_L1, DT_F8E8M0, 2, t->m * mm_scale_row(c->p, t->kb));
+    c->sb.l1 = tile_buf(&c->b, "b_scale", TS_L1, DT_F8E8M0, 2, t->n * mm_scale_row(c->p, t->kb));
+    c->sa.l0 = tile_buf(&c->b, "l0a_mx", TS_L0A_MX, DT_F8E8M0, 2, mm_scale_l0(c->p, t->m, t->k0));
+    c->sb.l0 = tile_buf(&c->b, "l0b_mx", TS_L0B_MX, DT_F8E8M0, 2, mm_scale_l0(c->p, t->n, t->k0));
 }
 
 static void buffers(struct code *c)
@@ -66,8 +84,10 @@ static void buffers(struct code *c)
     c->l1b = tile_buf(&c->b, "b", TS_L1, in, 2, t->n * t->kb * es);
     c->l0a = tile_buf(&c->b, "l0a", TS_L0A, in, 2, t->m * t->k0 * es);
     c->l0b = tile_buf(&c->b, "l0b", TS_L0B, in, 2, t->n * t->k0 * es);
-    c->acc = tile_buf(&c->b, "acc", TS_L0C, mm_sum(in), t->acc_slots, t->m * t->n * 4);
+    c->acc = tile_buf(&c->b, "acc", TS_L0C, mm_sum(mm_code(c->p)), t->acc_slots, t->m * t->n * 4);
     c->l1bias = c->bt = -1;
+    if (c->p->block)
+        scale_buffers(c);
     if (c->p->bias) {
         c->l1bias = tile_buf(&c->b, "bias", TS_L1, DT_F32, 2, t->n * 4);
         c->bt = tile_buf(&c->b, "bt", TS_BT, DT_F32, 2 * t->n * 4 <= c->e->m->size[TS_BT] ? 2 : 1, t->n * 4);
@@ -111,8 +131,11 @@ static void load_operand(struct code *c, int32_t buf, int32_t tensor, expr off, 
     struct expr_pool *x = c->x;
     const expr first = extent[0], count = extent[1], pitch = extent[2], row = extent[3], one = num(c, 1);
     if (k_major) {
-        off = expr_add(x, off, expr_add(x, expr_mul(x, c->k0, row), first));
-        TILE(&c->b, LOAD_NZ, buf, num(c, 0), num(c, c->t.kb), tensor, off, c->p->in, c->ik, count, row, one);
+        const int64_t pack = mm_pack(c->p);
+        const expr k0 = expr_mul_const(x, c->k0, pack), ik = expr_mul_const(x, c->ik, pack), two = num(c, pack);
+        off = expr_add(x, off, expr_add(x, expr_mul(x, k0, row), expr_floordiv(x, first, two)));
+        TILE(&c->b, LOAD_NZ, buf, num(c, 0), num(c, c->t.kb * pack), tensor, off, c->p->in, ik,
+             expr_floordiv(x, count, two), row, one);
     } else {
         off = expr_add(x, off, expr_add(x, expr_mul(x, first, row), c->k0));
         TILE(&c->b, LOAD_NZ, buf, num(c, 0), pitch, tensor, off, c->p->in, count, c->ik, row, one);
@@ -221,8 +244,19 @@ static void feed_body(struct code *c)
     tile_end(&c->b);
 }
 
+static void load_scales(struct code *c)
+{
+    const struct mm_span_k k = {c->k0, c->ik, c->d.k};
+    c->sa.off = c->off_a, c->sa.first = c->m0, c->sa.count = c->im, c->sa.row = c->d.a_row;
+    c->sb.off = c->off_b, c->sb.first = c->n0, c->sb.count = c->in, c->sb.row = c->d.b_row;
+    mm_scale_load(&c->b, c->p, &c->sa, &k, c->t.kb);
+    mm_scale_load(&c->b, c->p, &c->sb, &k, c->t.kb);
+}
+
 static void load_block(struct code *c, expr j)
 {
+    if (c->p->block)
+        load_scales(c);
     tile_note(&c->b, c->p->a_trans ? "a: columns of K rows, transposed on the way to L0" : "a: ND to NZ");
     load_operand(c, c->l1a, c->ta, c->off_a, (const expr[4]){c->m0, c->im, num(c, c->t.m), c->d.a_row}, c->p->a_trans);
     if (c->p->feed) {
@@ -244,14 +278,24 @@ static void step(struct code *c, expr l, expr first)
     const expr kl = expr_mul_const(x, l, c->t.k0);
     const expr il = expr_min(x, num(c, c->t.k0), expr_sub(x, c->ik, kl));
     const bool ta = c->p->a_trans, tb = !c->p->weight && !c->p->b_trans;
-    const expr block = expr_mul_const(x, kl, c->c0), kb = num(c, c->t.kb);
+    const int64_t pack = mm_pack(c->p);
+    const expr ke = expr_mul_const(x, kl, pack), ie = expr_mul_const(x, il, pack); /* in codes */
+    const expr block = expr_mul_const(x, ke, c->c0 * pack), kb = num(c, c->t.kb * pack);
     tile_note(&c->b, "one step of K: fractals to L0, accumulate");
-    TILE(&c->b, COPY_L0A, c->l0a, c->l1a, ta ? block : expr_mul_const(x, kl, c->t.m), ta ? kb : num(c, c->t.m),
-         c->p->in, c->im, il, ta);
-    TILE(&c->b, COPY_L0B, c->l0b, c->l1b, tb ? block : expr_mul_const(x, kl, c->t.n), tb ? kb : num(c, c->t.n),
-         c->p->in, c->in, il, tb);
+    TILE(&c->b, COPY_L0A, c->l0a, c->l1a, ta ? block : expr_mul_const(x, ke, c->t.m), ta ? kb : num(c, c->t.m),
+         mm_code(c->p), c->im, ie, ta);
+    TILE(&c->b, COPY_L0B, c->l0b, c->l1b, tb ? block : expr_mul_const(x, ke, c->t.n), tb ? kb : num(c, c->t.n),
+         c->p->block ? c->p->b_code : c->p->in, c->in, ie, tb);
     const expr init = c->p->bias ? expr_mul_const(x, first, 2) : first;
-    TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, c->bt, c->p->in, c->im, c->in, il, init);
+    if (!c->p->block) {
+        TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, c->bt, c->p->in, c->im, c->in, il, init);
+        return;
+    }
+    const struct mm_span_k k = {kl, il, il};
+    mm_scale_copy(&c->b, c->p, &c->sa, &k, c->t.kb);
+    mm_scale_copy(&c->b, c->p, &c->sb, &k, c->t.kb);
+    TILE(&c->b, MAC_MX, c->acc, c->l0a, c->l0b, c->sa.l0, c->sb.l0, c->bt, c->p->code, c->p->b_code,
+         (int32_t)c->p->block, c->im, c->in, ie, init);
 }
 
 static expr at_least_one(struct code *c, expr n)
@@ -274,7 +318,7 @@ static void body(struct code *c)
     tile_end(&c->b);
     tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
     const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->d.c_row), c->n0));
-    TILE(&c->b, FIXP, c->tc, off, c->d.c_row, c->acc, expr_align(x, c->im, 16), mm_sum(c->p->in), c->p->out, c->im,
+    TILE(&c->b, FIXP, c->tc, off, c->d.c_row, c->acc, expr_align(x, c->im, 16), mm_sum(mm_code(c->p)), c->p->out, c->im,
          c->in, c->p->relu, -1, num(c, 0));
     tile_end(&c->b);
 }
@@ -294,7 +338,7 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
 {
     char name[48];
     snprintf(name, sizeof name, "matmul%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "",
-             dtype_table[p->in].name, (long long)tile->m, (long long)tile->n, (long long)tile->k0);
+             dtype_table[mm_code(p)].name, (long long)tile->m, (long long)tile->n, (long long)tile->k0);
     struct code c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
     c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
     c.x = &c.k->exprs;
@@ -307,6 +351,10 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     int32_t tensors[7] = {t->a, p->feed ? workspace(e, p, tile) : t->b, t->c}, n = 3;
     if (p->bias)
         tensors[n++] = t->bias;
+    if (p->block) {
+        tensors[n++] = t->a_scale;
+        tensors[n++] = t->b_scale;
+    }
     for (int32_t i = 0; p->feed && i < p->feed->n_tensors; i++)
         tensors[n++] = p->feed->tensors[i];
     if (p->feed)

@@ -16,15 +16,31 @@ static const int64_t extents_m[] = {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 
 static const int64_t extents_n[] = {16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512};
 
 struct rates {
-    double l2, hbm, nd2nz, floor, row, latency, miss_latency, l0a, l0b, mte1_latency, mac, mac_k0, mac_head, fix,
+    double l2, hbm, nd2nz, floor, row, latency, miss_latency, l0a, l0b, mx, mte1_latency, mac, mac_k0, mac_head, fix,
         fix_bytes, turnround, clock;
     int64_t line;
 };
 
-static struct rates rates_of(const struct machine *m, enum dtype t)
+/* How fast the unit multiplies a type; what is not listed is multiplied as f16. */
+static const struct {
+    enum dtype dtype;
+    enum target_key rate, k0;
+} macs[] = {
+    {DT_F32, TK_MAC_F32, TK_MAC_F32_K0},  {DT_I8, TK_MAC_I8, TK_MAC_I8_K0},     {DT_F8E4M3FN, TK_MAC_F8, TK_MAC_I8_K0},
+    {DT_F8E5M2, TK_MAC_F8, TK_MAC_I8_K0}, {DT_F4E2M1, TK_MAC_F4, TK_MAC_I4_K0},
+};
+
+static struct rates rates_of(const struct machine *m, const struct mm *p)
 {
     const struct target *g = m->target;
-    const bool wide = t == DT_F32, whole = t == DT_I8;
+    const enum dtype t = mm_code(p);
+    const double pack = (double)mm_pack(p);
+    enum target_key rate = TK_MAC_F16, k0 = TK_MAC_F16_K0;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(macs); i++)
+        if (macs[i].dtype == t) {
+            rate = macs[i].rate;
+            k0 = macs[i].k0;
+        }
     return (struct rates){
         .l2 = target_num(g, TK_MTE2_CUBE_RATE),
         .nd2nz = target_num(g, TK_MTE2_ND2NZ),
@@ -36,12 +52,9 @@ static struct rates rates_of(const struct machine *m, enum dtype t)
         .l0a = target_num(g, TK_MTE1_L0A_RATE),
         .l0b = target_num(g, TK_MTE1_L0B_RATE),
         .mte1_latency = target_num(g, TK_MTE1_LATENCY),
-        .mac = target_num(g, wide    ? TK_MAC_F32
-                             : whole ? TK_MAC_I8
-                                     : TK_MAC_F16),
-        .mac_k0 = target_num(g, wide    ? TK_MAC_F32_K0
-                                : whole ? TK_MAC_I8_K0
-                                        : TK_MAC_F16_K0),
+        .mac = target_num(g, rate) / pack, /* elements of K */
+        .mac_k0 = target_num(g, k0) / pack,
+        .mx = p->block ? target_num(g, TK_MTE1_MX_RATE) : 1,
         .mac_head = target_num(g, TK_MAC_HEAD),
         .fix = target_num(g, TK_FIX_ELEMENTS),
         .fix_bytes = target_num(g, TK_FIX_RATE),
@@ -82,15 +95,20 @@ static bool fit_k(const struct machine *m, const struct mm *p, double k, int par
 {
     const int64_t es = dtype_size(p->in), unit = k_unit(m, p), line = (int64_t)target_num(m->target, TK_MTE2_LINE) / es;
     const int64_t whole_k = size_align(k < 1 ? 1 : (int64_t)k, unit), acc = t->m * t->n * 4;
-    const int64_t fixed = p->bias ? 2 * size_align(t->n * 4, m->align[TS_L1]) : 0;
+    const int64_t fixed =
+        (p->bias ? 2 * size_align(t->n * 4, m->align[TS_L1]) : 0) + (p->block ? 4 * m->align[TS_L1] : 0);
     if (acc > m->size[TS_L0C] || (p->bias && t->n * 4 > m->size[TS_BT]))
         return false;
     t->acc_slots = 2 * acc <= m->size[TS_L0C] ? 2 : 1;
     const int64_t ka = m->size[TS_L0A] / (2 * t->m * es), kb = m->size[TS_L0B] / (2 * t->n * es);
     t->k0 = (ka < kb ? ka : kb) / unit * unit;
+    const int64_t most = t->m > t->n ? t->m : t->n;
+    while (p->block && t->k0 > unit && 2 * mm_scale_l0(p, most, t->k0) > m->size[TS_L0A_MX])
+        t->k0 -= unit;
     if (t->k0 > whole_k)
         t->k0 = whole_k;
-    const int64_t room = (m->size[TS_L1] - fixed) / (2 * (t->m + t->n) * es);
+    const int64_t part_k = 32 * es + mm_scale_row(p, 32); /* bytes of 32 elements of a row */
+    const int64_t room = (m->size[TS_L1] - fixed) * 32 / (2 * (t->m + t->n) * part_k);
     if (t->k0 < unit || room < t->k0)
         return false;
     if (part == 0) {
@@ -155,6 +173,20 @@ static struct load operand(double rows, double k, double block, const double row
                          .stride = (int64_t)stride};
 }
 
+/* The loads of a block's scales. */
+static double scale_cycles(const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t, const struct rates *r)
+{
+    const double n = (double)mm_scale_row(p, t->kb), all = (double)mm_scale_row(p, (int64_t)s->k);
+    if (!p->block)
+        return 0;
+    const double size[2] = {1, all};
+    struct load a = operand(fmin((double)t->m, s->m), n, n, p->a_trans ? (double[2]){1, s->m} : size, p->a_trans);
+    struct load b = operand(fmin((double)t->n, s->n), n, n, !p->b_trans ? (double[2]){1, s->n} : size, !p->b_trans);
+    a.miss = 1 / ceil(s->n / (double)t->n);
+    b.miss = 1 / ceil(s->m / (double)t->m);
+    return load_cycles(r, &a, s->cores) + load_cycles(r, &b, s->cores);
+}
+
 /* The loads of one block of K for a and b. */
 static double block_cycles(const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t, const struct rates *r)
 {
@@ -170,20 +202,22 @@ static double block_cycles(const struct mm *p, const struct mm_sizes *s, const s
     if (p->weight)
         b = (struct load){.rows = ceil(k * es / 32), .bytes = ceil(in / FRACTAL) * FRACTAL * 32, .nz = true};
     b.miss = 1 / mt;
-    return load_cycles(r, &a, cores) + load_cycles(r, &b, cores);
+    return load_cycles(r, &a, cores) + load_cycles(r, &b, cores) + scale_cycles(p, s, t, r);
 }
 
 static double tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *given,
                           const struct mm_tile *t)
 {
-    const struct rates r = rates_of(m, p->in);
+    const struct rates r = rates_of(m, p);
     struct mm_sizes s = *given;
     const double es = dtype_size(p->in), tiles = s.batch * ceil(s.m / (double)t->m) * ceil(s.n / (double)t->n);
     const double rounds = ceil(tiles / m->n_cube), im = fmin((double)t->m, s.m), in = fmin((double)t->n, s.n);
     s.cores = fmin(tiles, m->n_cube);
     const double blocks = ceil(s.k / (double)t->kb), steps = ceil(s.k / (double)t->k0);
     const double block = block_cycles(p, &s, t, &r), mte2 = blocks * block + BLOCK_CYCLES * blocks;
-    const double mte1 = (im / r.l0a + in / r.l0b) * s.k * es + 2 * r.mte1_latency * steps + STEP_CYCLES * steps;
+    const double scales = (double)mm_scale_row(p, (int64_t)s.k) * (im + in) / r.mx + 2 * r.mte1_latency * steps;
+    const double mte1 = (im / r.l0a + in / r.l0b) * s.k * es + 2 * r.mte1_latency * steps + STEP_CYCLES * steps +
+                        (p->block ? scales : 0);
     const double m16 = ceil(im / FRACTAL) * FRACTAL, n16 = ceil(in / FRACTAL) * FRACTAL;
     const double mac =
         m16 * n16 * ceil(s.k / r.mac_k0) * r.mac_k0 / r.mac + r.mac_head + STEP_CYCLES * steps + BLOCK_CYCLES * blocks;
@@ -227,7 +261,7 @@ struct search {
 static void try_tile(struct search *x, int64_t tile_m, int64_t tile_n)
 {
     /* An operand turned on the way to L0 stands in whole lines. */
-    const int64_t least = k_unit(x->m, x->p);
+    const int64_t least = k_unit(x->m, x->p) * mm_pack(x->p);
     if (tile_m % least || tile_n % least || !allowed(tile_m, x->want_m, x->s->m, least) ||
         !allowed(tile_n, x->want_n, x->s->n, least))
         return;

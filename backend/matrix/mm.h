@@ -9,7 +9,13 @@ struct mm_feed; /* of a family */
 
 /* A product without tensors: what match finds out. Sizes and strides are ir expressions, in elements. */
 struct mm {
-    enum dtype in, out; /* of the operands, of the result */
+    enum dtype in, out; /* of the operands as they move, of the result */
+    /* With block scales: an element is worth code * 2^(scale - 127), a scale (f8e8m0) for every `block` codes along K,
+     * stored as the codes are. Codes of 4 bits move as bytes of two along the rows of storage: k and the strides count
+     * bytes, m and n codes. */
+    struct value *a_scale, *b_scale;
+    enum dtype code, b_code;
+    int64_t block; /* 0: no scales */
     struct value *a, *b, *c;
     struct value *bias; /* one row of n starting values, or NULL */
     expr m, n, k;
@@ -30,8 +36,21 @@ static inline enum dtype mm_sum(enum dtype in)
     return dtype_is_integer(in) ? DT_I32 : DT_F32;
 }
 
+/* What the matrix unit multiplies. */
+static inline enum dtype mm_code(const struct mm *p)
+{
+    return p->block ? p->code : p->in;
+}
+
+/* Codes in an element of K: 2 when they move in pairs. */
+static inline int64_t mm_pack(const struct mm *p)
+{
+    return p->block && dtype_table[p->code].bits == 4 ? 2 : 1;
+}
+
 struct mm_tensors {
-    int32_t a, b, c, bias; /* plan tensors, bias -1; b of no meaning with a feed */
+    int32_t a, b, c, bias;    /* plan tensors, bias -1; b of no meaning with a feed */
+    int32_t a_scale, b_scale; /* of no meaning without block scales */
 };
 
 bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out, const char **reason);

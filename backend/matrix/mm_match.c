@@ -24,7 +24,8 @@ static bool refuse(const char **reason, const char *why)
 
 static bool is_product(const struct node *n)
 {
-    return n->op == OP_MatMul || n->op == OP_Gemm || n->op == OP_FusedMatMul || n->op == OP_MatMulInteger;
+    return n->op == OP_MatMul || n->op == OP_Gemm || n->op == OP_FusedMatMul || n->op == OP_MatMulInteger ||
+           n->op == OP_ScaledMatMul;
 }
 
 /* A value of the region as the surrounding graph sees it. */
@@ -258,6 +259,28 @@ bool mm_has_mac(const struct machine *m, enum dtype t, enum dtype out)
     return false;
 }
 
+/* The rate at which the unit multiplies codes with block scales. */
+static enum target_key code_rate(enum dtype t)
+{
+    return dtype_table[t].bits == 4 ? TK_MAC_F4 : TK_MAC_F8;
+}
+
+static bool check_codes(const struct machine *m, const struct pattern *p, const char **reason)
+{
+    const struct node *n = p->product;
+    const enum dtype a = node_in(n, 0)->type->dtype, b = node_in(n, 1)->type->dtype;
+    const bool scaled = node_in(n, 2) && node_in(n, 3);
+    if (m->mac_rows || !(target_num(m->target, code_rate(a)) > 0))
+        return refuse(reason, "the matrix unit does not multiply this type");
+    if (!scaled ? a != b || dtype_size(a) == 0 || node_in(n, 2) || node_in(n, 3)
+                : dtype_table[a].bits != dtype_table[b].bits)
+        return refuse(reason,
+                      "the matrix unit takes two operands of one size, both with block scales or 8-bit ones without");
+    if (scaled && (m->size[TS_L0A_MX] == 0 || node_attr_int(n, "block_size", 32) != 32))
+        return refuse(reason, "the matrix unit takes scales of 32 codes");
+    return p->result->type->layout.kind == LAYOUT_ND ? true : refuse(reason, "products are stored row by row");
+}
+
 static bool check_types(const struct machine *m, const struct pattern *p, const struct value *a, const struct value *b,
                         const char **reason)
 {
@@ -267,6 +290,8 @@ static bool check_types(const struct machine *m, const struct pattern *p, const 
         return refuse(reason, "operands without a known rank");
     if (p->product->op == OP_MatMulInteger && (node_in(p->product, 2) || node_in(p->product, 3)))
         return refuse(reason, "8-bit operands with zero points of a form that is not taken apart");
+    if (p->product->op == OP_ScaledMatMul)
+        return check_codes(m, p, reason);
     if (b->type->dtype != a->type->dtype || !mm_has_mac(m, a->type->dtype, y->type->dtype))
         return refuse(reason,
                       "the matrix unit takes two operands of one type, f32, f16 or bf16 into floats or i8 into i32");
@@ -293,7 +318,8 @@ bool mm_takes_bias(const struct machine *m)
 
 static bool take_bias(const struct machine *m, const struct pattern *p, struct mm *out, const char **reason)
 {
-    struct value *c = p->product->op == OP_Gemm ? outside(p, node_in(p->product, 2)) : NULL;
+    const int at = p->product->op == OP_Gemm ? 2 : p->product->op == OP_ScaledMatMul ? 4 : -1;
+    struct value *c = at >= 0 ? outside(p, node_in(p->product, at)) : NULL;
     if (c && p->bias)
         return refuse(reason, "two bias operands");
     out->bias = c ? c : p->bias;
@@ -320,6 +346,57 @@ static bool set_matrix(struct ir_ctx *cx, struct mm *p, const struct operand *a,
            expr_is_const(x, b->dims[b->rank - (tb ? 1 : 2)], &(int64_t){0});
 }
 
+/* Is the size known and whole multiple of `unit`? */
+static bool divides(const struct ir_ctx *cx, int64_t unit, expr size)
+{
+    int64_t v;
+    return expr_is_const(&cx->exprs, size, &v) && v % unit == 0;
+}
+
+/* Does the value lie in memory row by row, as its type says? */
+static bool is_dense(struct ir_ctx *cx, const struct value *v)
+{
+    expr strides[IR_MAX_RANK], stride = expr_const(&cx->exprs, 1);
+    if (!value_strides(cx, v, strides))
+        return false;
+    for (int i = v->type->rank - 1; i >= 0; i--) {
+        if (strides[i] != stride && !expr_is_one(&cx->exprs, v->type->dims[i]))
+            return false;
+        stride = expr_mul(&cx->exprs, stride, v->type->dims[i]);
+    }
+    return true;
+}
+
+/* Scales of both operands; K and strides of codes of 4 bits become bytes. */
+static bool take_scales(struct ir_ctx *cx, const struct pattern *p, struct mm *out, const char **reason)
+{
+    if (p->product->op != OP_ScaledMatMul || !node_in(p->product, 2))
+        return true;
+    out->a_scale = outside(p, node_in(p->product, 2));
+    out->b_scale = outside(p, node_in(p->product, 3));
+    out->code = out->a->type->dtype;
+    out->b_code = out->b->type->dtype;
+    out->block = node_attr_int(p->product, "block_size", 32);
+    if (!is_dense(cx, out->a) || !is_dense(cx, out->b) || !is_dense(cx, out->a_scale) || !is_dense(cx, out->b_scale))
+        return refuse(reason, "codes or scales that do not lie row by row");
+    if (!divides(cx, out->block, out->k))
+        return refuse(reason, "K is not known to be a multiple of the block of a scale");
+    if (mm_pack(out) == 1)
+        return true;
+    if ((out->a_trans && !divides(cx, 2, out->m)) || (!out->b_trans && !divides(cx, 2, out->n)))
+        return refuse(reason, "rows of codes are not known to begin with a byte");
+    const expr two = expr_const(&cx->exprs, 2);
+    expr *const halves[] = {&out->k, &out->a_row, &out->b_row};
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(halves); i++)
+        *halves[i] = expr_floordiv(&cx->exprs, *halves[i], two);
+    for (int i = 0; i < out->n_batch; i++) {
+        out->a_batch[i] = expr_floordiv(&cx->exprs, out->a_batch[i], two);
+        out->b_batch[i] = expr_floordiv(&cx->exprs, out->b_batch[i], two);
+    }
+    out->in = DT_U8;
+    return true;
+}
+
 bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out, const char **reason)
 {
     struct pattern p;
@@ -332,7 +409,8 @@ bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, 
         return false;
     *out = (struct mm){.in = va->type->dtype, .out = p.result->type->dtype, .a = va, .c = p.result, .relu = p.relu};
     out->a_trans = node_attr_int(p.product, "transA", 0) != 0;
-    struct value *constant = constant_of(vb, &trans_b);
+    const bool scaled = p.product->op == OP_ScaledMatMul && node_in(p.product, 2);
+    struct value *constant = scaled ? NULL : constant_of(vb, &trans_b); /* with its scales, which lie as it does */
     out->b = constant ? constant : vb;
     out->b_trans = trans_b;
     if (!read_operand(cx, va, false, &a) || !read_operand(cx, out->b, true, &b))
@@ -343,7 +421,7 @@ bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, 
         read_weight(cx, m, out, &b, trans_b);
     if (!read_batch(cx, out, &a, &b))
         return refuse(reason, "it is not known which batch dimension is broadcast");
-    return take_bias(m, &p, out, reason);
+    return take_scales(cx, &p, out, reason) && take_bias(m, &p, out, reason);
 }
 
 /* ---- for the programs -------------------------------------------------------------------------------------- */
@@ -363,6 +441,7 @@ expr mm_macs(struct emit *e, const struct mm *p)
     expr macs = expr_mul(x, p->m, expr_mul(x, p->n, p->k));
     for (int i = 0; i < p->n_batch; i++)
         macs = expr_mul(x, macs, p->batch[i]);
+    macs = expr_mul_const(x, macs, mm_pack(p));
     return emit_expr(e, macs);
 }
 

@@ -124,7 +124,7 @@ enum npuc_status npurt_cache_restore(npurt_session *s, const char *path); /* of 
 
 /* ---- reports ---- */
 #define NPURT_UNITS  7 /* S, MTE2, MTE3, MTE1, M, FIX, V */
-#define NPURT_SPACES 7 /* GM, L1, L0A, L0B, L0C, BT, UB */
+#define NPURT_SPACES 9 /* GM, L1, L0A, L0B, L0C, BT, UB, L0A_MX, L0B_MX */
 #define NPURT_CORES  2 /* matrix (cube), vector */
 struct npurt_step {
     const char *label;        /* short name of what runs */

@@ -134,6 +134,65 @@ static void matmul_cost(struct ir_ctx *cx, const struct node *n, const int64_t *
         c->alu = cost_count(cx, &n->out[0], symbols);
 }
 
+/* ---- ScaledMatMul: op(a) op(b) (+ bias row) of small floats with block scales along K */
+
+static enum npuc_status scaled_matmul_legal(struct ir_ctx *cx, struct node *n)
+{
+    const int64_t block = node_attr_int(n, "block_size", 32);
+    enum dtype t;
+    if (block < 16 || block > 65536 || (block & (block - 1)))
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected a power of two, at least 16",
+                          (long long)block);
+    const enum npuc_status s = infer_dtype_attr(cx, n, "output_dtype", DT_F32, &t);
+    if (s == NPUC_OK && t != DT_F32 && t != DT_F16 && t != DT_BF16)
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'output_dtype' is %s, expected f32, f16 or bf16",
+                          dtype_table[t].name);
+    return s;
+}
+
+/* Types and scales of operand i, whose K is the last axis or the one before. */
+static enum npuc_status scaled_operand(struct ir_ctx *cx, struct node *n, int i, bool k_last)
+{
+    const enum dtype t = infer_dtype(n, i);
+    const struct shape x = infer_shape(n, i), s = infer_shape(n, i + 2);
+    if (t != DT_NONE && t != DT_F8E4M3FN && t != DT_F8E5M2 && t != DT_F4E2M1)
+        return node_error(cx, n, D_TYPE_MISMATCH, "input %d has type %s, expected f8e4m3fn, f8e5m2 or f4e2m1", i,
+                          type_text(cx, n->in[i].value->type));
+    if (x.rank >= 0 && x.rank < 2)
+        return infer_rank_error(cx, n, i, "rank 2 or more");
+    if (!infer_has(n, i + 2))
+        return NPUC_OK;
+    const enum npuc_status st = infer_dtype_is(cx, n, i + 2, DT_F8E8M0, DT_F8E8M0);
+    if (st != NPUC_OK || x.rank < 0 || s.rank < 0)
+        return st;
+    if (s.rank != x.rank)
+        return infer_rank_error(cx, n, i + 2, "the rank of its codes");
+    const int axis = x.rank - (k_last ? 1 : 2);
+    const expr block = expr_const(&cx->exprs, node_attr_int(n, "block_size", 32));
+    for (int d = 0; d < x.rank; d++)
+        if (!infer_dim_same(cx, s.d[d], d == axis ? expr_ceildiv(&cx->exprs, x.d[d], block) : x.d[d]))
+            return node_error(cx, n, D_SHAPE_MISMATCH, "input %d of type %s does not scale input %d of type %s", i + 2,
+                              type_text(cx, n->in[i + 2].value->type), i, type_text(cx, n->in[i].value->type));
+    return NPUC_OK;
+}
+
+static enum npuc_status scaled_matmul_infer(struct ir_ctx *cx, struct node *n)
+{
+    const bool ta = node_attr_int(n, "transA", 0) != 0, tb = node_attr_int(n, "transB", 0) != 0;
+    enum dtype t = DT_F32;
+    enum npuc_status s = infer_begin(cx, n);
+    if (s == NPUC_OK)
+        s = scaled_matmul_legal(cx, n);
+    if (s == NPUC_OK)
+        s = scaled_operand(cx, n, 0, !ta);
+    if (s == NPUC_OK)
+        s = scaled_operand(cx, n, 1, tb);
+    if (s == NPUC_OK)
+        s = infer_dtype_attr(cx, n, "output_dtype", DT_F32, &t);
+    const struct shape a = fused_operand(n, 0, ta, false), b = fused_operand(n, 1, tb, false);
+    return s == NPUC_OK ? matmul_out(cx, n, &a, &b, t) : s;
+}
+
 /* ---- MatMulNBits: Y = A W^T (+ bias), W of N x K stored in blocks of block_size along K */
 
 static enum npuc_status matmul_nbits_legal(struct ir_ctx *cx, struct node *n)

@@ -7,7 +7,7 @@ import pathlib
 from ._errors import NpucError
 
 MAX_RANK = 16
-UNITS, SPACES, CORES = 7, 7, 2
+UNITS, SPACES, CORES = 7, 9, 2
 NAME = "libnpuc.so"
 
 

@@ -43,6 +43,7 @@ static void matrix_rates(const struct target *t, struct clock_rates *r)
     r->l0a = num(t, TK_MTE1_L0A_RATE);
     r->l0b = num(t, TK_MTE1_L0B_RATE);
     r->mte1_latency = num(t, TK_MTE1_LATENCY);
+    r->mx = num(t, TK_MTE1_MX_RATE);
     r->bt = num(t, TK_MTE1_BT_RATE);
     r->bt_latency = num(t, TK_MTE1_BT_LATENCY);
     r->fix_bytes = num(t, TK_FIX_RATE);
@@ -154,16 +155,37 @@ static void copy_bt(struct clock_cx *cx, const struct emu_op *op, struct clock_c
     c->busy = c->bytes ? (double)c->bytes / cx->rates->bt + cx->rates->bt_latency : 0;
 }
 
+static void copy_mx(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_COPY_MX *a = EMU_ARGS(COPY_MX, op);
+    c->unit = TU_MTE1;
+    c->from = TS_L1;
+    c->to = cx->section->bufs.data[a->dst].space;
+    c->bytes = round_up(a->rows, cx->rates->fractal_rows) * round_up(a->n, 2);
+    c->busy = c->bytes && cx->rates->mx > 0 ? (double)c->bytes / cx->rates->mx + cx->rates->mte1_latency : 0;
+}
+
+static void mac_of(const struct clock_rates *r, enum dtype t, const int64_t extent[3], struct clock_cost *c)
+{
+    c->unit = TU_M;
+    if (extent[0] <= 0 || extent[1] <= 0 || extent[2] <= 0 || r->k0[t] == 0)
+        return;
+    c->macs =
+        round_up(extent[0], r->fractal_rows) * round_up(extent[1], r->fractal_rows) * round_up(extent[2], r->k0[t]);
+    c->busy = r->mac[t] > 0 ? (double)c->macs / r->mac[t] : 0;
+    c->head = r->mac_head;
+}
+
+static void mac_mx(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_MAC_MX *a = EMU_ARGS(MAC_MX, op);
+    mac_of(cx->rates, (enum dtype)a->dtype, &a->m, c);
+}
+
 static void mac(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_MAC *a = EMU_ARGS(MAC, op);
-    const struct clock_rates *r = cx->rates;
-    c->unit = TU_M;
-    if (a->m <= 0 || a->n <= 0 || a->k <= 0 || r->k0[a->dtype] == 0)
-        return;
-    c->macs = round_up(a->m, r->fractal_rows) * round_up(a->n, r->fractal_rows) * round_up(a->k, r->k0[a->dtype]);
-    c->busy = r->mac[a->dtype] > 0 ? (double)c->macs / r->mac[a->dtype] : 0;
-    c->head = r->mac_head;
+    mac_of(cx->rates, (enum dtype)a->dtype, &a->m, c);
 }
 
 /* The unit takes the rows of a one by one against mac.columns rows of b. */
@@ -212,6 +234,7 @@ static clock_cost_fn *const costs[TILE_OP_END] = {
     [TILE_IM2COL] = im2col,         [TILE_COPY_L0B] = copy_l0b,
     [TILE_COPY_BT] = copy_bt,       [TILE_MAC_ROWS] = mac_rows,
     [TILE_COPY_ROWS] = copy_rows,   [TILE_WINDOWS] = windows,
+    [TILE_COPY_MX] = copy_mx,       [TILE_MAC_MX] = mac_mx,
     [TILE_FIXP] = clock_fixp,       [TILE_MAC] = mac,
     [TILE_VEC] = clock_vec,         [TILE_CAST] = clock_cast,
     [TILE_RED_ADD] = clock_red_add, [TILE_RED_END] = clock_red_end,

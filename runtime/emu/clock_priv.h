@@ -22,7 +22,7 @@ struct clock_rates {
     double mte3, mte3_floor, mte3_rmw;
     int64_t cluster; /* cores of one, at least 1 */
     double link, cluster_barrier;
-    double l0a, l0b, mte1_latency, bt, bt_latency;
+    double l0a, l0b, mx, mte1_latency, bt, bt_latency;
     double fix_bytes, fix_elements, fix_latency, turnround;
     double sload, issue, flag, cross, barrier, hbm; /* hbm: B/cycle of all cores together */
     int32_t queue;

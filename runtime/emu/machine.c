@@ -11,8 +11,8 @@ static const struct {
     enum tile_space space;
     enum target_key key;
 } space_keys[] = {
-    {TS_L1, TK_L1_SIZE},   {TS_L0A, TK_L0A_SIZE}, {TS_L0B, TK_L0B_SIZE},
-    {TS_L0C, TK_L0C_SIZE}, {TS_BT, TK_BT_SIZE},   {TS_UB, TK_UB_SIZE},
+    {TS_L1, TK_L1_SIZE}, {TS_L0A, TK_L0A_SIZE}, {TS_L0B, TK_L0B_SIZE},     {TS_L0C, TK_L0C_SIZE},
+    {TS_BT, TK_BT_SIZE}, {TS_UB, TK_UB_SIZE},   {TS_L0A_MX, TK_L0MX_SIZE}, {TS_L0B_MX, TK_L0MX_SIZE},
 };
 #define MAX_SPACE ((int64_t)1 << 30) /* a scratchpad larger than this is a broken target */
 

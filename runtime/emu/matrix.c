@@ -14,7 +14,7 @@ struct l0_copy {
     const uint8_t *src;
     int64_t pitch, rows, k, c0;
     int64_t step_row, step_k; /* fractals from one row (column) of fractals to the next */
-    int32_t size;
+    int32_t size;             /* bytes of an element; 0: two to a byte */
 };
 
 /* Lines of 32 bytes: most copies are one line, where the start of a general copy would cost more than the line. */
@@ -56,6 +56,20 @@ static void copy_transposed(const struct l0_copy *g)
     }
 }
 
+/* The same for codes of 4 bits: a line holds 64 of them, the even ones in the low bits. */
+static void copy_transposed_codes(const struct l0_copy *g)
+{
+    for (int64_t r = 0; r < g->rows; r++)
+        for (int64_t k0 = 0; k0 < g->k; k0 += g->c0) {
+            const int64_t n = g->k - k0 < g->c0 ? g->k - k0 : g->c0;
+            const uint8_t *x = g->src + (r / g->c0 * g->pitch + k0) * 32 + r % g->c0 / 2;
+            uint8_t *y = g->dst + (r / 16 * g->step_row + k0 / g->c0 * g->step_k) * 512 + r % 16 * 32;
+            memset(y, 0, 32);
+            for (int64_t k = 0; k < n; k++)
+                y[k / 2] |= (uint8_t)((x[k * 32] >> (r % 2 * 4) & 15) << (k % 2 * 4));
+        }
+}
+
 /* Whole fractals of columns stand in L1 as they do in L0B, k1 groups of them. */
 static bool show_l0b(struct emu_data *d, const struct emu_op *op, int64_t k1)
 {
@@ -69,30 +83,34 @@ static bool copy_l0(struct emu_data *d, struct emu_op *op, bool is_a)
 {
     const struct emu_COPY_L0A *a = EMU_ARGS(COPY_L0A, op);
     _Static_assert(sizeof(struct emu_COPY_L0A) == sizeof(struct emu_COPY_L0B), "the two copies share their operands");
-    const int32_t size = emu_esize(d, op, a->dtype);
+    const int bits = dtype_table[a->dtype].bits;
     bool empty;
-    if (!size || !emu_extents(d, op, 2, &a->m, &empty) || empty)
-        return size && !d->error[0];
-    if (size > 4 || a->m > INT32_MAX || a->k > INT32_MAX || a->pitch < 0 || a->pitch > INT32_MAX)
+    if (!emu_extents(d, op, 2, &a->m, &empty) || empty)
+        return !d->error[0];
+    if ((bits != 4 && bits % 8) || bits > 32 || a->m > INT32_MAX || a->k > INT32_MAX || a->pitch < 0 ||
+        a->pitch > INT32_MAX)
         return emu_fault(d, op, "a block of %lld x %lld at a pitch of %lld", (long long)a->m, (long long)a->k,
                          (long long)a->pitch);
-    const int64_t c0 = 32 / size, m1 = size_ceil_div(a->m, 16), k1 = size_ceil_div(a->k, c0);
-    const struct emu_span dst = emu_rows(0, m1 * k1, 16 * c0, 16 * c0, 1, size);
-    const struct emu_span src = {a->src_off,
-                                 {1, a->trans ? size_ceil_div(a->m, c0) : k1, a->trans ? a->k : a->m, c0},
-                                 {0, a->pitch * c0, c0, 1},
-                                 size};
+    const int64_t c0 = 32 * 8 / bits, m1 = size_ceil_div(a->m, 16), k1 = size_ceil_div(a->k, c0);
+    if (a->src_off < 0 || a->src_off > INT32_MAX || a->src_off * bits % 8)
+        return emu_fault(d, op, "element %lld begins no byte of a buffer", (long long)a->src_off);
+    /* spans in bytes: a line of a fractal has 32 of them, whatever the element */
+    const struct emu_span dst = emu_rows(0, m1 * k1, 512, 512, 1, 1);
+    const struct emu_span src = {a->src_off * bits / 8,
+                                 {1, a->trans ? size_ceil_div(a->m, c0) : k1, a->trans ? a->k : a->m, 32},
+                                 {0, a->pitch * 32, 32, 1},
+                                 1};
     const uint8_t *x = emu_buf_unsettled(d, op, EMU_FIELD(COPY_L0A, src), &src, false);
     uint8_t *y = x ? emu_buf_unsettled(d, op, EMU_FIELD(COPY_L0A, dst), &dst, true) : NULL;
     if (!y)
         return false;
-    if (!is_a && !a->trans && a->m % 16 == 0 && show_l0b(d, op, k1))
+    if (!is_a && !a->trans && bits >= 8 && a->m % 16 == 0 && show_l0b(d, op, k1))
         return true;
     emu_view_settle(d, op, EMU_FIELD(COPY_L0A, src));
     emu_view_settle(d, op, EMU_FIELD(COPY_L0A, dst));
-    const struct l0_copy g = {y, x, a->pitch, a->m, a->k, c0, is_a ? k1 : 1, is_a ? 1 : m1, size};
+    const struct l0_copy g = {y, x, a->pitch, a->m, a->k, c0, is_a ? k1 : 1, is_a ? 1 : m1, bits / 8};
     if (a->trans)
-        copy_transposed(&g);
+        bits < 8 ? copy_transposed_codes(&g) : copy_transposed(&g);
     else
         copy_straight(&g);
     return true;
@@ -124,21 +142,40 @@ bool emu_do_copy_bt(struct emu_data *d, struct emu_op *op)
     return true;
 }
 
+bool emu_do_copy_mx(struct emu_data *d, struct emu_op *op)
+{
+    const struct emu_COPY_MX *a = EMU_ARGS(COPY_MX, op);
+    bool empty;
+    if (!emu_extents(d, op, 2, &a->rows, &empty) || empty)
+        return !d->error[0];
+    if (a->rows > INT32_MAX || a->n > INT32_MAX)
+        return emu_fault(d, op, "%lld x %lld scales", (long long)a->rows, (long long)a->n);
+    const int64_t pairs = size_ceil_div(a->n, 2);
+    const struct emu_span src = emu_rows(a->src_off, a->rows, a->src_row, a->n, a->src_col, 1);
+    const struct emu_span dst = emu_rows(0, 1, 0, size_ceil_div(a->rows, 16) * pairs * 32, 1, 1);
+    const uint8_t *x = emu_buf(d, op, EMU_FIELD(COPY_MX, src), &src, false);
+    uint8_t *y = x ? emu_buf(d, op, EMU_FIELD(COPY_MX, dst), &dst, true) : NULL;
+    for (int64_t r = 0; y && r < a->rows; r++)
+        for (int64_t j = 0; j < a->n; j++)
+            y[(r / 16 * pairs + j / 2) * 32 + r % 16 * 2 + j % 2] = x[r * a->src_row + j * a->src_col];
+    return y != NULL;
+}
+
 struct mac_extents {
     int64_t m1, n1, k1, c0;
 };
 
-/* Starting values of every row from the bias table. */
-static bool start_from_bias(struct emu_data *d, struct emu_op *op, uint8_t *c, const struct mac_extents *e)
+/* Starting values of m x n from the bias table that field `bt` names. */
+static bool start_from_bias(struct emu_data *d, struct emu_op *op, int bt, uint8_t *c, const int64_t size[2],
+                            const struct mac_extents *e)
 {
-    const struct emu_MAC *a = EMU_ARGS(MAC, op);
-    if (a->bt < 0)
+    if (op->arg[bt] < 0)
         return emu_fault(d, op, "starts from a bias without a bias table");
-    const struct emu_span s = emu_rows(0, 1, 0, a->n, 1, 4);
-    const uint8_t *bias = emu_buf(d, op, EMU_FIELD(MAC, bt), &s, false);
-    for (int64_t n = 0; bias && n < a->n; n += 16) {
-        const size_t bytes = (size_t)((a->n - n < 16 ? a->n - n : 16) * 4);
-        for (int64_t m = 0; m < a->m; m++)
+    const struct emu_span s = emu_rows(0, 1, 0, size[1], 1, 4);
+    const uint8_t *bias = emu_buf(d, op, bt, &s, false);
+    for (int64_t n = 0; bias && n < size[1]; n += 16) {
+        const size_t bytes = (size_t)((size[1] - n < 16 ? size[1] - n : 16) * 4);
+        for (int64_t m = 0; m < size[0]; m++)
             memcpy(c + (n / 16 * e->m1 * 16 + m) * 64, bias + n * 4, bytes);
     }
     return bias != NULL;
@@ -190,10 +227,64 @@ bool emu_do_mac(struct emu_data *d, struct emu_op *op)
     if (!pb || (a->init == 0 && !emu_buf(d, op, EMU_FIELD(MAC, c), &sc, false)))
         return false;
     uint8_t *pc = emu_buf(d, op, EMU_FIELD(MAC, c), &sc, true);
-    if (!pc || (a->init == 2 && !start_from_bias(d, op, pc, &e)))
+    if (!pc || (a->init == 2 && !start_from_bias(d, op, EMU_FIELD(MAC, bt), pc, &a->m, &e)))
         return false;
     const struct k_mac_args g = {(enum dtype)a->dtype, a->m, a->n, a->k, pa, pb, pc, a->init == 1, b_pitch};
     k_mac_fractal(&g);
+    return true;
+}
+
+/* Codes and scales of one operand of MAC_MX, in bytes. by_row: fractals of a row of fractals lie one after the other.
+ */
+struct mx_side {
+    int codes, scales; /* fields */
+    int64_t rows;
+    bool by_row;
+};
+static bool mx_operand(struct emu_data *d, const struct emu_op *op, const struct mx_side *x, const int64_t k[2],
+                       const uint8_t *at[2])
+{
+    const int64_t r1 = size_ceil_div(x->rows, 16), whole = x->rows / 16, rest = x->rows % 16, k1 = k[0];
+    const struct emu_span columns = emu_rows(0, k1, r1 * 512, x->rows * 32, 1, 1);
+    const struct emu_span body = emu_rows(0, 1, 0, whole * k1 * 512, 1, 1);
+    const struct emu_span tail = emu_rows(whole * k1 * 512, k1, 512, rest * 32, 1, 1);
+    const struct emu_span scales = emu_rows(0, 1, 0, r1 * size_ceil_div(k[1], 2) * 32, 1, 1);
+    at[0] = emu_buf(d, op, x->codes, x->by_row ? &body : &columns, false);
+    if (!at[0] || (x->by_row && !emu_buf(d, op, x->codes, &tail, false)))
+        return false;
+    at[1] = emu_buf(d, op, x->scales, &scales, false);
+    return at[1] != NULL;
+}
+
+bool emu_do_mac_mx(struct emu_data *d, struct emu_op *op)
+{
+    const struct emu_MAC_MX *a = EMU_ARGS(MAC_MX, op);
+    const enum dtype ta = (enum dtype)a->dtype, tb = (enum dtype)a->b_dtype;
+    const uint8_t *pa[2], *pb[2];
+    bool empty;
+    if (!emu_extents(d, op, 2, &a->m, &empty) || empty)
+        return !d->error[0];
+    if (!k_mac_takes_scales(ta) || !k_mac_takes_scales(tb) || dtype_table[ta].bits != dtype_table[tb].bits)
+        return emu_fault(d, op, "no multiply-accumulate of %s and %s", dtype_table[ta].name, dtype_table[tb].name);
+    if (a->k < 0 || a->m > INT32_MAX || a->n > INT32_MAX || a->k > INT32_MAX || a->init < 0 || a->init > 2)
+        return emu_fault(d, op, "%lld x %lld x %lld, init %lld", (long long)a->m, (long long)a->n, (long long)a->k,
+                         (long long)a->init);
+    const int64_t k[2] = {size_ceil_div(a->k, 256 / dtype_table[ta].bits), size_ceil_div(a->k, a->block)};
+    const struct mx_side sa = {EMU_FIELD(MAC_MX, a), EMU_FIELD(MAC_MX, a_scale), a->m, true};
+    const struct mx_side sb = {EMU_FIELD(MAC_MX, b), EMU_FIELD(MAC_MX, b_scale), a->n, false};
+    if (!mx_operand(d, op, &sa, k, pa) || !mx_operand(d, op, &sb, k, pb))
+        return false;
+    const struct mac_extents e = {size_ceil_div(a->m, 16), size_ceil_div(a->n, 16), k[0], 0};
+    const struct emu_span sc = emu_rows(0, e.n1, e.m1 * 256, a->m * 16, 1, 4);
+    if (a->init == 0 && !emu_buf(d, op, EMU_FIELD(MAC_MX, c), &sc, false))
+        return false;
+    uint8_t *pc = emu_buf(d, op, EMU_FIELD(MAC_MX, c), &sc, true);
+    if (!pc || (a->init == 2 && !start_from_bias(d, op, EMU_FIELD(MAC_MX, bt), pc, &a->m, &e)))
+        return false;
+    const struct k_mac_args g = {
+        .dtype = ta, .m = a->m, .n = a->n, .k = a->k, .a = pa[0], .b = pb[0], .c = pc, .init = a->init == 1};
+    const struct k_mac_scales s = {tb, a->block, pa[1], pb[1]};
+    k_mac_scaled(&g, &s);
     return true;
 }
 

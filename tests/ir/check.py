@@ -15,6 +15,7 @@
 Standard error follows standard output. Runs of blanks count as one. A case that starts with "; ROUNDTRIP" needs no CHECK:
 the output must equal the case's text without comments."""
 import argparse
+import math
 import os
 import re
 import shlex
@@ -99,16 +100,24 @@ def random_inputs(text, settings, folder):
     import numpy as np
     types = {"f32": np.float32, "f16": np.float16, "f64": np.float64, "i64": np.int64, "i32": np.int32, "bool": np.bool_,
              "u8": np.uint8, "i8": np.int8}
+    codes = {"f8e4m3fn": (0, 0x78, 8), "f8e5m2": (0, 0x78, 8), "f8e8m0": (121, 133, 8), "f4e2m1": (0, 128, 4)} # from, below, bits
     random, arguments = np.random.default_rng(7), []
     head = re.search(r"func @\S+?\((.*?)\) ->", text, flags=re.S).group(1)
     for name, kind, dims in re.findall(r"%([^ :,]+): (\w+)\[([^\]]*)\]", head):
         shape = [int(eval(d, {"__builtins__": {}}, settings)) for d in dims.split(",") if d.strip()]
+        path = os.path.join(folder, f"in{len(arguments)}.npy")
+        if kind in codes: # numpy lacks the type: raw bytes
+            lo, hi, bits = codes[kind]
+            count = (math.prod(shape) * bits + 7) // 8
+            signs = random.integers(0, 2, count) * 128 if lo == 0 else 0
+            (random.integers(lo, hi, count) + signs).astype(np.uint8).tofile(path)
+            arguments += ["--input", f"{name}={path}:{kind}:{'x'.join(map(str, shape))}"]
+            continue
         dtype = types[kind]
         if np.issubdtype(dtype, np.floating):
             value = random.standard_normal(shape).astype(dtype)
         else:
             value = random.integers(0, 2 if kind == "bool" else int(settings.get("ints", 4)), shape).astype(dtype)
-        path = os.path.join(folder, f"in{len(arguments)}.npy")
         np.save(path, value)
         arguments += ["--input", f"{name}={path}"]
     return arguments
