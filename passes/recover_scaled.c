@@ -92,6 +92,8 @@ static bool match(const struct pass_ctx *px, const struct node *n, struct produc
         node_attr_int(n, "transBatchB", 0) || n->out[0].type->kind != TYPE_TENSOR)
         return false;
     *p = (struct product){.type = n->out[0].type->dtype};
+    if (p->type != DT_F32 && p->type != DT_F16 && p->type != DT_BF16)
+        return false;
     if (!read_side(node_in(n, 0), node_attr_int(n, "transA", 0) != 0, true, &p->a) ||
         !read_side(node_in(n, 1), node_attr_int(n, "transB", 0) != 0, false, &p->b) || !read_bias(px->cx, n, p))
         return false;
