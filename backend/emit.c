@@ -11,16 +11,17 @@
 /* A Transpose placed as free is a view that consumers walk with its strides (place). */
 static bool is_view(const struct node *n)
 {
-    return op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity || (n->op == OP_Transpose && n->place == PLACE_FREE);
+    return op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity ||
+           ((n->op == OP_Transpose || n->op == OP_TransData) && n->place == PLACE_FREE);
 }
 
 /* Can the node's result be the bytes of its input? */
 static bool view_of_input(const struct emitter *em, const struct node *n)
 {
     const struct value *x = node_in(n, 0), *y = node_out(n, 0);
-    return is_view(n) && x && y && x->type->kind == TYPE_TENSOR && x->type->layout.kind == LAYOUT_ND &&
-           y->type->layout.kind == LAYOUT_ND && type_is_bound(em, y->type) && !type_is_object(x->type) &&
-           !type_is_object(y->type);
+    const bool dense = x && y && x->type->layout.kind == LAYOUT_ND && y->type->layout.kind == LAYOUT_ND;
+    return is_view(n) && (dense || n->op == OP_TransData) && x->type->kind == TYPE_TENSOR &&
+           type_is_bound(em, y->type) && !type_is_object(x->type) && !type_is_object(y->type);
 }
 
 /* All bytes of a tensor as another type. Where nothing proves that the type takes as many, the view has a place only

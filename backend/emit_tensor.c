@@ -284,10 +284,13 @@ bool value_strides(struct ir_ctx *cx, const struct value *v, expr strides[IR_MAX
             strides[i] = inner[perm ? perm->v.ints[i] : t->rank - 1 - i];
         return true;
     }
-    if (t->kind != TYPE_TENSOR || t->rank < 0 || (t->layout.kind != LAYOUT_ND && t->layout.kind != LAYOUT_CACHE))
+    const bool lines = t->layout.kind == LAYOUT_NHWC;
+    if (t->kind != TYPE_TENSOR || t->rank < 0 ||
+        (t->layout.kind != LAYOUT_ND && t->layout.kind != LAYOUT_CACHE && !lines))
         return false;
     expr stride = expr_const(&cx->exprs, 1);
-    for (int i = t->rank - 1; i >= 0; i--) {
+    for (int k = t->rank - 1; k >= 0; k--) {
+        const int i = lines && k > 0 ? (k == t->rank - 1 ? 1 : k + 1) : k; /* channels are neighbours */
         strides[i] = stride;
         const bool padded = t->layout.kind == LAYOUT_CACHE && i == t->layout.axis;
         stride = expr_mul(&cx->exprs, stride, padded ? t->layout.capacity : t->dims[i]);

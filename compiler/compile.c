@@ -193,6 +193,7 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
         c->px.options.whole = c->options.precision->whole;
     }
     c->px.options.strict = c->options.strict;
+    c->px.options.plain_maps = c->options.plain_maps;
     struct pass_run run = {
         .verify_each = c->options.verify_each, .stop_after = c->options.stop_after, .dump_dir = c->options.dump_dir};
     s = pass_run_all(&c->px, steps, n, &run);

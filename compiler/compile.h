@@ -16,7 +16,7 @@ struct compile_options {
     bool survey;                            /* report all that is wrong with the file and go on (check) */
     bool without_weights;                   /* the plan declares weights without bytes: for times alone */
     bool verify_each;
-    bool strict; /* struct pass_options */
+    bool strict, plain_maps; /* struct pass_options */
     const char *dump_dir, *stop_after;
     int64_t max_rewrites; /* < 0: no limit */
     struct tiling tiling;

@@ -88,6 +88,12 @@ static bool set_strict(struct compilation *c, const char *v)
     return true;
 }
 
+static bool set_plain_maps(struct compilation *c, const char *v)
+{
+    c->options.plain_maps = strcmp(v, "0") != 0;
+    return true;
+}
+
 static bool set_dump(struct compilation *c, const char *v)
 {
     c->options.dump_dir = keep(c, v);
@@ -149,6 +155,7 @@ static const struct {
     {"tile", set_tile, "m=..,n=..,k=..,rows=..,cols=.."},
     {"verify-each", set_verify, "0 or 1"},
     {"strict", set_strict, "0 or 1"},
+    {"plain-maps", set_plain_maps, "0 or 1"},
     {"dump-dir", set_dump, "a folder"},
     {"stop-after", set_stop, "the name of a pass"},
     {"max-rewrites", set_rewrites, "a number"},

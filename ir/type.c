@@ -82,6 +82,35 @@ const struct type *type_with_dtype(struct ir_ctx *cx, const struct type *t, enum
     return type_intern(cx, &with);
 }
 
+const char *const layout_words[LAYOUT_COUNT] = {
+    [LAYOUT_ND] = "ND",
+    [LAYOUT_NZ] = "NZ",
+    [LAYOUT_NZ_T] = "NZ_T",
+    [LAYOUT_NC1HWC0] = "NC1HWC0",
+    [LAYOUT_FRACTAL_Z] = "FRACTAL_Z",
+    [LAYOUT_NHWC] = "NHWC",
+    [LAYOUT_CACHE] = "CACHE",
+};
+
+/* Channels are the bytes of a map of one position, in whole blocks where there are any. */
+static bool is_row_of_channels(const struct ir_ctx *cx, const struct type *t)
+{
+    int64_t size;
+    if (t->rank < 3 ||
+        (t->layout.kind != LAYOUT_ND && t->layout.kind != LAYOUT_NHWC && t->layout.kind != LAYOUT_NC1HWC0))
+        return false;
+    for (int i = 2; i < t->rank; i++)
+        if (!expr_is_one(&cx->exprs, t->dims[i]))
+            return false;
+    return t->layout.kind != LAYOUT_NC1HWC0 ||
+           (expr_is_const(&cx->exprs, t->dims[1], &size) && size % t->layout.c0 == 0);
+}
+
+bool type_lies_alike(const struct ir_ctx *cx, const struct type *a, const struct type *b)
+{
+    return a == b || (is_row_of_channels(cx, a) && is_row_of_channels(cx, b));
+}
+
 const struct type *type_with_layout(struct ir_ctx *cx, const struct type *t, struct layout l)
 {
     struct type with = *t;

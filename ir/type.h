@@ -22,6 +22,7 @@ enum layout_kind {
     LAYOUT_CACHE,
     LAYOUT_COUNT
 };
+extern const char *const layout_words[LAYOUT_COUNT]; /* as attributes say it: "NC1HWC0" */
 struct layout {
     enum layout_kind kind;
     int c0;        /* NZ, NC1HWC0: elements of the innermost block; else 0 */
@@ -64,6 +65,9 @@ const struct type *type_join(struct ir_ctx *cx, const struct type *a, const stru
 bool type_is_object(const struct type *t);
 const char *type_text(struct ir_ctx *cx, const struct type *t); /* "f32[batch,seq,64]"; in the scratch arena */
 expr type_count(struct ir_ctx *cx, const struct type *t);       /* elements; EXPR_INVALID for unknown rank */
+/* Do tensors of these types with the same dims have the same bytes, whatever their layouts are called? So for maps of
+ * one position. */
+bool type_lies_alike(const struct ir_ctx *cx, const struct type *a, const struct type *b);
 bool type_is_static(const struct ir_ctx *cx, const struct type *t);
 /* Elements if constant, else -1. */
 int64_t type_const_count(const struct ir_ctx *cx, const struct type *t);

@@ -40,6 +40,7 @@ static const struct pass_step pipeline[] = {
     {PASS_fuse_matmul, "before fuse_vector, which would take the bias"},
     {PASS_fuse_vector, "needs placement: only what the vector generator takes is fused"},
     {PASS_place, "the new Fused nodes"},
+    {PASS_layout_maps, "after fusion: no pass behind it infers types, which would forget layouts"},
     {PASS_dce, "regions drop results that nobody uses"},
     {PASS_name_fused, "when no pass changes a region any more"},
 };

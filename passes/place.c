@@ -14,6 +14,8 @@ static bool is_free(const struct node *n)
 {
     if (n->op == OP_Constant || n->op == OP_Yield || n->op == OP_Contents)
         return true;
+    if (n->op == OP_TransData)
+        return node_out(n, 0) && type_lies_alike(n->graph->module->cx, node_in(n, 0)->type, n->out[0].type);
     return op_has((enum op)n->op, T_VIEW) && n->n_in > 0 && n->in[0].value &&
            n->in[0].value->type->layout.kind == LAYOUT_ND && !type_is_object(n->in[0].value->type) &&
            !type_is_object(n->out[0].type);

@@ -13,6 +13,7 @@ static const struct arg_option options[] = {
     {"output-layout", "Y=L", "storage of output Y, likewise"},
     {"tile", "m=..,n=..", "override tile sizes (m, n, k, rows, cols); results keep their bits"},
     {"strict", NULL, "round where the model's own steps and ONNX's function bodies round; slower"},
+    {"plain-maps", NULL, "keep feature maps in the order of their dimensions; results keep their bits"},
     {"verify-each", NULL, "check the graph after every pass"},
     {"dump-dir", "FOLDER", "write the graph as text after every pass: FOLDER/NN-pass.ir"},
     {"max-rewrites", "N", "stop rewriting after N changes, to find the one that matters"},

@@ -13,7 +13,9 @@ enum { CONV_AXES = 3 };
 struct conv {
     enum dtype in, out; /* of the operands, of the result */
     struct value *x, *w, *bias, *y;
-    struct value *lines; /* x lies in memory as the packed map does, as this value: [batch][cin/c0][spatial][c0] */
+    struct value *lines; /* x lies in memory as the packed map does, as this value: [batch][cin/c0][spatial][c0]; for
+                          * units of rows [batch][spatial][channels] */
+    bool out_lines;      /* so does y */
     bool constant;       /* w is stored in the order of L1: [group][position][cin/c0][cout][c0] */
     bool transposed;     /* w is [channel][out of the group][position], positions backwards */
     bool relu;

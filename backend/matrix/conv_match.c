@@ -181,17 +181,18 @@ static struct value *lines_of(const struct ir_ctx *cx, const struct value *x, in
 }
 
 /* One element per window, one window per element: all axes are one. */
-static void flatten(struct expr_pool *x, struct conv *p)
+static void flatten(struct expr_pool *x, struct conv *p, bool rows)
 {
     int64_t pad;
     expr all = expr_const(x, 1);
-    p->direct = !p->lines;
+    bool flat = true;
     for (int i = 0; i < CONV_AXES; i++) {
-        p->direct &= p->kernel[i] == 1 && p->stride[i] == 1 && p->step[i] == 1 && p->size[i] == p->out_size[i] &&
-                     expr_is_const(x, p->before[i], &pad) && pad == 0;
+        flat &= p->kernel[i] == 1 && p->stride[i] == 1 && p->step[i] == 1 && p->size[i] == p->out_size[i] &&
+                expr_is_const(x, p->before[i], &pad) && pad == 0;
         all = expr_mul(x, all, p->size[i]);
     }
-    for (int i = 0; p->direct && i < CONV_AXES; i++)
+    p->direct = flat && (rows || !p->lines);
+    for (int i = 0; flat && i < CONV_AXES; i++)
         p->size[i] = p->out_size[i] = i == CONV_AXES - 1 ? all : expr_const(x, 1);
 }
 
@@ -210,6 +211,24 @@ static bool is_dense(const struct value *v)
     return v->type->kind == TYPE_TENSOR && v->type->rank >= 0 && v->type->layout.kind == LAYOUT_ND;
 }
 
+/* Maps in the order of the matrix unit (backend/backend.h: NHWC for units of rows, else NC1HWC0). */
+static bool is_laid(const struct machine *m, const struct value *v)
+{
+    return v->type->kind == TYPE_TENSOR && v->type->layout.kind == (m->mac_rows ? LAYOUT_NHWC : LAYOUT_NC1HWC0);
+}
+
+/* Where channels of a group fill whole lines, or lines hold those of all groups. */
+static bool read_layouts(const struct machine *m, const struct reading *r, struct conv *p, const char **reason)
+{
+    p->out_lines = is_laid(m, r->y);
+    if (is_laid(m, p->x))
+        p->lines = p->x;
+    const bool whole =
+        m->mac_rows || p->group == 1 ||
+        ((!p->lines || p->cin % p->x->type->layout.c0 == 0) && (!p->out_lines || p->cout % r->y->type->layout.c0 == 0));
+    return whole ? true : refuse(reason, "channels of a group that do not fill the blocks of the layout");
+}
+
 static bool check_types(const struct machine *m, const struct reading *r, struct conv *p, const char **reason)
 {
     static const struct {
@@ -217,9 +236,9 @@ static bool check_types(const struct machine *m, const struct reading *r, struct
         enum target_key rate;
     } types[] = {{DT_F32, DT_F32, TK_MAC_F32}, {DT_F16, DT_F16, TK_MAC_F16},   {DT_BF16, DT_BF16, TK_MAC_BF16},
                  {DT_F16, DT_F32, TK_MAC_F16}, {DT_BF16, DT_F32, TK_MAC_BF16}, {DT_I8, DT_I32, TK_MAC_I8}};
-    if (!p->x || !p->w || !is_dense(p->x) || !is_dense(p->w) || !is_dense(r->y) || p->x->type->rank < 3 ||
-        p->x->type->rank > 2 + CONV_AXES || p->w->type->rank != p->x->type->rank ||
-        r->y->type->rank != p->x->type->rank)
+    if (!p->x || !p->w || !(is_dense(p->x) || is_laid(m, p->x)) || !is_dense(p->w) ||
+        !(is_dense(r->y) || is_laid(m, r->y)) || p->x->type->rank < 3 || p->x->type->rank > 2 + CONV_AXES ||
+        p->w->type->rank != p->x->type->rank || r->y->type->rank != p->x->type->rank)
         return refuse(reason, "a convolution over other than one to three axes, or of operands that are not dense");
     p->in = p->x->type->dtype;
     p->out = r->y->type->dtype;
@@ -264,9 +283,11 @@ bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n
         turn_pads(&r, out, axes);
     else
         read_pads(&r, out, axes);
-    if (out->group == 1 && !m->mac_rows) /* units of rows want all channels of a position together */
+    if (!read_layouts(m, &r, out, reason))
+        return false;
+    if (out->group == 1 && !m->mac_rows && !out->lines) /* units of rows want all channels of a position together */
         out->lines = lines_of(cx, out->x, m->c0_bytes / dtype_size(out->in));
-    flatten(&cx->exprs, out);
+    flatten(&cx->exprs, out, m->mac_rows);
     out->constant = constant_of(out->w) != NULL;
     if (out->constant)
         out->w = constant_of(out->w);

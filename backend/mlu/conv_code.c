@@ -57,13 +57,15 @@ static void buffers(struct code *c)
     const struct mlu_conv_tile *t = &c->t;
     const struct conv *p = c->p;
     const int64_t es = dtype_size(p->in), os = dtype_size(p->out), map = p->direct ? t->m : t->lines;
+    const bool as_it_lies = p->direct && p->lines;
     const enum dtype sum = mm_sum(p->in);
     c->weights = tile_buf(&c->b, "w", TS_L0B, p->in, t->resident ? 1 : t->slots, t->n * t->pitch * es);
-    c->map = tile_buf(&c->b, "x", TS_UB, p->in, t->slots, map * t->kb * es);
+    c->map = as_it_lies ? -1 : tile_buf(&c->b, "x", TS_UB, p->in, t->slots, map * t->kb * es);
     c->a = tile_buf(&c->b, "windows", TS_UB, p->in, t->slots, t->m * t->pitch * es);
     c->acc = tile_buf(&c->b, "acc", TS_UB, sum, t->slots, t->m * t->n * 4);
-    c->out = p->out == sum ? c->acc : tile_buf(&c->b, "out", TS_UB, p->out, 1, t->m * t->n * os);
-    c->turned = tile_buf(&c->b, "turned", TS_UB, p->out, t->slots, t->m * t->n * os);
+    c->out =
+        p->out == sum ? c->acc : tile_buf(&c->b, "out", TS_UB, p->out, p->out_lines ? t->slots : 1, t->m * t->n * os);
+    c->turned = p->out_lines ? -1 : tile_buf(&c->b, "turned", TS_UB, p->out, t->slots, t->m * t->n * os);
     c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, p->in, 1, t->n * es) : -1;
     c->wide_bias = p->bias && p->in != sum ? tile_buf(&c->b, "wide_bias", TS_UB, sum, 1, t->n * 4) : c->bias;
 }
@@ -121,7 +123,16 @@ static void load_direct(struct code *c)
 {
     struct expr_pool *x = c->x;
     const struct conv_walk *w = &c->w;
-    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.m);
+    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.m), line = num(c, c->p->group * c->p->cin);
+    if (c->p->lines) {
+        const expr image = expr_floordiv(x, w->map, num(c, c->p->group));
+        expr at = expr_mul(x, expr_add(x, expr_mul(x, image, w->in_plane), w->p0), line);
+        at = expr_add(x, at, expr_add(x, expr_mul_const(x, w->group, c->p->cin), c->k0));
+        tile_note(&c->b, "x: lines of channels");
+        TILE(&c->b, LOAD, c->a, z, c->tx, at, c->p->in, one, one, w->count, c->ik, z, z, line, one, z, z,
+             num(c, c->t.pitch), one);
+        return;
+    }
     const expr channel = expr_add(x, expr_mul_const(x, w->map, c->p->cin), c->k0);
     tile_note(&c->b, "x: rows of channels, turned");
     TILE(&c->b, LOAD, c->map, z, c->tx, expr_add(x, expr_mul(x, channel, w->in_plane), w->p0), c->p->in, one, one,
@@ -229,6 +240,21 @@ static void vec(struct code *c, enum k_fn fn, int32_t b)
          z, b < 0 ? 0 : 1, -1, 0, z, 0, 0, 0, 0);
 }
 
+/* Windows as lines of channels. */
+static void store_lines(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const struct conv *p = c->p;
+    const expr z = num(c, 0), one = num(c, 1), line = num(c, p->group * p->cout);
+    const expr image = expr_floordiv(x, c->w.map, num(c, p->group));
+    expr at = expr_add(x, expr_mul(x, image, c->w.out_plane), c->w.p0);
+    at = expr_add(x, at, expr_mul(x, c->w.od, expr_mul(x, c->w.out[H], c->w.out[W])));
+    at = expr_add(x, expr_mul(x, at, line), expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0));
+    tile_note(&c->b, "stored as lines of channels");
+    TILE(&c->b, STORE, c->ty, at, c->out, z, p->out, one, one, c->w.count, c->in, z, z, num(c, c->t.n), one, z, z, line,
+         one);
+}
+
 static void finish(struct code *c)
 {
     struct expr_pool *x = c->x;
@@ -242,6 +268,10 @@ static void finish(struct code *c)
         vec(c, K_FN_Relu, -1);
     if (c->out != c->acc)
         TILE(&c->b, CAST, p->out, sum, c->w.count, c->in, c->out, z, pitch, c->acc, z, pitch, 1, 1);
+    if (p->out_lines) {
+        store_lines(c);
+        return;
+    }
     tile_note(&c->b, "turned to rows of channels, stored");
     TILE(&c->b, TRANSP, p->out, c->w.count, c->in, c->turned, z, turned, c->out, z, pitch);
     const expr channel = expr_add(x, expr_mul_const(x, c->w.map, p->cout), c->n0);

@@ -85,8 +85,10 @@ static bool fit_map(const struct search *s, struct mlu_conv_tile *t)
 static bool fits(const struct search *s, const struct mlu_conv_tile *t)
 {
     const struct conv *p = s->p;
-    const int64_t map = (p->direct ? t->m : t->lines) * t->kb * s->es, rows = t->m * t->pitch * s->es;
-    const int64_t sums = t->m * t->n * 4, out = t->m * t->n * s->os, narrow = s->os < 4 ? out : 0;
+    const int64_t map = p->direct && p->lines ? 0 : (p->direct ? t->m : t->lines) * t->kb * s->es,
+                  rows = t->m * t->pitch * s->es;
+    const int64_t sums = t->m * t->n * 4, all = t->m * t->n * s->os, narrow = s->os < 4 && !p->out_lines ? all : 0;
+    const int64_t out = s->os < 4 || !p->out_lines ? all : 0;
     const int64_t bias = p->bias ? t->n * (s->es + 4) : 0, rounding = 10 * s->m->align[TS_UB];
     return t->slots * (map + rows + sums + out) + narrow + bias + rounding <= s->m->size[TS_UB] &&
            t->slots * t->n * t->pitch * s->es <= s->m->size[TS_L0B];
@@ -132,7 +134,8 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
     const double map = (p->direct ? im : (double)t->lines) * blocks * fmin((double)t->kb, cin) * es;
     const double weights = t->resident ? 0 : in * taps * cin * es;
     const double load = (map + weights) / rate, store = im * in * (double)s->os / rate;
-    const double passes = 2 + (p->bias ? 1 : 0) + target_num(g, TK_VEC_TRANSPOSE) * (p->direct ? 8 : 4);
+    const double turns = (p->direct && !p->lines ? 4 : 0) + (p->out_lines ? 0 : 4);
+    const double passes = 2 + (p->bias ? 1 : 0) + target_num(g, TK_VEC_TRANSPOSE) * turns;
     const double vec = im * in * 4 * passes / target_num(g, TK_VEC_BYTES);
     const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 1 + (double)t->taps);
     const double work =

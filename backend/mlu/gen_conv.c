@@ -31,9 +31,9 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
         return node_error(e->cx, n, D_VERIFY, "a convolution was placed on the matrix unit that it cannot do: %s",
                           why ? why : "");
     struct mlu_conv_tensors t = {.bias = bias_tensor(e, &p)};
-    if (p.direct)
-        t.x = emit_tensor(e, p.x);
-    const enum npuc_status st = p.direct ? NPUC_OK : mlu_conv_pack(e, &p, &t.x);
+    if (p.direct || p.lines)
+        t.x = emit_tensor(e, p.lines ? p.lines : p.x);
+    const enum npuc_status st = p.direct || p.lines ? NPUC_OK : mlu_conv_pack(e, &p, &t.x);
     if (st != NPUC_OK)
         return st;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);

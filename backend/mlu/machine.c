@@ -17,11 +17,19 @@ static struct layout weight_layout(const struct target_info *t, enum dtype dtype
     return (struct layout){.kind = LAYOUT_ND};
 }
 
+/* Lines of channels: rows of the tensor unit. */
+static struct layout map_layout(const struct target_info *t, enum dtype dtype)
+{
+    (void)t;
+    return (struct layout){.kind = dtype_size(dtype) > 0 ? LAYOUT_NHWC : LAYOUT_ND};
+}
+
 static void target_info(const struct machine *m, struct target_info *out)
 {
     vector_target_info(m, out);
     out->weight_layout = weight_layout;
     out->whole_precision = true; /* as MagicMind's force_float16 */
+    out->map_layout = map_layout;
 }
 
 extern const struct family family_mlu;

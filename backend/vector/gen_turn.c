@@ -25,26 +25,50 @@ struct turn {
     int64_t size, tile_a, tile_b;
 };
 
+/* The type's dimensions in the order in which they lie; false when they do not lie side by side. */
+static bool lie_of(const struct value *v, int axis[IR_MAX_RANK])
+{
+    const struct type *t = v->type;
+    const bool walked = v->def && v->def->op == OP_Transpose && v->def->place == PLACE_FREE;
+    const bool lines = t->layout.kind == LAYOUT_NHWC;
+    if (t->kind != TYPE_TENSOR || t->rank < 2 || (t->layout.kind != LAYOUT_ND && !lines) || walked)
+        return false;
+    for (int i = 0; i < t->rank; i++)
+        axis[i] = !lines || i == 0 ? i : i == t->rank - 1 ? 1 : i + 1;
+    return true;
+}
+
 static bool dense(const struct value *v)
 {
-    const bool walked = v->def && v->def->op == OP_Transpose && v->def->place == PLACE_FREE;
-    return v->type->kind == TYPE_TENSOR && v->type->rank >= 2 && v->type->layout.kind == LAYOUT_ND && !walked;
+    int axis[IR_MAX_RANK];
+    return lie_of(v, axis);
+}
+
+/* The operand's axis that lies at place i of the result. */
+static int axis_at(const struct node *n, const int *to, int i)
+{
+    const struct attr *perm = n->op == OP_Transpose ? node_attr(n, "perm") : NULL;
+    if (n->op != OP_Transpose)
+        return to[i];
+    return perm ? (int)perm->v.ints[to[i]] : n->out[0].type->rank - 1 - to[i];
 }
 
 /* Operand dimensions without those of size one, in the result's order. */
 static int squeeze(const struct ir_ctx *cx, const struct node *n, expr dims[IR_MAX_RANK], int order[IR_MAX_RANK])
 {
     const struct type *t = node_in(n, 0)->type;
-    const struct attr *perm = node_attr(n, "perm");
-    int place[IR_MAX_RANK], rank = 0, at = 0;
+    int place[IR_MAX_RANK], from_lie[IR_MAX_RANK], to_lie[IR_MAX_RANK], rank = 0, at = 0;
+    const bool ok = lie_of(node_in(n, 0), from_lie) && lie_of(&n->out[0], to_lie);
+    NPUC_ASSERT(ok);
     for (int i = 0; i < t->rank; i++) {
         int64_t one;
-        place[i] = expr_is_const(&cx->exprs, t->dims[i], &one) && one == 1 ? -1 : rank;
-        if (place[i] >= 0)
-            dims[rank++] = t->dims[i];
+        const expr dim = t->dims[from_lie[i]];
+        place[from_lie[i]] = expr_is_const(&cx->exprs, dim, &one) && one == 1 ? -1 : rank;
+        if (place[from_lie[i]] >= 0)
+            dims[rank++] = dim;
     }
     for (int i = 0; i < t->rank; i++) {
-        const int from = place[perm ? (int)perm->v.ints[i] : t->rank - 1 - i];
+        const int from = place[axis_at(n, to_lie, i)];
         if (from >= 0)
             order[at++] = from;
     }
@@ -121,7 +145,8 @@ bool gen_turn_match(const struct machine *m, struct ir_ctx *cx, const struct nod
 {
     struct turn t;
     (void)reason;
-    if (n->op != OP_Transpose || !node_in(n, 0) || !node_out(n, 0) || !dense(node_in(n, 0)) || !dense(&n->out[0]))
+    if ((n->op != OP_Transpose && n->op != OP_TransData) || !node_in(n, 0) || !node_out(n, 0) ||
+        !dense(node_in(n, 0)) || !dense(&n->out[0]))
         return false;
     const int bits = dtype_table[n->out[0].type->dtype].bits;
     return bits >= 8 && bits <= 64 && 4 * BLOCK_BYTES <= m->size[TS_UB] && read_turn(cx, n, &t);

@@ -198,6 +198,39 @@ static void insert_row_dim(struct vr *r)
     r->rank++;
 }
 
+/* Makes dimension d the last one. */
+static void move_last(struct vr *r, int d)
+{
+    const expr dim = r->dims[d];
+    for (int i = d; i + 1 < r->rank; i++)
+        r->dims[i] = r->dims[i + 1];
+    r->dims[r->rank - 1] = dim;
+    for (int v = 0; v < r->n_views + r->n_outputs; v++) {
+        struct vr_view *w = view_at(r, v);
+        const expr stride = w->stride[d];
+        for (int i = d; i + 1 < r->rank; i++)
+            w->stride[i] = w->stride[i + 1];
+        w->stride[r->rank - 1] = stride;
+    }
+}
+
+/* Rows run where results are neighbours and, if there are operands, those of one are, too: channels of NHWC. */
+static void turn_rows(struct vr *r)
+{
+    const expr one = expr_const(&r->e->cx->exprs, 1);
+    if (r->has_red || r->keeps_first || r->planes || r->n_outputs < 1 || r->outputs[0].view.stride[r->rank - 1] == one)
+        return;
+    for (int d = 0; d + 1 < r->rank; d++) {
+        bool read = r->n_views == 0;
+        for (int v = 0; v < r->n_views; v++)
+            read |= r->views[v].stride[d] == one;
+        if (read && r->outputs[0].view.stride[d] == one) {
+            move_last(r, d);
+            return;
+        }
+    }
+}
+
 void vr_normalise(struct vr *r)
 {
     struct expr_pool *x = &r->e->cx->exprs;
@@ -210,6 +243,7 @@ void vr_normalise(struct vr *r)
         if (r->rank > 1 && !(last && r->has_red) && expr_is_const(x, r->dims[d], &size) && size == 1)
             drop_dim(r, d);
     }
+    turn_rows(r);
     for (int d = r->rank - 2; d >= stop; d--) {
         if ((d == r->rank - 2 && r->has_red) || !mergeable(r, d))
             continue;

@@ -194,15 +194,6 @@ static enum npuc_status cache_append_infer(struct ir_ctx *cx, struct node *n)
 
 /* ---- TransData: the same tensor in another storage order */
 
-static const char *const layout_words[] = {
-    [LAYOUT_ND] = "ND",
-    [LAYOUT_NZ] = "NZ",
-    [LAYOUT_NZ_T] = "NZ_T",
-    [LAYOUT_NC1HWC0] = "NC1HWC0",
-    [LAYOUT_FRACTAL_Z] = "FRACTAL_Z",
-    [LAYOUT_NHWC] = "NHWC",
-};
-
 static enum npuc_status trans_data_legal(struct ir_ctx *cx, struct node *n)
 {
     return infer_attr_in(cx, n, "layout", "ND NZ NZ_T NC1HWC0 FRACTAL_Z NHWC");
@@ -216,7 +207,7 @@ static enum npuc_status trans_data_infer(struct ir_ctx *cx, struct node *n)
     if (s != NPUC_OK)
         return s;
     struct layout l = {.c0 = (int)node_attr_int(n, "c0", 0)};
-    for (int k = 0; k < (int)NPUC_ARRAY_LEN(layout_words); k++)
+    for (int k = 0; k < LAYOUT_CACHE; k++)
         if (infer_attr_is(cx, n, "layout", layout_words[k]))
             l.kind = (enum layout_kind)k;
     n->out[0].type = type_with_layout(cx, n->in[0].value->type, l);
