@@ -131,14 +131,12 @@ static void load(struct pool *p, int32_t buf, int32_t tensor, enum dtype t, cons
          expr_mul_const(x, p->padded[2], w->stride[1]), num(p, w->stride[2]), zero, zero, p->tile_cols, one);
 }
 
-/* Larger, or the first NaN; with numbers also the first element that is no padding. */
+/* Larger, or NaN; with numbers also the first element that is no padding. */
 static void take_larger(struct pool *p)
 {
     const int32_t *m = p->mask;
     vec(p, K_FN_Greater, DT_F32, m[0], p->x, p->acc, -1);
     vec(p, K_FN_IsNaN, DT_F32, m[1], p->x, -1, -1);
-    vec(p, K_FN_Equal, DT_F32, m[2], p->acc, p->acc, -1);
-    vec(p, K_FN_And, DT_BOOL, m[1], m[1], m[2], -1);
     vec(p, K_FN_Or, DT_BOOL, m[0], m[0], m[1], -1);
     if (p->at >= 0) {
         const expr zero = num(p, 0), pitch = p->tile_cols;

@@ -8,6 +8,7 @@
     bool gen_##nm##_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);      \
     enum npuc_status gen_##nm##_emit(struct emit *e, struct node *n);
 GEN(depthwise) /* before a family's convolutions */
+GEN(lines)
 #include "backend/vector/gens.def"
 #undef GEN
 
