@@ -3,14 +3,13 @@
 #define BACKEND_MLU_PRODUCT_H
 
 #include "backend/matrix/mm.h"
+#include "backend/mlu/items.h"
 
 /* Extents of a tile of the result and of a block of K, and who brings b. */
 struct product_tile {
-    int64_t m, n, k;              /* rows and columns of one core; 0: nothing fits */
+    int64_t m, n, k;              /* 0: nothing fits */
     int32_t slots, b_slots, sums; /* of the rings of a, of b, of sums */
-    int32_t lanes;                /* cores that take b from the SRAM of their clusters, each its rows of a; 1: none */
-    int32_t clusters;             /* of these lanes */
-    bool resident;                /* a tile of b stays in WRAM while rows of a pass by: K is one block */
+    struct mlu_lanes on;          /* with runs a tile of b stays in WRAM while rows of a pass by: K is one block */
 };
 
 struct product_tile product_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct mm *p,

@@ -28,11 +28,11 @@ struct code {
     struct tile_builder b;
     struct kparams params;
     struct mm_dims d;
-    int32_t ta, tb, tc, tbias;                     /* tensors of the kernel */
-    int32_t a, b_rows, acc, out, bias;             /* rows of a; of b in WRAM; sums; narrowed sums; row of starts */
-    int32_t a_cols, b_cols, b_turned;              /* operands with K along columns; b turned */
-    int32_t b_shared;                              /* rows of b in SRAM; -1 */
-    expr first, steps, lane;                       /* of the item: its first tile of rows, how many; the core's place */
+    int32_t ta, tb, tc, tbias;         /* tensors of the kernel */
+    int32_t a, b_rows, acc, out, bias; /* rows of a; of b in WRAM; sums; narrowed sums; row of starts */
+    int32_t a_cols, b_cols, b_turned;  /* operands with K along columns; b turned */
+    int32_t b_shared;                  /* rows of b in SRAM; -1 */
+    struct mlu_items item;
     expr m0, n0, im, in, off_a, off_b, off_c, row; /* the tile; row: between rows of b */
     expr k0, ik;                                   /* of the block of K */
 };
@@ -71,7 +71,7 @@ static void buffers(struct code *c)
         c->b_cols = tile_buf(&c->b, "b_cols", TS_UB, p->in, t->b_slots, t->n * t->k * es);
         c->b_turned = tile_buf(&c->b, "b_turned", TS_UB, p->in, 1, t->n * t->k * es);
     }
-    c->b_shared = t->lanes > 1 ? tile_buf(&c->b, "b_shared", TS_L1, p->in, t->b_slots, t->n * t->k * es) : -1;
+    c->b_shared = t->on.lanes > 1 ? tile_buf(&c->b, "b_shared", TS_L1, p->in, t->b_slots, t->n * t->k * es) : -1;
     c->b_rows = tile_buf(&c->b, "b", TS_L0B, p->in, t->b_slots, t->n * t->k * es);
     c->acc = tile_buf(&c->b, "acc", TS_UB, mm_sum(p->in), t->sums, t->m * t->n * 4);
     c->out = p->out != mm_sum(p->in) ? tile_buf(&c->b, "out", TS_UB, p->out, t->sums, t->m * t->n * dtype_size(p->out))
@@ -84,26 +84,13 @@ static expr at_least_one(struct code *c, expr e)
     return expr_max(c->x, num(c, 1), e);
 }
 
-/* Opens the loop over the items of this core, or of its lanes: runs of rows fastest, so that neighbours share b. */
 static void open_items(struct code *c)
 {
     struct expr_pool *x = c->x;
-    const int64_t lanes = c->t.lanes, all = c->e->m->n_cube / lanes;
-    const expr block = expr_sym(x, c->k->sym_block), unit = expr_floordiv(x, block, num(c, lanes));
-    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m * lanes)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
-    const expr others = expr_mul(x, mm_batch_count(x, &c->d), nt);
-    const expr apart = at_least_one(c, expr_floordiv(x, num(c, all), at_least_one(c, others)));
-    const expr most = c->t.resident ? at_least_one(c, expr_ceildiv(x, mt, apart)) : num(c, 1);
-    const expr runs = expr_ceildiv(x, mt, most), items = expr_mul(x, others, runs);
-    const expr units = at_least_one(c, expr_min(x, num(c, all), items));
-    c->k->blocks = expr_mul_const(x, units, lanes);
-    c->lane = expr_mod(x, block, num(c, lanes));
-    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, items, unit), units));
-    const expr t = expr_add(x, unit, expr_mul(x, i, units));
-    const expr rest = expr_floordiv(x, t, runs), batch = expr_floordiv(x, rest, nt);
-    c->first = expr_mul(x, expr_mod(x, t, runs), most);
-    c->steps = expr_min(x, most, expr_sub(x, mt, c->first));
-    c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
+    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
+    mlu_open_items(c->e, &c->b, &c->t.on, mt, expr_mul(x, mm_batch_count(x, &c->d), nt), &c->item);
+    const expr batch = expr_floordiv(x, c->item.right, nt);
+    c->n0 = expr_mul_const(x, expr_mod(x, c->item.right, nt), c->t.n);
     c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->d.n, c->n0));
     c->off_a = mm_batch_offset(x, &c->d, batch, c->d.a_batch);
     c->off_b = mm_batch_offset(x, &c->d, batch, c->d.b_batch);
@@ -114,10 +101,9 @@ static void open_items(struct code *c)
 static void place_rows(struct code *c, expr j)
 {
     struct expr_pool *x = c->x;
-    const expr tile = expr_add(x, expr_mul_const(x, expr_add(x, c->first, j), c->t.lanes), c->lane);
-    c->m0 = expr_mul_const(x, tile, c->t.m);
+    c->m0 = expr_mul_const(x, mlu_item_row(x, &c->item, j), c->t.m);
     c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
-    if (c->t.lanes > 1)
+    if (c->t.on.lanes > 1)
         c->im = expr_max(x, num(c, 0), c->im);
 }
 
@@ -156,12 +142,12 @@ static void load_b(struct code *c)
     struct expr_pool *x = c->x;
     const struct product_tile *t = &c->t;
     const expr z = num(c, 0);
-    if (c->t.lanes > 1) {
+    if (c->t.on.lanes > 1) {
         tile_note(&c->b, "b: rows to SRAM once for all lanes, on to WRAM");
         const expr off = expr_add(x, expr_add(x, c->off_b, expr_mul(x, c->n0, c->row)), c->k0);
         const expr one = num(c, 1), pitch = num(c, t->k);
         TILE(&c->b, LOADC, c->b_shared, z, c->tb, off, c->p->in, one, one, c->in, c->ik, z, z, c->row, one, z, z, pitch,
-             one, t->clusters);
+             one, t->on.clusters);
         TILE(&c->b, COPY_ROWS, c->b_rows, z, pitch, c->b_shared, z, pitch, c->p->in, c->in, c->ik);
         return;
     }
@@ -219,7 +205,7 @@ static void multiply(struct code *c, expr init)
 {
     const expr z = num(c, 0), pitch = num(c, c->t.k);
     load_a(c);
-    if (!c->t.resident)
+    if (!c->t.on.runs)
         load_b(c);
     tile_note(&c->b, "rows of a times rows of b");
     TILE(&c->b, MAC_ROWS, c->acc, z, num(c, c->t.n), c->a, z, pitch, c->b_rows, z, pitch, c->p->in, c->im, c->in, c->ik,
@@ -232,11 +218,11 @@ static void body(struct code *c)
     const expr z = num(c, 0), one = num(c, 1);
     open_items(c);
     open_block(c, z);
-    if (c->t.resident)
+    if (c->t.on.runs)
         load_b(c);
-    place_rows(c, c->t.resident ? tile_loop(&c->b, "rows", c->steps) : z);
+    place_rows(c, c->t.on.runs ? tile_loop(&c->b, "rows", c->item.steps) : z);
     start_sums(c);
-    if (c->t.resident) {
+    if (c->t.on.runs) {
         multiply(c, one);
     } else { /* K = 0 still writes the starting values */
         const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.k))));
@@ -245,7 +231,7 @@ static void body(struct code *c)
         tile_end(&c->b);
     }
     finish(c);
-    if (c->t.resident)
+    if (c->t.on.runs)
         tile_end(&c->b);
     tile_end(&c->b);
 }

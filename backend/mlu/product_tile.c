@@ -13,47 +13,16 @@
 static const int64_t extents_m[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512};
 static const int64_t extents_n[] = {64, 128, 192, 256, 384, 512, 768, 1024};
 
-struct rates { /* bytes or multiply-accumulates per cycle */
-    double core, memory, mac, mac_k0, columns, vec_bytes, vec_turn, move, link, cache;
-};
 struct search {
     const struct machine *m;
     const struct mm *p;
     const struct mm_sizes *s;
     const struct tiling *wish;
-    struct rates r;
+    struct mlu_rates r;
     int64_t whole_k; /* rounded up; 0: K is not known when the kernel is made */
     struct product_tile best;
     double cycles;
 };
-
-static struct rates rates_of(const struct machine *m, enum dtype t)
-{
-    static const struct {
-        enum dtype t;
-        enum target_key mac, k0;
-    } keys[] = {{DT_F32, TK_MAC_F32, TK_MAC_F32_K0},
-                {DT_F16, TK_MAC_F16, TK_MAC_F16_K0},
-                {DT_BF16, TK_MAC_BF16, TK_MAC_F16_K0},
-                {DT_I8, TK_MAC_I8, TK_MAC_I8_K0}};
-    const struct target *g = m->target;
-    const double clock = target_num(g, TK_CLOCK), cluster = target_num(g, TK_CLUSTER_BANDWIDTH) / clock,
-                 cores = target_num(g, TK_CORES_CLUSTER), own = target_num(g, TK_MTE2_VECTOR_RATE);
-    struct rates r = {.core = fmin(own, cluster / cores),
-                      .memory = target_num(g, TK_HBM_BANDWIDTH) / clock,
-                      .columns = target_num(g, TK_MAC_COLUMNS),
-                      .vec_bytes = target_num(g, TK_VEC_BYTES),
-                      .vec_turn = target_num(g, TK_VEC_TRANSPOSE) * 4,
-                      .move = target_num(g, TK_MTE1_L0B_RATE),
-                      .link = fmax(1, target_num(g, TK_CLUSTER_LINK)),
-                      .cache = target_num(g, TK_L2_SIZE)};
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(keys); i++)
-        if (keys[i].t == t) {
-            r.mac = target_num(g, keys[i].mac);
-            r.mac_k0 = target_num(g, keys[i].k0);
-        }
-    return r;
-}
 
 static bool b_has_rows(const struct mm *p)
 {
@@ -73,70 +42,50 @@ static bool fit_k(const struct search *s, struct product_tile *t)
     const int64_t left = s->m->size[TS_UB] - t->sums * sums - bias - 4 * align; /* rounding of the slots */
     const int64_t in_nram = left <= 0 ? 0 : left / ((rows + turned) * es) / unit * unit;
     const int64_t room =
-        t->lanes > 1 && s->m->size[TS_L1] < s->m->size[TS_L0B] ? s->m->size[TS_L1] : s->m->size[TS_L0B];
+        t->on.lanes > 1 && s->m->size[TS_L1] < s->m->size[TS_L0B] ? s->m->size[TS_L1] : s->m->size[TS_L0B];
     const int64_t in_wram = room / (t->b_slots * t->n * es) / unit * unit;
     const int64_t most = in_nram < in_wram ? in_nram : in_wram;
-    if (most < unit || (t->resident && (s->whole_k == 0 || most < s->whole_k)))
+    if (most < unit || (t->on.runs && (s->whole_k == 0 || most < s->whole_k)))
         return false;
-    t->k = t->resident ? s->whole_k : size_align(size_ceil_div(whole, size_ceil_div(whole, most)), unit);
+    t->k = t->on.runs ? s->whole_k : size_align(size_ceil_div(whole, size_ceil_div(whole, most)), unit);
     return true;
-}
-
-/* How the items of a product lie on the cores. */
-struct spread {
-    double steps, runs, items, units,
-        rounds; /* tiles of rows in an item; items per tile of b; all; side by side; turns */
-    double im, in;
-};
-
-static struct spread spread_of(const struct search *s, const struct product_tile *t)
-{
-    const double lanes = t->lanes, all = floor(s->m->n_cube / lanes);
-    const double mt = ceil(s->s->m / ((double)t->m * lanes)), others = s->s->batch * ceil(s->s->n / (double)t->n);
-    struct spread v = {.steps = t->resident ? ceil(mt / fmax(1, floor(all / others))) : 1};
-    v.runs = ceil(mt / v.steps);
-    v.items = others * v.runs;
-    v.units = fmin(v.items, all);
-    v.rounds = ceil(v.items / all);
-    v.im = fmin((double)t->m, s->s->m);
-    v.in = fmin((double)t->n, s->s->n);
-    return v;
 }
 
 /* Bytes from GDRAM: a is there again for each column of tiles that does not run beside another one, unless it stays in
  * the cache; so is b for each run of rows. */
-static double missed(const struct search *s, const struct product_tile *t, const struct spread *v)
+static double missed(const struct search *s, const struct product_tile *t, const struct mlu_spread *v)
 {
     const double es = dtype_size(s->p->in), a = s->s->m * s->s->k * es, b = s->s->n * s->s->k * es;
-    const double nt = ceil(s->s->n / (double)t->n), beside = fmax(1, floor(v->units / v->runs));
-    const double again_a = a <= s->r.cache ? 1 : ceil(nt / beside),
+    const double again_a = a <= s->r.cache ? 1 : ceil(ceil(s->s->n / (double)t->n) / v->beside),
                  again_b = b <= s->r.cache ? 1 : ceil(v->runs / fmin(v->units, v->runs));
     return s->s->batch * (a * again_a + b * again_b);
 }
 
 static double cycles_of(const struct search *s, const struct product_tile *t)
 {
-    const struct rates *r = &s->r;
+    const struct mlu_rates *r = &s->r;
     const struct mm *p = s->p;
-    const struct spread v = spread_of(s, t);
-    const double es = dtype_size(p->in), k = s->s->k, blocks = t->resident ? 1 : ceil(k / (double)t->k);
-    const double a = v.im * k * es / r->core, b = v.in * k * es / r->core / t->lanes;
-    const double move = t->lanes > 1 || !b_has_rows(p) ? v.in * k * es / r->move : 0;
-    const double link = t->clusters > 1 ? v.in * k * es / r->link : 0, bring = fmax(fmax(b, link), move);
-    const double mac = v.im * ceil(v.in / r->columns) * r->columns * ceil(k / r->mac_k0) * r->mac_k0 / r->mac;
-    const double store = v.im * v.in * dtype_size(p->out) / r->core;
-    const double turn_a = p->a_trans ? v.im * k * es * r->vec_turn / r->vec_bytes : 0;
-    const double turn_b = b_has_rows(p) ? 0 : v.in * k * es * r->vec_turn / r->vec_bytes;
-    const double end = (p->relu + (p->out != mm_sum(p->in)) + (p->bias != NULL)) * v.im * v.in * 4 / r->vec_bytes;
-    const double each = t->resident ? 0 : 1; /* b comes with every tile */
+    const double rights = s->s->batch * ceil(s->s->n / (double)t->n);
+    const struct mlu_spread v = mlu_spread_of(s->m, &t->on, ceil(s->s->m / (double)t->m), rights);
+    const double im = fmin((double)t->m, s->s->m), in = fmin((double)t->n, s->s->n);
+    const double es = dtype_size(p->in), k = s->s->k, blocks = t->on.runs ? 1 : ceil(k / (double)t->k);
+    const double a = im * k * es / r->core, b = in * k * es / r->core / t->on.lanes;
+    const double move = t->on.lanes > 1 || !b_has_rows(p) ? in * k * es / r->move : 0;
+    const double link = t->on.clusters > 1 ? in * k * es / r->link : 0, bring = fmax(fmax(b, link), move);
+    const double mac = im * ceil(in / r->columns) * r->columns * ceil(k / r->k0) * r->k0 / r->mac;
+    const double store = im * in * dtype_size(p->out) / r->core;
+    const double turn_a = p->a_trans ? im * k * es * r->turn / r->vec : 0;
+    const double turn_b = b_has_rows(p) ? 0 : in * k * es * r->turn / r->vec;
+    const double end = (p->relu + (p->out != mm_sum(p->in)) + (p->bias != NULL)) * im * in * 4 / r->vec;
+    const double each = t->on.runs ? 0 : 1; /* b comes with every tile */
     const double load = a + each * b, vec = turn_a + each * turn_b + end;
     const double apart = t->sums > 1 ? 0 : end + (p->out == mm_sum(p->in) ? store : 0); /* the next sums wait for it */
     const double overlap = fmax(fmax(load, mac), fmax(fmax(store, vec), each * fmax(move, link))) + apart;
     const double serial = load + mac + vec + store + each * move;
     const double step = (t->slots > 1 ? overlap : serial) + STEP_CYCLES * blocks;
     const double first = (bring + a) / blocks + STEP_CYCLES;
-    const double item = v.steps * step + (t->resident && t->b_slots == 1 ? bring + turn_b : 0);
-    const double cores = v.rounds * fmax(item, t->resident ? bring + turn_b : 0) + first + end + store;
+    const double item = v.steps * step + (t->on.runs && t->b_slots == 1 ? bring + turn_b : 0);
+    const double cores = v.rounds * fmax(item, t->on.runs ? bring + turn_b : 0) + first + end + store;
     const double memory = (missed(s, t, &v) + s->s->batch * s->s->m * s->s->n * dtype_size(p->out)) / r->memory;
     return fmax(cores, memory + first + store);
 }
@@ -145,7 +94,7 @@ static void limit_k(const struct search *s, struct product_tile *t)
 {
     const struct tiling *w = s->wish;
     const int64_t wish = w ? size_align(w->k, ROW_BYTES / dtype_size(s->p->in)) : 0;
-    if (wish > 0 && wish < t->k && !t->resident)
+    if (wish > 0 && wish < t->k && !t->on.runs)
         t->k = wish;
 }
 
@@ -164,23 +113,18 @@ static void try_tile(struct search *s, struct product_tile t)
 /* All depths of rings and ways to bring b for given extents. */
 static void try_extents(struct search *s, int64_t m, int64_t n)
 {
-    const int32_t cluster = (int32_t)target_num(s->m->target, TK_CORES_CLUSTER), all = s->m->n_cube / cluster;
-    const int32_t clusters[3] = {0, 1, all}; /* 0: every core for itself */
     const int64_t stages = s->wish ? s->wish->stages : 0;
-    for (int i = 0; i < 3; i++) {
-        if ((i > 0 && (clusters[i] < i || all == 0 || !b_has_rows(s->p))))
+    struct product_tile t = {.m = m, .n = n};
+    for (int i = 0; i < MLU_LANES; i++) {
+        if (!mlu_lanes_of(s->m, i, &t.on) || (i > 0 && !b_has_rows(s->p)))
             continue;
         for (int f = 0; f < 16; f++) {
-            struct product_tile t = {.m = m,
-                                     .n = n,
-                                     .slots = f & 1 ? 1 : 2,
-                                     .b_slots = f & 2 ? 1 : 2,
-                                     .sums = f & 4 ? 1 : 2,
-                                     .resident = (f & 8) != 0,
-                                     .clusters = i ? clusters[i] : 1,
-                                     .lanes = i ? clusters[i] * cluster : 1};
+            t.slots = f & 1 ? 1 : 2;
+            t.b_slots = f & 2 ? 1 : 2;
+            t.sums = f & 4 ? 1 : 2;
+            t.on.runs = (f & 8) != 0;
             const bool serial = t.slots == 1 && t.sums == 1 && t.b_slots == 1;
-            if ((t.b_slots == 1 && t.slots > 1 && !t.resident) || (stages == 1 && !serial) ||
+            if ((t.b_slots == 1 && t.slots > 1 && !t.on.runs) || (stages == 1 && !serial) ||
                 (stages > 1 && t.slots == 1))
                 continue;
             try_tile(s, t);
@@ -212,7 +156,7 @@ struct product_tile product_choose_tile(const struct machine *m, const struct ir
                                         const struct mm_sizes *z, const struct tiling *w)
 {
     int64_t k;
-    struct search s = {.m = m, .p = p, .s = z, .wish = w, .r = rates_of(m, p->in), .cycles = INFINITY};
+    struct search s = {.m = m, .p = p, .s = z, .wish = w, .r = mlu_rates_of(m, p->in), .cycles = INFINITY};
     if (expr_is_const(&cx->exprs, p->k, &k) && k < 1 << 20)
         s.whole_k = size_align(k < 1 ? 1 : k, ROW_BYTES / dtype_size(p->in));
     try_all(&s);
