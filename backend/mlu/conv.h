@@ -5,17 +5,19 @@
 #define BACKEND_MLU_CONV_H
 
 #include "backend/matrix/conv.h"
+#include "backend/mlu/items.h"
 
 /* Extents of a tile of windows and output channels, and of a block of K. */
 struct mlu_conv_tile {
-    int64_t m, n;        /* windows, output channels; 0: nothing fits */
-    int64_t taps;        /* kernel positions of a block: all of a plane, of a row, or one */
-    int64_t kb;          /* channels of a block; all of them when taps > 1 */
-    int64_t pitch;       /* elements between rows of operands */
-    bool strips;         /* windows of one row; else of any number of rows, whose lines are loaded whole */
-    int64_t lines, line; /* of the map in NRAM; between its rows */
-    int32_t slots;       /* of the rings */
-    bool resident;       /* the weights are loaded once */
+    int64_t m, n;                 /* windows, output channels; 0: nothing fits */
+    int64_t taps;                 /* kernel positions of a block: all of a plane, of a row, or one */
+    int64_t kb;                   /* channels of a block; all of them when taps > 1 */
+    int64_t pitch, w_pitch;       /* elements between rows of windows, of weights */
+    bool strips;                  /* windows of one row; else of any number of rows, whose lines are loaded whole */
+    bool whole;                   /* the map under all positions of a plane is loaded at once, with all channels */
+    int64_t lines, line;          /* of the map in NRAM; between its rows */
+    int32_t slots, w_slots, sums; /* of the rings of windows, of weights, of sums */
+    struct mlu_lanes on;          /* with runs the filters of a tile stay in WRAM while windows pass by */
 };
 
 struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,

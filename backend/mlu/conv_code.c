@@ -1,9 +1,14 @@
 /* The tile program of a convolution on the cores of an MLU.
  *
- *   for each tile of this core:                   windows of one plane, output channels
- *     for each block of K (double):               kernel positions x channels: weights to WRAM, the map under them
- * IO-DMA for each kernel position:                 elements of the windows to rows Move-DMA accumulate in NRAM TFU
- *     bias, relu, narrowed, turned to rows of channels VFU store IO-DMA
+ *   for each item of this core:                   output channels, a run of tiles of windows
+ *     all their filters to WRAM, when they stay    IO-DMA, or Global-DMA to SRAM and Move-DMA from there
+ *     for each tile of windows:                   of one plane
+ *       for each block of K (double):             kernel positions x channels
+ *         filters to WRAM, the map under the block IO-DMA
+ *         for each kernel position:               elements of the windows to rows            Move-DMA
+ *         accumulate in NRAM                                                                 TFU
+ *       bias, relu, narrowed, turned to rows of channels                                     VFU
+ *       store                                                                                IO-DMA
  *
  * A direct product loads x as it is, rows of channels, and turns it. */
 #include "backend/matrix/conv_walk.h"
@@ -27,8 +32,10 @@ struct code {
     struct kparams params;
     int32_t tx, tw, ty, tbias;
     int32_t map, a, weights, acc, out, turned, bias, wide_bias; /* buffers */
-    expr n0, in;                                                /* output channels of the tile */
-    expr k0, ik;                                                /* channels of the block */
+    int32_t shared;                                             /* filters in SRAM */
+    struct mlu_items item;
+    expr n0, in; /* output channels of the tile */
+    expr k0, ik; /* channels of the block */
 };
 
 static expr num(struct code *c, int64_t v)
@@ -59,44 +66,47 @@ static void buffers(struct code *c)
     const int64_t es = dtype_size(p->in), os = dtype_size(p->out), map = p->direct ? t->m : t->lines;
     const bool as_it_lies = p->direct && p->lines;
     const enum dtype sum = mm_sum(p->in);
-    c->weights = tile_buf(&c->b, "w", TS_L0B, p->in, t->resident ? 1 : t->slots, t->n * t->pitch * es);
+    c->shared = t->on.lanes > 1 ? tile_buf(&c->b, "w_shared", TS_L1, p->in, t->w_slots, t->n * t->w_pitch * es) : -1;
+    c->weights = tile_buf(&c->b, "w", TS_L0B, p->in, t->w_slots, t->n * t->w_pitch * es);
     c->map = as_it_lies ? -1 : tile_buf(&c->b, "x", TS_UB, p->in, t->slots, map * t->kb * es);
     c->a = tile_buf(&c->b, "windows", TS_UB, p->in, t->slots, t->m * t->pitch * es);
-    c->acc = tile_buf(&c->b, "acc", TS_UB, sum, t->slots, t->m * t->n * 4);
+    c->acc = tile_buf(&c->b, "acc", TS_UB, sum, t->sums, t->m * t->n * 4);
     c->out =
-        p->out == sum ? c->acc : tile_buf(&c->b, "out", TS_UB, p->out, p->out_lines ? t->slots : 1, t->m * t->n * os);
-    c->turned = p->out_lines ? -1 : tile_buf(&c->b, "turned", TS_UB, p->out, t->slots, t->m * t->n * os);
+        p->out == sum ? c->acc : tile_buf(&c->b, "out", TS_UB, p->out, p->out_lines ? t->sums : 1, t->m * t->n * os);
+    c->turned = p->out_lines ? -1 : tile_buf(&c->b, "turned", TS_UB, p->out, t->sums, t->m * t->n * os);
     c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, p->in, 1, t->n * es) : -1;
     c->wide_bias = p->bias && p->in != sum ? tile_buf(&c->b, "wide_bias", TS_UB, sum, 1, t->n * 4) : c->bias;
 }
 
 /* ---- tiles ------------------------------------------------------------------------------------------------ */
 
-static expr n_tiles(struct code *c)
-{
-    return num(c, size_ceil_div(c->p->cout, c->t.n));
-}
-
-static expr plane_count(struct code *c)
-{
-    return expr_mul(c->x, expr_mul_const(c->x, c->w.batch, c->p->group), c->w.out[D]);
-}
-
-static expr item_count(struct code *c)
-{
-    return expr_mul(c->x, plane_count(c), expr_mul(c->x, n_tiles(c), conv_walk_tiles(&c->w)));
-}
-
-/* Opens the loop over this core's tiles, windows fastest: neighbours share weights. */
-static void open_tiles(struct code *c)
+/* Opens the loop over the items of this core. */
+static void open_items(struct code *c)
 {
     struct expr_pool *x = c->x;
-    const expr nt = n_tiles(c), mt = conv_walk_tiles(&c->w), block = expr_sym(x, c->k->sym_block);
-    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, item_count(c), block), c->k->blocks));
-    const expr t = expr_add(x, block, expr_mul(x, i, c->k->blocks)), rest = expr_floordiv(x, t, mt);
-    c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
+    const int64_t nt = size_ceil_div(c->p->cout, c->t.n);
+    const expr rows = expr_mul(x, expr_mul(x, c->w.batch, c->w.out[D]), conv_walk_tiles(&c->w));
+    mlu_open_items(c->e, &c->b, &c->t.on, rows, num(c, c->p->group * nt), &c->item);
+    c->w.group = expr_floordiv(x, c->item.right, num(c, nt));
+    c->n0 = expr_mul_const(x, expr_mod(x, c->item.right, num(c, nt)), c->t.n);
     c->in = expr_min(x, num(c, c->t.n), expr_sub(x, num(c, c->p->cout), c->n0));
-    conv_walk_place(&c->w, expr_floordiv(x, rest, nt), expr_mod(x, t, mt));
+}
+
+/* Tile j of the item. A lane behind the last tile walks that one with no windows. */
+static void place_windows(struct code *c, expr j)
+{
+    struct expr_pool *x = c->x;
+    const expr one = num(c, 1), mt = conv_walk_tiles(&c->w), planes = expr_mul(x, c->w.batch, c->w.out[D]);
+    const expr rows = expr_mul(x, planes, mt), row = mlu_item_row(x, &c->item, j);
+    const expr at = c->t.on.lanes > 1 ? expr_min(x, row, expr_sub(x, rows, one)) : row;
+    const expr plane = expr_floordiv(x, at, mt), group = c->w.group;
+    const expr image = expr_add(x, expr_mul_const(x, expr_floordiv(x, plane, c->w.out[D]), c->p->group), group);
+    const expr of_all =
+        c->p->group == 1 ? plane : expr_add(x, expr_mul(x, image, c->w.out[D]), expr_mod(x, plane, c->w.out[D]));
+    conv_walk_place(&c->w, of_all, expr_mod(x, at, mt));
+    c->w.group = group;
+    if (c->t.on.lanes > 1)
+        c->w.count = expr_mul(x, c->w.count, expr_cmp(x, EXPR_LT, row, rows));
 }
 
 /* ---- loads ------------------------------------------------------------------------------------------------ */
@@ -107,7 +117,9 @@ static void load_map(struct code *c)
     struct conv_walk *w = &c->w;
     const int64_t channels = c->p->group * c->p->cin;
     const expr z = num(c, 0), one = num(c, 1), line = num(c, channels), kb = num(c, c->t.kb);
+    w->taps = c->t.whole ? conv_plane_taps(c->p) : c->t.taps;
     conv_walk_locate(w);
+    w->taps = c->t.taps;
     const expr image = expr_floordiv(x, w->map, num(c, c->p->group));
     expr at = expr_add(x, expr_mul(x, w->lo[D], w->size[H]), w->lo[H]);
     at = expr_add(x, expr_mul(x, at, w->size[W]), w->lo[W]);
@@ -140,43 +152,66 @@ static void load_direct(struct code *c)
     TILE(&c->b, TRANSP, c->p->in, c->ik, w->count, c->a, z, num(c, c->t.pitch), c->map, z, pitch);
 }
 
+/* Kernel positions x rows of filters x channels, by strides in memory. */
+struct filters {
+    expr off, taps, k; /* k: elements of a row of one step */
+    int64_t tap, n, step;
+};
+
+/* To WRAM, or to SRAM once for all lanes and on to WRAM. */
+static void bring(struct code *c, const struct filters *f)
+{
+    const expr one = num(c, 1), z = num(c, 0), tap = num(c, f->tap), n = num(c, f->n), step = num(c, f->step);
+    const expr pitch = num(c, c->t.w_pitch), all = expr_mul(c->x, f->taps, f->k);
+    const enum dtype t = c->p->in;
+    if (c->t.on.lanes == 1) {
+        TILE(&c->b, LOAD, c->weights, z, c->tw, f->off, t, one, f->taps, c->in, f->k, z, tap, n, step, z, f->k, pitch,
+             one);
+        return;
+    }
+    TILE(&c->b, LOADC, c->shared, z, c->tw, f->off, t, one, f->taps, c->in, f->k, z, tap, n, step, z, f->k, pitch, one,
+         c->t.on.clusters);
+    TILE(&c->b, COPY_ROWS, c->weights, z, pitch, c->shared, z, pitch, t, c->in, all);
+}
+
 /* [group][out][position][channel], rows of a filter as they lie in WRAM. */
-static void load_stored(struct code *c)
+static void load_stored(struct code *c, int64_t taps)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
-    const expr z = num(c, 0), one = num(c, 1), row = num(c, all_taps(p) * p->cin);
     const expr filter = expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0);
-    expr off = expr_add(x, expr_mul(x, filter, row), c->k0);
-    off = expr_add(x, off, expr_mul_const(x, conv_walk_tap(&c->w), p->cin));
-    tile_note(&c->b, "weights: rows of filters to WRAM");
-    TILE(&c->b, LOAD, c->weights, z, c->tw, off, p->in, one, one, c->in, expr_mul_const(x, c->ik, c->t.taps), z, z, row,
-         one, z, z, num(c, c->t.pitch), one);
+    struct filters f = {.taps = num(c, 1), .k = expr_mul_const(x, c->ik, taps), .n = all_taps(p) * p->cin, .step = 1};
+    f.off = expr_add(x, expr_mul_const(x, filter, f.n), c->k0);
+    f.off = expr_add(x, f.off, expr_mul_const(x, conv_walk_tap(&c->w), p->cin));
+    tile_note(&c->b, "weights: rows of filters");
+    bring(c, &f);
 }
 
 /* [out][channel][position], or transposed [channel][out of the group][position], backwards. */
-static void load_computed(struct code *c)
+static void load_computed(struct code *c, int64_t taps)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
-    const int64_t taps = all_taps(p), back = p->transposed ? -1 : 1;
-    const int64_t n_step = p->transposed ? taps : p->cin * taps, k_step = p->transposed ? p->cout * taps : taps;
-    const expr one = num(c, 1), z = num(c, 0);
+    const int64_t all = all_taps(p);
+    struct filters f = {.taps = num(c, taps),
+                        .k = c->ik,
+                        .tap = p->transposed ? -1 : 1,
+                        .n = p->transposed ? all : p->cin * all,
+                        .step = p->transposed ? p->cout * all : all};
     const expr outs = expr_add(x, expr_mul_const(x, c->w.group, p->transposed ? 0 : p->cout), c->n0);
     const expr ins = expr_add(x, expr_mul_const(x, c->w.group, p->transposed ? p->cin : 0), c->k0);
-    const expr tap = p->transposed ? expr_sub(x, num(c, taps - 1), conv_walk_tap(&c->w)) : conv_walk_tap(&c->w);
-    const expr off = expr_add(x, tap, expr_add(x, expr_mul_const(x, outs, n_step), expr_mul_const(x, ins, k_step)));
-    tile_note(&c->b, "weights: gathered to rows of filters in WRAM");
-    TILE(&c->b, LOAD, c->weights, z, c->tw, off, p->in, one, num(c, c->t.taps), c->in, c->ik, z, num(c, back),
-         num(c, n_step), num(c, k_step), z, c->ik, num(c, c->t.pitch), one);
+    const expr tap = p->transposed ? expr_sub(x, num(c, all - 1), conv_walk_tap(&c->w)) : conv_walk_tap(&c->w);
+    f.off = expr_add(x, tap, expr_add(x, expr_mul_const(x, outs, f.n), expr_mul_const(x, ins, f.step)));
+    tile_note(&c->b, "weights: gathered to rows of filters");
+    bring(c, &f);
 }
 
-static void load_weights(struct code *c)
+static void load_weights(struct code *c, int64_t taps)
 {
     if (c->p->constant)
-        load_stored(c);
+        load_stored(c, taps);
     else
-        load_computed(c);
+        load_computed(c, taps);
 }
 
 /* The bias of the tile's channels, in the type of the sums. */
@@ -218,18 +253,21 @@ static void gather(struct code *c, expr t)
 static void block_body(struct code *c, expr first)
 {
     struct expr_pool *x = c->x;
-    const expr z = num(c, 0), pitch = num(c, c->t.pitch);
-    if (!c->t.resident)
-        load_weights(c);
+    const expr z = num(c, 0), at = expr_mul_const(x, conv_walk_tap(&c->w), c->p->cin);
+    if (!c->t.on.runs)
+        load_weights(c, c->t.taps);
     if (c->p->direct) {
         load_direct(c);
     } else {
-        load_map(c);
-        gather(c, tile_loop(&c->b, "tap", num(c, c->t.taps)));
-        tile_end(&c->b);
+        if (!c->t.whole)
+            load_map(c);
+        const struct mlu_turns tap = mlu_open_turns(&c->b, "tap", num(c, c->t.taps));
+        gather(c, tap.i);
+        mlu_close_turns(&c->b, &tap);
     }
     tile_note(&c->b, "windows times filters");
-    TILE(&c->b, MAC_ROWS, c->acc, z, num(c, c->t.n), c->a, z, pitch, c->weights, z, pitch, c->p->in, c->w.count, c->in,
+    TILE(&c->b, MAC_ROWS, c->acc, z, num(c, c->t.n), c->a, z, num(c, c->t.pitch), c->weights,
+         c->t.on.runs ? expr_add(x, at, c->k0) : z, num(c, c->t.w_pitch), c->p->in, c->w.count, c->in,
          expr_mul_const(x, c->ik, c->t.taps), expr_cmp(x, EXPR_EQ, first, z));
 }
 
@@ -281,28 +319,49 @@ static void finish(struct code *c)
          c->w.out_plane, one);
 }
 
-static void tile_body(struct code *c)
+/* One plane of kernel positions. */
+static void plane_body(struct code *c, expr kd)
 {
     struct expr_pool *x = c->x;
-    const expr j = tile_loop(&c->b, "taps", num(c, all_taps(c->p) / c->t.taps));
-    const expr l = tile_loop(&c->b, "kb", num(c, size_ceil_div(c->p->cin, c->t.kb)));
-    conv_walk_block(&c->w, j);
-    c->k0 = expr_mul_const(x, l, c->t.kb);
+    const int64_t blocks = conv_plane_taps(c->p) / c->t.taps;
+    if (c->t.whole) {
+        conv_walk_block(&c->w, expr_mul_const(x, kd, blocks));
+        c->k0 = num(c, 0);
+        c->ik = num(c, c->p->cin);
+        load_map(c);
+    }
+    const struct mlu_turns j = mlu_open_turns(&c->b, "taps", num(c, blocks));
+    const struct mlu_turns l = mlu_open_turns(&c->b, "kb", num(c, size_ceil_div(c->p->cin, c->t.kb)));
+    conv_walk_block(&c->w, expr_add(x, expr_mul_const(x, kd, blocks), j.i));
+    c->k0 = expr_mul_const(x, l.i, c->t.kb);
     c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, num(c, c->p->cin), c->k0));
-    block_body(c, expr_add(x, j, l));
-    tile_end(&c->b);
-    tile_end(&c->b);
-    finish(c);
+    block_body(c, expr_add(x, kd, expr_add(x, j.i, l.i)));
+    mlu_close_turns(&c->b, &l);
+    mlu_close_turns(&c->b, &j);
 }
 
-/* All weights are one block: loaded before the first tile. */
-static void load_resident(struct code *c)
+/* All filters of the item's output channels. */
+static void load_run(struct code *c)
 {
-    c->w.group = c->n0 = c->k0 = c->w.kd = c->w.kh = c->w.kw = num(c, 0);
-    c->in = num(c, c->p->cout);
+    c->k0 = c->w.kd = c->w.kh = c->w.kw = num(c, 0);
     c->ik = num(c, c->p->cin);
-    load_weights(c);
+    load_weights(c, all_taps(c->p));
+}
+
+static void body(struct code *c)
+{
+    open_items(c);
     load_bias(c);
+    if (c->t.on.runs)
+        load_run(c);
+    const struct mlu_turns run = mlu_open_turns(&c->b, "windows", c->t.on.runs ? c->item.steps : num(c, 1));
+    place_windows(c, run.i);
+    const struct mlu_turns plane = mlu_open_turns(&c->b, "plane", num(c, c->p->kernel[D]));
+    plane_body(c, plane.i);
+    mlu_close_turns(&c->b, &plane);
+    finish(c);
+    mlu_close_turns(&c->b, &run);
+    tile_end(&c->b);
 }
 
 enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struct mlu_conv_tensors *t,
@@ -319,15 +378,8 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
     c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
     c.params = (struct kparams){.e = e, .k = c.k};
     declare(&c);
-    c.k->blocks = expr_max(c.x, num(&c, 1), expr_min(c.x, num(&c, e->m->n_cube), item_count(&c)));
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);
-    if (c.t.resident)
-        load_resident(&c);
-    open_tiles(&c);
-    if (!c.t.resident)
-        load_bias(&c);
-    tile_body(&c);
-    tile_end(&c.b);
+    body(&c);
     return emit_launch(e, c.k, (const int32_t[]){t->x, t->w, t->y, t->bias}, c.params.bound, conv_macs(e, p), label);
 }

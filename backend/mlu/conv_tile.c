@@ -24,7 +24,7 @@ struct search {
     const struct tiling *wish;
     int64_t es, os, size_w, out_h, out_w; /* bytes of elements; constants, or -1 */
     double batch, planes, positions, row; /* typical: members, planes of windows, windows of a plane, of a row */
-    double core, memory, mac, mac_k0;     /* B/cycle of a core, of all; MAC/cycle, quantum of K */
+    struct mlu_rates r;
     struct mlu_conv_tile best;
     double cycles;
 };
@@ -63,7 +63,8 @@ static int64_t bounded(int64_t lines, int64_t most)
 static bool fit_map(const struct search *s, struct mlu_conv_tile *t)
 {
     const struct conv *p = s->p;
-    const int64_t taps_h = t->taps > p->kernel[W] ? p->kernel[H] : 1, taps_w = t->taps > 1 ? p->kernel[W] : 1;
+    const int64_t taps_h = t->whole || t->taps > p->kernel[W] ? p->kernel[H] : 1,
+                  taps_w = t->whole || t->taps > 1 ? p->kernel[W] : 1;
     if (p->direct) {
         t->strips = true;
         return true;
@@ -82,6 +83,11 @@ static bool fit_map(const struct search *s, struct mlu_conv_tile *t)
     return rows <= MAX_LINES && t->lines <= MAX_LINES;
 }
 
+static int64_t all_taps(const struct conv *p)
+{
+    return p->kernel[D] * conv_plane_taps(p);
+}
+
 static bool fits(const struct search *s, const struct mlu_conv_tile *t)
 {
     const struct conv *p = s->p;
@@ -90,91 +96,128 @@ static bool fits(const struct search *s, const struct mlu_conv_tile *t)
     const int64_t sums = t->m * t->n * 4, all = t->m * t->n * s->os, narrow = s->os < 4 && !p->out_lines ? all : 0;
     const int64_t out = s->os < 4 || !p->out_lines ? all : 0;
     const int64_t bias = p->bias ? t->n * (s->es + 4) : 0, rounding = 10 * s->m->align[TS_UB];
-    return t->slots * (map + rows + sums + out) + narrow + bias + rounding <= s->m->size[TS_UB] &&
-           t->slots * t->n * t->pitch * s->es <= s->m->size[TS_L0B];
+    const int64_t weights = t->w_slots * t->n * t->w_pitch * s->es;
+    return t->slots * (map + rows) + t->sums * (sums + out) + narrow + 2 * bias + rounding <= s->m->size[TS_UB] &&
+           weights <= s->m->size[TS_L0B] && (t->on.lanes == 1 || weights <= s->m->size[TS_L1]);
 }
 
 /* Channels of a block; all unless a block is one kernel position. */
 static bool fit_channels(const struct search *s, struct mlu_conv_tile *t)
 {
     const int64_t unit = ROW_BYTES / s->es;
-    for (t->slots = 2; t->slots >= 1; t->slots--)
-        for (int64_t parts = 1;; parts *= 2) {
-            t->kb = parts == 1 ? s->p->cin : size_align(size_ceil_div(s->p->cin, parts), unit);
-            t->pitch = size_align(t->taps * t->kb, unit);
-            if (fits(s, t))
-                return true;
-            if (t->taps > 1 || t->kb <= unit)
-                break;
-        }
-    return false;
+    for (int64_t parts = 1;; parts *= 2) {
+        t->kb = parts == 1 ? s->p->cin : size_align(size_ceil_div(s->p->cin, parts), unit);
+        t->pitch = size_align(t->taps * t->kb, unit);
+        t->w_pitch = t->on.runs ? size_align(all_taps(s->p) * s->p->cin, unit) : t->pitch;
+        if (fits(s, t))
+            return true;
+        if (t->taps > 1 || t->whole || t->kb <= unit)
+            return false;
+    }
 }
 
-static bool is_resident(const struct search *s, const struct mlu_conv_tile *t)
+/* Bytes of x and of the filters that come from GDRAM: x again for each tile of channels that is not walked beside
+ * another one, filters for each run, unless they stay in the cache. */
+static double missed(const struct search *s, const struct mlu_spread *v, double map, double filters, double nt)
 {
-    const struct conv *p = s->p;
-    return p->group == 1 && t->n >= p->cout && t->kb >= p->cin && t->taps == p->kernel[D] * conv_plane_taps(p);
+    const double beside = fmax(1, v->beside / (double)s->p->group);
+    const double again_x = map <= s->r.cache ? 1 : ceil(nt / beside);
+    const double again_w = filters <= s->r.cache ? 1 : ceil(v->runs / fmin(v->units, v->runs));
+    return map * again_x + filters * again_w;
+}
+
+/* What a row of bytes counts as on its way from or to memory: granules begun; a part of one is read before it is
+ * written. */
+static double row_bytes(double bytes, bool write)
+{
+    const double whole = ceil(bytes / ROW_BYTES) * ROW_BYTES;
+    return whole > bytes ? whole + (write ? 1 : 0.5) * ROW_BYTES : whole;
 }
 
 static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
 {
-    const struct target *g = s->m->target;
+    const struct mlu_rates *r = &s->r;
     const struct conv *p = s->p;
-    const double taps = (double)(p->kernel[D] * conv_plane_taps(p)), cin = (double)p->cin, es = (double)s->es;
-    const double nt = ceil((double)p->cout / (double)t->n);
-    const double mt =
-        t->strips ? s->positions / s->row * ceil(s->row / (double)t->m) : ceil(s->positions / (double)t->m);
-    const double items = s->batch * (double)p->group * s->planes * mt * nt, cores = fmin(items, s->m->n_cube);
-    const double im = fmin((double)t->m, t->strips ? s->row : s->positions), in = fmin((double)t->n, (double)p->cout);
-    const double blocks = taps / (double)t->taps * ceil(cin / (double)t->kb);
-    const double k = (double)t->taps * fmin((double)t->kb, cin), columns = target_num(g, TK_MAC_COLUMNS);
-    const double mac = blocks * im * ceil(in / columns) * columns * ceil(k / s->mac_k0) * s->mac_k0 / s->mac;
-    const double windows = p->direct ? 0 : im * taps * cin * es / target_num(g, TK_MTE1_L0A_RATE);
-    const double rate = fmin(s->core, s->memory / cores);
-    const double map = (p->direct ? im : (double)t->lines) * blocks * fmin((double)t->kb, cin) * es;
-    const double weights = t->resident ? 0 : in * taps * cin * es;
-    const double load = (map + weights) / rate, store = im * in * (double)s->os / rate;
-    const double turns = (p->direct && !p->lines ? 4 : 0) + (p->out_lines ? 0 : 4);
-    const double passes = 2 + (p->bias ? 1 : 0) + target_num(g, TK_VEC_TRANSPOSE) * turns;
-    const double vec = im * in * 4 * passes / target_num(g, TK_VEC_BYTES);
+    const double taps = (double)all_taps(p), cin = (double)p->cin, es = (double)s->es, group = (double)p->group;
+    const double nt = ceil((double)p->cout / (double)t->n), positions = s->positions, row = s->row;
+    const double mt = t->strips ? positions / row * ceil(row / (double)t->m) : ceil(positions / (double)t->m);
+    const double tiles = s->batch * s->planes * mt;
+    const struct mlu_spread v = mlu_spread_of(s->m, &t->on, tiles, group * nt);
+    const double im = fmin((double)t->m, t->strips ? row : positions), in = fmin((double)t->n, (double)p->cout);
+    const double kb = fmin((double)t->kb, cin), k = (double)t->taps * kb,
+                 blocks = taps / (double)t->taps * ceil(cin / kb);
+    const double maps = t->whole ? (double)p->kernel[D] : blocks;
+    const double mac = blocks * im * ceil(in / r->columns) * r->columns * ceil(k / r->k0) * r->k0 / r->mac;
+    const double gather = p->direct ? 0 : im * taps * cin * es / r->gather;
+    const double map = maps * (p->lines    ? (p->direct ? im : (double)t->lines) * row_bytes(kb * es, false)
+                               : p->direct ? kb * row_bytes(im * es, false)
+                                           : (double)t->lines * kb * es),
+                 filters = in * taps * cin * es;
+    const double bring =
+        fmax(filters / t->on.lanes / r->core,
+             t->on.lanes == 1 ? 0 : fmax(filters / r->move, t->on.clusters > 1 ? filters / r->link : 0));
+    const double each = t->on.runs ? 0 : 1;
+    const double load = map / r->core + each * filters / t->on.lanes / r->core,
+                 store = (p->out_lines ? im * row_bytes(in * (double)s->os, true)
+                                       : in * row_bytes(im * (double)s->os, true)) /
+                         r->core;
+    const double narrow = s->os < 4 ? 1.5 : 0, passes = (p->bias != NULL) + p->relu + narrow;
+    const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * im * in / r->vec;
+    const double turn_x = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
+    const double end = im * in * 4 * passes / r->vec + turned, vec = end + turn_x;
     const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 1 + (double)t->taps);
-    const double work =
-        t->slots > 1 ? fmax(fmax(load, store), fmax(fmax(mac, windows), vec)) : load + store + mac + windows + vec;
-    return ceil(items / s->m->n_cube) * (work + steps) + load / blocks + store + vec;
+    const double apart = t->sums > 1 ? 0 : end;
+    const double work = t->slots > 1 ? fmax(fmax(load, store), fmax(fmax(mac, gather), fmax(vec, each * bring))) + apart
+                                     : load + store + mac + gather + vec + each * bring;
+    const double run = t->on.runs ? bring : 0, item = v.steps * (work + steps) + (t->w_slots == 1 ? run : 0);
+    const double first = (bring + load) / (t->on.runs ? 1 : blocks) + STEP_CYCLES;
+    const double bytes = missed(s, &v, tiles * map * group, filters * nt * group, nt) +
+                         s->batch * s->planes * positions * (double)p->cout * group * (double)s->os;
+    return fmax(v.rounds * fmax(item, run) + first + store + end, bytes / r->memory + first + store);
+}
+
+static void try_tile(struct search *s, struct mlu_conv_tile t)
+{
+    if (!fit_map(s, &t) || !fit_channels(s, &t))
+        return;
+    const double cycles = cycles_of(s, &t);
+    if (cycles < s->cycles) {
+        s->best = t;
+        s->cycles = cycles;
+    }
+}
+
+/* All depths of rings, ways to bring the filters, and whether they and the map stay. */
+static void try_depths(struct search *s, struct mlu_conv_tile t)
+{
+    for (int i = 0; i < MLU_LANES; i++) {
+        if (!mlu_lanes_of(s->m, i, &t.on))
+            continue;
+        for (int f = 0; f < 16; f++) {
+            t.slots = t.sums = f & 1 ? 1 : 2;
+            t.w_slots = f & 2 ? 1 : 2;
+            t.on.runs = (f & 4) != 0;
+            t.whole = (f & 8) != 0;
+            const bool once = t.taps == conv_plane_taps(s->p) || s->p->direct;
+            if ((t.w_slots == 1 && t.slots > 1 && !t.on.runs) || (t.whole && once))
+                continue;
+            try_tile(s, t);
+        }
+    }
 }
 
 static void try_blocks(struct search *s, int64_t m, int64_t n, bool strips)
 {
     const struct conv *p = s->p;
     const int64_t taps[3] = {conv_plane_taps(p), p->kernel[W], 1};
-    for (int i = 0; i < 3; i++) {
-        struct mlu_conv_tile t = {.m = m, .n = n, .taps = taps[i], .strips = strips};
-        if ((i > 0 && taps[i] == taps[i - 1]) || !fit_map(s, &t) || !fit_channels(s, &t))
-            continue;
-        t.resident = is_resident(s, &t);
-        const double cycles = cycles_of(s, &t);
-        if (cycles < s->cycles) {
-            s->best = t;
-            s->cycles = cycles;
-        }
-    }
+    for (int i = 0; i < 3; i++)
+        if (i == 0 || taps[i] != taps[i - 1])
+            try_depths(s, (struct mlu_conv_tile){.m = m, .n = n, .taps = taps[i], .strips = strips});
 }
 
 static bool allowed(int64_t extent, int64_t before, int64_t wish, double size)
 {
     return wish > 0 ? extent == wish : before == 0 || (double)before < size;
-}
-
-static void read_target(struct search *s)
-{
-    const struct target *g = s->m->target;
-    const double clock = target_num(g, TK_CLOCK);
-    const enum dtype t = s->p->in;
-    s->core = fmin(target_num(g, TK_MTE2_VECTOR_RATE),
-                   target_num(g, TK_CLUSTER_BANDWIDTH) / clock / target_num(g, TK_CORES_CLUSTER));
-    s->memory = target_num(g, TK_HBM_BANDWIDTH) / clock;
-    s->mac = target_num(g, t == DT_F32 ? TK_MAC_F32 : t == DT_I8 ? TK_MAC_I8 : TK_MAC_F16);
-    s->mac_k0 = target_num(g, t == DT_F32 ? TK_MAC_F32_K0 : t == DT_I8 ? TK_MAC_I8_K0 : TK_MAC_F16_K0);
 }
 
 struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
@@ -192,9 +235,9 @@ struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct 
                        .batch = typical(cx, p->batch, 1),
                        .planes = typical(cx, p->out_size[D], TYPICAL),
                        .row = typical(cx, p->out_size[W], TYPICAL),
+                       .r = mlu_rates_of(m, p->in),
                        .cycles = INFINITY};
     s.positions = s.row * typical(cx, p->out_size[H], TYPICAL);
-    read_target(&s);
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)
         for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++)
             for (int strips = 0; strips < 2; strips++)

@@ -34,6 +34,19 @@ expr mlu_item_row(struct expr_pool *x, const struct mlu_items *v, expr j)
     return expr_add(x, expr_mul_const(x, expr_add(x, v->first, j), v->lanes), v->lane);
 }
 
+struct mlu_turns mlu_open_turns(struct tile_builder *b, const char *name, expr count)
+{
+    int64_t n;
+    const bool once = expr_is_const(&b->k->exprs, count, &n) && n == 1;
+    return (struct mlu_turns){once ? expr_const(&b->k->exprs, 0) : tile_loop(b, name, count), !once};
+}
+
+void mlu_close_turns(struct tile_builder *b, const struct mlu_turns *t)
+{
+    if (t->loop)
+        tile_end(b);
+}
+
 struct mlu_spread mlu_spread_of(const struct machine *m, const struct mlu_lanes *l, double rows, double rights)
 {
     const double all = floor(m->n_cube / (double)l->lanes), tiles = fmax(1, ceil(rows / l->lanes));

@@ -24,6 +24,14 @@ void mlu_open_items(struct emit *e, struct tile_builder *b, const struct mlu_lan
 /* Number of row tile j of the item for this core; not below `rows` for a lane that has none. */
 expr mlu_item_row(struct expr_pool *x, const struct mlu_items *v, expr j);
 
+/* A loop that is none when it has one turn: what rotates with a loop outside would stop at its end. */
+struct mlu_turns {
+    expr i;
+    bool loop;
+};
+struct mlu_turns mlu_open_turns(struct tile_builder *b, const char *name, expr count);
+void mlu_close_turns(struct tile_builder *b, const struct mlu_turns *t);
+
 /* The same in numbers, for choosing tiles. */
 struct mlu_spread {
     double steps, runs, units, rounds, beside; /* beside: tiles of the right operand that are walked at a time */

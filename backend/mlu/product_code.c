@@ -220,19 +220,20 @@ static void body(struct code *c)
     open_block(c, z);
     if (c->t.on.runs)
         load_b(c);
-    place_rows(c, c->t.on.runs ? tile_loop(&c->b, "rows", c->item.steps) : z);
+    const struct mlu_turns run = mlu_open_turns(&c->b, "rows", c->t.on.runs ? c->item.steps : one);
+    place_rows(c, run.i);
     start_sums(c);
     if (c->t.on.runs) {
         multiply(c, one);
     } else { /* K = 0 still writes the starting values */
-        const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.k))));
-        open_block(c, expr_mul_const(x, j, c->t.k));
-        multiply(c, expr_cmp(x, EXPR_EQ, j, z));
-        tile_end(&c->b);
+        const struct mlu_turns j =
+            mlu_open_turns(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.k))));
+        open_block(c, expr_mul_const(x, j.i, c->t.k));
+        multiply(c, expr_cmp(x, EXPR_EQ, j.i, z));
+        mlu_close_turns(&c->b, &j);
     }
     finish(c);
-    if (c->t.on.runs)
-        tile_end(&c->b);
+    mlu_close_turns(&c->b, &run);
     tile_end(&c->b);
 }
 
