@@ -164,11 +164,15 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
     const double narrow = s->os < 4 ? 1.5 : 0, passes = (p->bias != NULL) + p->relu + narrow;
     const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * im * in / r->vec;
     const double turn_x = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
-    const double end = im * in * 4 * passes / r->vec + turned, vec = end + turn_x;
+    const double end = im * in * 4 * passes / r->vec + (passes + 1) * r->fixed + turned, vec = end + turn_x;
     const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 1 + (double)t->taps);
     const double apart = t->sums > 1 ? 0 : end;
-    const double work = t->slots > 1 ? fmax(fmax(load, store), fmax(fmax(mac, gather), fmax(vec, each * bring))) + apart
-                                     : load + store + mac + gather + vec + each * bring;
+    /* a slot is free again when what it brought has been used */
+    const double chain = fmax((load + r->latency + gather + mac) / t->slots, (mac + end + store) / t->sums);
+    const double overlap =
+        fmax(chain, fmax(fmax(load, store), fmax(fmax(mac, gather), fmax(vec, each * bring)))) + apart;
+    const double serial = load + r->latency + store + mac + gather + vec + each * bring;
+    const double work = t->slots > 1 ? overlap : serial;
     const double run = t->on.runs ? bring : 0, item = v.steps * (work + steps) + (t->w_slots == 1 ? run : 0);
     const double first = (bring + load) / (t->on.runs ? 1 : blocks) + STEP_CYCLES;
     const double bytes = missed(s, &v, tiles * map * group, filters * nt * group, nt) +

@@ -77,7 +77,9 @@ struct mlu_rates mlu_rates_of(const struct machine *m, enum dtype t)
                           .cache = target_num(g, TK_L2_SIZE),
                           .vec = target_num(g, TK_VEC_BYTES),
                           .turn = target_num(g, TK_VEC_TRANSPOSE) * 4,
-                          .columns = target_num(g, TK_MAC_COLUMNS)};
+                          .columns = target_num(g, TK_MAC_COLUMNS),
+                          .latency = target_num(g, TK_MTE2_LATENCY) + target_num(g, TK_MTE2_MISS_LATENCY),
+                          .fixed = target_num(g, TK_VEC_FIXED)};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(keys); i++)
         if (keys[i].t == t) {
             r.mac = target_num(g, keys[i].mac);

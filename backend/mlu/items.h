@@ -42,6 +42,7 @@ struct mlu_spread mlu_spread_of(const struct machine *m, const struct mlu_lanes 
 struct mlu_rates {
     double core, memory, move, gather, link, cache, vec, turn; /* cache: bytes; turn: cycles per vec bytes turned */
     double mac, k0, columns;
+    double latency, fixed; /* cycles: end of a load to its use, start of a vector instruction */
 };
 struct mlu_rates mlu_rates_of(const struct machine *m, enum dtype t);
 /* Choices of lanes for a kernel: 0 every core for itself, 1 a cluster, 2 all clusters. False: not on this machine. */

@@ -80,8 +80,11 @@ static double cycles_of(const struct search *s, const struct product_tile *t)
     const double each = t->on.runs ? 0 : 1; /* b comes with every tile */
     const double load = a + each * b, vec = turn_a + each * turn_b + end;
     const double apart = t->sums > 1 ? 0 : end + (p->out == mm_sum(p->in) ? store : 0); /* the next sums wait for it */
-    const double overlap = fmax(fmax(load, mac), fmax(fmax(store, vec), each * fmax(move, link))) + apart;
-    const double serial = load + mac + vec + store + each * move;
+    /* a slot is free again when what it brought has been used */
+    const double late = r->latency * blocks,
+                 chain = fmax((load + late + mac) / t->slots, (mac + end + store) / t->sums);
+    const double overlap = fmax(chain, fmax(fmax(load, mac), fmax(fmax(store, vec), each * fmax(move, link)))) + apart;
+    const double serial = load + late + mac + vec + store + each * move;
     const double step = (t->slots > 1 ? overlap : serial) + STEP_CYCLES * blocks;
     const double first = (bring + a) / blocks + STEP_CYCLES;
     const double item = v.steps * step + (t->on.runs && t->b_slots == 1 ? bring + turn_b : 0);
