@@ -80,6 +80,44 @@ def softmax_attention(g):
     g.add("MatMul", [shares, values])
 
 
+def behind(g, y, n):
+    """Up to n elementwise operators on y: with a row, a column, one number, a whole operand, y itself."""
+    for _ in range(g.int(1, n)):
+        shape = g.pick([y.shape[-1:], [*y.shape[-2:-1], 1], [1], y.shape])
+        kind = g.pick(["unary", "itself", "operand", "operand"])
+        if kind == "unary":
+            y, = g.add(g.pick(["Sigmoid", "Tanh", "Relu", "Neg"]), [y])
+        else:
+            y, = g.add(g.pick(["Add", "Mul"]), [y, y if kind == "itself" else g.new(y.dtype, shape)])
+    return y
+
+
+def product_vector(g):
+    """Elementwise operators behind a product; sometimes behind two of one operand, as gate and up projections."""
+    dtype = g.pick([*CORE_TYPES, np.dtype(np.int8)])
+    m, n, k = g.pick([1, 3, 16, 33, 130]), g.pick([1, 5, 16, 33, 96, 300]), g.pick([1, 16, 40, 129])
+    x = g.new(dtype, [*g.pick([[], [2], [2, 3]]), m, k], constant=False)
+    made = []
+    for _ in range(g.int(1, 2)):
+        y, = g.add("MatMul" if dtype != np.int8 else "MatMulInteger", [x, g.new(dtype, [k, n], constant=True)])
+        if dtype == np.int8:
+            y, = g.add("Cast", [y], {"to": onnx.TensorProto.FLOAT})
+        made.append(behind(g, y, 3))
+    if len(made) > 1:
+        behind(g, g.add("Mul", made)[0], 2)
+
+
+def products_of_one(g):
+    """Products of one operand with several weights, some with a bias row."""
+    dtype, m, k = g.pick(CORE_TYPES), g.pick([1, 3, 33, 130]), g.pick([1, 16, 40, 129])
+    x = g.new(dtype, [*g.pick([[], [2]]), m, k], constant=False)
+    for _ in range(g.int(2, 4)):
+        n = g.pick([5, 16, 33, 96, 300])
+        y, = g.add("MatMul", [x, g.new(dtype, [k, n], constant=True)])
+        if dtype == np.float32 and g.chance(0.3):
+            g.add("Add", [y, g.new(dtype, [n], constant=True)])
+
+
 def pool(g):
     recipes.pool(g)
     made = {a.name: onnx.helper.get_attribute_value(a) for a in g.nodes[-1].attribute}
@@ -92,7 +130,8 @@ GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], 
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
               "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool],
               "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast], "quant": [moves.quantise],
-              "integer": [moves.integer], "vector": [elementwise, recipes.softmax], "reduce": [recipes.reduction, recipes.arg],
+              "integer": [moves.integer], "vector": [elementwise, recipes.softmax],
+              "product": [product_vector, products_of_one], "reduce": [recipes.reduction, recipes.arg],
               "norm": [recipes.norm]}
 
 

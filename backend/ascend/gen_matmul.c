@@ -8,6 +8,20 @@ bool gen_matmul_match(const struct machine *m, struct ir_ctx *cx, const struct n
     return mm_match(m, cx, n, &p, reason);
 }
 
+struct mm_tensors mm_operands(struct emit *e, const struct mm *p)
+{
+    struct mm_tensors t = {.a = emit_tensor(e, p->a), .c = -1, .bias = mm_bias_tensor(e, p)};
+    if (p->block) {
+        t.b = emit_tensor(e, p->b);
+        t.a_scale = emit_tensor(e, p->a_scale);
+        t.b_scale = emit_tensor(e, p->b_scale);
+    } else if (p->weight)
+        t.b = emit_weight(e, p->b, p->weight_trans ? WF_NZ_T : WF_NZ, p->in, false);
+    else
+        t.b = p->b->type->dtype == p->in ? emit_tensor(e, p->b) : emit_weight(e, p->b, WF_CAST, p->in, false);
+    return t;
+}
+
 enum npuc_status gen_matmul_emit(struct emit *e, struct node *n)
 {
     struct mm p;
@@ -15,14 +29,7 @@ enum npuc_status gen_matmul_emit(struct emit *e, struct node *n)
     if (!mm_match(e->m, e->cx, n, &p, &why))
         return node_error(e->cx, n, D_VERIFY, "a product was placed on the matrix unit that it cannot do: %s",
                           why ? why : "");
-    struct mm_tensors t = {.a = emit_tensor(e, p.a), .c = emit_tensor(e, p.c), .bias = mm_bias_tensor(e, &p)};
-    if (p.block) {
-        t.b = emit_tensor(e, p.b);
-        t.a_scale = emit_tensor(e, p.a_scale);
-        t.b_scale = emit_tensor(e, p.b_scale);
-    } else if (p.weight)
-        t.b = emit_weight(e, p.b, p.weight_trans ? WF_NZ_T : WF_NZ, p.in, false);
-    else
-        t.b = p.b->type->dtype == p.in ? emit_tensor(e, p.b) : emit_weight(e, p.b, WF_CAST, p.in, false);
+    struct mm_tensors t = mm_operands(e, &p);
+    t.c = emit_tensor(e, p.c);
     return mm_emit(e, &p, &t, n->op == OP_Fused ? "FusedMatMul" : op_table[n->op]->name);
 }

@@ -3,6 +3,8 @@
 #define BACKEND_ASCEND_MATMUL_H
 
 #include "backend/matrix/mm.h"
+#include "backend/matrix/mm_dims.h"
+#include "backend/vector/vregion_priv.h"
 
 /* Does a tile of this product fit, and which is best? All extents are multiples of a fractal. */
 struct mm_tile {
@@ -10,6 +12,9 @@ struct mm_tile {
     int64_t kb, k0; /* K extent of a block in L1, of a step in L0 */
     int32_t acc_slots;
     int64_t group; /* blocks of K whose source a feed loads at once */
+    /* Order of tiles: bands of `band` columns of tiles (by_rows: rows), row by row (column by column) within a band. */
+    int64_t band;
+    bool by_rows;
 };
 /* A part of b that a vector core makes: columns n0 .., rows k0 .. of K. Expressions of the kernel. */
 struct mm_part {
@@ -56,9 +61,41 @@ void mm_scale_load(struct tile_builder *b, const struct mm *p, const struct mm_s
 void mm_scale_copy(struct tile_builder *b, const struct mm *p, const struct mm_scale_side *s, const struct mm_span_k *k,
                    int64_t kb);
 
+/* Vector operators on the product's result: a region of passes/fuse_product.c. The cube core leaves each tile in a slot
+ * of a workspace, its two vector cores take pieces of it in turn while the cube core makes the next tiles. */
+struct mm_tail {
+    const struct node *fused;                  /* the whole region, in the graph */
+    const struct node *products[MM_MAX_GROUP]; /* in it: the product and its peers, or the Fused nodes around them */
+    int n_products;
+    struct mm peers[MM_MAX_GROUP - 1];
+    int32_t slots; /* at most 15: events between cores count to that */
+};
+/* The vector cores' side of one form of the kernel. */
+struct mm_tail_code {
+    struct vr_form f;
+    expr rows, cols; /* of a piece at most, constants */
+    int64_t pitch;   /* of a tile in the workspace */
+    int n_tiles;     /* in a slot of it, of as many products */
+};
+/* Is the node such a region? Fills the product and what follows it. */
+bool mm_tail_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *p, struct mm_tail *tail,
+                   const char **reason);
+/* Parameters and tensors of the region, the kernel's last parameters; the workspace is its view 0. The kernel and its
+ * builder are those of `k`, `params` so far. NULL after an error. */
+struct mm_tail_code *mm_tail_open(struct emit *e, const struct mm *p, const struct mm_tile *t, int32_t workspace,
+                                  struct kparams *params);
+/* Code for the tile at m0, n0 of im x in elements of batch member `batch`, found at `slot` of the workspace. */
+struct mm_tail_tile {
+    expr batch, m0, n0, im, in, slot;
+};
+void mm_tail_tile(struct mm_tail_code *c, const struct mm_tail_tile *t);
+
 struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
                               const struct tiling *t);
-/* Emits the product: one launch, or one for at most 16 rows and one for more when m is not known. */
+/* The product's operands as plan tensors: constant weights in the order of L0B, others as they are. */
+struct mm_tensors mm_operands(struct emit *e, const struct mm *p);
+/* Emits the product with its peers, `t` having tensors for each: one launch, or one for at most 16 rows and one for
+ * more when m is not known. */
 NPUC_MUST_CHECK enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                          const char *label);
 

@@ -1,6 +1,6 @@
 /* The tile program of a product on the cube cores.
  *
- *   for each tile t of this core:                 t = block + i*blocks, m fastest, so that neighbours share b
+ *   for each tile t of this core:                 t = block + i*blocks, in bands: what cores read at a time is shared
  *     for each block of K in L1 (double):         load a, load b                       mte2
  *       for each step of K in L0 (double):        copy a to L0A, b to L0B              mte1
  *                                                 accumulate in L0C                    cube
@@ -9,60 +9,91 @@
  * With a feed, vector cores make b in slots of a workspace: FEED_READY counts blocks made, FEED_FREE slots emptied. The
  * cube core only reports slots that will be used again, so that the counts are zero at the end.
  *
+ * With a tail, the cube core stores tiles in slots of a workspace and vector cores go on with them: TAIL_READY counts
+ * tiles stored, TAIL_FREE slots read.
+ *
+ * Peers share a. Without a tail their columns of tiles follow those of the first product; with one, a tile is done for
+ * each in turn, into one slot.
+ *
  * L1 holds both operands as [k/c0][rows][c0] when K runs along the rows of storage, else [rows/c0][k][c0], which the
  * copy to L0 transposes. Weights come in NZ with rows n, i.e. in the order of L0B. */
-#include "backend/ascend/matmul.h"
-#include "backend/matrix/mm_dims.h"
+#include "backend/ascend/matmul_priv.h"
 #include "base/size.h"
 
 #include <math.h>
 #include <stdio.h>
 
-enum { FEED_READY, FEED_FREE };
-
-struct code {
-    struct emit *e;
-    const struct mm *p;
-    struct mm_tile t;
-    struct tile_kernel *k;
-    struct expr_pool *x;
-    struct tile_builder b;
-    struct kparams params;
-    int64_t c0;
-    struct mm_dims d;
-    expr n_pad;                                  /* n in whole fractals */
-    int32_t ta, tb, tc, tbias;                   /* tensors of the kernel */
-    int32_t l1a, l1b, l1bias, l0a, l0b, acc, bt; /* buffers */
-    struct mm_scale_side sa, sb;                 /* with block scales */
-    expr m0, n0, im, in, off_a, off_b, off_c;    /* of the tile */
-    expr k0, ik;                                 /* of the block in L1 */
-    expr round, rounds;                          /* number of this core's tile, of its tiles */
-};
-
-static expr num(struct code *c, int64_t v)
+static const struct mm *product_of(const struct mm_kernel *c, int i)
 {
-    return expr_const(c->x, v);
+    return i == 0 ? c->p : &c->p->peers[i - 1];
 }
 
-static void declare(struct code *c)
+/* Tensors beside those of the tail's region; `store` is where tiles go. */
+static void tail_tensors(struct mm_kernel *c, const struct mm_tensors *t, int32_t store)
+{
+    struct vr_form *f = &c->tail->f;
+    c->ta = vr_declare_tensor(f, t->a, mm_code(c->p), false);
+    for (int i = 0; i < c->n_parts; i++) {
+        struct mm_one *q = &c->parts[i];
+        q->tb = vr_declare_tensor(f, t[i].b, c->p->block ? c->p->b_code : c->p->in, false);
+        q->tc = vr_declare_tensor(f, store, c->p->out, true);
+        q->tbias = product_of(c, i)->bias ? vr_declare_tensor(f, t[i].bias, DT_F32, false) : -1;
+    }
+    if (c->p->block) {
+        c->sa.tensor = vr_declare_tensor(f, t->a_scale, DT_F8E8M0, false);
+        c->sb.tensor = vr_declare_tensor(f, t->b_scale, DT_F8E8M0, false);
+    }
+}
+
+/* Extents of the parts of a group. */
+static void size_parts(struct mm_kernel *c)
+{
+    const struct ir_ctx *cx = c->e->cx;
+    c->n_parts = 1 + c->p->n_peers;
+    for (int i = 0; i < c->n_parts; i++) {
+        struct mm_one *q = &c->parts[i];
+        const struct mm *p = product_of(c, i);
+        c->has_bias = c->has_bias || p->bias;
+        if (expr_is_const(&cx->exprs, p->n, &q->n))
+            q->columns = size_ceil_div(q->n, c->t.n);
+    }
+}
+
+static enum npuc_status declare(struct mm_kernel *c, const struct mm_tensors *t, int32_t workspace)
 {
     const struct mm *p = c->p;
     mm_dims_declare(&c->d, &c->params, p);
+    size_parts(c);
+    if (p->tail) {
+        c->tail = mm_tail_open(c->e, p, &c->t, workspace, &c->params);
+        if (!c->tail)
+            return NPUC_E_UNSUPPORTED;
+        tail_tensors(c, t, workspace);
+        return NPUC_OK;
+    }
     tile_params_done(c->k);
-    c->n_pad = expr_align(c->x, c->d.n, 16);
-    c->ta = tile_tensor(c->k, c->e->arena, "A", p->block ? p->code : p->in, true, false);
-    c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->block ? p->b_code : p->in, true, p->feed != NULL);
-    c->tc = tile_tensor(c->k, c->e->arena, "C", p->out, false, true);
-    c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", DT_F32, true, false) : -1;
+    struct arena *a = c->e->arena;
+    c->ta = tile_tensor(c->k, a, "A", mm_code(p), true, false);
+    for (int i = 0; i < c->n_parts; i++) {
+        const char *text = i > 0 ? arena_printf(a, "%d", i + 1) : "";
+        const char *weight = arena_printf(a, "%s%s", p->weight ? "W" : "B", text);
+        struct mm_one *q = &c->parts[i];
+        q->tb = tile_tensor(c->k, a, weight, p->block ? p->b_code : p->in, true, p->feed != NULL);
+        q->tc = tile_tensor(c->k, a, arena_printf(a, "C%s", text), p->out, false, true);
+        q->tbias = -1;
+        if (product_of(c, i)->bias)
+            q->tbias = tile_tensor(c->k, a, arena_printf(a, "bias%s", text), DT_F32, true, false);
+    }
     if (p->block) {
-        c->sa.tensor = tile_tensor(c->k, c->e->arena, "A_scale", DT_F8E8M0, true, false);
-        c->sb.tensor = tile_tensor(c->k, c->e->arena, "B_scale", DT_F8E8M0, true, false);
+        c->sa.tensor = tile_tensor(c->k, a, "A_scale", DT_F8E8M0, true, false);
+        c->sb.tensor = tile_tensor(c->k, a, "B_scale", DT_F8E8M0, true, false);
     }
     if (p->feed)
         p->feed->declare(p->feed, c->e, &c->b);
+    return NPUC_OK;
 }
 
-static void scale_buffers(struct code *c)
+static void scale_buffers(struct mm_kernel *c)
 {
     const struct mm_tile *t = &c->t;
     c->sa.extent = t->m;
@@ -75,7 +106,7 @@ static void scale_buffers(struct code *c)
     c->sb.l0 = tile_buf(&c->b, "l0b_mx", TS_L0B_MX, DT_F8E8M0, 2, mm_scale_l0(c->p, t->n, t->k0));
 }
 
-static void buffers(struct code *c)
+static void buffers(struct mm_kernel *c)
 {
     const struct mm_tile *t = &c->t;
     const enum dtype in = c->p->in;
@@ -88,45 +119,119 @@ static void buffers(struct code *c)
     c->l1bias = c->bt = -1;
     if (c->p->block)
         scale_buffers(c);
-    if (c->p->bias) {
+    if (c->has_bias) {
         c->l1bias = tile_buf(&c->b, "bias", TS_L1, DT_F32, 2, t->n * 4);
         c->bt = tile_buf(&c->b, "bt", TS_BT, DT_F32, 2 * t->n * 4 <= c->e->m->size[TS_BT] ? 2 : 1, t->n * 4);
     }
 }
 
-/* Opens the loop over this core's tiles. */
-static void open_tiles(struct code *c)
+/* Row and column of tile number t of mt x nt. */
+static void locate_tile(struct mm_kernel *c, expr t, expr mt, expr nt)
 {
     struct expr_pool *x = c->x;
-    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = expr_ceildiv(x, c->d.n, num(c, c->t.n));
+    const expr along = c->t.by_rows ? nt : mt, across = c->t.by_rows ? mt : nt, band = num(c, c->t.band);
+    const expr whole = expr_max(x, num(c, 1), expr_mul(x, along, band)), in_band = expr_mod(x, t, whole);
+    const expr first = expr_mul(x, expr_floordiv(x, t, whole), band);
+    const expr width = expr_max(x, num(c, 1), expr_min(x, band, expr_sub(x, across, first)));
+    const expr p = expr_add(x, first, expr_mod(x, in_band, width)), q = expr_floordiv(x, in_band, width);
+    c->m0 = expr_mul_const(x, c->t.by_rows ? p : q, c->t.m);
+    c->n0 = expr_mul_const(x, c->t.by_rows ? q : p, c->t.n);
+}
+
+/* Columns of tiles: those of all parts, unless a tile is done for each in turn. */
+static expr tile_columns(struct mm_kernel *c)
+{
+    int64_t n = 0;
+    if (c->n_parts == 1 || c->tail)
+        return expr_ceildiv(c->x, c->d.n, num(c, c->t.n));
+    for (int i = 0; i < c->n_parts; i++)
+        n += c->parts[i].columns;
+    return num(c, n);
+}
+
+/* The part that n0, counted over the columns of all, falls into; n0 and sizes are then those of the part. */
+static void locate_part(struct mm_kernel *c)
+{
+    struct expr_pool *x = c->x;
+    const expr column = c->n0;
+    int64_t before = 0;
+    c->which = num(c, 0);
+    c->n = c->d.n;
+    c->c_row = c->d.c_row;
+    for (int i = 1; i < c->n_parts && !c->tail; i++) {
+        before += c->parts[i - 1].columns * c->t.n;
+        const expr is = expr_cmp(x, EXPR_LE, num(c, before), column);
+        c->which = expr_add(x, c->which, is);
+        c->n0 = expr_sub(x, c->n0, expr_mul_const(x, is, c->parts[i - 1].columns * c->t.n));
+        c->n = expr_add(x, c->n, expr_mul_const(x, is, c->parts[i].n - c->parts[i - 1].n));
+        c->c_row = c->n;
+    }
+    c->n_pad = expr_align(x, c->n, 16);
+}
+
+/* Code that names tensors, for the part of the tile: one after the other under conditions. */
+static void for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const struct mm_one *q))
+{
+    for (int i = 0; i < c->n_parts; i++) {
+        if (c->n_parts > 1)
+            tile_if(&c->b, expr_cmp(c->x, EXPR_EQ, c->which, num(c, i)));
+        fn(c, &c->parts[i]);
+        if (c->n_parts > 1)
+            tile_end(&c->b);
+    }
+}
+
+/* Opens the loop over this core's tiles. */
+void mm_open_tiles(struct mm_kernel *c)
+{
+    struct expr_pool *x = c->x;
+    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = tile_columns(c);
+    const expr matrix = expr_max(x, num(c, 1), expr_mul(x, mt, nt));
     const expr tiles = expr_mul(x, mm_batch_count(x, &c->d), expr_mul(x, mt, nt));
     c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_cube), tiles));
     const expr block = expr_sym(x, c->k->sym_block);
     c->rounds = expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks);
     c->round = tile_loop(&c->b, "i", c->rounds);
     const expr t = expr_add(x, block, expr_mul(x, c->round, c->k->blocks));
-    const expr rest = expr_floordiv(x, t, mt), batch = expr_floordiv(x, rest, nt);
-    c->m0 = expr_mul_const(x, expr_mod(x, t, mt), c->t.m);
-    c->n0 = expr_mul_const(x, expr_mod(x, rest, nt), c->t.n);
+    const expr batch = c->d.n_batch > 0 ? expr_floordiv(x, t, matrix) : num(c, 0);
+    c->batch = batch;
+    locate_tile(c, c->d.n_batch > 0 ? expr_mod(x, t, matrix) : t, mt, nt);
+    locate_part(c);
     c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
-    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->d.n, c->n0));
+    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->n, c->n0));
     c->off_a = mm_batch_offset(x, &c->d, batch, c->d.a_batch);
     c->off_b = mm_batch_offset(x, &c->d, batch, c->d.b_batch);
     c->off_c = mm_batch_offset(x, &c->d, batch, c->d.c_batch);
 }
 
-static void load_bias(struct code *c)
+static void load_row(struct mm_kernel *c, const struct mm_one *q)
 {
     const expr z = num(c, 0), one = num(c, 1);
-    if (!c->p->bias)
+    if (q->tbias < 0)
         return;
     tile_note(&c->b, "bias row of the tile to the bias table");
-    TILE(&c->b, LOAD, c->l1bias, z, c->tbias, c->n0, DT_F32, one, one, one, c->in, z, z, z, one, z, z, z, one);
+    TILE(&c->b, LOAD, c->l1bias, z, q->tbias, c->n0, DT_F32, one, one, one, c->in, z, z, z, one, z, z, z, one);
     TILE(&c->b, COPY_BT, c->bt, c->l1bias, z, DT_F32, c->in);
 }
 
+static void load_bias(struct mm_kernel *c)
+{
+    if (c->has_bias)
+        for_part(c, load_row);
+}
+
+/* 1 when the part starts from a bias row. */
+static expr starts_from_row(struct mm_kernel *c)
+{
+    expr n = num(c, 0);
+    for (int i = 0; i < c->n_parts; i++)
+        if (c->parts[i].tbias >= 0)
+            n = expr_add(c->x, n, expr_cmp(c->x, EXPR_EQ, c->which, num(c, i)));
+    return n;
+}
+
 /* Rows x K of an operand whose storage has K along its rows (trans: rows along its rows) to L1. */
-static void load_operand(struct code *c, int32_t buf, int32_t tensor, expr off, const expr extent[4], bool k_major)
+static void load_operand(struct mm_kernel *c, int32_t buf, int32_t tensor, expr off, const expr extent[4], bool k_major)
 {
     struct expr_pool *x = c->x;
     const expr first = extent[0], count = extent[1], pitch = extent[2], row = extent[3], one = num(c, 1);
@@ -142,7 +247,7 @@ static void load_operand(struct code *c, int32_t buf, int32_t tensor, expr off, 
     }
 }
 
-static void load_weight(struct code *c)
+static void load_weight(struct mm_kernel *c, const struct mm_one *q)
 {
     struct expr_pool *x = c->x;
     const expr z = num(c, 0), one = num(c, 1);
@@ -150,101 +255,12 @@ static void load_weight(struct code *c)
     expr off = expr_add(x, expr_mul(x, c->k0, c->n_pad), expr_mul_const(x, c->n0, c->c0));
     off = expr_add(x, off, c->off_b);
     tile_note(&c->b, "weights: stored in NZ, a plain copy");
-    TILE(&c->b, LOAD, c->l1b, z, c->tb, off, c->p->in, one, expr_ceildiv(x, c->ik, num(c, c->c0)), one,
+    TILE(&c->b, LOAD, c->l1b, z, q->tb, off, c->p->in, one, expr_ceildiv(x, c->ik, num(c, c->c0)), one,
          expr_mul_const(x, rows, c->c0), z, expr_mul_const(x, c->n_pad, c->c0), z, one, z, num(c, c->t.n * c->c0), z,
          one);
 }
 
-/* ---- b from a feed ---------------------------------------------------------------------------------------- */
-
-static int64_t blocks_of_k(const struct code *c)
-{
-    int64_t k = 0;
-    (void)expr_is_const(c->x, c->d.k, &k); /* a feed knows it */
-    return size_ceil_div(k, c->t.kb);
-}
-
-/* Number of block j of the tile among all that the vector cores of this block of cores make. */
-static expr turn_of(struct code *c, expr j)
-{
-    return expr_add(c->x, expr_mul_const(c->x, c->round, blocks_of_k(c)), j);
-}
-
-static expr slot_offset(struct code *c, expr turn)
-{
-    struct expr_pool *x = c->x;
-    const expr slots = num(c, c->p->feed->slots), block = expr_sym(x, c->k->sym_block);
-    return expr_mul_const(x, expr_add(x, expr_mul(x, block, slots), expr_mod(x, turn, slots)), c->t.n * c->t.kb);
-}
-
-static void load_made(struct code *c, expr j)
-{
-    struct expr_pool *x = c->x;
-    const expr z = num(c, 0), one = num(c, 1), turn = turn_of(c, j);
-    const expr line = num(c, c->t.n * c->c0), rows = expr_mul_const(x, expr_align(x, c->in, 16), c->c0);
-    tile_note(&c->b, "weights: made by the vector cores in the order of L1");
-    TILE(&c->b, XWAIT, TU_MTE2, FEED_READY);
-    TILE(&c->b, LOAD, c->l1b, z, c->tb, slot_offset(c, turn), c->p->in, one, expr_ceildiv(x, c->ik, num(c, c->c0)), one,
-         rows, z, line, z, one, z, line, z, one);
-    const expr all = expr_mul_const(x, c->rounds, blocks_of_k(c));
-    tile_if(&c->b, expr_cmp(x, EXPR_LT, expr_add(x, turn, num(c, c->p->feed->slots)), all));
-    TILE(&c->b, XSET, TU_MTE2, FEED_FREE);
-    tile_end(&c->b);
-}
-
-/* The half of the tile's columns that this vector core makes. */
-static struct mm_part own_part(struct code *c)
-{
-    struct expr_pool *x = c->x;
-    const expr half = expr_ceildiv(x, c->in, num(c, 2)), first = expr_mul(x, expr_sym(x, c->k->sym_sub), half);
-    return (struct mm_part){.n0 = expr_add(x, c->n0, first),
-                            .in = expr_min(x, half, expr_sub(x, c->in, first)),
-                            .done = num(c, 0),
-                            .tensor = c->tb,
-                            .off = expr_mul_const(x, first, c->c0)};
-}
-
-static void make_block(struct code *c, const struct mm_part *group, expr j0, expr j)
-{
-    struct expr_pool *x = c->x;
-    const struct mm_feed *f = c->p->feed;
-    struct mm_part p = *group;
-    const expr turn = turn_of(c, expr_add(x, j0, j));
-    p.done = expr_mul_const(x, j, c->t.kb);
-    p.k0 = expr_add(x, group->k0, p.done);
-    p.ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->d.k, p.k0));
-    p.off = expr_add(x, slot_offset(c, turn), group->off);
-    f->make(c->p->feed, &p);
-    tile_note(&c->b, "to a free slot of the workspace");
-    tile_if(&c->b, expr_cmp(x, EXPR_LE, num(c, f->slots), turn));
-    TILE(&c->b, XWAIT, TU_MTE3, FEED_FREE);
-    tile_end(&c->b);
-    f->store(c->p->feed, &p);
-    TILE(&c->b, XSET, TU_MTE3, FEED_READY);
-}
-
-static void feed_body(struct code *c)
-{
-    struct expr_pool *x = c->x;
-    const struct mm_feed *f = c->p->feed;
-    tile_section_begin(&c->b, TCORE_VECTOR);
-    f->begin(c->p->feed, c->e->m, &c->t);
-    open_tiles(c);
-    struct mm_part group = own_part(c);
-    const int64_t n_blocks = blocks_of_k(c), at_once = c->t.group;
-    const expr g = tile_loop(&c->b, "group", num(c, size_ceil_div(n_blocks, at_once)));
-    const expr j0 = expr_mul_const(x, g, at_once);
-    group.k0 = expr_mul_const(x, j0, c->t.kb);
-    group.ik = expr_min(x, num(c, at_once * c->t.kb), expr_sub(x, c->d.k, group.k0));
-    f->load(c->p->feed, &group);
-    const expr j = tile_loop(&c->b, "kb", expr_min(x, num(c, at_once), expr_sub(x, num(c, n_blocks), j0)));
-    make_block(c, &group, j0, j);
-    tile_end(&c->b);
-    tile_end(&c->b);
-    tile_end(&c->b);
-}
-
-static void load_scales(struct code *c)
+static void load_scales(struct mm_kernel *c)
 {
     const struct mm_span_k k = {c->k0, c->ik, c->d.k};
     c->sa.off = c->off_a, c->sa.first = c->m0, c->sa.count = c->im, c->sa.row = c->d.a_row;
@@ -253,26 +269,27 @@ static void load_scales(struct code *c)
     mm_scale_load(&c->b, c->p, &c->sb, &k, c->t.kb);
 }
 
-static void load_block(struct code *c, expr j)
+static void load_block(struct mm_kernel *c, expr j)
 {
     if (c->p->block)
         load_scales(c);
     tile_note(&c->b, c->p->a_trans ? "a: columns of K rows, transposed on the way to L0" : "a: ND to NZ");
     load_operand(c, c->l1a, c->ta, c->off_a, (const expr[4]){c->m0, c->im, num(c, c->t.m), c->d.a_row}, c->p->a_trans);
     if (c->p->feed) {
-        load_made(c, j);
+        mm_load_made(c, j);
         return;
     }
     if (c->p->weight) {
-        load_weight(c);
+        for_part(c, load_weight);
         return;
     }
     tile_note(&c->b, c->p->b_trans ? "b: ND to NZ" : "b: columns of K rows, transposed on the way to L0");
-    load_operand(c, c->l1b, c->tb, c->off_b, (const expr[4]){c->n0, c->in, num(c, c->t.n), c->d.b_row}, !c->p->b_trans);
+    load_operand(c, c->l1b, c->parts[0].tb, c->off_b, (const expr[4]){c->n0, c->in, num(c, c->t.n), c->d.b_row},
+                 !c->p->b_trans);
 }
 
 /* One step of K through L0. `first`: 1 in the first step of the tile. */
-static void step(struct code *c, expr l, expr first)
+static void step(struct mm_kernel *c, expr l, expr first)
 {
     struct expr_pool *x = c->x;
     const expr kl = expr_mul_const(x, l, c->t.k0);
@@ -286,7 +303,7 @@ static void step(struct code *c, expr l, expr first)
          mm_code(c->p), c->im, ie, ta);
     TILE(&c->b, COPY_L0B, c->l0b, c->l1b, tb ? block : expr_mul_const(x, ke, c->t.n), tb ? kb : num(c, c->t.n),
          c->p->block ? c->p->b_code : c->p->in, c->in, ie, tb);
-    const expr init = c->p->bias ? expr_mul_const(x, first, 2) : first;
+    const expr init = expr_mul(x, first, expr_add(x, num(c, 1), starts_from_row(c)));
     if (!c->p->block) {
         TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, c->bt, c->p->in, c->im, c->in, il, init);
         return;
@@ -298,16 +315,23 @@ static void step(struct code *c, expr l, expr first)
          (int32_t)c->p->block, c->im, c->in, ie, init);
 }
 
-static expr at_least_one(struct code *c, expr n)
+static expr at_least_one(struct mm_kernel *c, expr n)
 {
     return expr_max(c->x, num(c, 1), n); /* K = 0 still writes the starting values */
 }
 
-static void body(struct code *c)
+static void store_result(struct mm_kernel *c, const struct mm_one *q)
 {
     struct expr_pool *x = c->x;
-    open_tiles(c);
-    load_bias(c);
+    const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->c_row), c->n0));
+    tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
+    TILE(&c->b, FIXP, q->tc, off, c->c_row, c->acc, expr_align(x, c->im, 16), mm_sum(mm_code(c->p)), c->p->out, c->im,
+         c->in, c->p->relu, -1, num(c, 0));
+}
+
+static void accumulate(struct mm_kernel *c)
+{
+    struct expr_pool *x = c->x;
     const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.kb))));
     c->k0 = expr_mul_const(x, j, c->t.kb);
     c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->d.k, c->k0));
@@ -316,50 +340,87 @@ static void body(struct code *c)
     step(c, l, expr_cmp(x, EXPR_EQ, expr_add(x, j, l), num(c, 0)));
     tile_end(&c->b);
     tile_end(&c->b);
-    tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
-    const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->d.c_row), c->n0));
-    TILE(&c->b, FIXP, c->tc, off, c->d.c_row, c->acc, expr_align(x, c->im, 16), mm_sum(mm_code(c->p)), c->p->out, c->im,
-         c->in, c->p->relu, -1, num(c, 0));
+}
+
+static void body(struct mm_kernel *c)
+{
+    mm_open_tiles(c);
+    if (c->tail)
+        mm_open_slot(c);
+    load_bias(c);
+    accumulate(c);
+    if (c->tail) {
+        mm_store_for_tail(c);
+        mm_close_slot(c);
+    } else {
+        for_part(c, store_result);
+    }
     tile_end(&c->b);
 }
 
-/* The slots of all blocks of cores that run. */
-static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_tile *t)
+/* Slots for all blocks of cores that run. */
+static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_tile *t, const char *name)
 {
     struct expr_pool *x = &e->cx->exprs;
     expr tiles = expr_mul(x, expr_ceildiv(x, p->m, expr_const(x, t->m)), expr_ceildiv(x, p->n, expr_const(x, t->n)));
+    for (int i = 0; i < p->n_batch; i++)
+        tiles = expr_mul(x, tiles, p->batch[i]);
     tiles = expr_max(x, expr_const(x, 1), expr_min(x, expr_const(x, e->m->n_cube), tiles));
-    return emit_temp(e, "weight tiles", p->in, 3,
-                     (const expr[]){tiles, expr_const(x, p->feed->slots), expr_const(x, t->n * t->kb)});
+    const int64_t slots = p->feed ? p->feed->slots : p->tail->slots;
+    const int64_t rows = p->feed ? t->kb : t->m * p->tail->n_products;
+    return emit_temp(e, name, p->feed ? p->in : p->out, 3,
+                     (const expr[]){tiles, expr_const(x, slots), expr_const(x, t->n * rows)});
+}
+
+/* The tensors of a kernel without a tail, in the order of declare(). */
+static void list_tensors(const struct mm_kernel *c, const struct mm_tensors *t, int32_t slots,
+                         int32_t tensors[3 + 3 * MM_MAX_GROUP])
+{
+    const struct mm_feed *f = c->p->feed;
+    int32_t n = 0;
+    tensors[n++] = t->a;
+    for (int i = 0; i < c->n_parts; i++) {
+        tensors[n++] = f ? slots : t[i].b;
+        tensors[n++] = t[i].c;
+        if (product_of(c, i)->bias)
+            tensors[n++] = t[i].bias;
+    }
+    if (c->p->block) {
+        tensors[n++] = t->a_scale;
+        tensors[n++] = t->b_scale;
+    }
+    for (int32_t i = 0; f && i < f->n_tensors; i++)
+        tensors[n++] = f->tensors[i];
 }
 
 static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                const struct mm_tile *tile, const char *label)
 {
     char name[48];
-    snprintf(name, sizeof name, "matmul%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "",
-             dtype_table[mm_code(p)].name, (long long)tile->m, (long long)tile->n, (long long)tile->k0);
-    struct code c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
+    int32_t tensors[3 + 3 * MM_MAX_GROUP];
+    snprintf(name, sizeof name, "matmul%s%s%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "",
+             p->n_peers ? "_group" : "", p->tail ? "_vector" : "", dtype_table[mm_code(p)].name, (long long)tile->m,
+             (long long)tile->n, (long long)tile->k0);
+    struct mm_kernel c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
     c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
     c.x = &c.k->exprs;
     c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
     c.params = (struct kparams){.e = e, .k = c.k};
-    declare(&c);
+    const int32_t slots = p->feed   ? workspace(e, p, tile, "weight tiles")
+                          : p->tail ? workspace(e, p, tile, "product tiles")
+                                    : -1;
+    const enum npuc_status st = declare(&c, t, slots);
+    if (st != NPUC_OK)
+        return st;
     tile_section_begin(&c.b, TCORE_CUBE);
     buffers(&c);
     body(&c);
-    int32_t tensors[7] = {t->a, p->feed ? workspace(e, p, tile) : t->b, t->c}, n = 3;
-    if (p->bias)
-        tensors[n++] = t->bias;
-    if (p->block) {
-        tensors[n++] = t->a_scale;
-        tensors[n++] = t->b_scale;
-    }
-    for (int32_t i = 0; p->feed && i < p->feed->n_tensors; i++)
-        tensors[n++] = p->feed->tensors[i];
     if (p->feed)
-        feed_body(&c);
-    return emit_launch(e, c.k, tensors, c.params.bound, mm_macs(e, p), label);
+        mm_feed_body(&c);
+    if (p->tail)
+        mm_tail_body(&c);
+    list_tensors(&c, t, slots, tensors);
+    return emit_launch(e, c.k, c.tail ? c.tail->f.tensors : tensors, c.params.bound, mm_macs(e, p), label);
 }
 
 enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)

@@ -12,6 +12,9 @@
     8 /* flags and issue per step of K: decides between extents that the units' times do not tell apart */
 #define BLOCK_CYCLES 16 /* the same per block in L1; both are ranks, not measurements */
 
+#define RESIDENT_L2 0.75 /* of L2 for operands: results and what cores run ahead take the rest */
+#define EVEN_ROUNDS 8    /* widths of tiles that give every core the same number of columns of tiles, up to so many */
+
 static const int64_t extents_m[] = {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256};
 static const int64_t extents_n[] = {16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512};
 
@@ -173,8 +176,55 @@ static struct load operand(double rows, double k, double block, const double row
                          .stride = (int64_t)stride};
 }
 
+/* ---- order of tiles ---------------------------------------------------------------------------------------- */
+
+/* How often an operand comes from memory, being read once per band: once when it stays in L2 beside a band of the
+ * other. */
+static double reads(double bytes, double bands, double beside, double l2)
+{
+    return bytes + beside <= l2 ? 1 : bands;
+}
+
+/* The band whose operands come from memory least; among equal ones that in which the cores of a round make a square,
+ * so that they share lines of both operands. */
+static void choose_band(const struct machine *m, const struct mm *p, const struct mm_sizes *s, struct mm_tile *t)
+{
+    const double es = dtype_size(p->in), l2 = RESIDENT_L2 * target_num(m->target, TK_L2_SIZE), cores = m->n_cube;
+    const double side[2] = {s->m * s->k * es, s->n * s->k * es}, tile[2] = {(double)t->m, (double)t->n};
+    const double count[2] = {ceil(s->m / tile[0]), ceil(s->n / tile[1])};
+    double best = INFINITY;
+    t->band = 1;
+    for (int across = 1; across >= 0; across--) {
+        const double square = sqrt(cores * tile[1 - across] / tile[across]);
+        for (int64_t w = 1; (double)w <= fmin(count[across], cores); w++) {
+            const double band = (double)w * tile[across] * s->k * es, n = ceil(count[across] / (double)w);
+            const double bytes = side[across] + side[1 - across] * reads(side[1 - across], n, 2 * band, l2);
+            const double value = (bytes + (band > l2 / 2 ? bytes : 0)) * (1 + 0.001 * fabs(log((double)w / square)));
+            if (value >= best)
+                continue;
+            best = value;
+            t->band = w;
+            t->by_rows = across == 0;
+        }
+    }
+}
+
+/* Shares of the bytes of a and b that come from memory. */
+static void misses(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t,
+                   double miss[2])
+{
+    const double es = dtype_size(p->in), l2 = RESIDENT_L2 * target_num(m->target, TK_L2_SIZE);
+    const double mt = ceil(s->m / (double)t->m), nt = ceil(s->n / (double)t->n), w = (double)t->band;
+    const double a = s->m * s->k * es, b = s->n * s->k * es;
+    const double bands = ceil((t->by_rows ? mt : nt) / w);
+    const double band = w * (double)(t->by_rows ? t->m : t->n) * s->k * es;
+    miss[0] = fmin(1, (t->by_rows ? 1 : reads(a, bands, 2 * band, l2)) / nt);
+    miss[1] = fmin(1, (t->by_rows ? reads(b, bands, 2 * band, l2) : 1) / mt);
+}
+
 /* The loads of a block's scales. */
-static double scale_cycles(const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t, const struct rates *r)
+static double scale_cycles(const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t, const struct rates *r,
+                           const double miss[2])
 {
     const double n = (double)mm_scale_row(p, t->kb), all = (double)mm_scale_row(p, (int64_t)s->k);
     if (!p->block)
@@ -182,39 +232,45 @@ static double scale_cycles(const struct mm *p, const struct mm_sizes *s, const s
     const double size[2] = {1, all};
     struct load a = operand(fmin((double)t->m, s->m), n, n, p->a_trans ? (double[2]){1, s->m} : size, p->a_trans);
     struct load b = operand(fmin((double)t->n, s->n), n, n, !p->b_trans ? (double[2]){1, s->n} : size, !p->b_trans);
-    a.miss = 1 / ceil(s->n / (double)t->n);
-    b.miss = 1 / ceil(s->m / (double)t->m);
+    a.miss = miss[0];
+    b.miss = miss[1];
     return load_cycles(r, &a, s->cores) + load_cycles(r, &b, s->cores);
 }
 
-/* The loads of one block of K for a and b. */
-static double block_cycles(const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t, const struct rates *r)
+/* The loads of one block of K for a and b; miss: shares from memory. */
+static double block_cycles(const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t, const struct rates *r,
+                           const double miss[2])
 {
     const struct ir_ctx *cx = p->a->graph->module->cx;
     const double es = dtype_size(p->in), im = fmin((double)t->m, s->m), in = fmin((double)t->n, s->n);
-    const double mt = ceil(s->m / (double)t->m), nt = ceil(s->n / (double)t->n), k = fmin((double)t->kb, s->k);
-    const double cores = s->cores;
+    const double k = fmin((double)t->kb, s->k), cores = s->cores;
     struct load a = operand(im, k, (double)t->kb, (double[]){es, known(cx, p->a_row)}, p->a_trans);
-    a.miss = 1 / nt;
+    a.miss = miss[0];
     if (p->feed) /* made a moment ago */
         return load_cycles(r, &a, cores) + in * k * es / r->l2;
     struct load b = operand(in, k, (double)t->kb, (double[]){es, known(cx, p->b_row)}, !p->b_trans);
     if (p->weight)
         b = (struct load){.rows = ceil(k * es / 32), .bytes = ceil(in / FRACTAL) * FRACTAL * 32, .nz = true};
-    b.miss = 1 / mt;
-    return load_cycles(r, &a, cores) + load_cycles(r, &b, cores) + scale_cycles(p, s, t, r);
+    b.miss = miss[1];
+    return load_cycles(r, &a, cores) + load_cycles(r, &b, cores) + scale_cycles(p, s, t, r, miss);
 }
 
-static double tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *given,
-                          const struct mm_tile *t)
+struct tile_time {
+    double tile;     /* in the middle of many */
+    double fill_out; /* what the first MAC waits for, and what is left after the last */
+};
+
+/* With s->cores running. */
+static struct tile_time tile_time(const struct machine *m, const struct mm *p, const struct mm_sizes *given,
+                                  const struct mm_tile *t, const struct rates *rates)
 {
-    const struct rates r = rates_of(m, p);
-    struct mm_sizes s = *given;
-    const double es = dtype_size(p->in), tiles = s.batch * ceil(s.m / (double)t->m) * ceil(s.n / (double)t->n);
-    const double rounds = ceil(tiles / m->n_cube), im = fmin((double)t->m, s.m), in = fmin((double)t->n, s.n);
-    s.cores = fmin(tiles, m->n_cube);
+    const struct rates r = *rates;
+    const struct mm_sizes s = *given;
+    double miss[2];
+    misses(m, p, given, t, miss);
+    const double es = dtype_size(p->in), im = fmin((double)t->m, s.m), in = fmin((double)t->n, s.n);
     const double blocks = ceil(s.k / (double)t->kb), steps = ceil(s.k / (double)t->k0);
-    const double block = block_cycles(p, &s, t, &r), mte2 = blocks * block + BLOCK_CYCLES * blocks;
+    const double block = block_cycles(p, &s, t, &r, miss), mte2 = blocks * block + BLOCK_CYCLES * blocks;
     const double scales = (double)mm_scale_row(p, (int64_t)s.k) * (im + in) / r.mx + 2 * r.mte1_latency * steps;
     const double mte1 = (im / r.l0a + in / r.l0b) * s.k * es + 2 * r.mte1_latency * steps + STEP_CYCLES * steps +
                         (p->block ? scales : 0);
@@ -225,8 +281,27 @@ static double tile_cycles(const struct machine *m, const struct mm *p, const str
     const double made = p->feed ? blocks * p->feed->cycles(p->feed, m, t) : 0;
     const double store = t->acc_slots > 1 ? fmax(mac, fix) : mac + fix + r.turnround;
     const double tile = fmax(fmax(made, mte2), fmax(mte1, store));
-    const double first = block + r.latency + made / blocks; /* what the first MAC waits for */
-    return rounds * tile + first + fix + (mte2 > mac ? mac / blocks : 0);
+    const double first = block + r.latency + made / blocks;
+    return (struct tile_time){tile, first + fix + (mte2 > mac ? mac / blocks : 0)};
+}
+
+/* Whole rounds of all cores, and a last one of those that are left, which share memory among fewer. */
+static double product_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *given,
+                             const struct mm_tile *t, const struct rates *r)
+{
+    struct mm_sizes s = *given;
+    const double tiles = s.batch * ceil(s.m / (double)t->m) * ceil(s.n / (double)t->n);
+    const double rounds = floor(tiles / m->n_cube), left = tiles - rounds * m->n_cube;
+    struct tile_time some = {0, 0}, all = {0, 0};
+    if (left > 0) {
+        s.cores = left;
+        some = tile_time(m, p, &s, t, r);
+    }
+    if (rounds > 0) {
+        s.cores = m->n_cube;
+        all = tile_time(m, p, &s, t, r);
+    }
+    return rounds * all.tile + some.tile + (rounds > 0 ? all.fill_out : some.fill_out);
 }
 
 /* No larger than the product needs, unless asked for. */
@@ -253,6 +328,7 @@ struct search {
     const struct machine *m;
     const struct mm *p;
     const struct mm_sizes *s;
+    struct rates rates;
     int64_t want_m, want_n;
     struct mm_tile best;
     double cycles;
@@ -265,11 +341,13 @@ static void try_tile(struct search *x, int64_t tile_m, int64_t tile_n)
     if (tile_m % least || tile_n % least || !allowed(tile_m, x->want_m, x->s->m, least) ||
         !allowed(tile_n, x->want_n, x->s->n, least))
         return;
+    struct mm_tile shape = {.m = tile_m, .n = tile_n};
+    choose_band(x->m, x->p, x->s, &shape);
     for (int part = 0; part < 4; part++) {
-        struct mm_tile t = {.m = tile_m, .n = tile_n};
+        struct mm_tile t = shape;
         if (!fit_k(x->m, x->p, x->s->k, part, &t))
             continue;
-        const double cycles = tile_cycles(x->m, x->p, x->s, &t);
+        const double cycles = product_cycles(x->m, x->p, x->s, &t, &x->rates);
         if (cycles < x->cycles) {
             x->best = t;
             x->cycles = cycles;
@@ -289,15 +367,18 @@ struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const
     struct search x = {.m = m,
                        .p = p,
                        .s = s,
+                       .rates = rates_of(m, p),
                        .want_m = w && w->m > 0 ? size_align(w->m, FRACTAL) : 0,
                        .want_n = w && w->n > 0 ? size_align(w->n, FRACTAL) : 0,
                        .cycles = INFINITY};
-    const int64_t wide = even(s->n, m->n_cube);
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++) {
         for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++)
             try_tile(&x, extents_m[i], extents_n[j]);
-        if (wide <= extents_n[NPUC_ARRAY_LEN(extents_n) - 1])
-            try_tile(&x, extents_m[i], wide);
+        for (int64_t rounds = 1; rounds <= EVEN_ROUNDS; rounds++) {
+            const int64_t wide = even(s->n, m->n_cube * rounds);
+            if (wide <= extents_n[NPUC_ARRAY_LEN(extents_n) - 1])
+                try_tile(&x, extents_m[i], wide);
+        }
     }
     if (x.best.m == 0) /* the wish is not in the lists, or does not fit: the smallest always does */
         return w ? mm_choose_tile(m, p, s, NULL) : x.best;

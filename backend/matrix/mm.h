@@ -6,6 +6,13 @@
 #include "backend/backend.h"
 
 struct mm_feed; /* of a family */
+struct mm_tail;
+
+/* Kind of a Fused node that is a product with vector operators behind it (passes/fuse_product.c). */
+#define MM_TAIL_KIND "matmul_vector"
+/* And of one that is products of one left operand with constant weights (passes/group_products.c). */
+#define MM_GROUP_KIND "matmul_group"
+#define MM_MAX_GROUP  4
 
 /* A product without tensors: what match finds out. Sizes and strides are ir expressions, in elements. */
 struct mm {
@@ -25,7 +32,10 @@ struct mm {
     bool weight;              /* b is constant: stored as the machine likes it, rows are n */
     bool weight_trans;        /* the constant is [k, n]: the transpose is stored */
     bool relu;
-    struct mm_feed *feed; /* makes b while the product runs; NULL: b is a tensor. Then n and k are constants */
+    struct mm_feed *feed;       /* makes b while the product runs; NULL: b is a tensor. Then n and k are constants */
+    const struct mm_tail *tail; /* vector operators behind the product, in its kernel; NULL: c is what the graph gets */
+    const struct mm *peers; /* products done with this one: the same a, m, k and types, constant weights, no batch */
+    int n_peers;
     int n_batch;
     expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK]; /* sizes, strides */
 };
@@ -53,6 +63,8 @@ struct mm_tensors {
     int32_t a_scale, b_scale; /* of no meaning without block scales */
 };
 
+/* Can the two products be done by one kernel, side by side? */
+bool mm_is_peer(const struct ir_ctx *cx, const struct mm *p, const struct mm *q);
 bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out, const char **reason);
 /* Does the matrix unit multiply operands of type t into results of type `out`? */
 bool mm_has_mac(const struct machine *m, enum dtype t, enum dtype out);

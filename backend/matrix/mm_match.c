@@ -28,11 +28,12 @@ static bool is_product(const struct node *n)
            n->op == OP_ScaledMatMul;
 }
 
-/* A value of the region as the surrounding graph sees it. */
-static struct value *outside(const struct pattern *p, struct value *v)
+/* A value of a region, or of one within it, as the surrounding graph sees it. */
+static struct value *outside(struct value *v)
 {
-    const bool is_input = v && p->outer != p->product && !v->def && v->graph == p->product->graph;
-    return is_input ? node_in(p->outer, (int)v->index) : v;
+    while (v && !v->def && v->graph->owner && v->graph->owner->op == OP_Fused)
+        v = node_in(v->graph->owner, (int)v->index);
+    return v;
 }
 
 /* ---- recognising the pattern ------------------------------------------------------------------------------ */
@@ -66,7 +67,7 @@ static bool is_row_of(const struct value *bias, expr n)
 static bool take_add(struct pattern *p, const struct node *n, const struct value *sum)
 {
     const int at = node_in(n, 0) == sum ? 1 : 0;
-    struct value *b = outside(p, node_in(n, at));
+    struct value *b = outside(node_in(n, at));
     if (p->bias || p->relu || node_in(n, 1 - at) != sum || !b || sum->type->rank < 1 ||
         !is_row_of(b, sum->type->dims[sum->type->rank - 1]))
         return false;
@@ -106,7 +107,10 @@ static bool match_pattern(const struct node *n, struct pattern *p)
 {
     *p = (struct pattern){.outer = n, .product = n, .result = node_out(n, 0)};
     if (n->op == OP_Fused)
-        return n->n_out == 1 && match_chain(p, node_region(n, 0));
+        return n->n_out == 1 &&
+               node_attr_str(n, "kind", 0) != str_internz(&n->graph->module->cx->strings, MM_TAIL_KIND) &&
+               node_attr_str(n, "kind", 0) != str_internz(&n->graph->module->cx->strings, MM_GROUP_KIND) &&
+               match_chain(p, node_region(n, 0));
     return is_product(n);
 }
 
@@ -319,7 +323,7 @@ bool mm_takes_bias(const struct machine *m)
 static bool take_bias(const struct machine *m, const struct pattern *p, struct mm *out, const char **reason)
 {
     const int at = p->product->op == OP_Gemm ? 2 : p->product->op == OP_ScaledMatMul ? 4 : -1;
-    struct value *c = at >= 0 ? outside(p, node_in(p->product, at)) : NULL;
+    struct value *c = at >= 0 ? outside(node_in(p->product, at)) : NULL;
     if (c && p->bias)
         return refuse(reason, "two bias operands");
     out->bias = c ? c : p->bias;
@@ -372,8 +376,8 @@ static bool take_scales(struct ir_ctx *cx, const struct pattern *p, struct mm *o
 {
     if (p->product->op != OP_ScaledMatMul || !node_in(p->product, 2))
         return true;
-    out->a_scale = outside(p, node_in(p->product, 2));
-    out->b_scale = outside(p, node_in(p->product, 3));
+    out->a_scale = outside(node_in(p->product, 2));
+    out->b_scale = outside(node_in(p->product, 3));
     out->code = out->a->type->dtype;
     out->b_code = out->b->type->dtype;
     out->block = node_attr_int(p->product, "block_size", 32);
@@ -404,7 +408,7 @@ bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, 
     if (!match_pattern(n, &p))
         return false;
     bool trans_b = node_attr_int(p.product, "transB", 0) != 0;
-    struct value *va = outside(&p, node_in(p.product, 0)), *vb = outside(&p, node_in(p.product, 1));
+    struct value *va = outside(node_in(p.product, 0)), *vb = outside(node_in(p.product, 1));
     if (!check_types(m, &p, va, vb, reason) || !check_attrs(p.product, reason))
         return false;
     *out = (struct mm){.in = va->type->dtype, .out = p.result->type->dtype, .a = va, .c = p.result, .relu = p.relu};
@@ -424,6 +428,15 @@ bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, 
     return take_scales(cx, &p, out, reason) && take_bias(m, &p, out, reason);
 }
 
+bool mm_is_peer(const struct ir_ctx *cx, const struct mm *p, const struct mm *q)
+{
+    int64_t n;
+    return p->a == q->a && p->a_trans == q->a_trans && p->a_row == q->a_row && p->m == q->m && p->k == q->k &&
+           p->in == q->in && p->out == q->out && p->relu == q->relu && p->weight && q->weight && !p->block &&
+           !q->block && p->n_batch == 0 && q->n_batch == 0 && p->c_row == p->n && q->c_row == q->n &&
+           expr_is_const(&cx->exprs, p->n, &n) && expr_is_const(&cx->exprs, q->n, &n) && n > 0;
+}
+
 /* ---- for the programs -------------------------------------------------------------------------------------- */
 
 int32_t mm_bias_tensor(struct emit *e, const struct mm *p)
@@ -441,6 +454,8 @@ expr mm_macs(struct emit *e, const struct mm *p)
     expr macs = expr_mul(x, p->m, expr_mul(x, p->n, p->k));
     for (int i = 0; i < p->n_batch; i++)
         macs = expr_mul(x, macs, p->batch[i]);
+    for (int i = 0; i < p->n_peers; i++)
+        macs = expr_add(x, macs, expr_mul(x, p->m, expr_mul(x, p->peers[i].n, p->k)));
     macs = expr_mul_const(x, macs, mm_pack(p));
     return emit_expr(e, macs);
 }
@@ -458,5 +473,7 @@ struct mm_sizes mm_sizes_of(const struct ir_ctx *cx, const struct mm *p, double 
         .batch = 1, .m = typical(cx, p->m, most_m), .n = typical(cx, p->n, 1024), .k = typical(cx, p->k, 1024)};
     for (int i = 0; i < p->n_batch; i++)
         s.batch *= typical(cx, p->batch[i], 8);
+    for (int i = 0; i < p->n_peers; i++)
+        s.n += typical(cx, p->peers[i].n, 1024);
     return s;
 }

@@ -206,10 +206,10 @@ static expr outer_offset(struct vr_form *f, int i)
     struct expr_pool *x = &f->k->exprs;
     const struct vr_view *v = view_number(f, i);
     expr off = f->offset[i];
-    if (f->r->planes) {
+    if (f->base[i] != EXPR_INVALID)
         off = expr_add(x, off, f->base[i]);
+    if (f->r->planes)
         off = expr_add(x, off, expr_mul(x, f->plane0, f->stride[i][f->r->rank - 3]));
-    }
     for (int d = 0; d + 2 + f->r->planes < f->r->rank; d++)
         off = expr_add(x, off, expr_mul(x, f->outer[d], f->stride[i][d]));
     if (!v->indexed)

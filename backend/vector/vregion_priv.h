@@ -29,10 +29,11 @@ struct vr_form {
     expr rows, cols, tile_rows, tile_cols, pitch, n_row_tiles, n_col_tiles, n_tiles;
     /* of the tile being worked on */
     expr outer[IR_MAX_RANK], row0, col0, n_rows, n_cols;
-    expr plane0, n_planes, plane_rows;         /* r->planes: n_rows is n_planes * plane_rows */
-    expr base[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* r->planes: added to a view's offset */
-    int32_t buf[VR_MAX_VALUES];                /* buffer of each value, -1 none */
-    int32_t acc, spread;                       /* lanes of reductions; a wide copy of what they read, -1 none */
+    expr plane0, n_planes, plane_rows; /* r->planes: n_rows is n_planes * plane_rows */
+    expr base[VR_MAX_VALUES +
+              VR_MAX_OUTPUTS];  /* of callers that bring their own tiles: added to a view's offset; 0: nothing */
+    int32_t buf[VR_MAX_VALUES]; /* buffer of each value, -1 none */
+    int32_t acc, spread;        /* lanes of reductions; a wide copy of what they read, -1 none */
 };
 
 /* Parameters and tensors of all views, in f->k. No parameter may follow vr_declare_params. */

@@ -1,0 +1,102 @@
+/* Products of one left operand with several constant weights - query, key and value; experts - become one Fused
+ * "matmul_group" region, where the target has one kernel for it: one launch, and no cores without work between them.
+ *
+ *   %q = MatMul %x, %wq : f32[s,64];  %k = MatMul %x, %wk : f32[s,16];  %v = MatMul %x, %wv : f32[s,16]
+ * becomes
+ *   %q, %k, %v = Fused %x, %wq, %wk, %wv {kind="matmul_group" body=(...) { MatMul; MatMul; MatMul; Yield }} : ...
+ *
+ * Members may be regions of fuse_matmul. Requirements: (1) weights are constants, so that no product depends on
+ * another; (2) at most MAX_GROUP of them; (3) the target takes the region as a whole, else the nodes stay as they were;
+ * (4) runs after fuse_product, whose regions read several products of one operand themselves. Columns of a product are
+ * independent, so no bit changes. */
+#include "passes/pass.h"
+
+#define MAX_GROUP 4
+
+static bool is_product(const struct pass_ctx *px, const struct node *n)
+{
+    const bool plain = n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Gemm || n->op == OP_MatMulInteger;
+    const bool region =
+        n->op == OP_Fused && node_attr_str(n, "kind", 0) == str_internz(&px->cx->strings, "matmul_epilogue");
+    return (plain || region) && n->place == PLACE_NPU && n->n_out == 1 && n->n_in > 1 && n->in[0].value;
+}
+
+/* A constant, or one that is stored in another form. */
+static bool is_constant(const struct value *v)
+{
+    for (int hops = 0; v->def && hops < 3; hops++) {
+        const struct node *n = v->def;
+        if (n->op != OP_Cast && n->op != OP_Transpose && n->op != OP_TransData)
+            break;
+        v = node_in(n, 0);
+    }
+    return value_const(v) != NULL;
+}
+
+/* All operands but the first are constants. */
+static bool has_weights(const struct node *n)
+{
+    for (int i = 1; i < n->n_in; i++)
+        if (node_in(n, i) && !is_constant(node_in(n, i)))
+            return false;
+    return !is_constant(node_in(n, 0));
+}
+
+static bool is_peer(const struct pass_ctx *px, const struct node *first, const struct node *n)
+{
+    return n->graph == first->graph && is_product(px, n) && has_weights(n) && node_in(n, 0) == node_in(first, 0) &&
+           n->out[0].type->dtype == first->out[0].type->dtype;
+}
+
+/* The products of the operand that `first` reads, in the order of the graph, first being the first. */
+static int64_t collect(const struct pass_ctx *px, struct node *first, struct node *nodes[MAX_GROUP])
+{
+    int64_t n = 0, uses = 0;
+    nodes[n++] = first;
+    for_each_use (u, first->in[0].value) {
+        struct node *at = u->user;
+        if (++uses > 64)
+            break;
+        if (at == first || n == MAX_GROUP || u != &at->in[0] || !is_peer(px, first, at))
+            continue;
+        int64_t i = n++;
+        for (; i > 1 && nodes[i - 1]->id > at->id; i--)
+            nodes[i] = nodes[i - 1];
+        nodes[i] = at;
+    }
+    return n;
+}
+
+static void fuse(struct pass_ctx *px, struct node *const *nodes, int64_t n)
+{
+    const char *reason = NULL;
+    struct node *fused = ir_fuse(px->cx, nodes, n, nodes[0], "matmul_group");
+    if (px->target->supports(px->target, px->cx, fused, &reason)) {
+        fused->place = PLACE_NPU;
+        pass_count(px, STAT_group_products_groups, 1);
+        pass_count(px, STAT_group_products_grouped, n);
+        return;
+    }
+    ir_unfuse(fused);
+    pass_count(px, STAT_group_products_kept, 1);
+}
+
+enum npuc_status group_products(struct pass_ctx *px, struct graph *g)
+{
+    struct node *nodes[MAX_GROUP];
+    VEC(struct node *) products = {0}; /* found first: fusing moves nodes */
+    if (!px->target)
+        return NPUC_OK;
+    for_each_node (n, g)
+        if (is_product(px, n) && has_weights(n))
+            vec_push(&px->arena, &products, n);
+    for (int64_t i = 0; i < products.len; i++) {
+        if (products.data[i]->graph != g)
+            continue;
+        const int64_t n = collect(px, products.data[i], nodes);
+        if (n > 1 && ir_may_rewrite(px->cx))
+            fuse(px, nodes, n);
+    }
+    ir_sort(g);
+    return NPUC_OK;
+}
