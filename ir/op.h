@@ -5,6 +5,7 @@
 
 #include "base/dtype.h"
 #include "npuc/status.h"
+#include "kernels/attend_chunks.h" /* values of the attribute `empty` of SoftmaxMatMul */
 
 enum op {
     OP_none = 0,

@@ -26,6 +26,10 @@ struct value *attention_expand(const struct attention *a);
 /* exp(x - max) / sum over `axis`, rounded to the type of x after each step. */
 struct value *softmax_steps(struct builder *b, struct value *x, int64_t axis);
 
+/* Writes softmax and second product of a fused region as one SoftmaxMatMul; false where it finds none, the region then
+ * being as good as before but perhaps with unused nodes. */
+bool attention_chunks(struct graph *body);
+
 /* Helpers of both files */
 struct value *heads_split(struct builder *b, struct value *x, expr heads); /* [B,S,N*H] -> [B,N,S,H] */
 struct value *heads_join(struct builder *b, struct value *x);              /* [B,N,S,H] -> [B,S,N*H] */

@@ -6,7 +6,7 @@
  *   %p = Softmax %m : f32[b,8,s,t]
  *   %y = MatMul %p, %v : f32[b,8,s,64]
  * becomes
- *   %y = Fused %q, %k, %keep, %v {kind="attention" body=(...) { FusedMatMul; Where; Softmax; MatMul; Yield }} :
+ *   %y = Fused %q, %k, %keep, %v {kind="attention" body=(...) { FusedMatMul; Where; SoftmaxMatMul; Yield }} :
  * f32[b,8,s,64]
  *
  * Members are the users of the scores, their users and so on up to the second product; masks and other operands enter
@@ -16,7 +16,7 @@
  * whole, else the nodes stay as they were; (4) runs after placement and before fuse_vector, which would take the
  * operators in between; Fused nodes are not fused again. Left alone: products with a column mask on the result,
  * attention whose probabilities leave the model. */
-#include "passes/pass.h"
+#include "passes/attention.h"
 
 #define MAX_MEMBERS 32
 
@@ -99,12 +99,14 @@ static void fuse(struct pass_ctx *px, struct members *m)
     const char *reason = NULL;
     sort_members(m);
     struct node *fused = ir_fuse(px->cx, m->nodes, m->n, m->last, "attention");
-    if (px->target->supports(px->target, px->cx, fused, &reason)) {
+    struct graph *before = ir_clone_region(node_region(fused, 0), fused);
+    if (attention_chunks(node_region(fused, 0)) && px->target->supports(px->target, px->cx, fused, &reason)) {
         fused->place = PLACE_NPU;
         pass_count(px, STAT_fuse_attention_regions, 1);
         pass_count(px, STAT_fuse_attention_fused, m->n);
         return;
     }
+    ir_set_graph(fused, "body", before);
     ir_unfuse(fused);
     pass_count(px, STAT_fuse_attention_kept, 1);
 }

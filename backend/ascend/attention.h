@@ -1,26 +1,33 @@
-/* Attention as one mixed kernel: y = f(q x k) x v, where f is a vector region over the rows of the scores.
+/* Attention as one mixed kernel: y = SoftmaxMatMul(f(q x k), v), where f is a vector region over the rows of the
+ * scores.
  *
- * A work item is a run of rows of one batch member (batch entry and key head). The cube core of a block writes the
- * item's scores to a workspace, the two vector cores turn them into probabilities there, the cube core multiplies those
- * with v. The workspace has two slots per block, so that the cube core makes the next scores while the vector cores
- * work. */
+ * A work item is a run of rows of one batch member (batch entry and key head), a step one chunk of ATTEND_CHUNK keys of
+ * an item. The cube core of a block writes a step's scores to a workspace, the two vector cores turn them into
+ * probabilities there, the cube core multiplies those with v into a third workspace, the vector cores merge that into
+ * what they hold of the item. All of it is a pipeline over steps: the cube core is ATT_AHEAD steps ahead of its second
+ * product, the vector cores one more ahead of merging. */
 #ifndef BACKEND_ASCEND_ATTENTION_H
 #define BACKEND_ASCEND_ATTENTION_H
 
 #include "backend/vector/lower.h"
 #include "backend/ascend/matmul.h"
 #include "backend/vector/vregion_priv.h"
+#include "kernels/attend_chunks.h"
 
 /* Flags between the cores of a block. */
-enum { ATT_SCORES_READY, ATT_PROBS_READY };
+enum { ATT_SCORES_READY, ATT_PROBS_READY, ATT_PART_READY };
+/* Steps between scores and product, and between probabilities and merging; slots of the workspaces follow. */
+enum { ATT_AHEAD = 2, ATT_MERGE = ATT_AHEAD + 1, ATT_SLOTS = ATT_AHEAD + 1, ATT_PARTS = ATT_MERGE + 1 };
+#define ATT_MAX_BLOCKS 40 /* products that a step is written out as */
 
 /* What match finds out. Values are those outside of the region; sizes and strides are ir expressions, in elements. */
 struct att {
-    const struct node *fused, *qk, *pv; /* the two products stand in the region */
-    struct value *q, *k, *v, *y;
-    enum dtype in, score, prob, out; /* of q and k; of scores as stored; of probabilities and v; of y */
-    bool k_rows;                     /* k is stored [total, size]; else [size, total] */
-    bool v_rows;                     /* v is stored [total, v_size]; else [v_size, total] */
+    const struct node *fused, *qk, *soft; /* the product and SoftmaxMatMul stand in the region */
+    struct value *q, *k, *v, *y, *sink;   /* sink may be NULL */
+    enum dtype in, score, prob, out;      /* of q and k; of scores as stored; of v; of y */
+    enum attend_empty empty;
+    bool k_rows; /* k is stored [total, size]; else [size, total] */
+    bool v_rows; /* v is stored [total, v_size]; else [v_size, total] */
     int64_t size, v_size;
     expr rows, total; /* of one batch member */
     int n_batch;
@@ -31,24 +38,33 @@ struct att {
     bool heads_split;        /* the space's axis rank - 3 is part of the batch x planes */
 };
 
-/* Extents: m rows of a product at most; n, k0 of the scores; pn, pk0 of the second product, pkb its K block in L1. */
+/* Extents: m rows of an item at most; n, k0 of blocks of the scores; pn, pk of those of the second product. */
 struct att_tile {
-    int64_t m, n, k0, pn, pk0, pkb;
-    int64_t size_pad; /* of q and k in L1 */
+    int64_t m, n, k0, pn, pk;
+    int64_t size_pad;     /* of q and k in L1 */
+    int key_bufs, v_bufs; /* blocks of k and v in L1 */
+    int ring, prob_slots; /* slots of those and of the probabilities */
 };
 
 /* Division into work items, as ir expressions. */
 struct att_split {
     expr tile_planes, tile_rows; /* of an item: several planes only when it takes all of their rows */
-    expr n_plane_tiles, n_row_tiles, items, blocks;
-    expr pitch; /* of workspace rows */
-    expr slot;  /* elements of one of a block's two workspace slots */
+    expr n_plane_tiles, n_row_tiles, items, blocks, chunks;
+    expr slot; /* rows of a workspace slot */
+    /* A vector core takes planes, or rows of one plane, of an item, in pieces. */
+    expr sub_planes, sub_rows, piece_planes, piece_rows, row_pieces, pieces;
 };
 
 struct att_item { /* kernel expressions */
     expr batch, plane0, planes, row0, rows;
     expr first, count; /* its rows within the batch member, which are neighbours */
-    expr slot;         /* offset in the workspace */
+};
+
+/* A step of a block: numbers that are too large or negative stand for no step, whose extents are zero. */
+struct att_step {
+    struct att_item it;
+    expr active; /* 0 or 1 */
+    expr number, chunk, key0, keys;
 };
 
 /* One form of the kernel being generated; expressions are the kernel's. */
@@ -56,27 +72,32 @@ struct att_kernel {
     struct emit *e;
     const struct att *a;
     struct att_tile tile;
-    struct vr_form f; /* holds kernel, builder and parameters, too */
-    int score_view, prob_view;
-    int32_t tq, tk, tv, ty, ts, tp; /* tensors */
+    struct vr_form f;                   /* holds kernel, builder and parameters, too */
+    int32_t tq, tk, tv, ty, ts, tp, to; /* tensors */
     expr total, plane_rows, planes;
     expr batch[IR_MAX_RANK], q_batch[IR_MAX_RANK], k_batch[IR_MAX_RANK], v_batch[IR_MAX_RANK], y_batch[IR_MAX_RANK];
     expr q_row, k_row, v_row, y_row;
     struct att_split s;
+    int goal, sink;       /* region values: scores as f32 where the region ends; the sink, -1 none */
+    int64_t piece, state; /* rows of a piece, and of what a vector core holds, at most */
 };
 
 /* attention_match.c: is the node such a region, and does the machine do it? */
 bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct att *out, const char **reason);
 /* attention_tile.c: the largest extents up to `rows` rows that fit; false when not even 16 rows do. */
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out);
-struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows);
-/* gen_attention.c: how many items this core has, and the i-th of them. */
-expr att_count(struct att_kernel *k);
-struct att_item att_locate(struct att_kernel *k, expr i);
+struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece);
+/* Rows of a piece that fit into UB beside the state of items of m rows; 0: none. */
+int64_t att_piece(const struct vr *r, const struct att *a, int64_t m);
+int64_t att_state_rows(int64_t m);
+/* attention_step.c: how many steps this core has, and the i-th of them. */
+expr att_steps(struct att_kernel *k);
+struct att_step att_locate(struct att_kernel *k, expr i);
+expr att_batch_offset(struct att_kernel *k, expr index, const expr *stride);
 /* attention_cube.c: the cube core's program. */
 void att_cube_code(struct att_kernel *k);
-/* attention_vector.c: the region over workspaces `scores` and `probs`, and the vector cores' program. */
-struct lower *att_lower(struct emit *e, const struct att *a, const struct att_split *s, const int32_t workspace[2]);
+/* attention_vector.c: the region over the workspace of scores, and the vector cores' program. */
+struct lower *att_lower(struct emit *e, const struct att *a, int32_t scores, int *goal, int *sink);
 void att_vector_code(struct att_kernel *k);
 
 #endif

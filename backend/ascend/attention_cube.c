@@ -1,16 +1,21 @@
 /* The cube core of a block:
  *
- *   for each item i, and once more:
- *     if there is an item i:       scores of item i to the workspace         q stays in L1; k in chunks of n rows
- *     if there was an item i - 1:  wait for its probabilities; y of it       probabilities and v in blocks of K
+ *   for each step i, and ATT_AHEAD more:
+ *     scores of step i to the workspace             q is loaded with an item's first chunk
+ *     wait for the probabilities of step i - ATT_AHEAD; their product with the chunk's values to the workspace
  *
- * so that the scores of the next item are made while the vector cores work. The conditions are LOOPs of at most one
- * turn: rings of buffers turn over from item to item. K ascends in one chain of accumulation, as in any product. */
+ * Where there is no such step, extents are zero. All blocks of a step are written out one after the other, with buffers
+ * taken in turn, so that nothing is drained between steps. K ascends in one chain of accumulation, as in any product.
+ */
+#include <stdio.h>
+
 #include "backend/ascend/attention.h"
 
-/* An operand on its way from memory through L1 to L0. */
+#define MAX_BUFS 16
+
+/* An operand on its way from memory to L1. */
 struct side {
-    int32_t tensor, l1, l0;
+    int32_t tensor;
     enum dtype dtype;
     bool k_major;  /* stored with one row per step of K: turned on the way to L0 */
     int64_t pitch; /* rows of the block in L1 */
@@ -21,7 +26,12 @@ struct cube {
     struct expr_pool *x;
     struct tile_builder *b;
     struct side q, key, p, v;
-    int32_t acc_s, acc_y;
+    int32_t l1q, l1p, l1k[MAX_BUFS], l1v[MAX_BUFS], l0a[2], l0b[2], acc_s[2], acc_y;
+    int turn; /* of the L0 buffers */
+};
+/* m x n x k of a product. */
+struct extent {
+    expr m, n, k;
 };
 
 static expr num(struct cube *c, int64_t v)
@@ -29,124 +39,188 @@ static expr num(struct cube *c, int64_t v)
     return expr_const(c->x, v);
 }
 
-static expr at_least_one(struct cube *c, expr n)
+/* What is left of `all` behind `from`, at most `most`. */
+static expr part(struct cube *c, expr all, int64_t from, int64_t most)
 {
-    return expr_max(c->x, num(c, 1), n);
+    return expr_max(c->x, num(c, 0), expr_min(c->x, num(c, most), expr_sub(c->x, all, num(c, from))));
 }
 
-/* L1: rows x k elements, doubled; L0: rows x k0. */
-static void side_buffers(struct cube *c, struct side *s, const char *names[2], enum tile_space l0,
-                         const int64_t extent[3])
+static int64_t more(int64_t a, int64_t b)
 {
-    const int64_t rows = extent[0], k = extent[1], k0 = extent[2], size = dtype_size(s->dtype);
-    s->pitch = s->k_major ? k : rows;
-    s->l1 = tile_buf(c->b, names[0], TS_L1, s->dtype, 2, rows * k * size);
-    s->l0 = tile_buf(c->b, names[1], l0, s->dtype, 2, rows * k0 * size);
+    return a > b ? a : b;
 }
 
 static void buffers(struct cube *c)
 {
     const struct att_tile *t = &c->k->tile;
-    side_buffers(c, &c->q, (const char *[]){"q", "l0q"}, TS_L0A, (const int64_t[]){t->m, t->size_pad, t->k0});
-    side_buffers(c, &c->key, (const char *[]){"k", "l0k"}, TS_L0B, (const int64_t[]){t->n, t->size_pad, t->k0});
-    side_buffers(c, &c->p, (const char *[]){"p", "l0p"}, TS_L0A, (const int64_t[]){t->m, t->pkb, t->pk0});
-    side_buffers(c, &c->v, (const char *[]){"v", "l0v"}, TS_L0B, (const int64_t[]){t->pn, t->pkb, t->pk0});
-    c->acc_s = tile_buf(c->b, "scores", TS_L0C, DT_F32, 2, t->m * t->n * 4);
+    const int64_t es = dtype_size(c->q.dtype), ps = dtype_size(c->p.dtype);
+    const int64_t a = more(t->m * t->k0 * es, t->m * t->pk * ps), b = more(t->n * t->k0 * es, t->pn * t->pk * ps);
+    char name[24];
+    c->key.pitch = c->key.k_major ? t->size_pad : t->n;
+    c->q.pitch = c->p.pitch = t->m;
+    c->v.pitch = c->v.k_major ? t->pk : t->pn;
+    c->l1q = tile_buf(c->b, "q", TS_L1, c->q.dtype, 1, t->m * t->size_pad * es);
+    c->l1p = tile_buf(c->b, "p", TS_L1, c->p.dtype, t->prob_slots, t->m * ATTEND_CHUNK * ps);
+    for (int i = 0; i < t->key_bufs; i++) {
+        snprintf(name, sizeof name, "k%d", i);
+        c->l1k[i] = tile_buf(c->b, name, TS_L1, c->key.dtype, t->ring, t->n * t->size_pad * es);
+    }
+    for (int i = 0; i < t->v_bufs; i++) {
+        snprintf(name, sizeof name, "v%d", i);
+        c->l1v[i] = tile_buf(c->b, name, TS_L1, c->v.dtype, t->ring, t->pn * t->pk * ps);
+    }
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "l0a%d", i);
+        c->l0a[i] = tile_buf(c->b, name, TS_L0A, c->q.dtype, 1, a);
+        snprintf(name, sizeof name, "l0b%d", i);
+        c->l0b[i] = tile_buf(c->b, name, TS_L0B, c->q.dtype, 1, b);
+        snprintf(name, sizeof name, "scores%d", i);
+        c->acc_s[i] = tile_buf(c->b, name, TS_L0C, DT_F32, 1, t->m * t->n * 4);
+    }
     c->acc_y = tile_buf(c->b, "acc", TS_L0C, DT_F32, 1, t->m * t->pn * 4);
 }
 
 /* Rows [first, first + count) and K [k0, k0 + ik) of a matrix to L1. at: first, count, k0, ik. */
-static void load_side(struct cube *c, const struct side *s, const expr at[4])
+static void load_side(struct cube *c, const struct side *s, int32_t to, const expr at[4])
 {
     struct expr_pool *x = c->x;
     const expr across = s->k_major ? at[2] : at[0], along = s->k_major ? at[0] : at[2];
     const expr off = expr_add(x, s->off, expr_add(x, expr_mul(x, across, s->row), along));
-    TILE(c->b, LOAD_NZ, s->l1, num(c, 0), num(c, s->pitch), s->tensor, off, s->dtype, s->k_major ? at[3] : at[1],
+    TILE(c->b, LOAD_NZ, to, num(c, 0), num(c, s->pitch), s->tensor, off, s->dtype, s->k_major ? at[3] : at[1],
          s->k_major ? at[1] : at[3], s->row, num(c, 1));
 }
 
-/* acc (m x n) += a x b over the block of K in L1; begins afresh when `block`, the number of the block, is 0. size: m,
- * n, ik. */
-static void multiply(struct cube *c, const struct side *a, const struct side *b, int32_t acc, const expr size[3],
-                     expr block, int64_t k0)
+/* A block in L1, from its K on. */
+struct block {
+    const struct side *s;
+    int32_t l1;
+    int64_t k0;
+};
+
+static expr block_offset(struct cube *c, const struct block *b)
 {
-    struct expr_pool *x = c->x;
-    const int64_t c0 = c->k->e->m->c0_bytes / dtype_size(a->dtype);
-    const expr l = tile_loop(c->b, "k0", at_least_one(c, expr_ceildiv(x, size[2], num(c, k0))));
-    const expr kl = expr_mul_const(x, l, k0), il = expr_min(x, num(c, k0), expr_sub(x, size[2], kl));
-    TILE(c->b, COPY_L0A, a->l0, a->l1, expr_mul_const(x, kl, a->k_major ? c0 : a->pitch), num(c, a->pitch), a->dtype,
-         size[0], il, a->k_major);
-    TILE(c->b, COPY_L0B, b->l0, b->l1, expr_mul_const(x, kl, b->k_major ? c0 : b->pitch), num(c, b->pitch), b->dtype,
-         size[1], il, b->k_major);
-    TILE(c->b, MAC, acc, a->l0, b->l0, -1, a->dtype, size[0], size[1], il,
-         expr_cmp(x, EXPR_EQ, expr_add(x, block, l), num(c, 0)));
-    tile_end(c->b);
+    const int64_t c0 = c->k->e->m->c0_bytes / dtype_size(b->s->dtype);
+    return num(c, b->k0 * (b->s->k_major ? c0 : b->s->pitch));
 }
 
-static void store(struct cube *c, int32_t tensor, const expr to[2], int32_t acc, const enum dtype t, const expr size[2])
+/* acc (m x n) += a x b; begins afresh when `fresh`. */
+static void multiply(struct cube *c, const struct block *a, const struct block *b, int32_t acc, const struct extent *e,
+                     bool fresh)
 {
-    TILE(c->b, FIXP, tensor, to[0], to[1], acc, expr_align(c->x, size[0], 16), DT_F32, t, size[0], size[1], 0, -1,
+    const int i = c->turn;
+    c->turn = 1 - i;
+    TILE(c->b, COPY_L0A, c->l0a[i], a->l1, block_offset(c, a), num(c, a->s->pitch), a->s->dtype, e->m, e->k,
+         a->s->k_major);
+    TILE(c->b, COPY_L0B, c->l0b[i], b->l1, block_offset(c, b), num(c, b->s->pitch), b->s->dtype, e->n, e->k,
+         b->s->k_major);
+    TILE(c->b, MAC, acc, c->l0a[i], c->l0b[i], -1, a->s->dtype, e->m, e->n, e->k, num(c, fresh));
+}
+
+/* Slot of a workspace with rows of `pitch` elements. */
+static expr slot(struct cube *c, const struct att_step *s, int slots, int64_t pitch)
+{
+    struct expr_pool *x = c->x;
+    const expr number =
+        expr_add(x, expr_mul_const(x, expr_sym(x, c->k->f.k->sym_block), slots), expr_mod(x, s->number, num(c, slots)));
+    return expr_mul_const(x, expr_mul(x, number, c->k->s.slot), pitch);
+}
+
+static void store(struct cube *c, int32_t tensor, expr to, int64_t pitch, int32_t acc, const enum dtype t,
+                  const expr size[2])
+{
+    TILE(c->b, FIXP, tensor, to, num(c, pitch), acc, expr_align(c->x, size[0], 16), DT_F32, t, size[0], size[1], 0, -1,
          num(c, 0));
 }
 
-/* Offset of a batch member. */
-static expr batch_offset(struct att_kernel *k, expr index, const expr *stride)
+static void flag(struct cube *c, expr when, bool wait, enum tile_unit unit, int event)
 {
-    struct expr_pool *x = &k->f.k->exprs;
-    expr off = expr_const(x, 0);
-    for (int i = k->a->n_batch - 1; i >= 0; i--) {
-        const expr size = expr_max(x, expr_const(x, 1), k->batch[i]);
-        off = expr_add(x, off, expr_mul(x, i > 0 ? expr_mod(x, index, size) : index, stride[i]));
-        index = expr_floordiv(x, index, size);
+    tile_if(c->b, when);
+    if (wait)
+        TILE(c->b, XWAIT, (int32_t)unit, event);
+    else
+        TILE(c->b, XSET, (int32_t)unit, event);
+    tile_end(c->b);
+}
+
+static void load_query(struct cube *c, const struct att_step *s)
+{
+    struct expr_pool *x = c->x;
+    c->q.off = att_batch_offset(c->k, s->it.batch, c->k->q_batch);
+    tile_note(c->b, "an item's rows of q stay in L1");
+    tile_if(c->b, expr_mul(x, s->active, expr_cmp(x, EXPR_EQ, s->chunk, num(c, 0))));
+    load_side(c, &c->q, c->l1q, (const expr[4]){s->it.first, s->it.count, num(c, 0), num(c, c->k->a->size)});
+    tile_end(c->b);
+}
+
+static void emit_scores(struct cube *c, const struct att_step *s)
+{
+    struct att_kernel *k = c->k;
+    const struct att_tile *t = &k->tile;
+    const expr to = slot(c, s, ATT_SLOTS, ATTEND_CHUNK), zero = num(c, 0);
+    load_query(c, s);
+    c->key.off = att_batch_offset(k, s->it.batch, k->k_batch);
+    tile_note(c->b, "scores of a chunk of keys");
+    for (int64_t n = 0, j = 0; n < ATTEND_CHUNK; n += t->n, j++) {
+        const int32_t l1 = c->l1k[j % t->key_bufs], acc = c->acc_s[j % 2];
+        const expr in = part(c, s->keys, n, t->n < ATTEND_CHUNK - n ? t->n : ATTEND_CHUNK - n);
+        load_side(c, &c->key, l1, (const expr[4]){expr_add(c->x, s->key0, num(c, n)), in, zero, num(c, k->a->size)});
+        for (int64_t h = 0; h < k->a->size; h += t->k0) {
+            const struct block a = {&c->q, c->l1q, h}, b = {&c->key, l1, h};
+            const struct extent e = {s->it.count, in, num(c, h + t->k0 < k->a->size ? t->k0 : k->a->size - h)};
+            multiply(c, &a, &b, acc, &e, h == 0);
+        }
+        store(c, k->ts, expr_add(c->x, to, num(c, n)), ATTEND_CHUNK, acc, k->a->score,
+              (const expr[2]){s->it.count, in});
     }
-    return off;
-}
-
-static void emit_scores(struct cube *c, const struct att_item *it)
-{
-    struct att_kernel *k = c->k;
-    struct expr_pool *x = c->x;
-    const expr zero = num(c, 0), size = num(c, k->a->size), n = num(c, k->tile.n);
-    c->q.off = batch_offset(k, it->batch, k->q_batch);
-    c->key.off = batch_offset(k, it->batch, k->k_batch);
-    tile_note(c->b, "scores: the item's rows of q stay in L1");
-    load_side(c, &c->q, (const expr[4]){it->first, it->count, zero, size});
-    const expr j = tile_loop(c->b, "n", expr_ceildiv(x, k->total, n));
-    const expr n0 = expr_mul(x, j, n), in = expr_min(x, n, expr_sub(x, k->total, n0));
-    tile_note(c->b, "a chunk of keys");
-    load_side(c, &c->key, (const expr[4]){n0, in, zero, size});
-    multiply(c, &c->q, &c->key, c->acc_s, (const expr[3]){it->count, in, size}, zero, k->tile.k0);
-    tile_note(c->b, "to the workspace");
-    store(c, k->ts, (const expr[2]){expr_add(x, it->slot, n0), k->s.pitch}, c->acc_s, k->a->score,
-          (const expr[2]){it->count, in});
-    tile_end(c->b);
     tile_note(c->b, "the vector cores may read them");
-    TILE(c->b, XSET, TU_FIX, ATT_SCORES_READY);
+    flag(c, s->active, false, TU_FIX, ATT_SCORES_READY);
 }
 
-static void emit_product(struct cube *c, const struct att_item *it)
+/* A block of values: columns from n on, keys from h on. */
+static void load_values(struct cube *c, const struct att_step *s, int64_t n, int64_t h, int32_t l1)
+{
+    const struct att_tile *t = &c->k->tile;
+    const int64_t cols = n + t->pn < c->k->a->v_size ? t->pn : c->k->a->v_size - n;
+    load_side(c, &c->v, l1,
+              (const expr[4]){num(c, n), expr_mul(c->x, s->active, num(c, cols)), expr_add(c->x, s->key0, num(c, h)),
+                              part(c, s->keys, h, t->pk)});
+}
+
+static void load_probs(struct cube *c, const struct att_step *s)
+{
+    c->p.off = slot(c, s, ATT_SLOTS, ATTEND_CHUNK);
+    tile_note(c->b, "both vector cores have written the probabilities");
+    flag(c, s->active, true, TU_MTE2, ATT_PROBS_READY);
+    load_side(c, &c->p, c->l1p, (const expr[4]){num(c, 0), s->it.count, num(c, 0), s->keys});
+}
+
+static void emit_product(struct cube *c, const struct att_step *s)
 {
     struct att_kernel *k = c->k;
-    struct expr_pool *x = c->x;
-    const expr kb = num(c, k->tile.pkb), n = num(c, k->tile.pn), v_size = num(c, k->a->v_size);
-    c->p.off = it->slot;
-    c->v.off = batch_offset(k, it->batch, k->v_batch);
-    tile_note(c->b, "both vector cores have written the probabilities");
-    TILE(c->b, XWAIT, TU_MTE2, ATT_PROBS_READY);
-    const expr j = tile_loop(c->b, "vn", expr_ceildiv(x, v_size, n));
-    const expr n0 = expr_mul(x, j, n), in = expr_min(x, n, expr_sub(x, v_size, n0));
-    const expr block = tile_loop(c->b, "kb", at_least_one(c, expr_ceildiv(x, k->total, kb)));
-    const expr k0 = expr_mul(x, block, kb), ik = expr_min(x, kb, expr_sub(x, k->total, k0));
-    tile_note(c->b, "a block of probabilities, and of values");
-    load_side(c, &c->p, (const expr[4]){num(c, 0), it->count, k0, ik});
-    load_side(c, &c->v, (const expr[4]){n0, in, k0, ik});
-    multiply(c, &c->p, &c->v, c->acc_y, (const expr[3]){it->count, in, ik}, block, k->tile.pk0);
-    tile_end(c->b);
-    const expr row = expr_add(x, batch_offset(k, it->batch, k->y_batch), expr_mul(x, it->first, k->y_row));
-    tile_note(c->b, "the item's rows of the result");
-    store(c, k->ty, (const expr[2]){expr_add(x, row, n0), k->y_row}, c->acc_y, k->a->out,
-          (const expr[2]){it->count, in});
-    tile_end(c->b);
+    const struct att_tile *t = &k->tile;
+    const int64_t per = (ATTEND_CHUNK + t->pk - 1) / t->pk, all = per * ((k->a->v_size + t->pn - 1) / t->pn);
+    const bool ahead = all <= t->v_bufs; /* values do not wait for probabilities */
+    const expr to = slot(c, s, ATT_PARTS, k->a->v_size);
+    c->v.off = att_batch_offset(k, s->it.batch, k->v_batch);
+    for (int64_t i = 0; ahead && i < all; i++)
+        load_values(c, s, i / per * t->pn, i % per * t->pk, c->l1v[i]);
+    load_probs(c, s);
+    tile_note(c->b, "product with the values of the chunk");
+    for (int64_t i = 0; i < all; i++) {
+        const int64_t n = i / per * t->pn, h = i % per * t->pk;
+        const int64_t cols = n + t->pn < k->a->v_size ? t->pn : k->a->v_size - n;
+        const int32_t l1 = c->l1v[i % t->v_bufs];
+        if (!ahead)
+            load_values(c, s, n, h, l1);
+        const struct block a = {&c->p, c->l1p, h}, b = {&c->v, l1, 0};
+        const struct extent e = {s->it.count, num(c, cols), part(c, s->keys, h, t->pk)};
+        multiply(c, &a, &b, c->acc_y, &e, h == 0);
+        if (i % per == per - 1)
+            store(c, k->to, expr_add(c->x, to, num(c, n)), k->a->v_size, c->acc_y, DT_F32,
+                  (const expr[2]){s->it.count, num(c, cols)});
+    }
+    tile_note(c->b, "the vector cores may merge it");
+    flag(c, s->active, false, TU_FIX, ATT_PART_READY);
 }
 
 void att_cube_code(struct att_kernel *k)
@@ -155,20 +229,14 @@ void att_cube_code(struct att_kernel *k)
     const struct att *a = k->a;
     c.q = (struct side){.tensor = k->tq, .dtype = a->in, .row = k->q_row};
     c.key = (struct side){.tensor = k->tk, .dtype = a->in, .row = k->k_row, .k_major = !a->k_rows};
-    c.p = (struct side){.tensor = k->tp, .dtype = a->prob, .row = k->s.pitch};
+    c.p = (struct side){.tensor = k->tp, .dtype = a->prob, .row = expr_const(c.x, ATTEND_CHUNK)};
     c.v = (struct side){.tensor = k->tv, .dtype = a->prob, .row = k->v_row, .k_major = a->v_rows};
     tile_section_begin(c.b, TCORE_CUBE);
     buffers(&c);
-    const expr count = att_count(k), one = num(&c, 1), zero = num(&c, 0);
-    tile_note(c.b, "items of this block, scores one ahead");
-    const expr i = tile_loop(c.b, "i", expr_add(c.x, count, one));
-    (void)tile_loop(c.b, "ahead", expr_cmp(c.x, EXPR_LT, i, count));
-    const struct att_item next = att_locate(k, i);
+    tile_note(c.b, "steps of this block, scores ahead");
+    const expr ahead = num(&c, ATT_AHEAD), i = tile_loop(c.b, "i", expr_add(c.x, att_steps(k), ahead));
+    const struct att_step next = att_locate(k, i), done = att_locate(k, expr_sub(c.x, i, ahead));
     emit_scores(&c, &next);
-    tile_end(c.b);
-    (void)tile_loop(c.b, "behind", expr_cmp(c.x, EXPR_LT, zero, i));
-    const struct att_item done = att_locate(k, expr_sub(c.x, i, one));
     emit_product(&c, &done);
-    tile_end(c.b);
     tile_end(c.b);
 }

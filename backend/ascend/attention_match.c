@@ -1,7 +1,6 @@
-/* Which regions are attention: product, vector operators over the rows of its result, product with their result on the
- * left.
+/* Which regions are attention: product, vector operators over the rows of its result, SoftmaxMatMul.
  *
- * Between the products the rows may be seen in other shapes (Reshape views), as long as the columns stay what they are.
+ * Between the two the rows may be seen in other shapes (Reshape views), as long as the columns stay what they are.
  * One of these shapes, that in which masks and other operands meet the scores, is the iteration space of the vector
  * region. */
 #include "backend/ascend/attention.h"
@@ -25,7 +24,7 @@ static bool is_view(const struct node *n)
 /* A node of the vector region. */
 static bool is_vector(const struct att *a, const struct node *n)
 {
-    return n != a->qk && n != a->pv && !is_view(n) && n->op != OP_Constant && n->op != OP_Yield;
+    return n != a->qk && n != a->soft && !is_view(n) && n->op != OP_Constant && n->op != OP_Yield;
 }
 
 /* ---- products --------------------------------------------------------------------------------------------- */
@@ -35,21 +34,21 @@ static bool find_products(const struct node *n, struct att *a)
     const struct graph *g = node_region(n, 0);
     const struct value *y = node_in(graph_yield(g), 0);
     a->fused = n;
-    a->pv = n->n_out == 1 && y->graph == g ? y->def : NULL;
+    a->soft = n->n_out == 1 && y->graph == g ? y->def : NULL;
     for_each_node (m, g)
-        if (is_product(m) && m != a->pv) {
+        if (is_product(m)) {
             if (a->qk)
                 return false;
             a->qk = m;
         }
-    return a->qk && a->pv && is_product(a->pv);
+    return a->qk && a->soft && a->soft->op == OP_SoftmaxMatMul;
 }
 
-/* An operand of a product as the surrounding graph sees it; NULL when it is computed in the region. */
-static struct value *operand(const struct att *a, const struct node *product, int i)
+/* An operand of a node as the surrounding graph sees it; NULL when it is computed in the region, or absent. */
+static struct value *operand(const struct att *a, const struct node *n, int i)
 {
-    const struct value *v = node_in(product, i);
-    return v->def ? NULL : node_in(a->fused, (int)v->index);
+    const struct value *v = node_in(n, i);
+    return v && !v->def ? node_in(a->fused, (int)v->index) : NULL;
 }
 
 /* Strides of a matrix operand for the batch of the scores, and between its rows. */
@@ -76,9 +75,10 @@ static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
     const struct type *s = a->qk->out[0].type;
     a->q = operand(a, a->qk, 0);
     a->k = operand(a, a->qk, 1);
-    a->v = operand(a, a->pv, 1);
+    a->v = operand(a, a->soft, 1);
+    a->sink = operand(a, a->soft, 2);
     a->y = node_out(a->fused, 0);
-    if (!a->q || !a->k || !a->v || s->rank < 2 || a->y->type->rank != s->rank)
+    if (!a->q || !a->k || !a->v || (node_in(a->soft, 2) && !a->sink) || s->rank < 2 || a->y->type->rank != s->rank)
         return refuse(reason, "attention products of another form");
     a->n_batch = s->rank - 2;
     for (int i = 0; i < a->n_batch; i++)
@@ -96,19 +96,24 @@ static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
 
 static bool read_products(const struct machine *m, struct ir_ctx *cx, struct att *a, const char **reason)
 {
-    struct mm qk, pv;
-    if (!mm_match(m, cx, a->qk, &qk, reason) || !mm_match(m, cx, a->pv, &pv, reason))
+    struct mm qk;
+    const struct type *v = node_in(a->soft, 1)->type;
+    const bool turned = node_attr_int(a->soft, "transB", 0) != 0;
+    if (!mm_match(m, cx, a->qk, &qk, reason))
         return false;
-    if (qk.a_trans || pv.a_trans || qk.bias || pv.bias || qk.relu || pv.relu || qk.weight || pv.weight)
+    if (qk.a_trans || qk.bias || qk.relu || qk.weight)
         return refuse(reason, "attention products of another form");
     a->in = qk.in;
     a->score = qk.out;
-    a->prob = pv.in;
-    a->out = pv.out;
+    a->prob = v->dtype;
+    a->out = a->soft->out[0].type->dtype;
+    a->empty = (enum attend_empty)node_attr_int(a->soft, "empty", 0);
     a->k_rows = qk.b_trans;
-    a->v_rows = !pv.b_trans;
-    if (!expr_is_const(&cx->exprs, qk.k, &a->size) || !expr_is_const(&cx->exprs, pv.n, &a->v_size) || a->size < 1 ||
-        a->v_size < 1)
+    a->v_rows = !turned;
+    if (!mm_has_mac(m, a->prob, a->out) || dtype_size(a->prob) < 2 || dtype_size(a->score) < 2)
+        return refuse(reason, "attention of a type that the matrix unit does not multiply");
+    if (!expr_is_const(&cx->exprs, qk.k, &a->size) ||
+        !expr_is_const(&cx->exprs, v->dims[v->rank - 1 - (turned ? 1 : 0)], &a->v_size) || a->size < 1 || a->v_size < 1)
         return refuse(reason, "attention with a head size that is not known");
     return read_operands(cx, a, reason);
 }
@@ -176,24 +181,43 @@ static const struct type *choose_shape(struct ir_ctx *cx, const struct att *a)
     return chosen ? chosen : any;
 }
 
+/* The sink is read over the space: its shape must be that of the rows as SoftmaxMatMul counts them. */
+static bool sink_fits(struct ir_ctx *cx, const struct att *a)
+{
+    const struct type *s = node_in(a->soft, 0)->type;
+    const int64_t group = node_attr_int(a->soft, "group", 1);
+    const int r = s->rank;
+    if (!a->sink)
+        return true;
+    if (a->space.rank != r || (r < 3 && group > 1) || a->sink->type->rank > r)
+        return false;
+    for (int i = 0; i < r - 3; i++)
+        if (a->space.shape[i] != s->dims[i])
+            return false;
+    return (r < 3 || a->space.shape[r - 3] == expr_mul_const(&cx->exprs, s->dims[r - 3], group)) &&
+           expr_mul_const(&cx->exprs, a->space.shape[r - 2], group) == s->dims[r - 2];
+}
+
 static bool read_space(struct ir_ctx *cx, struct att *a, const char **reason)
 {
-    const struct type *s = choose_shape(cx, a);
-    bool reduces = false;
-    if (!s || s->rank > IR_MAX_RANK - 2)
-        return refuse(reason, "attention without operators on its scores");
+    const struct type *chosen = choose_shape(cx, a), *s = chosen ? chosen : node_in(a->soft, 0)->type;
+    if (s->rank > IR_MAX_RANK - 2)
+        return refuse(reason, "attention over too many dimensions");
     space_init(cx, &a->space, s->rank);
+    for (int i = 0; i < s->rank; i++)
+        a->space.shape[i] = s->dims[i];
     const expr n_rows = count_rows(cx, s->dims, s->rank);
     for_each_node (n, node_region(a->fused, 0)) {
-        if (n->op == OP_Constant || n->op == OP_Yield || n == a->pv)
+        if (n->op == OP_Constant || n->op == OP_Yield || n == a->soft)
             continue;
         if (!same_rows(cx, a, n->out[0].type, n_rows))
             return refuse(reason, "attention whose scores change shape");
         if (!is_vector(a, n))
             continue;
+        if (op_has((enum op)n->op, T_REDUCE))
+            return refuse(reason, "attention with a reduction of its scores beside the softmax");
         if (!lower_check(cx, n, reason))
             return false;
-        reduces |= op_has((enum op)n->op, T_REDUCE);
         if (same_shape(cx, node_shape(n), s)) {
             if (!space_add(cx, &a->space, n, reason))
                 return false;
@@ -204,7 +228,7 @@ static bool read_space(struct ir_ctx *cx, struct att *a, const char **reason)
     for (int i = 0; i < s->rank; i++)
         if (a->space.shape[i] != s->dims[i])
             return refuse(reason, "attention whose operands widen the scores");
-    return reduces || refuse(reason, "attention without a reduction of its scores");
+    return sink_fits(cx, a) || refuse(reason, "attention with a sink of another shape");
 }
 
 /* The space's rows as batch x planes x plane_rows. */

@@ -1,13 +1,12 @@
-/* Extents of the attention kernel. Each memory is shared half and half by the two products; operands and the scores'
- * accumulator are doubled. The rows of an item follow from the shapes at run time: few enough that all cores get work,
- * since a core reads k and v once per item; the numbers below are limits, not measurements. */
+/* Extents of the attention kernel. Operands are doubled on chip where there is room. The rows of an item follow from
+ * the shapes at run time: few enough that all cores get work, since a core reads k and v once per item; the numbers
+ * below are limits, not measurements. */
 #include "backend/ascend/attention.h"
 #include "base/size.h"
 
-#define FRACTAL  16
-#define MAX_N    256
-#define MAX_KB   512
-#define WS_ALIGN 32 /* elements: rows of the workspace start at whole 32 bytes for all types */
+#define FRACTAL   16
+#define MAX_N     128
+#define MAX_PIECE 32
 
 static int64_t least(int64_t a, int64_t b)
 {
@@ -19,24 +18,32 @@ static int64_t down(int64_t v, int64_t unit)
     return v / unit * unit;
 }
 
-static bool fit_rows(const struct machine *mc, const struct att *a, int64_t m, struct att_tile *t)
+static int64_t blocks(int64_t of, int64_t unit)
 {
-    const int64_t es = dtype_size(a->in), ps = dtype_size(a->prob);
-    const int64_t c0 = mc->c0_bytes / (es < ps ? es : ps), unit = c0 > FRACTAL ? c0 : FRACTAL;
-    const int64_t l0c = mc->size[TS_L0C] / 2, l0a = mc->size[TS_L0A] / 4, l0b = mc->size[TS_L0B] / 4;
-    t->m = m;
-    t->n = down(least(MAX_N, l0c / (2 * 4 * m)), FRACTAL);
-    t->pn = down(least(size_align(a->v_size, FRACTAL), l0c / (4 * m)), FRACTAL);
-    if (t->n == 0 || t->pn == 0)
-        return false;
-    t->size_pad = size_align(a->size, unit);
-    t->k0 = down(least(t->size_pad, least(l0a / (m * es), l0b / (t->n * es))), unit);
-    t->pk0 = down(least(MAX_KB, least(l0a / (m * ps), l0b / (t->pn * ps))), unit);
-    if (t->k0 == 0 || t->pk0 == 0)
-        return false;
-    const int64_t left = mc->size[TS_L1] - 2 * (t->m + t->n) * t->size_pad * es;
-    t->pkb = left > 0 ? down(least(MAX_KB, left / (2 * (t->m + t->pn) * ps)), t->pk0) : 0;
-    return t->pkb > 0;
+    return size_ceil_div(of, unit);
+}
+
+/* How much of k, v and the probabilities stays in L1: as much as fits. */
+static bool fit_l1(const struct machine *mc, const struct att *a, struct att_tile *t)
+{
+    const int64_t es = dtype_size(a->in), ps = dtype_size(a->prob), nk = blocks(ATTEND_CHUNK, t->n),
+                  nv = blocks(ATTEND_CHUNK, t->pk) * blocks(a->v_size, t->pn);
+    const int64_t q = t->m * t->size_pad * es, p = t->m * ATTEND_CHUNK * ps, key = t->n * t->size_pad * es,
+                  v = t->pn * t->pk * ps;
+    const struct {
+        int64_t key_bufs, v_bufs;
+        int ring, prob_slots;
+    } all[] = {{nk, nv, 2, 2}, {nk, nv, 2, 1}, {nk, nv, 1, 1}, {least(nk, 2), least(nv, 2), 1, 1}, {1, 1, 1, 1}};
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++) {
+        t->key_bufs = (int)all[i].key_bufs;
+        t->v_bufs = (int)all[i].v_bufs;
+        t->ring = all[i].ring;
+        t->prob_slots = all[i].prob_slots;
+        if (t->key_bufs + t->v_bufs <= 16 &&
+            q + t->prob_slots * p + t->ring * (t->key_bufs * key + t->v_bufs * v) <= mc->size[TS_L1])
+            return true;
+    }
+    return false;
 }
 
 static void override(const struct tiling *w, struct att_tile *t)
@@ -47,33 +54,94 @@ static void override(const struct tiling *w, struct att_tile *t)
     }
     if (w && w->k > 0) {
         t->k0 = least(t->k0, size_align(w->k, FRACTAL * 2));
-        t->pk0 = least(t->pk0, size_align(w->k, FRACTAL * 2));
-        t->pkb = least(t->pkb, t->pk0 * 2);
-        t->pkb = down(t->pkb, t->pk0);
+        t->pk = least(t->pk, size_align(w->k, FRACTAL * 2));
     }
+}
+
+static bool fit_rows(const struct machine *mc, const struct att *a, int64_t m, const struct tiling *w,
+                     struct att_tile *t)
+{
+    const int64_t es = dtype_size(a->in), ps = dtype_size(a->prob);
+    const int64_t c0 = mc->c0_bytes / (es < ps ? es : ps), unit = c0 > FRACTAL ? c0 : FRACTAL;
+    const int64_t l0c = mc->size[TS_L0C] / 2, l0a = mc->size[TS_L0A] / 2, l0b = mc->size[TS_L0B] / 2;
+    t->m = m;
+    t->n = down(least(MAX_N, l0c / (2 * 4 * m)), FRACTAL);
+    t->pn = down(least(size_align(a->v_size, FRACTAL), l0c / (4 * m)), FRACTAL);
+    if (t->n == 0 || t->pn == 0)
+        return false;
+    t->size_pad = size_align(a->size, unit);
+    t->k0 = down(least(t->size_pad, least(l0a / (m * es), l0b / (t->n * es))), unit);
+    t->pk = down(least(ATTEND_CHUNK, least(l0a / (m * ps), l0b / (t->pn * ps))), unit);
+    override(w, t);
+    return t->k0 > 0 && t->pk > 0 &&
+           blocks(ATTEND_CHUNK, t->n) * blocks(a->size, t->k0) +
+                   blocks(ATTEND_CHUNK, t->pk) * blocks(a->v_size, t->pn) <=
+               ATT_MAX_BLOCKS &&
+           fit_l1(mc, a, t);
 }
 
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out)
 {
     if (w && w->m > 0)
         rows = least(rows, size_align(w->m, FRACTAL));
-    for (; rows >= FRACTAL; rows = down(rows / 2, FRACTAL)) {
-        if (!fit_rows(m, a, rows, out))
-            continue;
-        override(w, out);
-        return true;
-    }
+    for (; rows >= FRACTAL; rows = down(rows / 2, FRACTAL))
+        if (fit_rows(m, a, rows, w, out))
+            return true;
     return false;
 }
 
-struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows)
+/* Half the planes, rounded up, or half the rows of one: never more than this. */
+int64_t att_state_rows(int64_t m)
+{
+    return size_align(3 * m / 4, 8);
+}
+
+int64_t att_piece(const struct vr *r, const struct att *a, int64_t m)
+{
+    const struct tiling *w = r->e->tiling;
+    const int64_t state = att_state_rows(m), wide = size_align(a->v_size, 8);
+    const int64_t numbers = (6 + 3 * ATT_PARTS) * size_align(state * 4, 64);
+    int64_t rows = least(MAX_PIECE, m / 2);
+    if (w && w->rows > 0)
+        rows = least(rows, w->rows);
+    for (; rows > 0; rows = rows > 1 ? rows / 2 : 0) {
+        int64_t per_element, fixed;
+        vr_footprint(r, false, rows, &per_element, &fixed);
+        const int64_t probs = ATTEND_CHUNK * dtype_size(a->prob), parts = wide * (4 + dtype_size(a->out));
+        const int64_t all =
+            fixed + rows * (per_element * ATTEND_CHUNK + probs + parts) + state * wide * 4 + numbers + 1024;
+        if (all <= r->e->m->size[TS_UB])
+            break;
+    }
+    return rows;
+}
+
+/* Pieces of a vector core's part of an item, all of about one size. */
+static void cut(struct expr_pool *x, struct att_split *s, int64_t piece)
+{
+    const expr one = expr_const(x, 1), two = expr_const(x, 2), most = expr_const(x, piece);
+    const expr several = expr_cmp(x, EXPR_LT, one, s->tile_planes);
+    s->sub_planes = expr_select(x, several, expr_ceildiv(x, s->tile_planes, two), one);
+    s->sub_rows = expr_select(x, several, s->tile_rows, expr_ceildiv(x, s->tile_rows, two));
+    s->row_pieces = expr_max(x, one, expr_ceildiv(x, s->sub_rows, most));
+    s->piece_rows = expr_max(x, one, expr_ceildiv(x, s->sub_rows, s->row_pieces));
+    const expr fit = expr_max(x, one, expr_floordiv(x, most, expr_max(x, one, s->sub_rows)));
+    const expr turns = expr_max(x, one, expr_ceildiv(x, s->sub_planes, fit));
+    s->piece_planes = expr_max(x, one, expr_ceildiv(x, s->sub_planes, turns));
+    s->pieces = expr_mul(x, s->row_pieces, expr_max(x, one, expr_ceildiv(x, s->sub_planes, s->piece_planes)));
+}
+
+struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece)
 {
     struct expr_pool *x = &e->cx->exprs;
     const expr one = expr_const(x, 1), cores = expr_const(x, e->m->n_cube), unit = expr_const(x, FRACTAL);
     expr batch = one;
     for (int i = 0; i < a->n_batch; i++)
         batch = expr_mul(x, batch, a->batch[i]);
-    const expr even = expr_align(x, expr_ceildiv(x, expr_mul(x, batch, a->rows), cores), FRACTAL);
+    /* as many items as keep all cores at work to the end, at the fewest rounds */
+    const expr all = expr_mul(x, batch, a->rows), round = expr_mul_const(x, cores, rows);
+    const expr rounds = expr_max(x, one, expr_ceildiv(x, all, round));
+    const expr even = expr_align(x, expr_ceildiv(x, all, expr_mul(x, cores, rounds)), 4);
     const expr m = expr_min(x, expr_const(x, rows), expr_max(x, unit, even));
     struct att_split s;
     s.tile_planes = expr_min(x, a->planes, expr_floordiv(x, m, expr_max(x, one, a->plane_rows)));
@@ -85,7 +153,8 @@ struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows)
     s.n_plane_tiles = expr_max(x, one, plane_tiles); /* divisors, also when there is nothing to do */
     s.n_row_tiles = expr_max(x, one, row_tiles);
     s.blocks = expr_max(x, one, expr_min(x, cores, s.items));
-    s.pitch = expr_align(x, expr_max(x, one, a->total), WS_ALIGN);
-    s.slot = expr_mul(x, s.pitch, expr_mul(x, s.tile_planes, s.tile_rows));
+    s.chunks = expr_max(x, one, expr_ceildiv(x, a->total, expr_const(x, ATTEND_CHUNK)));
+    s.slot = expr_mul(x, s.tile_planes, s.tile_rows);
+    cut(x, &s, piece);
     return s;
 }

@@ -1,8 +1,15 @@
-/* The vector cores of a block: from scores to probabilities, as a vector region whose tiles are runs of an item's rows.
- * Both take pieces of the item in turn; each piece is rows of several planes, or of one.
+/* The vector cores of a block. A tile is a chunk of columns of a piece of a core's rows: the region makes the scores
+ * from what is in the workspace, then come the steps of kernels/attend_chunks.h.
  *
- * The region's views of masks and other operands walk the whole space; those of the workspaces count rows from the
- * item's first. */
+ *   for each step i, and ATT_MERGE more, and each piece:
+ *     scores of step i to probabilities, in the workspace; the rows' maximum and sum stay here, ATT_PARTS steps long
+ *     product of step i - ATT_MERGE: merged into what is held of its item; with the last chunk, the result
+ *
+ * Both cores take pieces of their part of the item: half of its planes, or half of its rows. The region's views of
+ * masks and other operands walk the whole space; that of the workspace counts rows from the item's first. */
+#include <float.h>
+
+#include "base/size.h"
 #include "backend/ascend/attention.h"
 
 static struct value *outside(const struct att *a, struct value *v)
@@ -11,17 +18,17 @@ static struct value *outside(const struct att *a, struct value *v)
 }
 
 /* Rows of the workspace are those of an item; a plane is plane_rows rows, whatever part of them the item has. */
-static struct vr_view workspace_view(struct emit *e, const struct att *a, const struct att_split *s, int32_t tensor)
+static struct vr_view workspace_view(struct emit *e, const struct att *a, int32_t tensor)
 {
     struct expr_pool *x = &e->cx->exprs;
     const int rank = a->space.rank;
-    struct vr_view v = {.tensor = tensor, .offset = expr_const(x, 0)};
+    struct vr_view v = {.tensor = tensor, .offset = expr_const(x, 0), .dtype = a->score};
     for (int i = 0; i < rank; i++)
         v.stride[i] = expr_const(x, 0);
     v.stride[rank - 1] = expr_const(x, 1);
-    v.stride[rank - 2] = s->pitch;
+    v.stride[rank - 2] = expr_const(x, ATTEND_CHUNK);
     if (a->heads_split)
-        v.stride[rank - 3] = expr_mul(x, a->plane_rows, s->pitch);
+        v.stride[rank - 3] = expr_mul_const(x, a->plane_rows, ATTEND_CHUNK);
     return v;
 }
 
@@ -70,7 +77,7 @@ static int region_operand(struct lower *l, const struct att *a, struct value *v)
 static void lower_region(struct lower *l, const struct att *a)
 {
     for_each_node (n, node_region(a->fused, 0)) {
-        if (n->op == OP_Constant || n->op == OP_Yield || n == a->qk || n == a->pv)
+        if (n->op == OP_Constant || n->op == OP_Yield || n == a->qk || n == a->soft)
             continue;
         const bool view = op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity;
         const bool axes = op_has((enum op)n->op, T_REDUCE) && op_table[n->op]->cls != CLS_NORM;
@@ -82,103 +89,371 @@ static void lower_region(struct lower *l, const struct att *a)
     }
 }
 
-struct lower *att_lower(struct emit *e, const struct att *a, const struct att_split *s, const int32_t workspace[2])
+/* A value that stays on chip. */
+static void keep(struct lower *l, int value)
+{
+    struct vr_view v = {.tensor = -1, .dtype = l->r.values[value].dtype, .offset = expr_const(&l->cx->exprs, 0)};
+    for (int i = 0; i < IR_MAX_RANK; i++)
+        v.stride[i] = v.offset;
+    vr_output(&l->r, value, &v);
+}
+
+struct lower *att_lower(struct emit *e, const struct att *a, int32_t scores, int *goal, int *sink)
 {
     struct lower *l = ARENA_NEW(e->arena, struct lower);
     l->sp = a->space;
     lower_begin(l, e);
-    struct vr_view scores = workspace_view(e, a, s, workspace[0]), probs = workspace_view(e, a, s, workspace[1]);
-    scores.dtype = a->score;
-    probs.dtype = a->prob;
-    const int first = vr_input(&l->r, &scores); /* view 0, output 0 */
-    map_put(&l->value, a->qk->out[0].id, (uint64_t)first);
+    const struct vr_view from = workspace_view(e, a, scores);
+    map_put(&l->value, a->qk->out[0].id, (uint64_t)vr_input(&l->r, &from)); /* view 0 */
     lower_region(l, a);
-    vr_output(&l->r, lower_operand(l, node_in(a->pv, 0)), &probs);
+    *goal = vr_cast(&l->r, DT_F32, lower_operand(l, node_in(a->soft, 0)));
+    keep(l, *goal);
+    *sink = -1;
+    if (a->sink) {
+        *sink = vr_cast(&l->r, DT_F32, region_operand(l, a, node_in(a->soft, 2)));
+        keep(l, *sink);
+    }
     split_dims(&l->r, a);
     pin_batch(&l->r, &l->r.views[0]);
-    pin_batch(&l->r, &l->r.outputs[0].view);
     vr_classify(&l->r);
     return l;
 }
 
 /* ---- program ---------------------------------------------------------------------------------------------- */
 
-/* Batch member number `index` as indices of the region's outer dimensions. */
-static void locate_outer(struct vr_form *f, expr index)
-{
-    struct expr_pool *x = &f->k->exprs;
-    for (int d = f->r->rank - 4; d >= 0; d--) {
-        const expr size = expr_max(x, expr_const(x, 1), f->dims[d]);
-        f->outer[d] = d == 0 ? index : expr_mod(x, index, size);
-        index = expr_floordiv(x, index, size);
-    }
-}
-
-struct pieces {
-    expr planes, rows; /* of a piece */
-    expr per_plane, count;
+/* The rows of a step that a tile is about. */
+struct piece {
+    struct att_step step;
+    expr planes, rows, n; /* n = planes x rows, 0 for none */
+    expr plane0, row0;    /* within the batch member */
+    expr local, state;    /* first row within the item, and of what this core holds */
+    expr first, last;     /* the piece is the first, the last of its step */
 };
 
-/* Pieces that fit into UB, and at least two where there are two rows. */
-static struct pieces cut(struct att_kernel *k, const struct att_item *it)
+struct vec {
+    struct att_kernel *k;
+    struct expr_pool *x;
+    struct tile_builder *b;
+    int32_t max, sum, out, old, new, next, inv, some; /* held rows: running values, and factors of the current merge */
+    int32_t part_max, part_sum, sinks;                /* ATT_PARTS times the rows held */
+    int32_t probs, part, y;                           /* tiles on their way */
+    int64_t wide;                                     /* columns of out, part and y */
+};
+
+static expr num(struct vec *c, int64_t v)
 {
-    struct vr_form *f = &k->f;
-    struct expr_pool *x = &f->k->exprs;
-    const expr one = expr_const(x, 1), two = expr_const(x, 2);
-    const expr most =
-        f->chunked
-            ? one
-            : expr_max(x, one,
-                       expr_min(x, expr_const(x, f->max_rows), expr_floordiv(x, expr_const(x, f->cap), f->pitch)));
-    const expr halves = expr_select(x, expr_cmp(x, EXPR_EQ, it->planes, one), two, one);
-    struct pieces p;
-    p.rows = expr_max(x, one, expr_min(x, most, expr_ceildiv(x, it->rows, halves)));
-    const expr whole = expr_floordiv(x, most, expr_max(x, one, it->rows)); /* planes that fit with all their rows */
-    p.planes = expr_max(x, one, expr_min(x, expr_ceildiv(x, it->planes, two), whole));
-    p.per_plane = expr_max(x, one, expr_ceildiv(x, it->rows, p.rows));
-    p.count = expr_mul(x, expr_ceildiv(x, it->planes, p.planes), expr_ceildiv(x, it->rows, p.rows));
+    return expr_const(c->x, v);
+}
+
+static struct piece locate_piece(struct vec *c, expr step, expr number)
+{
+    struct att_kernel *k = c->k;
+    struct expr_pool *x = c->x;
+    const struct att_split *s = &k->s;
+    const expr sub = expr_sym(x, k->f.k->sym_sub), zero = num(c, 0);
+    struct piece p = {.step = att_locate(k, step)};
+    const struct att_item *it = &p.step.it;
+    const expr several = expr_cmp(x, EXPR_LT, num(c, 1), s->tile_planes);
+    const expr half_planes = expr_ceildiv(x, it->planes, num(c, 2)), half_rows = expr_ceildiv(x, it->rows, num(c, 2));
+    /* this core's part of the item */
+    const expr to_plane = expr_mul(x, several, expr_mul(x, sub, half_planes));
+    const expr to_row = expr_mul(x, expr_sub(x, num(c, 1), several), expr_mul(x, sub, half_rows));
+    const expr planes =
+        expr_select(x, several, expr_min(x, half_planes, expr_sub(x, it->planes, to_plane)), it->planes);
+    const expr rows = expr_select(x, several, it->rows, expr_min(x, half_rows, expr_sub(x, it->rows, to_row)));
+    /* the piece of it */
+    const expr plane = expr_mul(x, expr_floordiv(x, number, s->row_pieces), s->piece_planes);
+    const expr row = expr_mul(x, expr_mod(x, number, s->row_pieces), s->piece_rows);
+    p.planes = expr_max(x, zero, expr_min(x, s->piece_planes, expr_sub(x, planes, plane)));
+    p.rows = expr_max(x, zero, expr_min(x, s->piece_rows, expr_sub(x, rows, row)));
+    p.planes = expr_mul(x, p.planes, p.step.active);
+    p.n = expr_mul(x, p.planes, p.rows);
+    p.plane0 = expr_add(x, it->plane0, expr_add(x, to_plane, plane));
+    p.row0 = expr_add(x, it->row0, expr_add(x, to_row, row));
+    p.local = expr_sub(x, expr_add(x, expr_mul(x, p.plane0, k->plane_rows), p.row0), it->first);
+    p.state = expr_add(x, expr_mul(x, plane, s->sub_rows), row);
+    p.first = expr_mul(x, p.step.active, expr_cmp(x, EXPR_EQ, number, zero));
+    p.last = expr_mul(x, p.step.active, expr_cmp(x, EXPR_EQ, number, expr_sub(x, s->pieces, num(c, 1))));
     return p;
 }
 
-static void locate_piece(struct att_kernel *k, const struct att_item *it, const struct pieces *p, expr number)
+/* Slot of a workspace with rows of `pitch` elements, at the piece's first row. */
+static expr place(struct vec *c, const struct piece *p, int slots, int64_t pitch)
 {
+    struct expr_pool *x = c->x;
+    const expr number = expr_add(x, expr_mul_const(x, expr_sym(x, c->k->f.k->sym_block), slots),
+                                 expr_mod(x, p->step.number, num(c, slots)));
+    return expr_mul_const(x, expr_add(x, expr_mul(x, number, c->k->s.slot), p->local), pitch);
+}
+
+/* Where a step's values per row are held, until it is merged. */
+static expr held(struct vec *c, const struct piece *p)
+{
+    return expr_mul_const(c->x, expr_mod(c->x, p->step.number, num(c, ATT_PARTS)), c->k->state);
+}
+
+/* An operand: a buffer at an offset with rows so far apart; col 0: one value per row. */
+struct operand {
+    int32_t buf, off, row, col;
+};
+
+static struct operand line(int32_t buf, expr off, expr zero)
+{
+    return (struct operand){buf, off, zero, 1};
+}
+
+static struct operand number(struct vec *c, float v)
+{
+    return (struct operand){-1, tile_float_bits(v), num(c, 0), 0};
+}
+
+static expr row_of(struct vec *c, const struct operand *o)
+{
+    return o->buf < 0 ? num(c, 0) : o->row;
+}
+
+static void vec3(struct vec *c, enum k_fn fn, const expr size[2], const struct operand o[4])
+{
+    TILE(c->b, VEC, (int32_t)fn, DT_F32, size[0], size[1], o[0].buf, o[0].off, o[0].row, o[1].buf, o[1].off,
+         row_of(c, &o[1]), o[1].col, o[2].buf, o[2].off, row_of(c, &o[2]), o[2].col, o[3].buf, o[3].off,
+         row_of(c, &o[3]), o[3].col, 0, 0, 0);
+}
+
+/* f32 formula on n values in a row. */
+static void on_line(struct vec *c, enum k_fn fn, expr n, const struct operand o[4])
+{
+    vec3(c, fn, (const expr[2]){num(c, 1), n}, o);
+}
+
+static const struct operand absent = {-1, 0, 0, 0};
+
+static void declare(struct vec *c)
+{
+    struct att_kernel *k = c->k;
+    const struct att *a = k->a;
+    const int64_t rows = size_align(k->state * 4, 64);
+    const struct {
+        int32_t *to;
+        const char *name;
+        int64_t size;
+    } all[] = {
+        {&c->max, "max", rows},
+        {&c->sum, "sum", rows},
+        {&c->old, "old", rows},
+        {&c->new, "new", rows},
+        {&c->next, "next", rows},
+        {&c->inv, "inv", rows},
+        {&c->part_max, "part_max", rows * ATT_PARTS},
+        {&c->part_sum, "part_sum", rows * ATT_PARTS},
+        {&c->sinks, "sinks", rows * ATT_PARTS},
+        {&c->out, "out", k->state * c->wide * 4},
+    };
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
+        *all[i].to = tile_buf(c->b, all[i].name, TS_UB, DT_F32, 1, all[i].size);
+    /* one slot each: a whole turn of the loop lies between two uses */
+    c->some = tile_buf(c->b, "some", TS_UB, DT_BOOL, 1, size_align(k->state, 64));
+    c->probs =
+        tile_buf(c->b, "probs", TS_UB, a->prob, 1, size_align(k->piece * ATTEND_CHUNK * dtype_size(a->prob), 64));
+    c->part = tile_buf(c->b, "part", TS_UB, DT_F32, 1, size_align(k->piece * c->wide * 4, 64));
+    c->y = tile_buf(c->b, "y", TS_UB, a->out, 1, size_align(k->piece * c->wide * dtype_size(a->out), 64));
+}
+
+static void fill(struct vec *c, int32_t buf, int64_t rows, int64_t cols, float v)
+{
+    TILE(c->b, FILL, DT_F32, num(c, rows), num(c, cols), buf, num(c, 0), num(c, cols), tile_float_bits(v));
+}
+
+/* ---- scores to probabilities ---- */
+
+static void reduce(struct vec *c, enum k_red op, const struct piece *p, const struct operand *from, int32_t to)
+{
+    TILE(c->b, RED_ADD, (int32_t)op, DT_F32, p->n, p->step.keys, c->k->f.acc, num(c, 0), from->buf, from->off,
+         from->row, num(c, 0), num(c, 1));
+    TILE(c->b, RED_END, (int32_t)op, DT_F32, p->n, to, expr_add(c->x, held(c, p), p->state), num(c, 1), c->k->f.acc,
+         num(c, 0));
+}
+
+static void set_tile(struct vec *c, const struct piece *p)
+{
+    struct att_kernel *k = c->k;
     struct vr_form *f = &k->f;
-    struct expr_pool *x = &f->k->exprs;
-    const expr plane = expr_mul(x, expr_floordiv(x, number, p->per_plane), p->planes);
-    const expr row = expr_mul(x, expr_mod(x, number, p->per_plane), p->rows);
-    f->plane0 = expr_add(x, it->plane0, plane);
-    f->row0 = expr_add(x, it->row0, row);
-    f->n_planes = expr_min(x, p->planes, expr_sub(x, it->planes, plane));
-    f->plane_rows = expr_min(x, p->rows, expr_sub(x, it->rows, row));
-    f->n_rows = expr_mul(x, f->n_planes, f->plane_rows);
-    f->col0 = expr_const(x, 0);
-    f->n_cols = f->cols;
+    struct expr_pool *x = c->x;
+    expr index = p->step.it.batch;
+    for (int d = f->r->rank - 4; d >= 0; d--) {
+        const expr size = expr_max(x, num(c, 1), f->dims[d]);
+        f->outer[d] = d == 0 ? index : expr_mod(x, index, size);
+        index = expr_floordiv(x, index, size);
+    }
+    f->plane0 = p->plane0;
+    f->row0 = p->row0;
+    f->n_planes = p->planes;
+    f->plane_rows = p->rows;
+    f->n_rows = p->n;
+    f->col0 = p->step.key0;
+    f->n_cols = p->step.keys;
+    for (int v = 0; v < f->r->n_views + f->r->n_outputs; v++)
+        f->base[v] = num(c, 0);
+    /* the workspace has the item's first row and the chunk's first column in front */
+    const expr in_member = expr_add(x, expr_mul(x, p->plane0, k->plane_rows), p->row0);
+    f->base[0] = expr_sub(
+        x, expr_sub(x, place(c, p, ATT_SLOTS, ATTEND_CHUNK), expr_mul_const(x, in_member, ATTEND_CHUNK)), p->step.key0);
+}
+
+static void soften(struct vec *c, const struct piece *p)
+{
+    struct att_kernel *k = c->k;
+    struct expr_pool *x = c->x;
+    const expr zero = num(c, 0), one = num(c, 1), chunk = num(c, ATTEND_CHUNK);
+    const expr size[2] = {p->n, p->step.keys}, at = expr_add(x, held(c, p), p->state);
+    tile_note(c->b, "the cube core has written the scores");
+    tile_if(c->b, p->first);
+    TILE(c->b, XWAIT, TU_MTE2, ATT_SCORES_READY);
+    tile_end(c->b);
+    set_tile(c, p);
+    vr_code_tile(&k->f);
+    const struct operand s = {k->f.buf[k->goal], zero, chunk, 1}, max = line(c->part_max, at, zero);
+    tile_note(c->b, "maximum of a row, exponentials, their sum");
+    reduce(c, K_RED_MAX, p, &s, c->part_max);
+    on_line(c, K_FN_Max, p->n, (const struct operand[4]){max, max, number(c, -FLT_MAX), absent});
+    vec3(c, K_FN_Sub, size, (const struct operand[4]){s, s, {c->part_max, at, one, 0}, absent});
+    vec3(c, K_FN_Exp, size, (const struct operand[4]){s, s, absent, absent});
+    reduce(c, K_RED_SUM, p, &s, c->part_sum);
+    if (k->sink >= 0)
+        on_line(
+            c, K_FN_Identity, p->n,
+            (const struct operand[4]){line(c->sinks, at, zero), line(k->f.buf[k->sink], zero, zero), absent, absent});
+    const enum dtype t = k->a->prob;
+    if (t == DT_F32)
+        TILE(c->b, COPY_UB, t, size[0], size[1], c->probs, zero, chunk, s.buf, zero, chunk, 1);
+    else
+        TILE(c->b, CAST, t, DT_F32, size[0], size[1], c->probs, zero, chunk, s.buf, zero, chunk, 1, 1);
+    TILE(c->b, STORE, k->tp, place(c, p, ATT_SLOTS, ATTEND_CHUNK), c->probs, zero, t, one, one, size[0], size[1], zero,
+         zero, chunk, one, zero, zero, chunk, one);
+    tile_note(c->b, "the cube core may read the probabilities");
+    tile_if(c->b, p->last);
+    TILE(c->b, XSET, TU_MTE3, ATT_PROBS_READY);
+    tile_end(c->b);
+}
+
+/* ---- products to results ---- */
+
+/* Factors of all rows held, for a chunk; an item begins with its first. */
+static void merge_numbers(struct vec *c, const struct piece *p)
+{
+    const expr zero = num(c, 0), n = num(c, c->k->state), at = held(c, p);
+    const struct operand max = line(c->max, zero, zero), sum = line(c->sum, zero, zero), old = line(c->old, zero, zero),
+                         new = line(c->new, zero, zero), next = line(c->next, zero, zero),
+                         part = line(c->part_max, at, zero), part_sum = line(c->part_sum, at, zero);
+    tile_if(c->b, expr_mul(c->x, p->first, expr_cmp(c->x, EXPR_EQ, p->step.chunk, zero)));
+    tile_note(c->b, "an item begins");
+    fill(c, c->max, 1, c->k->state, -FLT_MAX);
+    fill(c, c->sum, 1, c->k->state, 0);
+    fill(c, c->out, 1, c->k->state * c->wide, 0);
+    tile_end(c->b);
+    tile_if(c->b, p->first);
+    on_line(c, K_FN_Max, n, (const struct operand[4]){next, max, part, absent});
+    on_line(c, K_FN_Sub, n, (const struct operand[4]){old, max, next, absent});
+    on_line(c, K_FN_Exp, n, (const struct operand[4]){old, old, absent, absent});
+    on_line(c, K_FN_Sub, n, (const struct operand[4]){new, part, next, absent});
+    on_line(c, K_FN_Exp, n, (const struct operand[4]){new, new, absent, absent});
+    on_line(c, K_FN_Identity, n, (const struct operand[4]){max, next, absent, absent});
+    on_line(c, K_FN_Mul, n, (const struct operand[4]){sum, sum, old, absent});
+    on_line(c, K_FN_Fma, n, (const struct operand[4]){sum, part_sum, new, sum});
+    tile_end(c->b);
+}
+
+/* 1 / sum of the piece's rows, with the sink, where there is one; old: what out is then multiplied by. */
+static void finish_numbers(struct vec *c, const struct piece *p)
+{
+    const struct att_kernel *k = c->k;
+    const expr zero = num(c, 0), at = expr_add(c->x, held(c, p), p->state);
+    const struct operand max = line(c->max, p->state, zero), sum = line(c->sum, p->state, zero),
+                         old = line(c->old, p->state, zero), new = line(c->new, p->state, zero),
+                         next = line(c->next, p->state, zero), inv = line(c->inv, p->state, zero),
+                         sink = line(c->sinks, at, zero);
+    if (k->sink >= 0) {
+        on_line(c, K_FN_Max, p->n, (const struct operand[4]){next, max, sink, absent});
+        on_line(c, K_FN_Sub, p->n, (const struct operand[4]){old, max, next, absent});
+        on_line(c, K_FN_Exp, p->n, (const struct operand[4]){old, old, absent, absent});
+        on_line(c, K_FN_Sub, p->n, (const struct operand[4]){new, sink, next, absent});
+        on_line(c, K_FN_Exp, p->n, (const struct operand[4]){new, new, absent, absent});
+        on_line(c, K_FN_Mul, p->n, (const struct operand[4]){sum, sum, old, absent});
+        on_line(c, K_FN_Add, p->n, (const struct operand[4]){sum, sum, new, absent});
+    }
+    tile_if(c->b, expr_cmp(c->x, EXPR_EQ, k->total, zero));
+    TILE(c->b, FILL, DT_F32, num(c, 1), p->n, c->sum, p->state, zero, tile_float_bits(1));
+    tile_end(c->b);
+    if (k->a->empty == ATTEND_EMPTY_ZERO)
+        on_line(c, K_FN_Max, p->n, (const struct operand[4]){sum, sum, number(c, 1), absent});
+    if (k->a->empty == ATTEND_EMPTY_OR_NAN_ZERO)
+        on_line(c, K_FN_Greater, p->n,
+                (const struct operand[4]){line(c->some, p->state, zero), sum, number(c, 0), absent});
+    on_line(c, K_FN_Reciprocal, p->n, (const struct operand[4]){inv, sum, absent, absent});
+}
+
+static void finish(struct vec *c, const struct piece *p, const struct operand *out)
+{
+    const struct att *a = c->k->a;
+    const expr zero = num(c, 0), one = num(c, 1), wide = num(c, c->wide);
+    const expr size[2] = {p->n, num(c, a->v_size)};
+    const struct operand old = {c->old, p->state, one, 0}, inv = {c->inv, p->state, one, 0},
+                         some = {c->some, p->state, one, 0};
+    finish_numbers(c, p);
+    if (c->k->sink >= 0)
+        vec3(c, K_FN_Mul, size, (const struct operand[4]){*out, *out, old, absent});
+    vec3(c, K_FN_Add, size, (const struct operand[4]){*out, *out, number(c, 0), absent});
+    vec3(c, K_FN_Mul, size, (const struct operand[4]){*out, *out, inv, absent});
+    if (a->empty == ATTEND_EMPTY_OR_NAN_ZERO)
+        vec3(c, K_FN_Where, size, (const struct operand[4]){*out, some, *out, number(c, 0)});
+    if (a->out == DT_F32)
+        TILE(c->b, COPY_UB, a->out, size[0], size[1], c->y, zero, wide, out->buf, out->off, wide, 1);
+    else
+        TILE(c->b, CAST, a->out, DT_F32, size[0], size[1], c->y, zero, wide, out->buf, out->off, wide, 1, 1);
+}
+
+static void merge(struct vec *c, const struct piece *p)
+{
+    struct att_kernel *k = c->k;
+    struct expr_pool *x = c->x;
+    const expr zero = num(c, 0), one = num(c, 1), wide = num(c, c->wide), v_size = num(c, k->a->v_size);
+    const expr size[2] = {p->n, v_size};
+    const expr ends = expr_mul(x, p->step.active, expr_cmp(x, EXPR_EQ, p->step.chunk, expr_sub(x, k->s.chunks, one)));
+    const struct operand out = {c->out, expr_mul(x, p->state, wide), wide, 1}, part = {c->part, zero, wide, 1};
+    const struct operand old = {c->old, p->state, one, 0}, new = {c->new, p->state, one, 0};
+    tile_note(c->b, "the cube core has written the product of a chunk");
+    tile_if(c->b, p->first);
+    TILE(c->b, XWAIT, TU_MTE2, ATT_PART_READY);
+    tile_end(c->b);
+    TILE(c->b, LOAD, c->part, zero, k->to, place(c, p, ATT_PARTS, k->a->v_size), DT_F32, one, one, size[0], size[1],
+         zero, zero, v_size, one, zero, zero, wide, one);
+    merge_numbers(c, p);
+    vec3(c, K_FN_Mul, size, (const struct operand[4]){out, out, old, absent});
+    vec3(c, K_FN_Fma, size, (const struct operand[4]){out, part, new, out});
+    tile_note(c->b, "the last chunk gives the result");
+    tile_if(c->b, ends);
+    finish(c, p, &out);
+    tile_end(c->b);
+    const expr row = expr_add(x, expr_mul(x, p->plane0, k->plane_rows), p->row0);
+    const expr to = expr_add(x, att_batch_offset(k, p->step.it.batch, k->y_batch), expr_mul(x, row, k->y_row));
+    TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, one, expr_mul(x, ends, size[0]), size[1], zero, zero, wide,
+         one, zero, zero, k->y_row, one);
 }
 
 void att_vector_code(struct att_kernel *k)
 {
-    struct vr_form *f = &k->f;
-    struct expr_pool *x = &f->k->exprs;
-    const expr two = expr_const(x, 2), sub = expr_sym(x, f->k->sym_sub);
-    tile_section_begin(&f->b, TCORE_VECTOR);
-    vr_code_buffers(f);
-    tile_note(&f->b, "items of this block");
-    const expr i = tile_loop(&f->b, "j", att_count(k));
-    const struct att_item it = att_locate(k, i);
-    locate_outer(f, it.batch);
-    for (int v = 0; v < f->r->n_views + f->r->n_outputs; v++)
-        f->base[v] = expr_const(x, 0);
-    const expr base = expr_sub(x, it.slot, expr_mul(x, it.first, k->s.pitch));
-    f->base[0] = f->base[f->r->n_views] = base;
-    tile_note(&f->b, "the cube core has written the scores");
-    TILE(&f->b, XWAIT, TU_MTE2, ATT_SCORES_READY);
-    const struct pieces p = cut(k, &it);
-    tile_note(&f->b, "every second piece");
-    const expr piece = tile_loop(&f->b, "piece", expr_ceildiv(x, expr_sub(x, p.count, sub), two));
-    locate_piece(k, &it, &p, expr_add(x, sub, expr_mul(x, piece, two)));
-    vr_code_tile(f);
-    tile_end(&f->b);
-    tile_note(&f->b, "the cube core may read the probabilities");
-    TILE(&f->b, XSET, TU_MTE3, ATT_PROBS_READY);
-    tile_end(&f->b);
+    struct vec c = {.k = k, .x = &k->f.k->exprs, .b = &k->f.b, .wide = size_align(k->a->v_size, 8)};
+    tile_section_begin(c.b, TCORE_VECTOR);
+    vr_code_buffers(&k->f);
+    declare(&c);
+    fill(&c, c.part_max, 1, k->state * ATT_PARTS, 0);
+    fill(&c, c.part_sum, 1, k->state * ATT_PARTS, 0);
+    tile_note(c.b, "pieces of this core's part of each step");
+    const expr steps = expr_add(c.x, att_steps(k), num(&c, ATT_MERGE));
+    const expr w = tile_loop(c.b, "j", expr_mul(c.x, steps, k->s.pieces));
+    const expr step = expr_floordiv(c.x, w, k->s.pieces), piece = expr_mod(c.x, w, k->s.pieces);
+    const struct piece now = locate_piece(&c, step, piece),
+                       then = locate_piece(&c, expr_sub(c.x, step, num(&c, ATT_MERGE)), piece);
+    soften(&c, &now);
+    merge(&c, &then);
+    tile_end(c.b);
 }

@@ -1,5 +1,5 @@
-/* Fused "attention" regions: launches of the mixed kernel, for few and for many rows, with the scores of a row in UB or
- * in chunks, under guards where the shapes leave it open. */
+/* Fused "attention" regions: launches of the mixed kernel, for few and for many rows, under guards where the shapes
+ * leave it open. */
 #include "backend/ascend/attention.h"
 #include "backend/ascend/gens.h"
 
@@ -12,31 +12,6 @@ bool gen_attention_match(const struct machine *m, struct ir_ctx *cx, const struc
 {
     struct att a;
     return att_match(m, cx, n, &a, reason);
-}
-
-/* ---- items ------------------------------------------------------------------------------------------------ */
-
-expr att_count(struct att_kernel *k)
-{
-    struct expr_pool *x = &k->f.k->exprs;
-    return expr_ceildiv(x, expr_sub(x, k->s.items, expr_sym(x, k->f.k->sym_block)), k->f.k->blocks);
-}
-
-struct att_item att_locate(struct att_kernel *k, expr i)
-{
-    struct expr_pool *x = &k->f.k->exprs;
-    const expr block = expr_sym(x, k->f.k->sym_block), two = expr_const(x, 2);
-    const expr t = expr_add(x, block, expr_mul(x, i, k->f.k->blocks)), rest = expr_floordiv(x, t, k->s.n_row_tiles);
-    struct att_item it;
-    it.row0 = expr_mul(x, expr_mod(x, t, k->s.n_row_tiles), k->s.tile_rows);
-    it.plane0 = expr_mul(x, expr_mod(x, rest, k->s.n_plane_tiles), k->s.tile_planes);
-    it.batch = expr_floordiv(x, rest, k->s.n_plane_tiles);
-    it.rows = expr_min(x, k->s.tile_rows, expr_sub(x, k->plane_rows, it.row0));
-    it.planes = expr_min(x, k->s.tile_planes, expr_sub(x, k->planes, it.plane0));
-    it.first = expr_add(x, expr_mul(x, it.plane0, k->plane_rows), it.row0);
-    it.count = expr_mul(x, it.planes, it.rows);
-    it.slot = expr_mul(x, expr_add(x, expr_mul(x, block, two), expr_mod(x, i, two)), k->s.slot);
-    return it;
 }
 
 /* ---- parameters ------------------------------------------------------------------------------------------- */
@@ -83,8 +58,13 @@ static void declare_params(struct att_kernel *k, const struct att_split *s)
         {"row_tiles", s->n_row_tiles, &k->s.n_row_tiles},
         {"items", s->items, &k->s.items},
         {"blocks", s->blocks, &k->s.blocks},
-        {"pitch", s->pitch, &k->s.pitch},
+        {"chunks", s->chunks, &k->s.chunks},
         {"slot", s->slot, &k->s.slot},
+        {"sub_rows", s->sub_rows, &k->s.sub_rows},
+        {"piece_planes", s->piece_planes, &k->s.piece_planes},
+        {"piece_rows", s->piece_rows, &k->s.piece_rows},
+        {"row_pieces", s->row_pieces, &k->s.row_pieces},
+        {"pieces", s->pieces, &k->s.pieces},
     };
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
         *all[i].to = kparam(&k->f.p, all[i].name, all[i].ir);
@@ -93,7 +73,10 @@ static void declare_params(struct att_kernel *k, const struct att_split *s)
     k->f.k->blocks = k->s.blocks;
 }
 
-static void declare_tensors(struct att_kernel *k, const int32_t workspace[2])
+/* Workspaces of scores, probabilities, products of chunks. */
+enum { WS_SCORES, WS_PROBS, WS_PARTS, WS_COUNT };
+
+static void declare_tensors(struct att_kernel *k, const int32_t workspace[WS_COUNT])
 {
     struct emit *e = k->e;
     const struct att *a = k->a;
@@ -102,8 +85,11 @@ static void declare_tensors(struct att_kernel *k, const int32_t workspace[2])
     k->tk = vr_declare_tensor(&k->f, emit_tensor(e, a->k), a->in, false);
     k->tv = vr_declare_tensor(&k->f, emit_tensor(e, a->v), a->prob, false);
     k->ty = vr_declare_tensor(&k->f, emit_tensor(e, a->y), a->out, true);
-    k->ts = vr_declare_tensor(&k->f, workspace[0], a->score, true);
-    k->tp = vr_declare_tensor(&k->f, workspace[1], a->prob, false);
+    k->ts = vr_declare_tensor(&k->f, workspace[WS_SCORES], a->score, true);
+    k->tp = vr_declare_tensor(&k->f, workspace[WS_PROBS], a->prob, true);
+    k->to = vr_declare_tensor(&k->f, workspace[WS_PARTS], DT_F32, true);
+    (void)vr_declare_tensor(&k->f, workspace[WS_PROBS], a->prob, false);
+    (void)vr_declare_tensor(&k->f, workspace[WS_PARTS], DT_F32, false);
 }
 
 /* ---- launches --------------------------------------------------------------------------------------------- */
@@ -112,27 +98,28 @@ struct variant {
     struct att_tile tile;
     struct att_split split;
     struct lower *l;
-    int32_t workspace[2];
+    int goal, sink;
+    int64_t piece;
+    int32_t workspace[WS_COUNT];
 };
 
-static void open_form(struct att_kernel *k, const struct variant *v, bool chunked)
+static void open_form(struct att_kernel *k, const struct variant *v)
 {
     struct emit *e = k->e;
     char name[64];
-    snprintf(name, sizeof name, "attention_%s_%lldx%lld%s", dtype_table[k->a->in].name, (long long)k->tile.m,
-             (long long)k->tile.n, chunked ? "_chunked" : "");
+    snprintf(name, sizeof name, "attention_%s_%lldx%lld", dtype_table[k->a->in].name, (long long)k->tile.m,
+             (long long)k->tile.n);
     struct vr_form *f = &k->f;
     f->r = &v->l->r;
-    f->chunked = chunked;
-    f->max_rows = vr_row_limit(f->r, chunked);
-    f->cap = vr_capacity(f->r, chunked, f->max_rows);
+    f->max_rows = v->piece;
+    f->cap = v->piece * ATTEND_CHUNK;
     f->k = tile_kernel_new(e->arena, &e->plan->strings, name);
     f->p = (struct kparams){.e = e, .k = f->k};
     f->b = (struct tile_builder){.k = f->k, .arena = e->arena};
     declare_params(k, &v->split);
     declare_tensors(k, v->workspace);
     f->cols = f->dims[f->r->rank - 1];
-    f->pitch = chunked ? expr_const(&f->k->exprs, f->cap) : k->s.pitch;
+    f->pitch = expr_const(&f->k->exprs, ATTEND_CHUNK);
 }
 
 static expr work(struct emit *e, const struct att *a)
@@ -144,11 +131,17 @@ static expr work(struct emit *e, const struct att *a)
     return emit_expr(e, n);
 }
 
-static enum npuc_status launch(struct emit *e, const struct att *a, const struct variant *v, bool chunked)
+static enum npuc_status launch(struct emit *e, const struct att *a, const struct variant *v)
 {
     struct att_kernel *k = ARENA_NEW(e->arena, struct att_kernel);
-    *k = (struct att_kernel){.e = e, .a = a, .tile = v->tile};
-    open_form(k, v, chunked);
+    *k = (struct att_kernel){.e = e,
+                             .a = a,
+                             .tile = v->tile,
+                             .goal = v->goal,
+                             .sink = v->sink,
+                             .piece = v->piece,
+                             .state = att_state_rows(v->tile.m)};
+    open_form(k, v);
     att_cube_code(k);
     att_vector_code(k);
     return emit_launch(e, k->f.k, k->f.tensors, k->f.p.bound, work(e, a), "Attention");
@@ -176,13 +169,21 @@ static enum npuc_status either(struct emit *e, expr a, int64_t b, enum npuc_stat
 struct choice {
     struct emit *e;
     const struct att *a;
-    struct variant v;
 };
 
-static enum npuc_status choose_form(void *user, bool resident)
+/* The largest items whose tiles fit on chip. */
+static bool fit(struct emit *e, const struct att *a, int64_t rows, struct variant *v)
 {
-    const struct choice *c = user;
-    return launch(c->e, c->a, &c->v, !resident);
+    v->l = att_lower(e, a, -1, &v->goal, &v->sink);
+    for (; rows >= FEW_ROWS; rows /= 2) {
+        if (v->l->r.overflow || !att_fit(e->m, a, rows, e->tiling, &v->tile))
+            return false;
+        v->piece = att_piece(&v->l->r, a, v->tile.m);
+        if (v->piece > 0)
+            return true;
+        rows = v->tile.m;
+    }
+    return false;
 }
 
 static enum npuc_status choose_rows(void *user, bool few)
@@ -190,20 +191,19 @@ static enum npuc_status choose_rows(void *user, bool few)
     struct choice *c = user;
     struct emit *e = c->e;
     struct expr_pool *x = &e->cx->exprs;
-    struct variant *v = &c->v;
-    if (!att_fit(e->m, c->a, few ? FEW_ROWS : MANY_ROWS, e->tiling, &v->tile))
-        return node_error(e->cx, e->node, D_VERIFY, "attention was placed on the NPU that does not fit on chip");
-    v->split = att_divide(e, c->a, v->tile.m);
-    const expr dims[2] = {expr_mul_const(x, v->split.blocks, 2), v->split.slot};
-    v->workspace[0] = emit_temp(e, "scores", c->a->score, 2, dims);
-    v->workspace[1] = emit_temp(e, "probabilities", c->a->prob, 2, dims);
-    v->l = att_lower(e, c->a, &v->split, v->workspace);
-    const struct vr *r = &v->l->r;
-    const int64_t most = vr_capacity(r, false, vr_row_limit(r, false));
-    if (r->overflow || vr_capacity(r, true, vr_row_limit(r, true)) < 64 || most < 64)
+    struct variant v = {.piece = 0};
+    if (!fit(e, c->a, few ? FEW_ROWS : MANY_ROWS, &v))
         return node_error(e->cx, e->node, D_UNSUPPORTED, "attention needs more buffers than UB holds (%lld bytes)",
                           (long long)e->m->size[TS_UB]);
-    return either(e, c->a->total, most, choose_form, c);
+    v.split = att_divide(e, c->a, v.tile.m, v.piece);
+    expr dims[3] = {expr_mul_const(x, v.split.blocks, ATT_SLOTS), v.split.slot, expr_const(x, ATTEND_CHUNK)};
+    v.workspace[WS_SCORES] = emit_temp(e, "scores", c->a->score, 3, dims);
+    v.workspace[WS_PROBS] = emit_temp(e, "probabilities", c->a->prob, 3, dims);
+    dims[0] = expr_mul_const(x, v.split.blocks, ATT_PARTS);
+    dims[2] = expr_const(x, c->a->v_size);
+    v.workspace[WS_PARTS] = emit_temp(e, "parts", DT_F32, 3, dims);
+    v.l = att_lower(e, c->a, v.workspace[WS_SCORES], &v.goal, &v.sink);
+    return launch(e, c->a, &v);
 }
 
 enum npuc_status gen_attention_emit(struct emit *e, struct node *n)

@@ -32,6 +32,12 @@ static int output_of(const struct vr *r, int value)
     return -1;
 }
 
+/* An output that is not stored, but left in the buffer of its value. */
+static bool stays(const struct vr *r, int o)
+{
+    return o >= 0 && r->outputs[o].view.tensor < 0;
+}
+
 static int n_levels(const struct vr *r)
 {
     int n = 0;
@@ -58,30 +64,42 @@ static void mark_needed(const struct vr *r, bool chunked, int red, struct pass *
 
 static int last_use(const struct vr *r, const struct pass *ps, int value)
 {
-    int last = value;
-    for (int i = value + 1; i < r->n_values; i++)
+    int last = stays(r, output_of(r, value)) ? r->n_values : value;
+    for (int i = value + 1; i < r->n_values && last < r->n_values; i++)
         for (int a = 0; ps->need[i] && a < 3; a++)
             if (r->values[i].arg[a] == value)
                 last = i;
     return last;
 }
 
+/* May value i be written over value `over`, which it reads last? Where the region's result stays on chip, room is worth
+ * more than freedom of order. */
+static bool in_place(const struct vr *r, int i, int over)
+{
+    const struct vr_value *v = &r->values[i];
+    return r->n_outputs > 0 && stays(r, 0) && v->kind == VR_VEC && v->cls == r->values[over].cls &&
+           v->dtype == r->values[over].dtype;
+}
+
 /* Linear scan: a temporary is free again after the last use of the value it holds. */
 static void assign_temps(const struct vr *r, struct pass *ps)
 {
-    int busy_until[VR_MAX_VALUES];
+    int busy_until[VR_MAX_VALUES], holds[VR_MAX_VALUES];
     ps->n_temps = 0;
     for (int i = 0; i < r->n_values; i++) {
         const struct vr_value *v = &r->values[i];
         ps->temp[i] = -1;
-        if (!ps->need[i] || !is_wide(v) || v->kind == VR_INPUT || v->kind == VR_IMM || output_of(r, i) >= 0)
+        const int o = output_of(r, i);
+        if (!ps->need[i] || !is_wide(v) || v->kind == VR_INPUT || v->kind == VR_IMM || (o >= 0 && !stays(r, o)))
             continue;
         int size = dtype_size(v->dtype), t = 0;
-        while (t < ps->n_temps && (ps->temp_size[t] != size || busy_until[t] >= i))
+        while (t < ps->n_temps &&
+               (ps->temp_size[t] != size || busy_until[t] > i || (busy_until[t] == i && !in_place(r, i, holds[t]))))
             t++;
         if (t == ps->n_temps)
             ps->temp_size[ps->n_temps++] = size;
         busy_until[t] = last_use(r, ps, i);
+        holds[t] = i;
         ps->temp[i] = t;
     }
 }
@@ -142,7 +160,7 @@ void vr_footprint(const struct vr *r, bool chunked, int64_t max_rows, int64_t *p
         spread = spread || reduction_spreads(r, v);
     }
     for (int o = 0; o < r->n_outputs; o++)
-        wide += 2 * dtype_size(r->outputs[o].view.dtype);
+        wide += stays(r, o) ? 0 : 2 * dtype_size(r->outputs[o].view.dtype);
     *per_element = wide + (spread ? max_size(r) : 0);
     *fixed = narrow + (r->has_red ? max_rows * LANES_SIZE : 0) + 256;
 }
@@ -372,7 +390,7 @@ static void declare_fixed(struct vr_form *f)
         f->buf[i] = -1;
         if (v->kind != VR_IMM && !is_wide(v))
             f->buf[i] = new_buf(f, "c", i, v->dtype, v->kind == VR_INPUT || output_of(r, i) >= 0 ? 2 : 1, f->max_rows);
-        else if (v->kind != VR_IMM && v->kind != VR_INPUT && output_of(r, i) >= 0)
+        else if (v->kind != VR_IMM && v->kind != VR_INPUT && output_of(r, i) >= 0 && !stays(r, output_of(r, i)))
             f->buf[i] = new_buf(f, "out", output_of(r, i), v->dtype, 2, f->cap);
     }
     f->acc = r->has_red ? tile_buf(&f->b, "acc", TS_UB, DT_F32, 1, f->max_rows * LANES_SIZE) : -1;
@@ -419,7 +437,8 @@ static void resident_tile(struct vr_form *f)
         }
     }
     for (int o = 0; o < f->r->n_outputs; o++)
-        store_output(f, o);
+        if (!stays(f->r, o))
+            store_output(f, o);
 }
 
 /* Values per row that follow from the reductions of `level`, in order; level 0 also loads the narrow inputs. */

@@ -48,7 +48,7 @@ struct vr_value {
 };
 struct vr_output {
     int value;
-    struct vr_view view;
+    struct vr_view view; /* tensor -1: the value stays in its buffer, for callers that go on with it */
 };
 struct vr {
     struct emit *e;

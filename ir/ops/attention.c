@@ -1,6 +1,7 @@
 /* Attention and rotary embedding. Inside, every operand is seen as [batch, heads, rows, head size]; the 3-D forms
  * [batch, rows, heads * head size] are split by the head counts in the attributes. */
 #include "ir/ops/infer.h"
+#include "kernels/attend_chunks.h"
 
 struct heads {
     expr batch, heads, rows, size; /* EXPR_INVALID: unknown */
@@ -401,6 +402,60 @@ static void mha_cost(struct ir_ctx *cx, const struct node *n, const int64_t *sym
     double total = past ? cost_dim(cx, past, 2, symbols) : 0;
     total += !k ? rows : k->type->rank == 4 ? cost_dim(cx, k, 2, symbols) : cost_dim(cx, k, 1, symbols);
     attention_work(cost_dim(cx, q, 0, symbols) * heads * rows, total, cost_dim(cx, y, 2, symbols) / heads, c);
+}
+
+/* ---- SoftmaxMatMul (own): scores [batch .., rows, total], values [batch .., total, size], sink */
+
+static enum npuc_status softmax_matmul_legal(struct ir_ctx *cx, struct node *n)
+{
+    const int64_t empty = node_attr_int(n, "empty", 0), group = node_attr_int(n, "group", 1);
+    if (empty < ATTEND_EMPTY_NAN || empty > ATTEND_EMPTY_OR_NAN_ZERO)
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'empty' is %lld, expected 0..2", (long long)empty);
+    if (group < 1)
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'group' is %lld, expected a positive number",
+                          (long long)group);
+    return NPUC_OK;
+}
+
+static enum npuc_status softmax_matmul_infer(struct ir_ctx *cx, struct node *n)
+{
+    enum npuc_status st = infer_begin(cx, n);
+    if (st == NPUC_OK)
+        st = softmax_matmul_legal(cx, n);
+    if (st == NPUC_OK)
+        st = infer_is_float(cx, n, 0);
+    if (st == NPUC_OK)
+        st = infer_is_float(cx, n, 1);
+    if (st != NPUC_OK)
+        return st;
+    struct shape s = infer_shape(n, 0);
+    const struct shape v = infer_shape(n, 1);
+    if (s.rank < 0 || v.rank < 0)
+        return infer_out_unknown(cx, n, 0, infer_dtype(n, 1));
+    if (s.rank < 2)
+        return infer_rank_error(cx, n, 0, "rank 2 or more");
+    const int trans = node_attr_int(n, "transB", 0) != 0;
+    if (v.rank != s.rank || !infer_dim_same(cx, v.d[v.rank - 2 + trans], s.d[s.rank - 1]))
+        return node_error(cx, n, D_SHAPE_MISMATCH, "scores of type %s and values of type %s do not multiply",
+                          type_text(cx, n->in[0].value->type), type_text(cx, n->in[1].value->type));
+    for (int i = 0; i < s.rank - 2; i++)
+        if (!infer_dim_is(cx, v.d[i], 1) && !infer_dim_same(cx, s.d[i], v.d[i]))
+            return node_error(cx, n, D_SHAPE_MISMATCH, "values of type %s are not for the batch of scores of type %s",
+                              type_text(cx, n->in[1].value->type), type_text(cx, n->in[0].value->type));
+    s.d[s.rank - 1] = v.d[v.rank - 1 - trans];
+    return infer_out(cx, n, 0, infer_dtype(n, 1), &s);
+}
+
+static void softmax_matmul_cost(struct ir_ctx *cx, const struct node *n, const int64_t *symbols, struct cost *c)
+{
+    const struct value *s = node_in(n, 0);
+    double rows = 1;
+    cost_bytes(cx, n, symbols, c);
+    for (int i = 0; i + 1 < s->type->rank; i++)
+        rows *= cost_dim(cx, s, i, symbols);
+    const double total = cost_dim(cx, s, -1, symbols);
+    c->macs = rows * total * cost_dim(cx, &n->out[0], -1, symbols);
+    c->alu = 15 * rows * total;
 }
 
 #include "ir/ops/rows.h"

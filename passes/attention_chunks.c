@@ -1,0 +1,206 @@
+/* Softmax and the second product of a region of attention become one SoftmaxMatMul, whose arithmetic goes through the
+ * keys in chunks (kernels/attend_chunks.h).
+ *
+ *   %p = Softmax %m;  %y = MatMul %p, %v                                   %y = SoftmaxMatMul %m, %v
+ *   %x = ReduceMax %m; [Max with a sink]; [0 for -inf]; Sub; Exp; ReduceSum; [Add exp(sink - max)]; [1 for 0]; Div;
+ * MatMul %w = Softmax %m; %p = Where(IsNaN %w, 0, %w); MatMul
+ *
+ * Views and casts may stand before the product; the views are those of the scores then. Probabilities are rounded to
+ * the type of v either way. Left alone: any other way to a probability, and a softmax whose steps round to 16 bits. */
+#include "passes/attention.h"
+
+#define MAX_VIEWS 8
+
+struct found {
+    struct node *product;          /* the second one */
+    struct value *scores, *sink;   /* sink: one more score per row or NULL */
+    struct value *view[MAX_VIEWS]; /* shapes of views between probabilities and product, from the product back */
+    int n_views;
+    enum attend_empty empty;
+};
+
+static struct node *def_of(const struct value *v, enum op op)
+{
+    return v && v->def && v->def->op == op ? v->def : NULL;
+}
+
+static bool is_number(const struct value *v, double number)
+{
+    double x;
+    return v && value_const(v) && type_const_count(v->graph->module->cx, v->type) == 1 && value_const_f64(v, 0, &x) &&
+           x == number;
+}
+
+/* What `v` is when the rows without probability are set to `number` in it; v itself otherwise. */
+static struct value *unguarded(struct value *v, double number, bool *guarded)
+{
+    const struct node *n = def_of(v, OP_Where);
+    if (!n || !is_number(node_in(n, 1), number) || !def_of(node_in(n, 0), OP_Equal))
+        return v;
+    *guarded = true;
+    return node_in(n, 2);
+}
+
+/* The operand of a commutative node beside the one that `is` names. */
+static struct value *other(const struct node *n, const struct value *is)
+{
+    return node_in(n, 0) == is ? node_in(n, 1) : node_in(n, 1) == is ? node_in(n, 0) : NULL;
+}
+
+static struct node *row_reduction(struct value *v, enum op op, const struct value *of)
+{
+    struct node *n = def_of(v, op);
+    return n && node_in(n, 0) == of ? n : NULL;
+}
+
+/* The maximum that the scores are reduced by, with or without a sink. */
+static bool read_max(struct value *max, struct found *f, bool *guarded)
+{
+    max = unguarded(max, 0, guarded);
+    if (row_reduction(max, OP_ReduceMax, f->scores))
+        return true;
+    const struct node *both = def_of(max, OP_Max);
+    if (!both || both->n_in != 2)
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (row_reduction(node_in(both, i), OP_ReduceMax, f->scores))
+            f->sink = node_in(both, 1 - i);
+    return f->sink != NULL;
+}
+
+static bool read_sum(struct value *sum, struct found *f, const struct value *e, const struct value *max, bool *guarded)
+{
+    sum = unguarded(sum, 1, guarded);
+    if (!f->sink)
+        return row_reduction(sum, OP_ReduceSum, e) != NULL;
+    const struct node *add = def_of(sum, OP_Add);
+    for (int i = 0; add && i < 2; i++) {
+        const struct node *last = def_of(node_in(add, i), OP_Exp);
+        const struct node *less = last ? def_of(node_in(last, 0), OP_Sub) : NULL;
+        if (less && node_in(less, 0) == f->sink && node_in(less, 1) == max)
+            return row_reduction(other(add, node_in(add, i)), OP_ReduceSum, e) != NULL;
+    }
+    return false;
+}
+
+/* Steps in f32: x - max, exp, sum, divide. */
+static bool read_steps(const struct node *div, struct found *f)
+{
+    bool max_guarded = false, sum_guarded = false;
+    const struct node *e = def_of(node_in(div, 0), OP_Exp), *d = e ? def_of(node_in(e, 0), OP_Sub) : NULL;
+    if (!d || div->out[0].type->dtype != DT_F32)
+        return false;
+    f->scores = node_in(d, 0);
+    if (!read_max(node_in(d, 1), f, &max_guarded) ||
+        !read_sum(node_in(div, 1), f, &e->out[0], node_in(d, 1), &sum_guarded) || max_guarded != sum_guarded)
+        return false;
+    f->empty = max_guarded ? ATTEND_EMPTY_ZERO : ATTEND_EMPTY_NAN;
+    return true;
+}
+
+static bool read_softmax(const struct node *n, struct found *f)
+{
+    const int64_t axis = node_attr_int(n, "axis", -1);
+    f->scores = node_in(n, 0);
+    return axis == -1 || axis == f->scores->type->rank - 1;
+}
+
+static bool read_probabilities(struct value *p, struct found *f)
+{
+    const struct node *where = def_of(p, OP_Where), *nan = where ? def_of(node_in(where, 0), OP_IsNaN) : NULL;
+    if (nan && is_number(node_in(where, 1), 0) && node_in(nan, 0) == node_in(where, 2)) {
+        const struct node *s = def_of(node_in(where, 2), OP_Softmax);
+        f->empty = ATTEND_EMPTY_OR_NAN_ZERO;
+        return s && read_softmax(s, f);
+    }
+    if (def_of(p, OP_Softmax))
+        return read_softmax(p->def, f);
+    return def_of(p, OP_Div) && read_steps(p->def, f);
+}
+
+static bool find(struct graph *body, struct found *f)
+{
+    const struct node *yield = graph_yield(body);
+    *f = (struct found){.product = yield->n_in == 1 ? node_in(yield, 0)->def : NULL};
+    if (!f->product || (f->product->op != OP_MatMul && f->product->op != OP_FusedMatMul))
+        return false;
+    const struct node *n = f->product;
+    struct value *p = node_in(n, 0);
+    if (node_attr_float(n, "alpha", 1.0f) != 1.0f || node_attr_int(n, "transA", 0) || p->type->rank < 2 ||
+        node_in(n, 1)->type->rank != p->type->rank)
+        return false;
+    while (p->def && (p->def->op == OP_Cast || op_has((enum op)p->def->op, T_VIEW) || p->def->op == OP_Identity)) {
+        if (op_has((enum op)p->def->op, T_VIEW)) {
+            if (f->n_views == MAX_VIEWS)
+                return false;
+            f->view[f->n_views++] = &p->def->out[0];
+        }
+        p = node_in(p->def, 0);
+    }
+    return read_probabilities(p, f);
+}
+
+/* Rows of the product that belong to one row of the sink: 1, or the query heads that share a key head; 0: neither. */
+static int64_t group_of(struct ir_ctx *cx, const struct found *f)
+{
+    struct expr_pool *x = &cx->exprs;
+    const struct type *s = f->scores->type, *p = node_in(f->product, 0)->type;
+    const int r = p->rank;
+    int64_t group = 1;
+    if (s->rank != r)
+        return 0;
+    for (int i = 0; i < r - 3; i++)
+        if (s->dims[i] != p->dims[i])
+            return 0;
+    if (r < 3 || s->dims[r - 3] == p->dims[r - 3])
+        return s->dims[r - 2] == p->dims[r - 2];
+    if (!expr_is_const(x, expr_floordiv(x, s->dims[r - 3], p->dims[r - 3]), &group) || group < 1 ||
+        expr_mul_const(x, p->dims[r - 3], group) != s->dims[r - 3] ||
+        expr_mul_const(x, s->dims[r - 2], group) != p->dims[r - 2])
+        return 0;
+    return group;
+}
+
+/* The scores seen as the probabilities are: the views again, on them. */
+static struct value *viewed(struct builder *b, const struct found *f)
+{
+    struct value *v = f->scores;
+    for (int i = f->n_views - 1; v && i >= 0; i--) {
+        const struct node *old = f->view[i]->def;
+        struct value *in[4] = {v};
+        for (int k = 1; k < old->n_in && k < 4; k++)
+            in[k] = node_in(old, k);
+        struct node *n = ir_new(b, (enum op)old->op, old->n_in, in, 1);
+        for (int k = 0; k < op_table[old->op]->n_attrs; k++)
+            n->attrs[k] = old->attrs[k];
+        n->place = old->place;
+        v = ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
+    }
+    return v;
+}
+
+bool attention_chunks(struct graph *body)
+{
+    struct ir_ctx *cx = body->module->cx;
+    struct found f;
+    if (!find(body, &f))
+        return false;
+    const int64_t group = group_of(cx, &f);
+    if (f.sink && group == 0)
+        return false;
+    struct builder b = ir_at(f.product);
+    struct value *in[3] = {viewed(&b, &f), node_in(f.product, 1), f.sink};
+    if (!in[0] || in[0]->type->rank != node_in(f.product, 0)->type->rank)
+        return false;
+    struct node *n = ir_new(&b, OP_SoftmaxMatMul, f.sink ? 3 : 2, in, 1);
+    ir_set_int(n, "transB", node_attr_int(f.product, "transB", 0));
+    ir_set_int(n, "group", f.sink ? group : 1);
+    ir_set_int(n, "empty", f.empty);
+    n->place = f.product->place;
+    if (ir_infer(n) != NPUC_OK || n->out[0].type->dtype != f.product->out[0].type->dtype)
+        return false;
+    n->out[0].name = f.product->out[0].name;
+    ir_replace_all(&f.product->out[0], &n->out[0]);
+    ir_dce(body);
+    return true;
+}
