@@ -17,10 +17,10 @@ struct target_info {
     /* How feature maps of an element type lie best for the matrix unit; kind ND: as they come. NULL: so for all. */
     struct layout (*map_layout)(const struct target_info *t, enum dtype dtype);
     double launch_ns, bytes_per_ns; /* what a conversion costs: a launch, and its bytes at the rate of main memory */
-    int64_t row_elems;      /* longest row (f32 elements) a row-wise fused kernel keeps on chip */
-    bool has_mac[DT_COUNT]; /* matrix unit takes this type */
-    bool whole_precision;   /* a wanted float type is meant for all operators, not for products alone */
-    const void *machine;    /* the backend's own data */
+    int64_t row_elems;              /* longest row (f32 elements) a row-wise fused kernel keeps on chip */
+    bool has_mac[DT_COUNT];         /* matrix unit takes this type */
+    bool whole_precision;           /* a wanted float type is meant for all operators, not for products alone */
+    const void *machine;            /* the backend's own data */
 };
 
 #endif

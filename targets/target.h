@@ -37,8 +37,8 @@ struct target {
     struct target_value value[TK_COUNT];
 };
 /* Target files are compiled into the library (so an installed npuc needs no data path); target_load finds one by id,
- * or reads a file whose name ends in .target (it may inherit from those compiled in); target_read parses text. A listing for `npuc targets`. After a failure
- * *t holds nothing that must be freed. */
+ * or reads a file whose name ends in .target (it may inherit from those compiled in); target_read parses text. A
+ * listing for `npuc targets`. After a failure *t holds nothing that must be freed. */
 NPUC_MUST_CHECK enum npuc_status target_load(struct target *t, const char *id, struct diag *d);
 NPUC_MUST_CHECK enum npuc_status target_read(struct target *t, const char *id, const char *text, struct diag *d);
 void target_free(struct target *t);

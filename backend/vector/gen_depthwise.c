@@ -128,9 +128,10 @@ static struct extent choose(const struct machine *m, const struct ir_ctx *cx, co
 
 static bool match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct conv *p, const char **reason)
 {
-    return conv_match(m, cx, n, p, reason) && p->group > 1 && !p->lines && !p->out_lines && p->cin == 1 && p->cout == 1 && !p->transposed &&
-           dtype_is_float(p->in) && p->kernel[D] == 1 && expr_is_one(&cx->exprs, p->size[D]) &&
-           expr_is_one(&cx->exprs, p->out_size[D]) && taps_of(p) <= MOST_TAPS && choose(m, cx, p, NULL).channels > 0;
+    return conv_match(m, cx, n, p, reason) && p->group > 1 && !p->lines && !p->out_lines && p->cin == 1 &&
+           p->cout == 1 && !p->transposed && dtype_is_float(p->in) && p->kernel[D] == 1 &&
+           expr_is_one(&cx->exprs, p->size[D]) && expr_is_one(&cx->exprs, p->out_size[D]) && taps_of(p) <= MOST_TAPS &&
+           choose(m, cx, p, NULL).channels > 0;
 }
 
 bool gen_depthwise_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)

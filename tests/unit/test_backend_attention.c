@@ -1,5 +1,6 @@
 /* Fused attention on emulated blocks of one cube and two vector cores: one launch, equal to the reference interpreter
- * on the fused graph bit for bit whatever the tile, no hazard between units or cores. Each case is a graph as text, fused by the pass. */
+ * on the fused graph bit for bit whatever the tile, no hazard between units or cores. Each case is a graph as text,
+ * fused by the pass. */
 #include "backend_unit.h"
 
 #include "ir/eval.h"
