@@ -66,8 +66,11 @@ void k_nd_to_nz(void *dst, int64_t rows_pad, const void *src, int64_t src_row, i
 void k_nz_to_nd(void *dst, int64_t dst_row, const void *src, int64_t rows_pad, int64_t rows, int64_t cols, int64_t c0,
                 int size);
 
-/* Block-quantised weights (com.microsoft MatMulNBits, GatherBlockQuantized): n values of `bits` 2, 4 or 8 bits, low
- * bits first, value = (q - zero) * scale computed in f32. */
-void k_dequant_block(float *y, const uint8_t *codes, int64_t first, int64_t n, int bits, float scale, float zero);
+/* Block-quantised weights (com.microsoft MatMulNBits, GatherBlockQuantized): n codes, packed low bits first, of a type
+ * from k_dequant_takes: u2, u4, u8 or a small float; value = (q - zero) * scale computed in f32. */
+bool k_dequant_takes(enum dtype code);
+enum dtype k_code_of_bits(int bits); /* the unsigned type of 2, 4 or 8 bits */
+void k_dequant_block(float *y, const uint8_t *codes, int64_t first, int64_t n, enum dtype code, float scale,
+                     float zero);
 
 #endif

@@ -322,11 +322,12 @@ struct nbits {
     const int64_t *group; /* of each column k, or NULL */
     int64_t n, k, block, blocks;
     int bits;
+    enum dtype code;
 };
 static float zero_of(const struct nbits *q, int64_t row, int64_t block)
 {
     if (!q->zero)
-        return (float)(1 << (q->bits - 1));
+        return dtype_is_float(q->code) ? 0 : (float)(1 << (q->bits - 1));
     if (q->zero->dtype != DT_U8)
         return (float)k_get_f64(q->zero, row * q->blocks + block);
     const int64_t row_bytes = size_ceil_div(q->blocks * q->bits, 8), bit = block * q->bits;
@@ -338,12 +339,12 @@ static void dequant_row(const struct nbits *q, float *y, int64_t row)
     for (int64_t b = 0; b < q->blocks; b++) {
         const int64_t left = q->k - b * q->block, len = left < q->block ? left : q->block;
         if (!q->group) {
-            k_dequant_block(y + b * q->block, q->codes + row * bytes, b * q->block, len, q->bits,
+            k_dequant_block(y + b * q->block, q->codes + row * bytes, b * q->block, len, q->code,
                             q->scales[row * q->blocks + b], zero_of(q, row, b));
             continue;
         }
         for (int64_t i = b * q->block; i < b * q->block + len; i++)
-            k_dequant_block(y + i, q->codes + row * bytes, i, 1, q->bits, q->scales[row * q->blocks + q->group[i]],
+            k_dequant_block(y + i, q->codes + row * bytes, i, 1, q->code, q->scales[row * q->blocks + q->group[i]],
                             zero_of(q, row, q->group[i]));
     }
 }
@@ -358,6 +359,12 @@ static bool nbits_of(struct k_call *c, struct nbits *q)
     if (prepacked != 0 || (q->bits != 2 && q->bits != 4 && q->bits != 8) || q->block < 16 ||
         (q->block & (q->block - 1))) {
         k_fail(c, NPUC_E_UNSUPPORTED, "bits, block_size or weight_prepacked are outside of what is known");
+        return false;
+    }
+    const int64_t code = k_attr_int(c, "code_type", 0);
+    q->code = code ? dtype_from_onnx(code) : k_code_of_bits(q->bits);
+    if (!k_dequant_takes(q->code) || dtype_table[q->code].bits != q->bits) {
+        k_fail(c, NPUC_E_UNSUPPORTED, "code_type does not fit bits");
         return false;
     }
     q->blocks = size_ceil_div(q->k, q->block);
@@ -395,6 +402,13 @@ enum npuc_status k_op_mat_mul_nbits(struct k_call *c)
         return k_no_memory(c);
     for (int64_t n = 0; n < q.n; n++)
         dequant_row(&q, w + n * q.k, n);
+    if (x->dtype == DT_F16 || x->dtype == DT_BF16) { /* the weight that the product multiplies is of A's type */
+        void *narrow = k_scratch(c, q.n * q.k, dtype_size(x->dtype));
+        if (!narrow)
+            return k_no_memory(c);
+        k_cast(x->dtype, narrow, DT_F32, w, q.n * q.k, true);
+        k_cast(DT_F32, w, x->dtype, narrow, q.n * q.k, true);
+    }
     k_matmul(&(struct k_matmul_args){.dtype = DT_F32,
                                      .m = m,
                                      .n = q.n,

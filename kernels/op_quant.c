@@ -163,7 +163,7 @@ static void table_row(const struct table *t, float *y, int64_t row)
         const float scale = (float)k_get_f64(t->scale, row * t->blocks + b), zero = table_zero(t, row, b);
         if (t->bits) {
             const uint8_t *codes = (const uint8_t *)t->data->data + row * (t->cols * t->bits / 8);
-            k_dequant_block(y + at, codes, at, len, t->bits, scale, zero);
+            k_dequant_block(y + at, codes, at, len, k_code_of_bits(t->bits), scale, zero);
             continue;
         }
         k_load_f32(y + at, t->data->dtype, t->data->data, row * t->cols + at, len);

@@ -3,9 +3,8 @@
 
 static const struct pass_step pipeline[] = {
     {PASS_read_contents, "first: sizes that folding writes down are then those of the operands read"},
+    {PASS_recover_scaled, "before recover_quant, which would take the constant one of two operands with scales"},
     {PASS_recover_quant, "before folding, which would dequantise whole weights"},
-    {PASS_recover_scaled,
-     "before folding for the same reason; after recover_quant, which takes what has integer codes"},
     {PASS_fold_constants,
      "shape arithmetic becomes size expressions, so that every later pass sees sizes and not nodes"},
     {PASS_lower_recipe,

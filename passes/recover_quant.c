@@ -7,13 +7,17 @@
  * with codes and scales in the order [N, K]: the weight stays as small as the model has it, and the cores dequantise
  * what they need next. Scales of a tensor or of an output channel are repeated for every block, which costs little and
  * leaves one form. Signed codes are stored with the middle code as zero.
+ * Small floats (f8e4m3fn, f8e5m2, f4e2m1) keep their codes, named by code_type. Powers of two as scales (f8e8m0) become
+ * scales of the product's type, which must hold them; codes that are only cast have scales of 1.
  * Requirements: (1) codes of 2, 4 or 8 bits, scales and zero points are constants, the scales of the product's type;
  * (2) a scale serves whole blocks along K of at least 16 codes, else the same blocks cut into powers of two; (3) each
  * rewrite removes a product of float weights, so it terminates; what becomes unused is left to dce. Left alone: scales
  * along K without blocks, weights of a rank other than 2, products with alpha, beta or a transposed left operand. The
  * dequantised values are the same; for f16 and bf16 their rounding is up to MatMulNBits. */
+#include "base/half.h"
 #include "passes/match.h"
 
+#include <float.h>
 #include <string.h>
 
 #define SHARED_BLOCK                                                                                                   \
@@ -23,7 +27,8 @@
 struct weight {
     const struct type *type;                   /* of the codes as the model has them */
     const struct blob *codes, *scales, *zeros; /* zeros NULL: none */
-    enum dtype scale_type;
+    enum dtype scale_type;                     /* of the result */
+    enum dtype given;                          /* of the model's scales */
     int bits;
     bool k_first; /* stored [k, n] */
     int64_t k, n;
@@ -47,11 +52,45 @@ static int64_t power_in(int64_t v, int64_t most)
     return p;
 }
 
+static bool is_small_float(enum dtype t)
+{
+    return t == DT_F8E4M3FN || t == DT_F8E5M2 || t == DT_F4E2M1;
+}
+
 static bool is_code_type(enum dtype t, int *bits)
 {
     *bits = dtype_table[t].bits;
-    return (dtype_table[t].cls == DTC_INT || dtype_table[t].cls == DTC_UINT) &&
-           (*bits == 2 || *bits == 4 || *bits == 8);
+    return is_small_float(t) || ((dtype_table[t].cls == DTC_INT || dtype_table[t].cls == DTC_UINT) &&
+                                 (*bits == 2 || *bits == 4 || *bits == 8));
+}
+
+static float scale_at(const struct weight *w, int64_t i)
+{
+    return half_small_to_f32(DT_F8E8M0, ((const uint8_t *)w->scales->data)[i]);
+}
+
+/* Are the scales of the result's type, or powers of two that it holds? */
+static bool can_store_scales(const struct weight *w)
+{
+    if (w->given == w->scale_type)
+        return true;
+    if (w->scale_type != DT_F32 && w->scale_type != DT_F16 && w->scale_type != DT_BF16)
+        return false;
+    for (int64_t i = 0; !w->absent && i < w->scales->size; i++) {
+        const float s = scale_at(w, i);
+        if (!(s <= FLT_MAX) || (w->scale_type == DT_F16 && half_f16_to_f32(half_f32_to_f16(s)) != s))
+            return false;
+    }
+    return true;
+}
+
+/* Length of a block where the model has one scale for all of K. */
+static int64_t shared_block(const struct weight *w)
+{
+    int64_t block = LEAST_BLOCK;
+    while (block < w->k && block < SHARED_BLOCK)
+        block *= 2;
+    return block;
 }
 
 /* How scales belong to codes; false for forms without blocks along K. */
@@ -64,9 +103,7 @@ static bool read_scales(struct ir_ctx *cx, const struct node *dq, struct weight 
     const int64_t k_axis = w->k_first ? 0 : 1;
     if (zero && type_const_count(cx, zero->type) != count)
         return false;
-    w->block = LEAST_BLOCK;
-    while (w->block < w->k && w->block < SHARED_BLOCK)
-        w->block *= 2;
+    w->block = shared_block(w);
     if (count == 1) {
         w->kind = ONE;
     } else if (block == 0) {
@@ -85,24 +122,50 @@ static bool read_scales(struct ir_ctx *cx, const struct node *dq, struct weight 
     return true;
 }
 
-static bool read_dequantize(struct ir_ctx *cx, const struct node *dq, struct weight *w)
+/* Codes, sizes and the type of the result. */
+static bool read_codes(struct ir_ctx *cx, const struct node *n, struct weight *w)
 {
-    const struct value *x = node_in(dq, 0), *s = node_in(dq, 1), *zero = node_in(dq, 2);
+    const struct value *x = node_in(n, 0);
     int64_t d[2];
-    if (x->type->rank != 2 || !expr_is_const(&cx->exprs, x->type->dims[0], &d[0]) ||
+    if (x->type->kind != TYPE_TENSOR || x->type->rank != 2 || !expr_is_const(&cx->exprs, x->type->dims[0], &d[0]) ||
         !expr_is_const(&cx->exprs, x->type->dims[1], &d[1]) || d[0] < 1 || d[1] < 1)
         return false;
     w->type = x->type;
     w->k = w->k_first ? d[0] : d[1];
     w->n = w->k_first ? d[1] : d[0];
-    w->scale_type = s->type->dtype;
+    w->scale_type = n->out[0].type->dtype;
     w->codes = value_const(x);
+    return w->codes && is_code_type(x->type->dtype, &w->bits) && dtype_size(w->scale_type) > 0;
+}
+
+/* A small float that is only cast has a scale of 1. */
+static bool read_cast(struct ir_ctx *cx, const struct node *n, struct weight *w)
+{
+    static const uint8_t one = 127;
+    static const struct blob scale = {.data = &one, .size = 1};
+    if (!read_codes(cx, n, w) || !is_small_float(w->type->dtype))
+        return false;
+    w->given = DT_F8E8M0;
+    w->scales = &scale;
+    w->absent = !w->codes->data;
+    w->kind = ONE;
+    w->block = shared_block(w);
+    w->blocks = ceil_div(w->k, w->block);
+    return can_store_scales(w);
+}
+
+static bool read_dequantize(struct ir_ctx *cx, const struct node *dq, struct weight *w)
+{
+    const struct value *s = node_in(dq, 1), *zero = node_in(dq, 2);
+    if (!read_codes(cx, dq, w))
+        return false;
+    w->given = s->type->dtype;
     w->scales = value_const(s);
     w->zeros = zero ? value_const(zero) : NULL;
-    const bool known = w->codes && w->scales && (!zero || w->zeros);
+    const bool known = w->scales && (!zero || w->zeros);
     w->absent = known && (!w->codes->data || !w->scales->data || (zero && !w->zeros->data));
-    return known && is_code_type(x->type->dtype, &w->bits) && dtype_size(w->scale_type) > 0 &&
-           dq->out[0].type->dtype == w->scale_type && read_scales(cx, dq, w);
+    return known && (w->given == w->scale_type || w->given == DT_F8E8M0) && !(zero && is_small_float(w->type->dtype)) &&
+           read_scales(cx, dq, w) && can_store_scales(w);
 }
 
 /* The right operand, through transposes of its two axes. */
@@ -114,9 +177,9 @@ static bool read_weight(struct ir_ctx *cx, struct value *v, bool trans, struct w
         trans = trans != (!perm || perm->v.ints[0] == 1);
         v = node_in(t, 0);
     }
-    const struct node *dq = match_def(v, OP_DequantizeLinear);
+    const struct node *dq = match_def(v, OP_DequantizeLinear), *cast = match_def(v, OP_Cast);
     *w = (struct weight){.k_first = !trans};
-    return dq && read_dequantize(cx, dq, w);
+    return dq ? read_dequantize(cx, dq, w) : cast && read_cast(cx, cast, w);
 }
 
 /* ---- the new constants ------------------------------------------------------------------------------------ */
@@ -150,13 +213,24 @@ static void fill_codes(const struct weight *w, uint8_t *to)
             put_code(w, to + n * row, k, code_at(w, w->codes, w->k_first ? k * w->n + n : n * w->k + k));
 }
 
+static void put_scale(const struct weight *w, uint8_t *to, int64_t i)
+{
+    const int size = dtype_size(w->scale_type);
+    if (w->given == w->scale_type) {
+        memcpy(to, (const uint8_t *)w->scales->data + i * size, (size_t)size);
+        return;
+    }
+    const float s = scale_at(w, i);
+    const uint16_t half = w->scale_type == DT_F16 ? half_f32_to_f16(s) : half_f32_to_bf16(s);
+    memcpy(to, size == 4 ? (const void *)&s : (const void *)&half, (size_t)size);
+}
+
 static void fill_scales(const struct weight *w, uint8_t *to)
 {
     const int64_t size = dtype_size(w->scale_type);
-    const uint8_t *from = w->scales->data;
     for (int64_t n = 0; n < w->n; n++)
         for (int64_t i = 0; i < w->blocks; i++)
-            memcpy(to + (n * w->blocks + i) * size, from + scale_index(w, n, i) * size, (size_t)size);
+            put_scale(w, to + (n * w->blocks + i) * size, scale_index(w, n, i));
 }
 
 static unsigned middle(const struct weight *w)
@@ -181,6 +255,8 @@ static void fill_zeros(const struct weight *w, uint8_t *to)
 /* Is every zero point the middle code, which needs no tensor? */
 static bool zeros_are_middle(const struct weight *w)
 {
+    if (is_small_float(w->type->dtype))
+        return true;
     if (w->absent)
         return !w->zeros && dtype_table[w->type->dtype].cls == DTC_INT;
     for (int64_t n = 0; n < w->n; n++)
@@ -258,6 +334,8 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
     ir_set_int(y, "K", w->k);
     ir_set_int(y, "N", w->n);
     ir_set_int(y, "bits", w->bits);
+    if (is_small_float(w->type->dtype))
+        ir_set_int(y, "code_type", dtype_table[w->type->dtype].onnx);
     ir_set_int(y, "block_size", w->block);
     const enum npuc_status s = ir_infer(y);
     if (s != NPUC_OK)

@@ -79,6 +79,10 @@ static bool is_code(enum dtype t)
 {
     return k_mac_takes_scales(t);
 }
+static bool is_stored(enum dtype t)
+{
+    return k_dequant_takes(t);
+}
 static bool is_fractal(enum dtype t)
 {
     return dtype_size(t) > 0 || t == DT_F4E2M1;
@@ -118,7 +122,7 @@ static const struct {
     {TILE_CASTP, "to", is_number},        {TILE_CASTP, "from", is_number},   {TILE_ORDER, "dtype", is_real},
     {TILE_MAC_MX, "dtype", is_code},      {TILE_MAC_MX, "b_dtype", is_code}, {TILE_COPY_L0A, "dtype", is_fractal},
     {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac},  {TILE_DEQUANT, "to", is_scale},
-    {TILE_DEQUANT, "sdtype", is_scale},
+    {TILE_DEQUANT, "sdtype", is_scale},   {TILE_DEQUANT, "code", is_stored},
 };
 /* Small integers; fields without a row are 0 or 1. */
 static const struct {
@@ -132,7 +136,6 @@ static const struct {
     {TILE_XWAIT, "event", 0, TILE_MAX_XEVENTS - 1},
     {TILE_RED_ADD, "op", K_RED_SUM, K_RED_ABSSUM},
     {TILE_RED_END, "op", K_RED_SUM, K_RED_ABSSUM},
-    {TILE_DEQUANT, "bits", 1, 8},
     {TILE_DEQUANT, "block", 1, INT32_MAX},
     {TILE_MAC_MX, "block", 1, INT32_MAX},
     {TILE_DEQUANT, "zero_kind", 0, 2},
@@ -200,8 +203,8 @@ static const char *vec_problem(const struct tile_insn *in)
 static const char *dequant_problem(const struct tile_insn *in)
 {
     const struct tile_DEQUANT *q = TILE_AS(DEQUANT, in);
-    if (q->bits != 2 && q->bits != 4 && q->bits != 8)
-        return "codes have 2, 4 or 8 bits";
+    if (q->zero_kind != 0 && dtype_is_float((enum dtype)q->code))
+        return "small floats have no zero points";
     return (q->zero >= 0) == (q->zero_kind != 0) ? NULL : "zero points do not fit their kind";
 }
 

@@ -1,6 +1,7 @@
 /* MatMulNBits: y = a x dequantised(w) + bias, w of N x K in blocks along K: what is supported, as a product. */
 #include "backend/matrix/nbits.h"
 #include "base/size.h"
+#include "kernels/mac.h"
 
 enum { IN_A, IN_CODES, IN_SCALES, IN_ZEROS, IN_GROUP, IN_BIAS };
 
@@ -49,6 +50,8 @@ bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *
                         .bits = node_attr_int(n, "bits", 4),
                         .block = node_attr_int(n, "block_size", 0)};
     q->blocks = size_ceil_div(q->k, q->block);
+    const int64_t code = node_attr_int(n, "code_type", 0);
+    q->code = code ? dtype_from_onnx(code) : k_code_of_bits((int)q->bits);
     q->code_row = q->blocks * (q->block * q->bits / 8);
     if (node_in(n, IN_GROUP))
         return refuse(reason, "weights with a group index (g_idx)");

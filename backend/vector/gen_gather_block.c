@@ -3,6 +3,7 @@
 #include "backend/vector/gens.h"
 #include "backend/matrix/nbits.h"
 #include "base/size.h"
+#include "kernels/mac.h"
 
 #include <stdio.h>
 
@@ -74,6 +75,7 @@ static bool match(const struct machine *m, struct ir_ctx *cx, const struct node 
                         .scale_type = s->dtype,
                         .bits = node_attr_int(n, "bits", 4),
                         .block = node_attr_int(n, "block_size", 128)};
+    q->code = k_code_of_bits((int)q->bits);
     if (m->n_vector <= 0)
         return refuse(reason, "the target has no vector cores");
     if (t->rank < 2 || t->dtype != DT_U8 || node_attr_int(n, "gather_axis", 0) != 0 ||

@@ -207,6 +207,14 @@ static enum npuc_status matmul_nbits_legal(struct ir_ctx *cx, struct node *n)
     if (block < 16 || block > 65536 || (block & (block - 1)))
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected a power of two, at least 16",
                           (long long)block);
+    const int64_t code = node_attr_int(n, "code_type", 0);
+    const enum dtype t = code ? dtype_from_onnx(code) : DT_NONE;
+    if (code && ((t != DT_F4E2M1 && t != DT_F8E4M3FN && t != DT_F8E5M2) || dtype_table[t].bits != bits))
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'code_type' is %lld, expected a small float of %lld bits",
+                          (long long)code, (long long)bits);
+    if (code && infer_has(n, 3))
+        return node_error(cx, n, D_ATTRIBUTE, "input 3 (zero points) is given, which codes of type %s do not have",
+                          dtype_table[t].name);
     for (int i = 0; i < 2; i++) {
         const int64_t size = node_attr_int(n, i ? "N" : "K", 0);
         if (size < 1 || size > INT32_MAX)

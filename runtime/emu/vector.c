@@ -206,10 +206,12 @@ struct dequant_row {
 };
 static float zero_of(const struct emu_DEQUANT *a, const struct dequant_row *w, int64_t block)
 {
-    float z = (float)(1 << (a->bits - 1));
+    const enum dtype code = (enum dtype)a->code;
+    const int bits = dtype_table[code].bits;
+    float z = dtype_is_float(code) ? 0 : (float)(1 << (bits - 1));
     if (a->zero_kind == 1) {
-        const int64_t bit = block * a->bits;
-        z = (float)(w->zero[bit / 8] >> (bit % 8) & ((1 << a->bits) - 1));
+        const int64_t bit = block * bits;
+        z = (float)(w->zero[bit / 8] >> (bit % 8) & ((1 << bits) - 1));
     } else if (a->zero_kind == 2) {
         k_cast(DT_F32, &z, (enum dtype)a->sdtype, w->zero + block * dtype_size((enum dtype)a->sdtype), 1, true);
     }
@@ -229,7 +231,7 @@ static void dequant_row(struct emu_data *d, const struct emu_DEQUANT *a, const s
             const int64_t n = end - done < left ? end - done : left;
             float scale;
             k_cast(DT_F32, &scale, (enum dtype)a->sdtype, w->scale + block * ssize, 1, true);
-            k_dequant_block(y + (done - c), w->codes, code, n, (int)a->bits, scale, zero_of(a, w, block));
+            k_dequant_block(y + (done - c), w->codes, code, n, (enum dtype)a->code, scale, zero_of(a, w, block));
             done += n;
         }
         if (a->to != DT_F32)
@@ -240,10 +242,10 @@ static void dequant_row(struct emu_data *d, const struct emu_DEQUANT *a, const s
 static bool dequant_valid(struct emu_data *d, const struct emu_op *op)
 {
     const struct emu_DEQUANT *a = EMU_ARGS(DEQUANT, op);
-    if ((a->bits != 2 && a->bits != 4 && a->bits != 8) || a->block <= 0 || a->first < 0 || a->zero_kind < 0 ||
+    if (!k_dequant_takes((enum dtype)a->code) || a->block <= 0 || a->first < 0 || a->zero_kind < 0 ||
         a->zero_kind > 2 || (a->zero_kind != 0) != (a->zero >= 0) || a->first > INT32_MAX || a->cols > INT32_MAX)
-        return emu_fault(d, op, "%lld bits, blocks of %lld, zero kind %lld", (long long)a->bits, (long long)a->block,
-                         (long long)a->zero_kind);
+        return emu_fault(d, op, "codes of type %s, blocks of %lld, zero kind %lld", dtype_table[a->code].name,
+                         (long long)a->block, (long long)a->zero_kind);
     return dtype_is_float((enum dtype)a->to) && dtype_is_float((enum dtype)a->sdtype)
                ? true
                : emu_fault(d, op, "scale or result is no float type");
@@ -258,11 +260,12 @@ bool emu_do_dequant(struct emu_data *d, struct emu_op *op)
         return ssize && !d->error[0];
     if (!dequant_valid(d, op))
         return false;
-    const int64_t code = a->first * a->bits / 8, codes = size_ceil_div((a->first + a->cols) * a->bits, 8) - code;
+    const int bits = dtype_table[a->code].bits;
+    const int64_t code = a->first * bits / 8, codes = size_ceil_div((a->first + a->cols) * bits, 8) - code;
     const int64_t b0 = a->first / a->block, blocks = size_ceil_div(a->first + a->cols, a->block) - b0;
     const bool packed = a->zero_kind == 1;
-    const int64_t z0 = packed ? b0 * a->bits / 8 : b0 * ssize;
-    const int64_t zeros = packed ? size_ceil_div((b0 + blocks) * a->bits, 8) - z0 : blocks * ssize;
+    const int64_t z0 = packed ? b0 * bits / 8 : b0 * ssize;
+    const int64_t zeros = packed ? size_ceil_div((b0 + blocks) * bits, 8) - z0 : blocks * ssize;
     const struct emu_span src = emu_rows(a->src_off + code, a->rows, a->src_row, codes, 1, 1);
     const struct emu_span scale = emu_rows(a->scale_off + b0, a->rows, a->scale_row, blocks, 1, ssize);
     const struct emu_span zero = emu_rows(a->zero_off + z0, a->rows, a->zero_row, zeros, 1, 1);

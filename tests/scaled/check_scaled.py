@@ -37,6 +37,7 @@ def pack(kind, values):
 
 class Case:
     """One random model with its operands."""
+    target = "ascend-950pr"
 
     def __init__(self, seed):
         rng = np.random.default_rng(seed)
@@ -112,6 +113,9 @@ class Case:
         graph = helper.make_graph(nodes, "scaled", inputs, [helper.make_tensor_value_info("y", self.type, None)], constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=12), [v.name for v in inputs]
 
+    def check_program(self, text):
+        assert ("mac_mx" in text) != self.plain and "dequant" not in text, "it is no product of codes"
+
     def expected(self):
         a, b = self.values
         start = self.start.astype(np.float32) if self.bias else np.float32(0)
@@ -120,6 +124,59 @@ class Case:
             y = (a[..., :, k, None].astype(np.float64) * b[..., k, None, :].astype(np.float64) + y).astype(np.float32)
         with np.errstate(over="ignore"):
             return y.astype(RESULTS[self.type])
+
+
+class Weight(Case):
+    """A constant weight of small floats with scales of any kind, or none, the other operand a plain float: the cores dequantise on the way."""
+
+    def __init__(self, seed):
+        rng = np.random.default_rng([seed, 1])
+        pick = lambda *of: of[int(rng.integers(len(of)))]
+        self.kind, self.type, self.granularity = pick(*CODES), pick(*RESULTS), pick("cast", "tensor", "column", "block", "power")
+        self.m, self.n, self.k = int(rng.integers(1, 40)), 2 * int(rng.integers(1, 40)), 32 * int(rng.integers(1, 8))
+        self.tile, self.target, self.by_row = pick(*TILES), pick("ascend-950pr", "ascend-910b1", "ascend-310p3", "mlu370-x4"), rng.random() < 0.5
+        if self.target == "ascend-310p3": # multiplies no other floats
+            self.type = T.FLOAT16
+        shape, axis = ([self.n, self.k], 1) if self.by_row else ([self.k, self.n], 0)
+        codes = rng.integers(-6, 7, shape) * 0.5 * 2.0 ** rng.integers(-1, 2, shape)
+        tensor, wide = pack(self.kind, codes.astype(CODES[self.kind]).astype(np.float64))
+        of, attributes = {"cast": ([], {}), "tensor": ([], {}), "column": ([self.n], {"axis": 1 - axis})}.get(
+            self.granularity, ([d // 32 if i == axis else d for i, d in enumerate(shape)], {"axis": axis, "block_size": 32}))
+        if self.granularity == "power":
+            powers = rng.integers(122, 130, of).astype(np.uint8)
+            scale, scales = helper.make_tensor("s", T.FLOAT8E8M0, of, powers.tobytes(), raw=True), 2.0 ** (powers.astype(np.float32) - 127)
+            attributes["output_dtype"] = self.type
+        else:
+            scales = np.asarray(rng.uniform(0.5, 2, of)).astype(RESULTS[self.type])
+            scales = np.ones([], scales.dtype) if self.granularity == "cast" else scales
+            scale, scales = helper.make_tensor("s", self.type, of, scales.tobytes(), raw=True), scales.astype(np.float32)
+        if "block_size" in attributes:
+            scales = np.repeat(scales, 32, axis)
+        elif self.granularity == "column" and self.by_row:
+            scales = scales[:, None]
+        self.b = (wide * scales).astype(RESULTS[self.type]).astype(np.float32)
+        self.b = self.b.T if self.by_row else self.b
+        self.a = (rng.integers(-32, 33, [self.m, self.k]) / 8).astype(RESULTS[self.type])
+        self.files = {"a": helper.make_tensor("", self.type, [self.m, self.k], self.a.tobytes(), raw=True)}
+        tensor.name = "b"
+        node = helper.make_node("Cast", ["b"], ["w"], to=self.type) if self.granularity == "cast" else \
+            helper.make_node("DequantizeLinear", ["b", "s"], ["w"], **attributes)
+        self.parts = [node, helper.make_node("Gemm", ["a", "w"], ["y"], transB=int(self.by_row))], [tensor, scale]
+
+    def model(self):
+        nodes, constants = self.parts
+        a, y = (helper.make_tensor_value_info(n, self.type, [self.m, d]) for n, d in (("a", self.k), ("y", self.n)))
+        graph = helper.make_graph(nodes, "weight", [a], [y], constants[:1 if self.granularity == "cast" else 2])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=12), ["a"]
+
+    def check_program(self, text):
+        assert "dequant" in text, "the weight is not dequantised on the way"
+
+    def expected(self):
+        y = np.zeros([self.m, self.n], np.float32)
+        for k in range(self.k):
+            y = (self.a[:, k, None].astype(np.float64) * self.b[None, k].astype(np.float64) + y).astype(np.float32)
+        return y.astype(RESULTS[self.type])
 
 
 def output(folder):
@@ -140,9 +197,9 @@ def check(options, case):
             (scratch / f"{name}.pb").write_bytes(case.files[name].SerializeToString())
             given += ["--input", f"{name}={scratch}/{name}.pb"]
         tile = ["--tile", case.tile] if case.tile else []
-        must([options.npuc, "compile", scratch / "m.onnx", "-o", scratch / "m.plan", "--target", "ascend-950pr", "--quiet", *tile])
+        must([options.npuc, "compile", scratch / "m.onnx", "-o", scratch / "m.plan", "--target", case.target, "--quiet", *tile])
         text = must([options.npuc, "inspect", scratch / "m.plan", "--what", "kernels"]).lower()
-        assert ("mac_mx" in text) != case.plain and "dequant" not in text, "it is no product of codes"
+        case.check_program(text)
         must([options.npuc, "run", scratch / "m.plan", *given, "--output-dir", scratch / "cores", "--output-format", "pb", "--check-hazards"])
         (scratch / "reference").mkdir()
         must([options.npuc_opt, scratch / "m.onnx", "--eval", *given, "--output-dir", scratch / "reference", "--no-output"])
@@ -159,7 +216,7 @@ def main():
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.cases)
-    return run_cases([(f"seed {s}", Case(s)) for s in seeds], lambda case: check(options, case))
+    return run_cases([(f"{kind.__name__} {s}", kind(s)) for s in seeds for kind in (Case, Weight)], lambda case: check(options, case))
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ static void test_dequant(void **state)
         unit_load(&u, bz, 0, tz, 0, DT_U8, kind == 2 ? sizeof zf : sizeof zeros);
         unit_flag(&u, TU_MTE2, TU_V, 0);
         const expr zero = num(&u, 0), two = num(&u, 2), n = num(&u, 20), first = num(&u, 5);
-        TILE(&u.b, DEQUANT, DT_F32, 4, two, n, first, 8, by, zero, n, bc, zero, num(&u, 16), bs, zero, num(&u, 4),
+        TILE(&u.b, DEQUANT, DT_F32, DT_U4, two, n, first, 8, by, zero, n, bc, zero, num(&u, 16), bs, zero, num(&u, 4),
              DT_F32, kind ? bz : -1, zero, num(&u, kind == 2 ? 16 : 2), kind);
         unit_flag(&u, TU_V, TU_MTE3, 0);
         unit_store(&u, ty, 0, by, 0, DT_F32, 40);

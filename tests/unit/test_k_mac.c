@@ -197,9 +197,9 @@ static void test_block_codes(void **state)
     (void)state;
     const uint8_t codes[2] = {0x3c, 0xf1};
     float y[4];
-    k_dequant_block(y, codes, 0, 4, 4, 0.5f, 8.0f);
+    k_dequant_block(y, codes, 0, 4, DT_U4, 0.5f, 8.0f);
     assert_memory_equal(y, ((float[]){2.0f, -2.5f, -3.5f, 3.5f}), sizeof y);
-    k_dequant_block(y, codes, 1, 3, 2, 2.0f, 1.0f);
+    k_dequant_block(y, codes, 1, 3, DT_U2, 2.0f, 1.0f);
     assert_memory_equal(y, ((float[]){4.0f, 4.0f, -2.0f}), 3 * sizeof *y);
 }
 
