@@ -2,9 +2,11 @@
  * round-trip. */
 #include "unit.h"
 
+#include "base/half.h"
 #include "kernels/loops.h"
 #include "kernels/mac.h"
 #include "kernels/vec.h"
+#include "kernels/wide.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -201,11 +203,77 @@ static void test_block_codes(void **state)
     assert_memory_equal(y, ((float[]){2.0f, -2.5f, -3.5f, 3.5f}), sizeof y);
     k_dequant_block(y, codes, 1, 3, DT_U2, 2.0f, 1.0f);
     assert_memory_equal(y, ((float[]){4.0f, 4.0f, -2.0f}), 3 * sizeof *y);
+    k_dequant_block(y, codes, 0, 4, DT_F4E2M1, 0.5f, 0); /* codes c, 3, 1, f */
+    assert_memory_equal(y, ((float[]){-1.0f, 0.75f, 0.25f, -3.0f}), sizeof y);
+    k_dequant_block(y, codes, 1, 1, DT_F8E5M2, 2.0f, 0);
+    assert_memory_equal(y, ((float[]){-20480.0f}), sizeof *y);
+}
+
+/* Element (row, k) of an operand in fractals whose rows of fractals are `step_row` apart, those along K step_k. */
+struct coded {
+    enum dtype t;
+    uint8_t *codes, *scales;
+    int64_t step_row, step_k, s1;
+};
+static float coded_at(const struct coded *c, int64_t row, int64_t k)
+{
+    const int64_t c0 = 256 / dtype_table[c->t].bits, j = k / 32;
+    const int64_t line = (row / 16 * c->step_row + k / c0 * c->step_k) * 16 + row % 16;
+    float v;
+    k_load_f32(&v, c->t, c->codes, line * c0 + k % c0, 1);
+    return v * half_small_to_f32(DT_F8E8M0, c->scales[((row / 16 * c->s1 + j / 2) * 16 + row % 16) * 2 + j % 2]);
+}
+
+static void fill_codes(uint8_t *p, int64_t n, uint64_t *seed)
+{
+    for (int64_t i = 0; i < n; i++)
+        p[i] = (uint8_t)unit_random(seed) & 0xb7; /* no NaN, no infinity */
+}
+
+static void check_scaled(enum dtype ta, enum dtype tb, int64_t k, uint64_t *seed)
+{
+    enum { M = 19, N = 37, MOST = 3 * 8 * 512 };
+    const int64_t k1 = (k * dtype_table[ta].bits + 255) / 256, s1 = ((k + 31) / 32 + 1) / 2;
+    uint8_t codes[2][MOST], scales[2][3 * 8 * 32];
+    float c[3 * 32 * 16], want[M][N];
+    const struct coded a = {ta, codes[0], scales[0], k1, 1, s1}, b = {tb, codes[1], scales[1], 1, 3, s1};
+    for (int i = 0; i < 2; i++) {
+        fill_codes(codes[i], MOST, seed);
+        for (int64_t j = 0; j < (int64_t)sizeof scales[i]; j++)
+            scales[i][j] = (uint8_t)(110 + random_below(seed, 30));
+    }
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t n = 0; n < N; n++) {
+            want[m][n] = 0;
+            for (int64_t i = 0; i < k; i++)
+                want[m][n] = fmaf(coded_at(&a, m, i), coded_at(&b, n, i), want[m][n]);
+        }
+    for (int simd = 0; simd < 2; simd++) {
+        k_simd_enable(simd);
+        k_mac_scaled(
+            &(struct k_mac_args){
+                .dtype = ta, .m = M, .n = N, .k = k, .a = codes[0], .b = codes[1], .c = c, .init = true},
+            &(struct k_mac_scales){tb, 32, scales[0], scales[1]});
+        for (int64_t m = 0; m < M; m++)
+            for (int64_t n = 0; n < N; n++)
+                assert_memory_equal(&c[(n / 16 * 32 + m) * 16 + n % 16], &want[m][n], sizeof **want);
+    }
+}
+
+static void test_scaled(void **state)
+{
+    (void)state;
+    uint64_t seed = 5;
+    for (int64_t k = 1; k <= 256; k += 51) {
+        check_scaled(DT_F8E4M3FN, DT_F8E4M3FN, k, &seed);
+        check_scaled(DT_F8E5M2, DT_F8E4M3FN, k, &seed);
+        check_scaled(DT_F4E2M1, DT_F4E2M1, k, &seed);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_agree), cmocka_unit_test(test_layouts),
-                                       cmocka_unit_test(test_block_codes)};
+                                       cmocka_unit_test(test_block_codes), cmocka_unit_test(test_scaled)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
