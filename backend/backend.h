@@ -74,8 +74,9 @@ struct emit_weight {
 };
 struct tiling { /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
     int64_t m, n, k, rows, cols;
-    int64_t stages; /* of software pipelines: 1 does one step after the other, 0 free */
-    int64_t l1k;    /* steps of K that one load brings to L1 */
+    int64_t stages;         /* of software pipelines: 1 does one step after the other, 0 free */
+    int64_t l1k;            /* steps of K that one load brings to L1 */
+    int64_t grid_m, grid_n; /* products: each core a rectangle of the result, of a grid of so many */
 };
 
 /* ---- services for generators (backend/emit.c) ---- */

@@ -44,6 +44,13 @@ static bool stages(const struct forced *f)
     return true;
 }
 
+static bool split(const struct forced *f)
+{
+    f->tiling->grid_m = f->part[0];
+    f->tiling->grid_n = f->part[1];
+    return true;
+}
+
 /* Every key of the option: parts separated by x, or the one word that says what is done anyway. */
 static const struct {
     const char *key, *word, *why; /* why: this compiler has no such choice */
@@ -56,8 +63,8 @@ static const struct {
     {"ub_tile", NULL, NULL, 1, ub_tile},
     {"l2", "cached", "every read of memory allocates in L2", 0, NULL},
     {"buffers", "2", "buffers are always doubled", 0, NULL},
-    {"split", NULL, "cores take tiles in turn, not a grid over M and N", 0, NULL},
-    {"order", NULL, "output tiles are taken column by column", 0, NULL},
+    {"split", NULL, NULL, 2, split},
+    {"order", NULL, "output tiles go in bands, as L2 holds the operands", 0, NULL},
     {"mix", NULL, "cube and vector cores go together as the target says", 0, NULL},
     {"stages", NULL, NULL, 1, stages},
 };

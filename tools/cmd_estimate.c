@@ -18,7 +18,9 @@ static const struct arg_option options[] = {
     {"vector-cores", "N", "use N vector cores"},
     {"input-layout", "X=L", "storage of input X: ND, NZ or NC1HWC0; the way to the model's dimensions is timed"},
     {"output-layout", "Y=L", "storage of output Y, likewise"},
-    {"force", "K=V,K=V", "fix choices: tile=MxNxK, l1k=STEPS of K in a load to L1, gm_tile=ROWSxCOLS, ub_tile=COLS"},
+    {"force", "K=V,K=V",
+     "fix choices: tile=MxNxK, split=RxC cores over M and N, l1k=STEPS of K in a load to L1, stages=N, "
+     "gm_tile=ROWSxCOLS, ub_tile=COLS"},
     {"compare", "T2,T3", "the same for other targets, a line each (models only)"},
     {"profile", NULL, "tables of kernels"},
     {"json", NULL, "as JSON on stdout: total_us and pipes_us of one call, then everything per target"},

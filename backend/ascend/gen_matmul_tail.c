@@ -17,6 +17,8 @@ enum npuc_status gen_matmul_tail_emit(struct emit *e, struct node *n)
     if (!mm_tail_match(e->m, e->cx, n, &p, &tail, &why))
         return node_error(e->cx, n, D_VERIFY, "a product was placed on the matrix unit that it cannot do: %s",
                           why ? why : "");
+    if (e->tiling && e->tiling->stages > 0)
+        tail.slots = e->tiling->stages < MM_MOST_SLOTS ? (int32_t)e->tiling->stages : MM_MOST_SLOTS;
     struct mm_tensors t[MM_MAX_GROUP] = {mm_operands(e, &p)};
     for (int i = 0; i < p.n_peers; i++)
         t[i + 1] = mm_operands(e, &p.peers[i]);

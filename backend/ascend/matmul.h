@@ -15,6 +15,7 @@ struct mm_tile {
     /* Order of tiles: bands of `band` columns of tiles (by_rows: rows), row by row (column by column) within a band. */
     int64_t band;
     bool by_rows;
+    int64_t grid_m, grid_n; /* instead, on request: each core a rectangle of tiles, of a grid of so many; 0: no */
 };
 /* A part of b that a vector core makes: columns n0 .., rows k0 .. of K. Expressions of the kernel. */
 struct mm_part {
@@ -68,8 +69,9 @@ struct mm_tail {
     const struct node *products[MM_MAX_GROUP]; /* in it: the product and its peers, or the Fused nodes around them */
     int n_products;
     struct mm peers[MM_MAX_GROUP - 1];
-    int32_t slots; /* at most 15: events between cores count to that */
+    int32_t slots; /* at most MM_MOST_SLOTS: events between cores count to that */
 };
+#define MM_MOST_SLOTS 15
 /* The vector cores' side of one form of the kernel. */
 struct mm_tail_code {
     struct vr_form f;

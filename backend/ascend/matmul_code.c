@@ -181,11 +181,10 @@ static void for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const 
     }
 }
 
-/* Opens the loop over this core's tiles. */
-void mm_open_tiles(struct mm_kernel *c)
+/* Tiles in turn over the cores. */
+static void open_bands(struct mm_kernel *c, expr mt, expr nt)
 {
     struct expr_pool *x = c->x;
-    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = tile_columns(c);
     const expr matrix = expr_max(x, num(c, 1), expr_mul(x, mt, nt));
     const expr tiles = expr_mul(x, mm_batch_count(x, &c->d), expr_mul(x, mt, nt));
     c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_cube), tiles));
@@ -193,15 +192,52 @@ void mm_open_tiles(struct mm_kernel *c)
     c->rounds = expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks);
     c->round = tile_loop(&c->b, "i", c->rounds);
     const expr t = expr_add(x, block, expr_mul(x, c->round, c->k->blocks));
-    const expr batch = c->d.n_batch > 0 ? expr_floordiv(x, t, matrix) : num(c, 0);
-    c->batch = batch;
+    c->batch = c->d.n_batch > 0 ? expr_floordiv(x, t, matrix) : num(c, 0);
     locate_tile(c, c->d.n_batch > 0 ? expr_mod(x, t, matrix) : t, mt, nt);
+}
+
+/* First and number of `tiles` that part `at` of `parts` has. */
+static void share_of(struct mm_kernel *c, expr tiles, int64_t parts, expr at, expr out[2])
+{
+    struct expr_pool *x = c->x;
+    const expr each = expr_ceildiv(x, tiles, num(c, parts));
+    out[0] = expr_mul(x, at, each);
+    out[1] = expr_max(x, num(c, 0), expr_min(x, each, expr_sub(x, tiles, out[0])));
+}
+
+/* A rectangle of tiles for each core. */
+static void open_grid(struct mm_kernel *c, expr mt, expr nt)
+{
+    struct expr_pool *x = c->x;
+    const expr columns = num(c, c->t.grid_n);
+    expr rows[2], cols[2];
+    c->k->blocks = num(c, c->t.grid_m * c->t.grid_n);
+    const expr block = expr_sym(x, c->k->sym_block);
+    share_of(c, mt, c->t.grid_m, expr_floordiv(x, block, columns), rows);
+    share_of(c, nt, c->t.grid_n, expr_mod(x, block, columns), cols);
+    const expr own = expr_mul(x, rows[1], cols[1]), whole = expr_max(x, num(c, 1), own);
+    c->rounds = expr_mul(x, mm_batch_count(x, &c->d), own);
+    c->round = tile_loop(&c->b, "i", c->rounds);
+    c->batch = c->d.n_batch > 0 ? expr_floordiv(x, c->round, whole) : num(c, 0);
+    const expr i = c->d.n_batch > 0 ? expr_mod(x, c->round, whole) : c->round, down = expr_max(x, num(c, 1), rows[1]);
+    c->m0 = expr_mul_const(x, expr_add(x, rows[0], expr_mod(x, i, down)), c->t.m);
+    c->n0 = expr_mul_const(x, expr_add(x, cols[0], expr_floordiv(x, i, down)), c->t.n);
+}
+
+void mm_open_tiles(struct mm_kernel *c)
+{
+    struct expr_pool *x = c->x;
+    const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = tile_columns(c);
+    if (c->t.grid_m > 0)
+        open_grid(c, mt, nt);
+    else
+        open_bands(c, mt, nt);
     locate_part(c);
     c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
     c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->n, c->n0));
-    c->off_a = mm_batch_offset(x, &c->d, batch, c->d.a_batch);
-    c->off_b = mm_batch_offset(x, &c->d, batch, c->d.b_batch);
-    c->off_c = mm_batch_offset(x, &c->d, batch, c->d.c_batch);
+    c->off_a = mm_batch_offset(x, &c->d, c->batch, c->d.a_batch);
+    c->off_b = mm_batch_offset(x, &c->d, c->batch, c->d.b_batch);
+    c->off_c = mm_batch_offset(x, &c->d, c->batch, c->d.c_batch);
 }
 
 static void load_row(struct mm_kernel *c, const struct mm_one *q)
@@ -366,6 +402,8 @@ static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_til
     for (int i = 0; i < p->n_batch; i++)
         tiles = expr_mul(x, tiles, p->batch[i]);
     tiles = expr_max(x, expr_const(x, 1), expr_min(x, expr_const(x, e->m->n_cube), tiles));
+    if (t->grid_m > 0)
+        tiles = expr_const(x, t->grid_m * t->grid_n);
     const int64_t slots = p->feed ? p->feed->slots : p->tail->slots;
     const int64_t rows = p->feed ? t->kb : t->m * p->tail->n_products;
     return emit_temp(e, name, p->feed ? p->in : p->out, 3,

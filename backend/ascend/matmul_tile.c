@@ -1,7 +1,8 @@
 /* Choice of tile extents for a product: every candidate that fits is timed with the closed form of the clock
  * (docs/clock.md: rows and lines of loads, first touches from memory, L0 copies, MACs, stores hidden when the
- * accumulators are doubled) times the rounds of the busiest core. Extents change no bits: K is walked in ascending
- * order in one chain of accumulation. */
+ * accumulators are doubled) times the rounds of the busiest core. Extents and the order of tiles change no bits: K is
+ * walked in ascending order in one chain of accumulation. Refused: K divided among cores whose sums are added, which
+ * rounds floats otherwise. */
 #include "backend/ascend/matmul.h"
 #include "base/size.h"
 
@@ -384,5 +385,9 @@ struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const
         return w ? mm_choose_tile(m, p, s, NULL) : x.best;
     if (!p->feed)
         override_k(w, k_unit(m, p), &x.best);
+    if (w && w->grid_m > 0 && w->grid_n > 0 && w->grid_m <= m->n_cube / w->grid_n) {
+        x.best.grid_m = w->grid_m;
+        x.best.grid_n = w->grid_n;
+    }
     return x.best;
 }

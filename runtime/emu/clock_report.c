@@ -29,25 +29,29 @@ static void peaks(const struct tile_kernel *k, int64_t peak[TS_COUNT])
         }
 }
 
-/* The busiest unit of the core that ends the kernel, unless launching takes longer. */
+/* The busiest unit of the block of cores that ends the kernel, unless launching takes longer. */
 static const char *reason(const struct clock *k, const struct tile_names *names, const struct emu_timing *t)
 {
-    const struct clock_core *slowest = NULL;
-    double busiest = -1;
+    const struct clock_block *slowest = NULL;
+    double busiest = -1, last = -1;
     int unit = TU_S;
     if (t->launch_cyc >= t->cycles)
         return "launch";
     for (int64_t i = 0; i < k->n_blocks; i++)
         for (int j = 0; j < EMU_BLOCK_CORES; j++) {
             const struct clock_core *c = &k->blocks[i]->core[j];
-            if (c->used && (!slowest || clock_core_end(c) > clock_core_end(slowest)))
-                slowest = c;
+            if (c->used && clock_core_end(c) > last) {
+                slowest = k->blocks[i];
+                last = clock_core_end(c);
+            }
         }
-    for (int u = 0; slowest && u < TU_COUNT; u++)
-        if (slowest->unit[u].busy_cyc > busiest) {
-            busiest = slowest->unit[u].busy_cyc;
-            unit = u;
+    for (int i = 0; slowest && i < EMU_BLOCK_CORES * TU_COUNT; i++) {
+        const struct clock_core *c = &slowest->core[i / TU_COUNT];
+        if (c->used && c->unit[i % TU_COUNT].busy_cyc > busiest) {
+            busiest = c->unit[i % TU_COUNT].busy_cyc;
+            unit = i % TU_COUNT;
         }
+    }
     return names->unit[unit];
 }
 
