@@ -157,6 +157,8 @@ static expr storage_dim(struct emit *e, const struct plan_tensor *t, int i)
     const bool nz = t->layout == PL_NZ || t->layout == PL_NZ_T;
     if (t->layout == PL_CACHE && i == t->axis)
         return t->capacity;
+    if (t->layout == PL_NC1HWC0 && i == 1)
+        return expr_align(p, t->dims[i], t->c0);
     if (!nz || i < t->rank - 2)
         return t->dims[i];
     const bool row = (i == t->rank - 2) == (t->layout == PL_NZ);

@@ -33,6 +33,7 @@ struct planner {
     struct map seat_of; /* node id -> number of its seat */
     struct seat *seats;
     int32_t n;
+    struct layout layout; /* of all maps: that of the first convolution's operand, whatever their types */
 };
 
 static const struct node *conv_of(const struct node *n)
@@ -91,7 +92,7 @@ static bool is_map_operand(enum role role, const struct node *n, int i)
 
 static const struct type *laid(const struct planner *p, const struct type *t)
 {
-    return type_with_layout(p->px->cx, t, p->px->target->map_layout(p->px->target, t->dtype));
+    return type_with_layout(p->px->cx, t, p->layout);
 }
 
 /* ---- what a node can do --------------------------------------------------------------------------------------- */
@@ -299,11 +300,15 @@ static enum npuc_status apply(struct planner *p, const bool *first)
 enum npuc_status layout_maps(struct pass_ctx *px, struct graph *g)
 {
     struct planner p = {.px = px, .g = g};
-    bool proposed = false;
     if (!px->target || !px->target->map_layout || px->options.plain_maps)
         return NPUC_OK;
-    for_each_node (n, g)
+    for_each_node (n, g) {
+        if (p.layout.kind == LAYOUT_ND && role_of(n) == MAP_CONV)
+            p.layout = px->target->map_layout(px->target, node_in(n, 0)->type->dtype);
         p.n++;
+    }
+    if (p.layout.kind == LAYOUT_ND)
+        return NPUC_OK;
     p.seats = ARENA_ARRAY(&px->arena, struct seat, p.n + 1);
     cut_init(&p.cut, &px->arena);
     map_init(&p.seat_of, &px->arena);
@@ -312,10 +317,7 @@ enum npuc_status layout_maps(struct pass_ctx *px, struct graph *g)
         map_put(&p.seat_of, n->id, (uint64_t)p.n);
         p.seats[p.n] = (struct seat){.n = n};
         take_seat(&p, &p.seats[p.n++]);
-        proposed |= p.seats[p.n - 1].role == MAP_CONV;
     }
-    if (!proposed)
-        return NPUC_OK;
     for (int32_t i = 0; i < p.n; i++)
         propose(&p, &p.seats[i]);
     for (int32_t i = 0; i < g->n_inputs; i++)

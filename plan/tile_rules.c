@@ -26,7 +26,7 @@ static const struct {
     {TILE_COPY_L0B, TC_L0_IN, "dst", SPACE(L0B)},
     {TILE_COPY_BT, TC_L0_IN, "dst", SPACE(BT)},
     {TILE_COPY_MX, TC_L0_IN, "dst", SPACE(L0A_MX) | SPACE(L0B_MX)},
-    {TILE_IM2COL, TC_L0_IN, "dst", SPACE(L0B)},
+    {TILE_IM2COL, TC_L0_IN, "dst", SPACE(L0A) | SPACE(L0B)},
     {TILE_COPY_ROWS, TC_L0_IN, "dst", SPACE(L0B) | SPACE(UB)},
     {TILE_WINDOWS, TC_L0_IN, "dst", SPACE(UB)},
     {TILE_COPY_ROWS, TC_L0_IN, "src", SPACE(L1) | SPACE(UB)},
@@ -122,7 +122,8 @@ static const struct {
     {TILE_CASTP, "to", is_number},        {TILE_CASTP, "from", is_number},   {TILE_ORDER, "dtype", is_real},
     {TILE_MAC_MX, "dtype", is_code},      {TILE_MAC_MX, "b_dtype", is_code}, {TILE_COPY_L0A, "dtype", is_fractal},
     {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac},  {TILE_DEQUANT, "to", is_scale},
-    {TILE_DEQUANT, "sdtype", is_scale},   {TILE_DEQUANT, "code", is_stored},
+    {TILE_DEQUANT, "sdtype", is_scale},   {TILE_DEQUANT, "code", is_stored}, {TILE_FIXP_NZ, "from", is_wide},
+    {TILE_FIXP_NZ, "to", is_real},
 };
 /* Small integers; fields without a row are 0 or 1. */
 static const struct {
@@ -136,6 +137,7 @@ static const struct {
     {TILE_XWAIT, "event", 0, TILE_MAX_XEVENTS - 1},
     {TILE_RED_ADD, "op", K_RED_SUM, K_RED_ABSSUM},
     {TILE_RED_END, "op", K_RED_SUM, K_RED_ABSSUM},
+    {TILE_FIXP_NZ, "block", 8, 16},
     {TILE_DEQUANT, "block", 1, INT32_MAX},
     {TILE_MAC_MX, "block", 1, INT32_MAX},
     {TILE_DEQUANT, "zero_kind", 0, 2},

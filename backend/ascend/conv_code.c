@@ -1,4 +1,5 @@
-/* The tile program of a convolution on the cube cores.
+/* The tile program of a convolution on the cube cores. As written results are rows of channels; where they are stored
+ * in NC1HWC0, windows come from L0A and weights from L0B, so that rows of L0C are positions.
  *
  *   for each tile of this core:                   output channels, positions of one plane of windows
  *     for each block of K in L1 (double):         kernel positions x channels: weights, and the map under them   mte2
@@ -68,9 +69,10 @@ static void buffers(struct code *c)
     c->l1w = tile_buf(&c->b, "w", TS_L1, in, t->resident ? 1 : 2, t->m * t->taps * kb1 * line);
     c->l1x = tile_buf(&c->b, "x", TS_L1, in, 2, map * line);
     c->l1bias = c->p->bias ? tile_buf(&c->b, "bias", TS_L1, in, t->resident ? 1 : 2, t->m * line) : -1;
-    c->l0a = tile_buf(&c->b, "l0a", TS_L0A, in, 2, t->m * k1 * line);
-    c->l0b = tile_buf(&c->b, "l0b", TS_L0B, in, 2, size_align(t->n, 16) * k1 * line);
-    c->acc = tile_buf(&c->b, "acc", TS_L0C, mm_sum(c->p->in), t->acc_slots, t->m * t->n * 4);
+    const int64_t filters = t->m * k1 * line, windows = size_align(t->n, 16) * k1 * line;
+    c->l0a = tile_buf(&c->b, "l0a", TS_L0A, in, 2, c->p->out_lines ? windows : filters);
+    c->l0b = tile_buf(&c->b, "l0b", TS_L0B, in, 2, c->p->out_lines ? filters : windows);
+    c->acc = tile_buf(&c->b, "acc", TS_L0C, mm_sum(c->p->in), t->acc_slots, t->m * size_align(t->n, 16) * 4);
 }
 
 /* ---- tiles ------------------------------------------------------------------------------------------------ */
@@ -201,9 +203,34 @@ static void gather(struct code *c, expr kh, expr kw, expr kl, expr il)
     const expr y0 = expr_sub(x, conv_walk_look(&c->w, H, c->w.row0, kh), expr_mul_const(x, c->w.lo[H], p->step[H]));
     const expr x0 = expr_sub(x, conv_walk_look(&c->w, W, col, kw), expr_mul_const(x, c->w.lo[W], p->step[W]));
     const expr off = expr_mul_const(x, kl, c->t.lines);
-    TILE(&c->b, IM2COL, c->l0b, c->l1x, off, num(c, c->t.lines), c->t.strips ? num(c, c->t.line) : c->w.size[W], p->in,
-         c->w.count, il, c->w.n[H], c->w.n[W], y0, x0, first, cols, (int32_t)p->stride[H], (int32_t)p->stride[W],
-         (int32_t)p->step[H], (int32_t)p->step[W], num(c, 0));
+    TILE(&c->b, IM2COL, c->p->out_lines ? c->l0a : c->l0b, c->l1x, off, num(c, c->t.lines),
+         c->t.strips ? num(c, c->t.line) : c->w.size[W], p->in, c->w.count, il, c->w.n[H], c->w.n[W], y0, x0, first,
+         cols, (int32_t)p->stride[H], (int32_t)p->stride[W], (int32_t)p->step[H], (int32_t)p->step[W], num(c, 0));
+}
+
+/* `il` channels of the filters from `at` of the block to their side of L0. */
+static void copy_filters(struct code *c, int32_t from, expr at, expr il)
+{
+    if (c->p->out_lines)
+        TILE(&c->b, COPY_L0B, c->l0b, from, at, num(c, c->t.m), c->p->in, c->im, il, 0);
+    else
+        TILE(&c->b, COPY_L0A, c->l0a, from, at, num(c, c->t.m), c->p->in, c->im, il, 0);
+}
+
+/* Windows of one element each, rows of channels in L1. */
+static void copy_direct(struct code *c, expr kl, expr il)
+{
+    const expr at = expr_mul_const(c->x, kl, c->c0), pitch = num(c, c->t.kb);
+    if (c->p->out_lines)
+        TILE(&c->b, COPY_L0A, c->l0a, c->l1x, at, pitch, c->p->in, c->w.count, il, 1);
+    else
+        TILE(&c->b, COPY_L0B, c->l0b, c->l1x, at, pitch, c->p->in, c->w.count, il, 1);
+}
+
+static void multiply(struct code *c, expr k, expr init)
+{
+    const expr m = c->p->out_lines ? c->w.count : c->im, n = c->p->out_lines ? c->im : c->w.count;
+    TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, -1, c->p->in, m, n, k, init);
 }
 
 /* Steps of kernel position t of the block. `first`: 1 in the first block of the tile. */
@@ -219,13 +246,13 @@ static void steps(struct code *c, expr t, expr first)
     const int64_t block = block_lines(c) * c->c0;
     const expr at = expr_mul_const(x, expr_add(x, expr_mul_const(x, t, block), kl), c->t.m);
     tile_note(&c->b, "one step of K: fractals to L0, accumulate");
-    TILE(&c->b, COPY_L0A, c->l0a, c->l1w, at, num(c, c->t.m), p->in, c->im, il, 0);
+    copy_filters(c, c->l1w, at, il);
     if (p->direct)
-        TILE(&c->b, COPY_L0B, c->l0b, c->l1x, expr_mul_const(x, kl, c->c0), num(c, c->t.kb), p->in, c->w.count, il, 1);
+        copy_direct(c, kl, il);
     else
         gather(c, kh, kw, kl, il);
     const expr init = expr_cmp(x, EXPR_EQ, expr_add(x, first, expr_add(x, t, s)), num(c, 0));
-    TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, -1, p->in, c->im, c->w.count, il, init);
+    multiply(c, il, init);
     tile_end(&c->b);
 }
 
@@ -245,15 +272,33 @@ static void add_bias(struct code *c)
     if (!c->p->bias)
         return;
     tile_note(&c->b, "the bias after the sum: one more step of K, times one");
-    TILE(&c->b, COPY_L0A, c->l0a, c->l1bias, z, num(c, c->t.m), c->p->in, c->im, one, 0);
-    TILE(&c->b, IM2COL, c->l0b, c->l1x, z, one, one, c->p->in, c->w.count, one, z, z, z, z, z,
-         expr_max(x, one, c->w.count), 1, 1, 1, 1, num(c, one_of(c->p->in)));
-    TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, -1, c->p->in, c->im, c->w.count, one, z);
+    copy_filters(c, c->l1bias, z, one);
+    TILE(&c->b, IM2COL, c->p->out_lines ? c->l0a : c->l0b, c->l1x, z, one, one, c->p->in, c->w.count, one, z, z, z, z,
+         z, expr_max(x, one, c->w.count), 1, 1, 1, 1, num(c, one_of(c->p->in)));
+    multiply(c, one, z);
+}
+
+/* Positions are rows of L0C: its blocks of channels are those of NC1HWC0. */
+static void store_lines(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const int64_t c0 = c->p->y->type->layout.c0;
+    const expr stripe =
+        expr_add(x, expr_mul_const(x, c->w.map, size_ceil_div(c->p->cout, c0)), expr_floordiv(x, c->m0, num(c, c0)));
+    expr off = expr_add(x, expr_mul(x, stripe, c->w.out_plane), c->w.p0);
+    off = expr_add(x, off, expr_mul(x, c->w.od, expr_mul(x, c->w.out[H], c->w.out[W])));
+    tile_note(&c->b, c->p->relu ? "store: relu, narrowed, blocks as they lie" : "store: narrowed, blocks as they lie");
+    TILE(&c->b, FIXP_NZ, c->ty, expr_mul_const(x, off, c0), expr_mul_const(x, c->w.out_plane, c0), (int32_t)c0, c->acc,
+         expr_align(x, c->w.count, 16), mm_sum(c->p->in), c->p->out, c->w.count, c->im, c->p->relu, -1, num(c, 0));
 }
 
 static void store(struct code *c)
 {
     struct expr_pool *x = c->x;
+    if (c->p->out_lines) {
+        store_lines(c);
+        return;
+    }
     const expr channel = expr_add(x, expr_mul_const(x, c->w.map, c->p->cout), c->m0);
     expr off = expr_add(x, expr_mul(x, channel, c->w.out_plane), c->w.p0);
     off = expr_add(x, off, expr_mul(x, c->w.od, expr_mul(x, c->w.out[H], c->w.out[W])));

@@ -103,7 +103,8 @@ static bool fit_l0(const struct search *s, struct conv_tile *t)
     if (acc > m->size[TS_L0C])
         return false;
     t->acc_slots = 2 * acc <= m->size[TS_L0C] ? 2 : 1;
-    t->k0 = least(m->size[TS_L0A] / (2 * t->m * s->es), m->size[TS_L0B] / (2 * t->n * s->es)) / s->unit * s->unit;
+    const int64_t a = s->p->out_lines ? t->n : t->m, b = s->p->out_lines ? t->m : t->n;
+    t->k0 = least(m->size[TS_L0A] / (2 * a * s->es), m->size[TS_L0B] / (2 * b * s->es)) / s->unit * s->unit;
     t->k0 = least(t->k0, whole);
     if (s->wish && s->wish->k > 0)
         t->k0 = least(t->k0, size_align(s->wish->k, s->unit));
@@ -147,9 +148,10 @@ static double cycles_of(const struct search *s, const struct conv_tile *t)
     const double steps = taps * ceil(cin / (double)t->k0), blocks = taps / (double)t->taps * ceil(cin / (double)t->kb);
     const double padded = ceil(cin / (double)s->c0) * (double)s->c0 * (double)s->es;
     const double mac = steps * m16 * n16 * ceil(fmin(cin, (double)t->k0) / k0) * k0 / rate;
-    const double mte1 =
-        taps * padded * (m16 / target_num(g, TK_MTE1_L0A_RATE) + n16 / target_num(g, TK_MTE1_L0B_RATE)) +
-        2 * steps * target_num(g, TK_MTE1_LATENCY);
+    const double mte1 = taps * padded *
+                            ((p->out_lines ? n16 : m16) / target_num(g, TK_MTE1_L0A_RATE) +
+                             (p->out_lines ? m16 : n16) / target_num(g, TK_MTE1_L0B_RATE)) +
+                        2 * steps * target_num(g, TK_MTE1_LATENCY);
     const double l2 =
         fmin(target_num(g, TK_MTE2_CUBE_RATE), target_num(g, TK_HBM_BANDWIDTH) * 2 / target_num(g, TK_CLOCK) / cores);
     const double map = p->direct

@@ -8,6 +8,15 @@ static struct layout weight_layout(const struct target_info *t, enum dtype dtype
     return (struct layout){.kind = LAYOUT_NZ_T, .c0 = size > 0 ? (int)m->c0_bytes / size : 0};
 }
 
+/* Maps as L1 holds them: blocks of channels. */
+static struct layout map_layout(const struct target_info *t, enum dtype dtype)
+{
+    const struct machine *m = t->machine;
+    const int size = dtype_size(dtype);
+    return size == 1 || size == 2 || size == 4 ? (struct layout){.kind = LAYOUT_NC1HWC0, .c0 = (int)m->c0_bytes / size}
+                                               : (struct layout){.kind = LAYOUT_ND};
+}
+
 static bool takes_lines(const struct target_info *t, struct ir_ctx *cx, const struct node *n, const struct value *x)
 {
     return gen_conv_takes_lines(t->machine, cx, n, x);
@@ -17,6 +26,7 @@ static void target_info(const struct machine *m, struct target_info *out)
 {
     vector_target_info(m, out);
     out->weight_layout = weight_layout;
+    out->map_layout = map_layout;
     out->takes_lines = takes_lines;
 }
 

@@ -223,6 +223,10 @@ static bool read_layouts(const struct machine *m, const struct reading *r, struc
     p->out_lines = is_laid(m, r->y);
     if (is_laid(m, p->x))
         p->lines = p->x;
+    if (!m->mac_rows && p->lines && p->x->type->layout.c0 * dtype_size(p->in) != m->c0_bytes)
+        return refuse(reason, "blocks of channels that are not those of L1");
+    if (!m->mac_rows && p->out_lines && r->y->type->layout.c0 != 8 && r->y->type->layout.c0 != 16)
+        return refuse(reason, "blocks of channels that are not those of L0C");
     const bool whole =
         m->mac_rows || p->group == 1 ||
         ((!p->lines || p->cin % p->x->type->layout.c0 == 0) && (!p->out_lines || p->cout % r->y->type->layout.c0 == 0));

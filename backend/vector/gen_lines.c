@@ -75,6 +75,8 @@ static bool read_map(const struct ir_ctx *cx, struct windows *v)
     v->in = x->dtype;
     v->out = y->dtype;
     v->line = blocks ? x->layout.c0 : v->channels;
+    if (blocks && v->kind == WIN_FMA && v->line * dtype_size(v->in) != 32) /* those of stored weights */
+        return false;
     v->stripes = size_ceil_div(v->channels, v->line);
     v->batch = x->dims[0];
     return v->batch != EXPR_INVALID;

@@ -7,6 +7,7 @@
  * operators need none. */
 #include <math.h>
 
+#include "backend/vector/blocked.h"
 #include "backend/vector/gens.h"
 #include "backend/vector/lower.h"
 
@@ -131,23 +132,26 @@ static bool make_space(struct ir_ctx *cx, const struct node *n, struct space *s,
 {
     struct graph *g = region_of(n);
     int rank = widest_rank(n);
+    const int64_t c0 = blocked_c0(n);
     if (!g) {
         space_init(cx, s, rank);
         if (reduces(n) && !reduction_axes(cx, n, &s->red_first, &s->red_last)) {
             *reason = "the reduced axes are no neighbours, or not known before run time";
             return false;
         }
+        s->c0 = c0;
         return node_space(cx, n, s, reason);
     }
     for (int i = 0; i < n->n_out; i++)
         rank = n->out[i].type->rank > rank ? n->out[i].type->rank : rank;
     space_init(cx, s, rank);
+    s->c0 = c0;
     for_each_node (m, g) {
         int first, last;
         if (m->op == OP_Yield || m->op == OP_Constant)
             continue;
-        if (reduces(m) &&
-            (!reduction_axes(cx, m, &first, &last) || first != last || last != reduced_input(m)->type->rank - 1)) {
+        if (reduces(m) && (c0 || !reduction_axes(cx, m, &first, &last) || first != last ||
+                           last != reduced_input(m)->type->rank - 1)) {
             *reason = "a fused reduction must be over the last axis";
             return false;
         }
@@ -165,6 +169,10 @@ static bool space_view(struct lower *l, struct value *v, struct vr_view *out)
     struct expr_pool *x = &l->cx->exprs;
     const struct space *s = &l->sp;
     expr strides[IR_MAX_RANK], zero = expr_const(x, 0), axis_stride[IR_MAX_RANK];
+    if (s->c0) {
+        blocked_view(l, v, out);
+        return true;
+    }
     if (!value_strides(l->cx, v, strides))
         return false;
     for (int i = 0; i < s->rank; i++) {
@@ -493,7 +501,9 @@ bool gen_vector_match(const struct machine *m, struct ir_ctx *cx, const struct n
     } else if (!check_node(cx, n, reason)) {
         return false;
     }
-    return make_space(cx, n, &s, reason) && views_fit(cx, n, &s, reason);
+    if (!make_space(cx, n, &s, reason) || (s.c0 && (reduces(n) || n->out[0].type->rank != s.rank)))
+        return false;
+    return s.c0 ? blocked_fits(cx, n, &s, reason) : views_fit(cx, n, &s, reason);
 }
 
 int lower_node(struct lower *l, struct node *n)
@@ -517,6 +527,10 @@ void lower_begin(struct lower *l, struct emit *e)
             row = expr_mul(x, row, s->shape[i]);
     }
     dims[d++] = row;
+    if (s->c0) {
+        blocked_dims(l->cx, s, dims);
+        d = s->rank + 1;
+    }
     vr_init(&l->r, e, d, dims);
 }
 

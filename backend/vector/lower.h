@@ -9,6 +9,7 @@ struct space {
     int rank;                /* of the broadcast shape */
     expr shape[IR_MAX_RANK]; /* the broadcast shape */
     int red_first, red_last; /* the row; last axis when nothing reduces */
+    int64_t c0;              /* not 0: iteration is over the dimensions in blocks of c0 channels (blocked.h) */
 };
 struct lower {
     struct vr r;

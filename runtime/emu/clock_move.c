@@ -269,16 +269,12 @@ void clock_storex(struct clock_cx *cx, const struct emu_op *op, struct clock_cos
     c->bytes = clock_span_bytes(&c->span) / rows * a->rows;
 }
 
-void clock_fixp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+static void fixp_cost(struct clock_cx *cx, int64_t size, struct clock_cost *c)
 {
-    const struct emu_FIXP *a = EMU_ARGS(FIXP, op);
     const struct clock_rates *r = cx->rates;
-    const int64_t size = dtype_size((enum dtype)a->to);
-    const int64_t n[12] = {1, 1, a->rows, a->cols, 0, 0, a->dst_row, 1, 0, 0, 0, 1};
     c->unit = TU_FIX;
     c->from = TS_L0C;
     c->to = TS_GM;
-    c->span = span_4d(a->dst, a->dst_off, size, n);
     if (is_empty(&c->span)) {
         c->span.tensor = -1;
         return;
@@ -287,4 +283,24 @@ void clock_fixp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
     const double by_bytes = (double)c->bytes / r->fix_bytes, by_elements = (double)(c->bytes / size) / r->fix_elements;
     c->busy = r->fix_latency + (by_bytes > by_elements ? by_bytes : by_elements);
     c->after = r->turnround;
+}
+
+/* Whole blocks, each a burst. */
+void clock_fixp_nz(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_FIXP_NZ *a = EMU_ARGS(FIXP_NZ, op);
+    const int64_t size = dtype_size((enum dtype)a->to), c0 = a->block == 8 ? 8 : 16;
+    const int64_t n[12] = {1, a->cols > 0 ? (a->cols - 1) / c0 + 1 : 0, a->rows, c0, 0, a->dst_block, c0, 1, 0, 0, 0,
+                           1};
+    c->span = span_4d(a->dst, a->dst_off, size, n);
+    fixp_cost(cx, size, c);
+}
+
+void clock_fixp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_FIXP *a = EMU_ARGS(FIXP, op);
+    const int64_t size = dtype_size((enum dtype)a->to);
+    const int64_t n[12] = {1, 1, a->rows, a->cols, 0, 0, a->dst_row, 1, 0, 0, 0, 1};
+    c->span = span_4d(a->dst, a->dst_off, size, n);
+    fixp_cost(cx, size, c);
 }

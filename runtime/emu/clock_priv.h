@@ -62,7 +62,7 @@ struct clock_cx {
 };
 typedef void clock_cost_fn(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c);
 void clock_cost_of(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c);
-clock_cost_fn clock_load, clock_loadc, clock_store, clock_load_nz, clock_loadx, clock_storex, clock_fixp;
+clock_cost_fn clock_load, clock_loadc, clock_store, clock_load_nz, clock_loadx, clock_storex, clock_fixp, clock_fixp_nz;
 clock_cost_fn clock_vec, clock_cast, clock_red_add, clock_red_end, clock_fill, clock_iota, clock_dequant, clock_transp,
     clock_copy_ub, clock_castp, clock_order, clock_pick;
 int64_t clock_bytes(int64_t dtype, int64_t n); /* of n packed elements */

@@ -74,8 +74,8 @@ struct slicer {
 /* Traffic, meetings of cores, variables read from memory. */
 static bool is_traffic(int op)
 {
-    return (op >= TILE_LOAD && op <= TILE_STOREX) || op == TILE_LOADC || op == TILE_FIXP || op == TILE_XSET ||
-           op == TILE_XWAIT || op == TILE_BARRIER || op == TILE_SLOAD;
+    return (op >= TILE_LOAD && op <= TILE_STOREX) || op == TILE_LOADC || op == TILE_FIXP || op == TILE_FIXP_NZ ||
+           op == TILE_XSET || op == TILE_XWAIT || op == TILE_BARRIER || op == TILE_SLOAD;
 }
 
 static void describe_values(struct slicer *w)

@@ -22,7 +22,8 @@ emu_handler *const emu_handlers[TILE_OP_END] = {
     [TILE_DEQUANT] = emu_do_dequant,   [TILE_CASTP] = emu_do_castp,       [TILE_ORDER] = emu_do_order,
     [TILE_PICK] = emu_do_pick,         [TILE_MAC_ROWS] = emu_do_mac_rows, [TILE_COPY_ROWS] = emu_do_copy_rows,
     [TILE_LOADC] = emu_do_load,        [TILE_WINDOWS] = emu_do_windows,   [TILE_TRANSP] = emu_do_transp,
-    [TILE_COPY_MX] = emu_do_copy_mx,   [TILE_MAC_MX] = emu_do_mac_mx,     [TILE_COPY_UB] = emu_do_copy_ub,
+    [TILE_FIXP_NZ] = emu_do_fixp_nz,   [TILE_COPY_MX] = emu_do_copy_mx,   [TILE_MAC_MX] = emu_do_mac_mx,
+    [TILE_COPY_UB] = emu_do_copy_ub,
 };
 
 bool emu_data_op(void *user, struct emu_launch *l, const struct emu_core_id *core, struct emu_op *op)

@@ -1,4 +1,4 @@
-/* Elements of sliding windows on their way from a feature map in L1 to L0B: the columns of a convolution's product. */
+/* Elements of sliding windows on their way from a feature map in L1 to L0: an operand of a convolution's product. */
 #include "runtime/emu/emu_priv.h"
 
 #include "base/size.h"
@@ -22,15 +22,17 @@ static void fill_line(uint8_t line[LINE], uint64_t bits, int32_t size)
         memcpy(line + i, &bits, (size_t)size); /* the low bytes */
 }
 
-static void gather(uint8_t *dst, const uint8_t *map, const struct emu_IM2COL *a, int32_t size)
+/* Line c of window p lies at line c*n16 + p of L0B; in L0A the lines of 16 windows are together. */
+static void gather(uint8_t *dst, const uint8_t *map, const struct emu_IM2COL *a, int32_t size, bool rows)
 {
-    const int64_t c0 = LINE / size, k1 = size_ceil_div(a->k, c0), n16 = size_align(a->n, 16);
+    const int64_t c0 = LINE / size, k1 = size_ceil_div(a->k, c0), n16 = rows ? 16 : size_align(a->n, 16);
     uint8_t pad[LINE];
     fill_line(pad, (uint64_t)a->pad, size);
     for (int64_t p = 0; p < a->n; p++) {
         const int64_t at = line_of(a, a->first + p);
         for (int64_t c = 0; c < k1; c++)
-            memcpy(dst + (c * n16 + p) * LINE, at < 0 ? pad : map + (c * a->pitch + at) * LINE, LINE);
+            memcpy(dst + (rows ? (p / 16 * k1 + c) * 16 + p % 16 : c * n16 + p) * LINE,
+                   at < 0 ? pad : map + (c * a->pitch + at) * LINE, LINE);
     }
 }
 
@@ -58,10 +60,13 @@ bool emu_do_im2col(struct emu_data *d, struct emu_op *op)
         return true;
     const int64_t c0 = LINE / size, k1 = size_ceil_div(a->k, c0);
     const struct emu_span src = {a->src_off, {k1, a->h, a->w, c0}, {a->pitch * c0, a->row_pitch * c0, c0, 1}, size};
-    const struct emu_span dst = emu_rows(0, k1, size_align(a->n, 16) * c0, a->n * c0, 1, size);
+    const bool rows = d->section->bufs.data[a->dst].space == TS_L0A;
+    const int64_t n16 = size_align(a->n, 16);
+    const struct emu_span dst =
+        rows ? emu_rows(0, 1, 0, n16 * k1 * c0, 1, size) : emu_rows(0, k1, n16 * c0, a->n * c0, 1, size);
     const uint8_t *x = emu_buf(d, op, EMU_FIELD(IM2COL, src), &src, false);
     uint8_t *y = x ? emu_buf(d, op, EMU_FIELD(IM2COL, dst), &dst, true) : NULL;
     if (y)
-        gather(y, x, a, size);
+        gather(y, x, a, size, rows);
     return y != NULL;
 }

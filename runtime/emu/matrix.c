@@ -321,6 +321,50 @@ static enum dtype fix_row(void *y, const struct fix_row *f)
     return DT_F32;
 }
 
+/* The accumulators of an instruction: whole fractals, then the columns of the last one. */
+static const uint8_t *fix_source(struct emu_data *d, struct emu_op *op, int field, int64_t rows, int64_t cols,
+                                 int64_t pitch)
+{
+    const int64_t whole = cols / 16, rest = cols % 16;
+    const struct emu_span body = {0, {1, whole, rows, 16}, {0, pitch * 16, 16, 1}, 4};
+    const struct emu_span tail = {whole * pitch * 16, {1, 1, rows, rest}, {0, 0, 16, 1}, 4};
+    const uint8_t *c = emu_buf(d, op, field, &body, false);
+    return c && emu_buf(d, op, field, &tail, false) ? c : NULL;
+}
+
+bool emu_do_fixp_nz(struct emu_data *d, struct emu_op *op)
+{
+    const struct emu_FIXP_NZ *a = EMU_ARGS(FIXP_NZ, op);
+    const int32_t size = emu_esize(d, op, a->to);
+    bool empty;
+    if (!size || !emu_extents(d, op, 2, &a->rows, &empty) || empty)
+        return size && !d->error[0];
+    if ((a->from != DT_F32 && a->from != DT_I32) || size > 4 || a->pitch < 0 || a->pitch > INT32_MAX)
+        return emu_fault(d, op, "results of type %s at a pitch of %lld", dtype_table[a->from].name,
+                         (long long)a->pitch);
+    const int64_t c0 = a->block == 8 ? 8 : 16, blocks = size_ceil_div(a->cols, c0);
+    const struct emu_span dst = {a->dst_off, {1, blocks, a->rows, c0}, {0, a->dst_block, c0, 1}, size};
+    const struct emu_span factors = emu_rows(a->scale_off, 1, 0, a->cols, 1, 4);
+    const uint8_t *c = fix_source(d, op, EMU_FIELD(FIXP_NZ, src), a->rows, a->cols, a->pitch);
+    const float *scale = c && a->scale >= 0 ? emu_gm(d, op, EMU_FIELD(FIXP_NZ, scale), &factors, false) : NULL;
+    uint8_t *y = c && (a->scale < 0 || scale) ? emu_gm(d, op, EMU_FIELD(FIXP_NZ, dst), &dst, true) : NULL;
+    for (int64_t b = 0; y && b < blocks; b++)
+        for (int64_t r = 0; r < a->rows; r++) {
+            const int64_t at = b * c0, n = a->cols - at < c0 ? a->cols - at : c0;
+            const struct fix_row f = {c + (at / 16 * a->pitch + r) * 64 + at % 16 * 4,
+                                      a->pitch,
+                                      n,
+                                      scale ? scale + at : NULL,
+                                      (enum dtype)a->from,
+                                      a->relu != 0};
+            uint8_t *line = y + (b * a->dst_block + r * c0) * size;
+            const enum dtype t = fix_row(d->row, &f);
+            k_cast((enum dtype)a->to, line, t, d->row, n, true);
+            memset(line + n * size, 0, (size_t)((c0 - n) * size));
+        }
+    return y != NULL;
+}
+
 bool emu_do_fixp(struct emu_data *d, struct emu_op *op)
 {
     const struct emu_FIXP *a = EMU_ARGS(FIXP, op);
@@ -331,13 +375,10 @@ bool emu_do_fixp(struct emu_data *d, struct emu_op *op)
     if ((a->from != DT_F32 && a->from != DT_I32) || a->pitch < 0 || a->pitch > INT32_MAX)
         return emu_fault(d, op, "results of type %s at a pitch of %lld", dtype_table[a->from].name,
                          (long long)a->pitch);
-    const int64_t whole = a->cols / 16, rest = a->cols % 16;
-    const struct emu_span body = {0, {1, whole, a->rows, 16}, {0, a->pitch * 16, 16, 1}, 4};
-    const struct emu_span tail = {whole * a->pitch * 16, {1, 1, a->rows, rest}, {0, 0, 16, 1}, 4};
     const struct emu_span dst = emu_rows(a->dst_off, a->rows, a->dst_row, a->cols, 1, size);
     const struct emu_span factors = emu_rows(a->scale_off, 1, 0, a->cols, 1, 4);
-    const uint8_t *c = emu_buf(d, op, EMU_FIELD(FIXP, src), &body, false);
-    if (!c || !emu_buf(d, op, EMU_FIELD(FIXP, src), &tail, false))
+    const uint8_t *c = fix_source(d, op, EMU_FIELD(FIXP, src), a->rows, a->cols, a->pitch);
+    if (!c)
         return false;
     const float *scale = a->scale >= 0 ? emu_gm(d, op, EMU_FIELD(FIXP, scale), &factors, false) : NULL;
     uint8_t *y = a->scale < 0 || scale ? emu_gm(d, op, EMU_FIELD(FIXP, dst), &dst, true) : NULL;
