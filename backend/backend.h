@@ -45,6 +45,8 @@ struct family {
     enum npuc_status (*copy)(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done);
     /* What passes should know beyond `supports`: weight layout, row length, types of the matrix unit. */
     void (*target_info)(const struct machine *m, struct target_info *out);
+    /* The part of the machine that the launches of a node take; false or NULL: all of it. */
+    bool (*part)(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine *out);
 };
 
 /* State of one compilation. */

@@ -80,6 +80,18 @@ static bool outputs_are_empty(const struct emitter *em, const struct node *n)
 
 static enum npuc_status emit_region(struct emitter *em, struct node *n);
 
+/* The generator's launches, on the part of the machine that the family gives them. */
+static enum npuc_status emit_on_cores(struct emit *e, const struct gen *g, struct node *n)
+{
+    const struct machine *all = e->m;
+    struct machine part;
+    if (all->family->part && all->family->part(all, e->cx, n, &part))
+        e->m = &part;
+    const enum npuc_status s = g->emit(e, n);
+    e->m = all;
+    return s;
+}
+
 static enum npuc_status emit_work(struct emitter *em, struct node *n)
 {
     struct emit *e = &em->e;
@@ -91,7 +103,7 @@ static enum npuc_status emit_work(struct emitter *em, struct node *n)
     if (n->place != PLACE_HOST && outputs_are_bound(em, n)) {
         const struct gen *g = find_gen(e->m, e->cx, n, &reason);
         if (g)
-            return g->emit(e, n);
+            return emit_on_cores(e, g, n);
     }
     if (n->op == OP_Fused)
         return emit_region(em, n);

@@ -10,6 +10,9 @@
 #include "backend/mlu/gens.def"
 #undef GEN
 
+/* clusters.c: the machine as the launches of node n see it, when they take fewer clusters than there are. */
+bool mlu_clusters(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine *out);
+
 extern const struct gen mlu_gens[]; /* ended by a row without name */
 
 #endif

@@ -33,4 +33,5 @@ static void target_info(const struct machine *m, struct target_info *out)
 }
 
 extern const struct family family_mlu;
-const struct family family_mlu = {.name = "mlu", .gens = mlu_gens, .copy = vector_copy, .target_info = target_info};
+const struct family family_mlu = {
+    .name = "mlu", .gens = mlu_gens, .copy = vector_copy, .target_info = target_info, .part = mlu_clusters};
