@@ -27,6 +27,13 @@ struct machine {
     bool mac_rows; /* the matrix unit takes rows from UB and leaves rows there (MLU) */
 };
 
+/* A node on a part of the machine: as it is on the cores of m, or, when copies > 0, as so many equal parts of axis 0 of
+ * its operands and results, which run side by side, each on the cores of m (backend/emit_copies.c). */
+struct machine_part {
+    struct machine m;
+    int32_t copies;
+};
+
 struct emit;
 struct gen {
     const char *name;
@@ -45,8 +52,8 @@ struct family {
     enum npuc_status (*copy)(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done);
     /* What passes should know beyond `supports`: weight layout, row length, types of the matrix unit. */
     void (*target_info)(const struct machine *m, struct target_info *out);
-    /* The part of the machine that the launches of a node take; false or NULL: all of it. */
-    bool (*part)(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine *out);
+    /* Where the launches of a node run; false or NULL: on all of the machine. */
+    bool (*part)(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine_part *out);
 };
 
 /* State of one compilation. */
@@ -63,6 +70,8 @@ struct emit {
     VEC(struct emit_weight) weights; /* per PT_WEIGHT tensor: how to produce its bytes */
     const struct tiling *tiling;     /* NULL: chosen by the tiler; set by --tile for equality tests */
     const struct backend_options *options;
+    int32_t copies;       /* of the launches being appended; 0: not divided */
+    VEC(int32_t) divided; /* plan tensors of which a copy sees a part */
 };
 /* Bytes of a weight: the blob, converted on the way out. */
 enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST, WF_CONV };

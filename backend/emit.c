@@ -84,10 +84,16 @@ static enum npuc_status emit_region(struct emitter *em, struct node *n);
 static enum npuc_status emit_on_cores(struct emit *e, const struct gen *g, struct node *n)
 {
     const struct machine *all = e->m;
-    struct machine part;
-    if (all->family->part && all->family->part(all, e->cx, n, &part))
-        e->m = &part;
-    const enum npuc_status s = g->emit(e, n);
+    struct machine_part part = {.copies = 0};
+    if (!all->family->part || !all->family->part(all, e->cx, n, &part))
+        return g->emit(e, n);
+    const bool divides = part.copies > 0 && emit_divides(e, n, part.copies);
+    if (!divides) { /* tiles in turn, on as many cores */
+        part.m.n_cube *= part.copies > 1 ? part.copies : 1;
+        part.m.n_vector *= part.copies > 1 ? part.copies : 1;
+    }
+    e->m = &part.m;
+    const enum npuc_status s = divides ? emit_copies(e, g, n, part.copies) : g->emit(e, n);
     e->m = all;
     return s;
 }
@@ -368,6 +374,7 @@ enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struc
     entry.caches = arena_copy(&out->arena, em->caches.data, em->caches.len * (int64_t)sizeof(struct plan_cache));
     vec_push(&out->arena, &out->entries, entry);
     plan_lifetimes(out, &entry, first_tensor, em->e.arena);
+    plan_residency(out, &entry, first_tensor, em->e.m, em->e.arena);
     *weights = (struct plan_weight_source){.put = weight_put, .user = &em->e};
     return NPUC_OK;
 }

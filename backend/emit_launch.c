@@ -52,6 +52,16 @@ static int32_t kernel_number(struct emit *e, struct tile_kernel *k)
     return (int32_t)e->plan->kernels.len - 1;
 }
 
+static void emit_set_copies(struct emit *e, struct plan_step *s)
+{
+    uint8_t *divided = e->copies > 0 ? arena_zalloc(&e->plan->arena, s->n_in + 1) : NULL;
+    s->copies = e->copies;
+    for (int32_t i = 0; divided && i < s->n_in; i++)
+        for (int64_t j = 0; j < e->divided.len; j++)
+            divided[i] |= e->divided.data[j] == s->tensors[i];
+    s->divided = divided;
+}
+
 enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_t *tensors, const expr *params,
                              expr work, const char *label)
 {
@@ -70,6 +80,7 @@ enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_
     s->n_params = n_params;
     s->params = n_params ? arena_copy(&e->plan->arena, params, n_params * (int64_t)sizeof *params) : NULL;
     s->work = work;
+    emit_set_copies(e, s);
     return NPUC_OK;
 }
 

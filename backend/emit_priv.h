@@ -39,6 +39,13 @@ bool expr_is_bound(const struct emitter *em, expr ir);
 bool type_is_bound(const struct emitter *em, const struct type *t);
 
 /* emit_launch.c */
+/* emit_copies.c: g->emit(e, n), of as many equal parts of axis 0 as `copies` says, side by side. */
+enum npuc_status emit_copies(struct emit *e, const struct gen *g, struct node *n, int32_t copies);
+/* Can the node be taken apart along axis 0 into `copies` equal parts? */
+bool emit_divides(struct emit *e, struct node *n, int32_t copies);
+/* residency.c: temporaries that stay in the shared memory of clusters. Behind plan_lifetimes. */
+void plan_residency(struct plan *p, const struct plan_entry *entry, int64_t first_tensor, const struct machine *m,
+                    struct arena *a);
 struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struct node *n);
 
 /* emit_host.c */

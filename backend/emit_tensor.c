@@ -256,16 +256,21 @@ int32_t emit_tensor(struct emit *e, struct value *v)
 
 int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims)
 {
-    expr copy[IR_MAX_RANK];
+    expr copy[IR_MAX_RANK + 1];
     struct plan_tensor out = {.name = str_internz(&e->plan->strings, name),
                               .kind = PT_TEMP,
                               .dtype = (uint8_t)t,
                               .layout = PL_ND,
                               .rank = rank,
                               .base = -1};
+    if (e->copies > 0) /* one for each copy */
+        copy[out.rank++] = expr_const(&e->plan->exprs, e->copies);
     for (int i = 0; i < rank; i++)
-        copy[i] = emit_expr(e, dims[i]);
-    return tensor_push(e, &out, copy);
+        copy[out.rank - rank + i] = emit_expr(e, dims[i]);
+    const int32_t number = tensor_push(e, &out, copy);
+    if (e->copies > 0)
+        vec_push(e->arena, &e->divided, number);
+    return number;
 }
 
 /* A Transpose that takes no step: its consumers walk the operand. */

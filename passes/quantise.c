@@ -115,7 +115,10 @@ static struct value *scales_of(struct pass_ctx *px, struct builder *b, const str
     float *v = ARENA_ARRAY(&px->arena, float, n);
     for (int64_t i = 0; i < n; i++)
         v[i] = (float)(STAND_IN * STAND_IN);
-    return along_channels(b, ir_const(b, DT_F32, 1, &n, v, n * (int64_t)sizeof *v), p);
+    int64_t dims[IR_MAX_RANK] = {n};
+    for (int i = 1; i < p->channel_axis; i++)
+        dims[i] = 1;
+    return ir_const(b, DT_F32, p->channel_axis, dims, v, n * (int64_t)sizeof *v);
 }
 
 /* ---- */

@@ -37,6 +37,9 @@ struct plan_tensor {
     int32_t base;                   /* PT_ALIAS: tensor; else -1 */
     expr base_offset;               /* PT_ALIAS: bytes */
     int32_t first, last;            /* PT_TEMP: steps between which the bytes must be kept */
+    /* PT_TEMP: 0, or the number of clusters whose shared memory holds it, each an equal part: it takes no bytes of GM's
+     * bandwidth. Only launches of as many copies touch it. */
+    int32_t parts;
     int64_t data_offset, data_size; /* PT_WEIGHT: within the weights section; data_size < 0: declared without bytes */
 };
 
@@ -93,6 +96,10 @@ struct plan_step {
     sym reason;        /* PS_HOST: why not on the NPU */
     double macs;       /* useful multiply-accumulates are params-dependent: an expression */
     expr work;         /* MACs (matrix kernels) as expression, or EXPR_INVALID */
+    /* PS_LAUNCH: 0: the kernel runs once, wherever its blocks are. Else it runs `copies` times side by side, each on the
+     * cores of a cluster; of tensor i where divided[i] is set a copy sees one of `copies` equal parts in their order. */
+    int32_t copies;
+    const uint8_t *divided;
     int32_t n_body[2]; /* PS_IF, PS_LOOP: steps of the bodies, with what is nested in them */
 };
 struct plan_source { /* ONNX nodes behind a step */

@@ -104,7 +104,8 @@ static void print_tensors(struct part *x)
         if (t->kind == PT_WEIGHT)
             text_add(&x->t, t->data_size < 0 ? ", without data" : " at %lld", (long long)t->data_offset);
         if (t->kind == PT_TEMP)
-            text_add(&x->t, ", steps %d..%d", t->first, t->last);
+            text_add(&x->t, t->parts ? ", steps %d..%d, in the shared memory of clusters: %d" : ", steps %d..%d",
+                     t->first, t->last, t->parts);
         if (t->kind == PT_ALIAS) {
             text_add(&x->t, " of t%d + ", t->base);
             add_expr(x, t->base_offset);
@@ -143,6 +144,8 @@ static void print_step(struct part *x, int64_t i)
     text_add(&x->t, "(");
     print_args(x, s);
     text_add(&x->t, ")");
+    if (s->kind == PS_LAUNCH && s->copies > 0)
+        text_add(&x->t, " x %d", s->copies);
     if (s->kind > PS_SIZES)
         print_binds(x, s);
     if (s->guard) {

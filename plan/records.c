@@ -53,6 +53,8 @@ static void code_tensor(struct coder *c, struct plan_tensor *t)
     code_i32(c, &t->last);
     code_i64(c, &t->data_offset);
     code_i64(c, &t->data_size);
+    if (t->kind == PT_TEMP)
+        code_i32(c, &t->parts);
 }
 
 /* ---- kernels ---------------------------------------------------------------------------------------------- */
@@ -222,6 +224,15 @@ static void code_attr(struct coder *c, struct plan_attr *a)
     }
 }
 
+static void code_copies(struct coder *c, struct plan_step *s)
+{
+    code_i32(c, &s->copies);
+    uint8_t *divided = s->copies > 0 ? code_list(c, s->divided, s->n_in, 1) : NULL;
+    for (int32_t i = 0; divided && i < s->n_in; i++)
+        code_u8(c, &divided[i]);
+    s->divided = divided;
+}
+
 static void code_step(struct coder *c, struct plan_step *s)
 {
     code_u8(c, &s->kind);
@@ -250,6 +261,8 @@ static void code_step(struct coder *c, struct plan_step *s)
     code_expr(c, &s->work);
     for (int i = 0; plan_step_nests(s->kind) && i < 2; i++)
         code_i32(c, &s->n_body[i]);
+    if (s->kind == PS_LAUNCH)
+        code_copies(c, s);
 }
 
 static void code_cache(struct coder *c, struct plan_cache *k)

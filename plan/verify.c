@@ -92,6 +92,8 @@ static enum npuc_status check_storage(struct verifier *v, int64_t i, const struc
     if (t->kind == PT_TEMP && (t->first < 0 || t->first > t->last || t->last >= v->p->steps.len))
         return REFUSE(v, "tensor", i, "it lives from step %d to %d of %lld", t->first, t->last,
                       (long long)v->p->steps.len);
+    if (t->parts < 0 || t->parts > PLAN_MAX_COPIES)
+        return REFUSE(v, "tensor", i, "it lies in %d parts", t->parts);
     return t->kind == PT_WEIGHT ? check_weight(v, i, t) : NPUC_OK;
 }
 
@@ -161,6 +163,22 @@ static enum npuc_status check_use(struct verifier *v, int64_t i, int32_t t, bool
     return NPUC_OK;
 }
 
+/* Copies and what they divide; a tensor in shared memory is one that this many copies divide. */
+static enum npuc_status check_copies(struct verifier *v, int64_t i, const struct plan_step *s)
+{
+    if (s->copies < 0 || s->copies > PLAN_MAX_COPIES)
+        return REFUSE(v, "step", i, "%d copies", s->copies);
+    for (int32_t t = 0; t < s->n_in; t++) {
+        const bool divided = s->copies > 0 && s->divided[t];
+        const struct plan_tensor *root = root_of(v, s->tensors[t]);
+        if (s->copies > 0 && s->divided[t] > 1)
+            return REFUSE(v, "step", i, "it is not known how tensor %d is divided", s->tensors[t]);
+        if (root->kind == PT_TEMP && root->parts > 0 && (root->parts != s->copies || !divided))
+            return REFUSE(v, "step", i, "tensor %d lies in the memories of %d clusters", s->tensors[t], root->parts);
+    }
+    return NPUC_OK;
+}
+
 static enum npuc_status check_launch(struct verifier *v, int64_t i, const struct plan_step *s)
 {
     if (s->kernel < 0 || s->kernel >= v->p->kernels.len)
@@ -175,7 +193,7 @@ static enum npuc_status check_launch(struct verifier *v, int64_t i, const struct
         if (v->p->tensors.data[s->tensors[t]].dtype != k->tensors.data[t].dtype)
             return REFUSE(v, "step", i, "tensor %d has another element type than the kernel's", s->tensors[t]);
     }
-    return NPUC_OK;
+    return check_copies(v, i, s);
 }
 
 static enum npuc_status check_attr(struct verifier *v, int64_t i, const struct plan_attr *a)

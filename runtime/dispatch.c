@@ -50,6 +50,22 @@ static enum npuc_status launch_operands(npurt_session *s, const struct plan_step
     return NPUC_OK;
 }
 
+/* Equal parts of what the copies divide. */
+static enum npuc_status divide_operands(npurt_session *s, const struct plan_step *step, struct emu_tensor *t)
+{
+    for (int32_t i = 0; i < step->n_in && step->copies > 0; i++) {
+        const struct plan_tensor *root = &s->plan->tensors.data[s->tensors[step->tensors[i]].root];
+        t[i].on_chip = root->kind == PT_TEMP && root->parts > 0;
+        if (!step->divided[i])
+            continue;
+        if (t[i].size % step->copies != 0)
+            return rt_fail(s, D_RUN_FAULT, "%lld bytes of tensor '%s' have no %d equal parts", (long long)t[i].size,
+                           rt_name(s, s->plan->tensors.data[step->tensors[i]].name), step->copies);
+        t[i].part = t[i].size / step->copies;
+    }
+    return NPUC_OK;
+}
+
 static enum npuc_status launch(npurt_session *s, const struct plan_step *step)
 {
     const struct tile_kernel *k = s->plan->kernels.data[step->kernel];
@@ -58,6 +74,8 @@ static enum npuc_status launch(npurt_session *s, const struct plan_step *step)
     if (!tensors || !params)
         return rt_fail(s, D_HOST_MEMORY, "out of host memory");
     enum npuc_status st = launch_operands(s, step, tensors, params);
+    if (st == NPUC_OK)
+        st = divide_operands(s, step, tensors);
     if (st != NPUC_OK)
         return st;
     struct emu_launch l = {.kernel = k,
@@ -66,9 +84,12 @@ static enum npuc_status launch(npurt_session *s, const struct plan_step *step)
                            .target = &s->target,
                            .machine = s->machine,
                            .cancelled = launch_cancelled,
-                           .cancel_user = s};
-    if (!expr_eval(&k->exprs, k->blocks, params, &l.blocks) || l.blocks < 0 || l.blocks > core_limit(s, k))
+                           .cancel_user = s,
+                           .copies = step->copies};
+    const int64_t copies = step->copies > 1 ? step->copies : 1;
+    if (!expr_eval(&k->exprs, k->blocks, params, &l.blocks) || l.blocks < 0 || l.blocks > core_limit(s, k) / copies)
         return rt_fail(s, D_RUN_FAULT, "kernel '%s' asks for %lld cores", rt_name(s, k->name), (long long)l.blocks);
+    l.blocks *= copies;
     if (s->mode & NPURT_DATA && l.blocks > 0)
         st = emu_run_data(&l, s->pool, s->options.check_hazards != 0);
     if (st == NPUC_E_CANCELLED)

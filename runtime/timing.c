@@ -37,12 +37,13 @@ static uint64_t launch_hash(npurt_session *s, const struct plan_step *step, cons
     if (!key)
         return 0;
     key[0] = step->kernel;
-    key[1] = l->blocks;
+    key[1] = (l->blocks << 16) + l->copies;
     for (int32_t i = 0; i < step->n_params; i++)
         key[2 + i] = l->params[i];
     for (int32_t i = 0; i < step->n_in; i++) {
         key[2 + step->n_params + 2 * i] = l->tensors[i].size;
-        key[3 + step->n_params + 2 * i] = l->tensors[i].address % (line > 0 ? line : 1) * 2 + l->tensors[i].warm;
+        key[3 + step->n_params + 2 * i] = l->tensors[i].address % (line > 0 ? line : 1) * 8 +
+                                          l->tensors[i].on_chip * 4 + (l->tensors[i].part > 0) * 2 + l->tensors[i].warm;
     }
     return map_hash_bytes(key, n * (int64_t)sizeof *key);
 }

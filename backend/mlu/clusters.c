@@ -84,8 +84,8 @@ static double cluster_time(const struct machine *m, struct ir_ctx *cx, const str
     static const struct {
         enum dtype t;
         enum target_key rate;
-    } rates[] = {{DT_F32, TK_MAC_F32}, {DT_F16, TK_MAC_F16}, {DT_BF16, TK_MAC_BF16}, {DT_I8, TK_MAC_I8},
-                 {DT_I16, TK_MAC_I16}};
+    } rates[] = {
+        {DT_F32, TK_MAC_F32}, {DT_F16, TK_MAC_F16}, {DT_BF16, TK_MAC_BF16}, {DT_I8, TK_MAC_I8}, {DT_I16, TK_MAC_I16}};
     struct cost c = {0};
     if (!op_table[h->node->op]->cost)
         return 0;
@@ -110,7 +110,7 @@ static bool is_split(const struct machine *m, struct ir_ctx *cx, const struct no
            cluster_time(m, cx, &h, (double)images, cores) > target_num(m->target, TK_CLUSTER_SPLIT);
 }
 
-bool mlu_clusters(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine *out)
+bool mlu_clusters(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine_part *out)
 {
     const int32_t cores = (int32_t)target_num(m->target, TK_CORES_CLUSTER), all = m->n_cube / (cores > 0 ? cores : 1);
     const struct type *t = n->n_out > 0 && node_out(n, 0) ? n->out[0].type : NULL;
@@ -119,7 +119,7 @@ bool mlu_clusters(const struct machine *m, struct ir_ctx *cx, const struct node 
         is_split(m, cx, n, images, cores))
         return false;
     const int64_t each = size_ceil_div(images, all);
-    *out = *m;
-    out->n_cube = out->n_vector = (int32_t)size_ceil_div(images, each) * cores;
+    *out = (struct machine_part){.m = *m, .copies = (int32_t)size_ceil_div(images, each)};
+    out->m.n_cube = out->m.n_vector = cores;
     return true;
 }

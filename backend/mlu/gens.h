@@ -10,8 +10,8 @@
 #include "backend/mlu/gens.def"
 #undef GEN
 
-/* clusters.c: the machine as the launches of node n see it, when they take fewer clusters than there are. */
-bool mlu_clusters(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine *out);
+/* clusters.c: one copy of node n for each cluster that has images; false: it takes all clusters. */
+bool mlu_clusters(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine_part *out);
 
 extern const struct gen mlu_gens[]; /* ended by a row without name */
 

@@ -179,14 +179,15 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
     const int64_t number = op->arg[field];
     const struct emu_tensor *t = &d->launch->tensors[number];
     const sym name = d->launch->kernel->tensors.data[number].name;
+    const int64_t size = t->part > 0 ? t->part : t->size, skip = t->part * emu_copy_of(d->launch, d->core->id.block);
     int64_t lo, hi;
     static char nothing[16];
     if (is_empty(s))
         return t->data ? (void *)t->data : nothing;
-    if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > t->size) {
+    if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > size) {
         emu_fault(d, op, "%s of %lld x %lld x %lld x %lld elements from %lld is outside of tensor '%.64s' (%lld bytes)",
                   write ? "write" : "read", (long long)s->n[0], (long long)s->n[1], (long long)s->n[2],
-                  (long long)s->n[3], (long long)s->off, name_of(d, name), (long long)t->size);
+                  (long long)s->n[3], (long long)s->off, name_of(d, name), (long long)size);
         return NULL;
     }
     if (!t->data || (write && t->read_only)) {
@@ -195,9 +196,9 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
         return NULL;
     }
     if (d->hazard && is_shared(d->launch, t) &&
-        !record_span(&(struct run_target){d, TS_GM, (int64_t)(uintptr_t)t->data, write}, s)) {
+        !record_span(&(struct run_target){d, TS_GM, (int64_t)(uintptr_t)t->data + skip, write}, s)) {
         report_hazard(d, op, "tensor", name_of(d, name));
         return NULL;
     }
-    return t->data + s->off * s->size;
+    return t->data + skip + s->off * s->size;
 }

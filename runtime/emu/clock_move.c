@@ -120,6 +120,30 @@ static enum tile_space space_of(const struct clock_cx *cx, int64_t buf)
     return (enum tile_space)cx->section->bufs.data[buf].space;
 }
 
+/* A copy's part of the tensor. */
+static void enter_part(const struct clock_cx *cx, struct clock_span *s)
+{
+    s->off += cx->launch->tensors[s->tensor].part * emu_copy_of(cx->launch, cx->block);
+}
+
+/* Between a core and the shared memory of its cluster: Move-DMA, no traffic of GM. `space` is that of the core. */
+static bool move_on_chip(const struct clock_cx *cx, bool write, enum tile_space space, struct clock_cost *c)
+{
+    struct bursts b;
+    if (!cx->launch->tensors[c->span.tensor].on_chip)
+        return false;
+    bursts_of(cx, &c->span, &b);
+    c->bytes = clock_span_bytes(&c->span);
+    const double moved = (double)c->bytes / cx->rates->l0a, least = b.n * cx->rates->floor;
+    c->busy = moved > b.rows ? moved : b.rows; /* a row takes a cycle at least */
+    c->busy = c->busy > least ? c->busy : least;
+    c->after = cx->rates->mte1_latency;
+    c->from = write ? (uint8_t)space : TS_L1;
+    c->to = write ? TS_L1 : (uint8_t)space;
+    c->span.tensor = -1;
+    return true;
+}
+
 static void read_gm(struct clock_cx *cx, int64_t buf, double divide, struct clock_cost *c)
 {
     struct bursts b;
@@ -130,6 +154,9 @@ static void read_gm(struct clock_cx *cx, int64_t buf, double divide, struct cloc
         c->span.tensor = -1;
         return;
     }
+    enter_part(cx, &c->span);
+    if (move_on_chip(cx, false, (enum tile_space)c->to, c))
+        return;
     bursts_of(cx, &c->span, &b);
     if (c->to == TS_UB || cx->rates->mac_rows) /* rows: one DMA serves all memories of a core */
         read_vector(cx, &b, c);
@@ -213,8 +240,10 @@ void clock_loadx(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
     if (size_mul(first, c->span.gm[2], &skip) && size_add(c->span.off, skip, &skip))
         c->span.off = skip;
     read_gm(cx, a->dst, 1, c);
-    if (c->span.tensor < 0)
+    if (c->span.tensor < 0) { /* nothing, or rows on chip, each an instruction */
+        c->busy += c->bytes > 0 ? (double)a->rows * cx->rates->floor : 0;
         return;
+    }
     cx->gathered += rows;
     const double more = (double)a->rows / (double)rows;
     c->bus *= more;
@@ -236,6 +265,9 @@ static void write_gm(struct clock_cx *cx, int64_t buf, struct clock_cost *c)
         c->span.tensor = -1;
         return;
     }
+    enter_part(cx, &c->span);
+    if (move_on_chip(cx, true, (enum tile_space)c->from, c))
+        return;
     bursts_of(cx, &c->span, &b);
     const double block = (double)r->ub_block, blocks = (double)(int64_t)((b.bytes + block - 1) / block);
     const double again = blocks * block > b.bytes ? r->mte3_rmw - 1 : 0; /* the last one is read first */
@@ -262,8 +294,10 @@ void clock_storex(struct clock_cx *cx, const struct emu_op *op, struct clock_cos
     const int64_t n[12] = {1, 1, rows, a->cols, 0, 0, a->dst_row, 1, 0, 0, a->src_row, 1};
     c->span = span_4d(a->dst, a->dst_off, size, n);
     write_gm(cx, a->src, c);
-    if (c->span.tensor < 0)
+    if (c->span.tensor < 0) {
+        c->busy += c->bytes > 0 ? (double)a->rows * cx->rates->floor : 0;
         return;
+    }
     const double row = (double)a->cols * (double)size / cx->rates->mte3;
     c->busy = (double)a->rows * (row > cx->rates->mte3_floor ? row : cx->rates->mte3_floor);
     c->bytes = clock_span_bytes(&c->span) / rows * a->rows;

@@ -57,7 +57,7 @@ void emu_core_start(struct emu_core *c, struct emu_core_id id, struct emu_sync *
     c->steps = 0;
     memset(c->slot, 0, (size_t)c->prog->section->bufs.len * sizeof *c->slot);
     if (k->sym_block >= 0 && k->sym_block < c->prog->n_symbols)
-        c->values[c->prog->symbol[k->sym_block]] = id.block;
+        c->values[c->prog->symbol[k->sym_block]] = id.block % emu_copy_blocks(c->launch);
     if (k->sym_sub >= 0 && k->sym_sub < c->prog->n_symbols)
         c->values[c->prog->symbol[k->sym_sub]] = id.sub;
     emu_program_eval(c->prog, c->values, 1);

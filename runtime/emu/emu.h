@@ -16,19 +16,32 @@ struct emu_tensor {
     int64_t address; /* in emulated GM, for alignment and L2 */
     enum dtype dtype;
     bool read_only; /* weights: mapped from the plan */
+    bool on_chip;   /* in the shared memory of the cluster that asks: no traffic of GM */
+    int64_t part;   /* bytes of the part that each copy of the kernel sees; 0: all see all */
     bool warm;      /* bytes expected in L2 at launch: written or read recently (computed from the schedule) */
 };
 struct emu_launch {
     const struct tile_kernel *kernel;
     const int64_t *params; /* n_params values */
     const struct emu_tensor *tensors;
-    int64_t blocks; /* evaluated; checked against the target */
+    int64_t blocks; /* of all copies; evaluated, checked against the target */
+    int64_t copies; /* of the kernel, side by side, each on an equal number of blocks; 0: one */
     const struct target *target;
     struct emu_machine *machine;   /* scratchpads and lowered programs */
     bool (*cancelled)(void *user); /* asked now and then by the calling thread and the workers; may be NULL */
     void *cancel_user;
     char error[512]; /* set when a run fault is found */
 };
+
+/* Blocks of one copy of the kernel, at least 1; the copy that a block belongs to. */
+static inline int64_t emu_copy_blocks(const struct emu_launch *l)
+{
+    return l->copies > 1 && l->blocks >= l->copies ? l->blocks / l->copies : l->blocks > 0 ? l->blocks : 1;
+}
+static inline int64_t emu_copy_of(const struct emu_launch *l, int64_t block)
+{
+    return block / emu_copy_blocks(l);
+}
 
 /* What launches share: one set of scratchpads per worker thread, kernels lowered to their executable form. Freed sets
  * and programs are kept for the next launch. A kernel handed to a machine must outlive it. Used by one launch at a

@@ -1,0 +1,108 @@
+/* Which temporaries stay in the shared memory of clusters (SRAM) instead of global memory.
+ *
+ * A tensor may when every step that touches it is a launch of equally many copies, one per cluster, that divides it in
+ * equal parts: a part is then written and read by the cores of one cluster. Those that live for the fewest steps come
+ * first, as long as the parts that are alive at any of their steps fit beside what kernels keep there themselves. A map
+ * that is larger stays in global memory as a whole: parts of it cannot pass through, kernels run one after the other.
+ */
+#include "backend/emit_priv.h"
+#include "base/size.h"
+
+#include <stdlib.h>
+
+struct candidate {
+    int32_t tensor, span;
+    int64_t bytes; /* of a part */
+};
+struct residency {
+    struct plan *p;
+    int64_t first_step, n_steps;
+    int64_t *used;   /* bytes of a cluster's memory, by step */
+    int32_t *copies; /* by tensor: of all launches that touch it; 0: none yet; -1: it cannot stay */
+};
+
+/* What a kernel keeps in shared memory. */
+static int64_t kernel_bytes(const struct plan *p, const struct plan_step *s)
+{
+    int64_t bytes = 0;
+    if (s->kind != PS_LAUNCH)
+        return 0;
+    const struct tile_kernel *k = p->kernels.data[s->kernel];
+    for (int c = 0; c < TCORE_COUNT; c++)
+        for (int64_t i = 0; k->has[c] && i < k->section[c].bufs.len; i++) {
+            const struct tile_buf *b = &k->section[c].bufs.data[i];
+            bytes += b->space == TS_L1 ? b->slots * b->slot_size : 0;
+        }
+    return bytes;
+}
+
+static void touch(struct residency *r, const struct plan_step *s, int32_t i)
+{
+    const struct plan_tensor *t = &r->p->tensors.data[s->tensors[i]];
+    const int32_t root = t->kind == PT_ALIAS ? t->base : s->tensors[i];
+    const bool divides = s->kind == PS_LAUNCH && s->copies > 0 && s->divided[i] && s->guard == EXPR_INVALID;
+    if (!divides || (r->copies[root] != 0 && r->copies[root] != s->copies))
+        r->copies[root] = -1;
+    else
+        r->copies[root] = s->copies;
+}
+
+static bool part_bytes(const struct residency *r, int32_t tensor, int64_t *bytes)
+{
+    enum { ROW = 64 };
+    const struct plan_tensor *t = &r->p->tensors.data[tensor];
+    int64_t size;
+    if (t->kind != PT_TEMP || r->copies[tensor] < 1 || !expr_is_const(&r->p->exprs, t->size, &size) || size < 1 ||
+        size % r->copies[tensor] != 0)
+        return false;
+    *bytes = size_align(size / r->copies[tensor], ROW);
+    return true;
+}
+
+static int shorter_first(const void *pa, const void *pb)
+{
+    const struct candidate *a = pa, *b = pb;
+    if (a->span != b->span)
+        return a->span < b->span ? -1 : 1;
+    if (a->bytes != b->bytes)
+        return a->bytes < b->bytes ? -1 : 1;
+    return (a->tensor > b->tensor) - (a->tensor < b->tensor);
+}
+
+static void keep(struct residency *r, const struct candidate *c, int64_t room)
+{
+    struct plan_tensor *t = &r->p->tensors.data[c->tensor];
+    for (int32_t i = t->first; i <= t->last; i++)
+        if (r->used[i - r->first_step] > room - c->bytes)
+            return;
+    for (int32_t i = t->first; i <= t->last; i++)
+        r->used[i - r->first_step] += c->bytes;
+    t->parts = r->copies[c->tensor];
+}
+
+void plan_residency(struct plan *p, const struct plan_entry *entry, int64_t first_tensor, const struct machine *m,
+                    struct arena *a)
+{
+    struct residency r = {.p = p, .first_step = entry->first_step, .n_steps = entry->n_steps};
+    if (!m->family->part)
+        return;
+    r.used = arena_zalloc(a, (r.n_steps + 1) * (int64_t)sizeof *r.used);
+    r.copies = arena_zalloc(a, (p->tensors.len + 1) * (int64_t)sizeof *r.copies);
+    for (int64_t i = 0; i < r.n_steps; i++) {
+        const struct plan_step *s = &p->steps.data[r.first_step + i];
+        r.used[i] = kernel_bytes(p, s);
+        for (int32_t j = 0; j < s->n_in + s->n_out; j++)
+            if (s->tensors[j] >= 0)
+                touch(&r, s, j);
+    }
+    struct candidate *list = ARENA_ARRAY(a, struct candidate, p->tensors.len + 1);
+    int64_t n = 0;
+    for (int32_t i = (int32_t)first_tensor; i < p->tensors.len; i++) {
+        struct candidate c = {.tensor = i, .span = p->tensors.data[i].last - p->tensors.data[i].first};
+        if (part_bytes(&r, i, &c.bytes) && p->tensors.data[i].first >= r.first_step)
+            list[n++] = c;
+    }
+    qsort(list, (size_t)n, sizeof *list, shorter_first);
+    for (int64_t i = 0; i < n; i++)
+        keep(&r, &list[i], m->size[TS_L1]);
+}
