@@ -40,6 +40,7 @@ static const enum op apart[] = {
 static bool images_of(const struct ir_ctx *cx, const struct value *v, int64_t *n)
 {
     return v->type->kind == TYPE_TENSOR && !type_is_object(v->type) && v->type->rank > 0 &&
+           dtype_size(v->type->dtype) > 0 &&
            (v->type->layout.kind == LAYOUT_ND || v->type->layout.kind == LAYOUT_NHWC) &&
            expr_is_const(&cx->exprs, v->type->dims[0], n);
 }

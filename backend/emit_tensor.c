@@ -263,10 +263,12 @@ int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, cons
                               .layout = PL_ND,
                               .rank = rank,
                               .base = -1};
-    if (e->copies > 0) /* one for each copy */
-        copy[out.rank++] = expr_const(&e->plan->exprs, e->copies);
+    const int more = e->copies > 0; /* one for each copy */
+    if (more)
+        copy[0] = expr_const(&e->plan->exprs, e->copies);
     for (int i = 0; i < rank; i++)
-        copy[out.rank - rank + i] = emit_expr(e, dims[i]);
+        copy[more + i] = emit_expr(e, dims[i]);
+    out.rank += more;
     const int32_t number = tensor_push(e, &out, copy);
     if (e->copies > 0)
         vec_push(e->arena, &e->divided, number);

@@ -19,16 +19,22 @@ static bool is_model_float(enum dtype t)
     return t == DT_F32 || t == DT_F16 || t == DT_BF16;
 }
 
-static bool wants(const struct value *v, enum dtype to)
+/* A float of another type. */
+static bool differs(const struct value *v, enum dtype to)
 {
-    return v && v->type->kind == TYPE_TENSOR && v->type->rank >= 0 && v->type->layout.kind == LAYOUT_ND &&
-           v->type->dtype != to && is_model_float(v->type->dtype);
+    return v && v->type->kind == TYPE_TENSOR && v->type->dtype != to && is_model_float(v->type->dtype);
+}
+
+static bool can_be_cast(const struct value *v)
+{
+    return v->type->rank >= 0 && v->type->layout.kind == LAYOUT_ND;
 }
 
 /* Operators with float operands of a type of their own. */
 static const enum op kept[] = {
-    OP_Cast,   OP_CastLike, OP_QuantizeLinear, OP_DequantizeLinear,     OP_DynamicQuantizeLinear,
-    OP_Resize, OP_Range,    OP_MatMulNBits,    OP_GatherBlockQuantized, OP_RoiAlign};
+    OP_Cast,    OP_CastLike, OP_QuantizeLinear, OP_DequantizeLinear,     OP_DynamicQuantizeLinear,
+    OP_Resize,  OP_Range,    OP_MatMulNBits,    OP_GatherBlockQuantized, OP_CacheAppend,
+    OP_RoiAlign};
 
 static bool takes(const struct node *n, enum dtype to)
 {
@@ -41,8 +47,11 @@ static bool takes(const struct node *n, enum dtype to)
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(kept); i++)
         if ((enum op)n->op == kept[i])
             return false;
-    for (int i = 0; i < n->n_in; i++)
-        any |= wants(n->in[i].value, to);
+    for (int i = 0; i < n->n_in; i++) {
+        if (differs(n->in[i].value, to) && !can_be_cast(n->in[i].value))
+            return false;
+        any |= differs(n->in[i].value, to);
+    }
     return any;
 }
 
@@ -84,7 +93,7 @@ static enum npuc_status convert(struct pass_ctx *px, struct node *n, enum dtype 
     const bool had = !px->target || px->target->supports(px->target, px->cx, n, &reason);
     for (int i = 0; i < n->n_in; i++) {
         before[i] = node_in(n, i);
-        if (!wants(before[i], to))
+        if (!differs(before[i], to))
             continue;
         model = before[i]->type->dtype;
         ir_set_input(n, i, narrowed(&b, before[i], to));

@@ -104,6 +104,11 @@ static bool is_split(const struct machine *m, struct ir_ctx *cx, const struct no
         return false;
     const bool conv = op_table[h.node->op]->cls == CLS_CONV;
     const int64_t count = type_const_count(cx, h.weight->type);
+    for (int i = 0; i < h.node->n_in + h.node->n_out; i++) {
+        const struct value *v = i < h.node->n_in ? node_in(h.node, i) : node_out(h.node, i - h.node->n_in);
+        if (v && type_const_count(cx, v->type) < 0)
+            return true;
+    }
     const double weights = (double)count * (double)dtype_size(h.weight->type->dtype);
     return count < 0 || !is_constant(h.weight) || weights > (double)(cores * m->size[TS_L0B]) ||
            (!conv && rows_of(cx, h.node) > ROWS) || (images == 1 && is_depthwise(cx, h.node)) ||
