@@ -107,7 +107,8 @@ static inline void backend_launch(struct backend_unit *u, const struct plan_step
                            .params = params,
                            .tensors = tensors,
                            .machine = u->cores,
-                           .target = &u->target};
+                           .target = &u->target,
+                           .copies = s->copies};
     for (int32_t i = 0; i < s->n_params; i++)
         params[i] = backend_value(u, s->params[i]);
     for (int32_t i = 0; i < s->n_in; i++) {
@@ -116,9 +117,11 @@ static inline void backend_launch(struct backend_unit *u, const struct plan_step
         tensors[i] = (struct emu_tensor){.data = u->bytes[base],
                                          .size = u->size[base],
                                          .address = (int64_t)base << 32,
+                                         .part = s->copies > 0 && s->divided[i] ? u->size[base] / s->copies : 0,
                                          .dtype = (enum dtype)t->dtype};
     }
     assert_true(expr_eval(&l.kernel->exprs, l.kernel->blocks, params, &l.blocks));
+    l.blocks *= s->copies > 1 ? s->copies : 1;
     if (emu_run_data(&l, NULL, true) != NPUC_OK) {
         struct arena a;
         unit_arena(&a);
