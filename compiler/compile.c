@@ -214,6 +214,8 @@ static enum npuc_status step_emit(struct compilation *c, const char *model, cons
     plan_init(&c->plan);
     c->has_plan = true;
     s = gears_emit(c, model);
+    if (s == NPUC_OK)
+        s = compilation_fits(c);
     for (int64_t i = 0; i < c->plan.tensors.len && c->options.without_weights; i++)
         if (c->plan.tensors.data[i].kind == PT_WEIGHT)
             c->plan.tensors.data[i].data_size = -1;

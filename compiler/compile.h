@@ -85,6 +85,9 @@ NPUC_MUST_CHECK enum npuc_status gears_emit(struct compilation *c, const char *m
 void gears_free(struct compilation *c);
 const char *gears_name(struct compilation *c); /* "seq=128,batch=1"; "main" without gears */
 
+/* capacity.c: is the target's global memory large enough for the plan, as far as sizes are known? */
+NPUC_MUST_CHECK enum npuc_status compilation_fits(struct compilation *c);
+
 /* bind.c: one -D option. */
 enum { DIM_MAX_GEARS = 64, DIM_MAX_PLANS = 100 };
 struct dim_spec {

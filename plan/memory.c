@@ -1,14 +1,18 @@
-/* Placement of buffers with known lifetimes in one pool: greedy, one item at a time into the best gap among those
- * already placed that live at the same time (lowest waste, then lowest offset). The order decides the quality, so a few
- * are tried and the one with the lowest peak is kept. Refused: exact search (lifetimes of language models are short
- * chains, where greedy by size meets the bound), and first-fit on a time line (fragments when long-lived items come
- * late). */
+/* Placement of buffers with known lifetimes in one pool: greedy, one item at a time into a gap among those already
+ * placed that live at the same time: the one with the lowest waste, or the lowest one. The order decides the quality,
+ * so a few are tried and the one with the lowest peak is kept. Where that is above the bound, the item that ends
+ * highest is placed earlier and all is tried again, a limited number of times. Refused: exact search (lifetimes of
+ * language models are short chains, where greedy by size meets the bound), and first-fit on a time line (fragments when
+ * long-lived items come late). */
 #include "plan/memory.h"
 
 #include "base/size.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#define ROUNDS 2048
+#define WORK   (INT64_C(1) << 27) /* pairs of items that all rounds together may look at */
 
 struct order_key {
     int64_t primary, secondary;
@@ -20,6 +24,8 @@ struct placer {
     int64_t *offset; /* candidate placement of this order, by item */
     int64_t *placed; /* item numbers sorted by offset */
     int64_t n_placed, align;
+    bool lowest;   /* take the lowest gap, not the one with the least waste */
+    int64_t worst; /* place in the order of the item that ends highest */
 };
 
 static int compare_keys(const void *pa, const void *pb)
@@ -74,6 +80,8 @@ static int64_t place_one(const struct placer *p, int64_t item)
         if (!alive_together(it, &p->items[other]))
             continue;
         const int64_t gap = p->offset[other] - end;
+        if (gap >= it->size && p->lowest)
+            return end;
         if (gap >= it->size && gap - it->size < best_waste) {
             best = end;
             best_waste = gap - it->size;
@@ -107,7 +115,10 @@ static int64_t place_in_order(struct placer *p, const struct order_key *keys, in
         p->offset[item] = place_one(p, item);
         keep_sorted(p, item);
         const int64_t top = p->offset[item] + p->items[item].size;
-        peak = top > peak ? top : peak;
+        if (top > peak) {
+            peak = top;
+            p->worst = i;
+        }
     }
     return peak;
 }
@@ -124,7 +135,7 @@ static int compare_edges(const void *pa, const void *pb)
     return (a->change > b->change) - (a->change < b->change); /* ends before starts */
 }
 
-static int64_t live_bound(const struct mem_item *items, int64_t n, struct arena *scratch)
+int64_t mem_bound(const struct mem_item *items, int64_t n, struct arena *scratch)
 {
     struct edge *edges = ARENA_ARRAY(scratch, struct edge, 2 * n);
     if (!edges)
@@ -142,29 +153,87 @@ static int64_t live_bound(const struct mem_item *items, int64_t n, struct arena 
     return most;
 }
 
+struct search {
+    struct placer p;
+    struct mem_item *items;
+    struct order_key *keys, *best_keys;
+    int64_t n;
+    struct mem_result r;
+    bool best_lowest;
+};
+
+static int64_t try_order(struct search *s)
+{
+    const int64_t peak = place_in_order(&s->p, s->keys, s->n);
+    if (peak >= s->r.peak)
+        return peak;
+    s->r.peak = peak;
+    s->best_lowest = s->p.lowest;
+    memcpy(s->best_keys, s->keys, (size_t)s->n * sizeof *s->keys);
+    for (int64_t i = 0; i < s->n; i++)
+        s->items[i].offset = s->p.offset[i];
+    return peak;
+}
+
+static int64_t good_enough(const struct search *s)
+{
+    return s->r.lower_bound + s->r.lower_bound / 64;
+}
+
+/* Numbers that look random and are the same every time. */
+static int64_t below(uint32_t *state, int64_t n)
+{
+    *state = *state * 1664525U + 1013904223U;
+    return n > 0 ? (int64_t)(*state >> 8) % n : 0;
+}
+
+/* From the best order: the item that ends highest comes earlier. Orders that are no worse are kept, and a few that are.
+ * Rounds are fewer where one takes long. */
+static void improve(struct search *s)
+{
+    const int64_t all = size_ceil_div(WORK, s->n * s->n), rounds = all < ROUNDS ? all : ROUNDS;
+    uint32_t state = 1;
+    memcpy(s->keys, s->best_keys, (size_t)s->n * sizeof *s->keys);
+    s->p.lowest = s->best_lowest;
+    int64_t now = place_in_order(&s->p, s->keys, s->n), from = s->p.worst;
+    for (int64_t i = 0; i < rounds && s->r.peak > good_enough(s); i++) {
+        const int64_t moved = i % 4 == 3 ? below(&state, s->n) : from, to = below(&state, moved);
+        const struct order_key key = s->keys[moved];
+        memmove(s->keys + to + 1, s->keys + to, (size_t)(moved - to) * sizeof *s->keys);
+        s->keys[to] = key;
+        const int64_t peak = try_order(s);
+        if (peak <= now || below(&state, 16) == 0) {
+            now = peak;
+            from = s->p.worst;
+            continue;
+        }
+        memmove(s->keys + to, s->keys + to + 1, (size_t)(moved - to) * sizeof *s->keys);
+        s->keys[moved] = key;
+    }
+}
+
 struct mem_result mem_place(struct mem_item *items, int64_t n, int64_t align, struct arena *scratch)
 {
-    struct mem_result r = {0, 0};
+    struct search s = {.p = {.items = items, .align = align}, .items = items, .n = n};
     if (n == 0)
-        return r;
+        return s.r;
     const struct arena_mark mark = arena_mark(scratch);
-    struct order_key *keys = ARENA_ARRAY(scratch, struct order_key, n);
-    struct placer p = {.items = items, .align = align};
-    p.offset = ARENA_ARRAY(scratch, int64_t, n);
-    p.placed = ARENA_ARRAY(scratch, int64_t, n);
-    r.lower_bound = live_bound(items, n, scratch);
-    r.peak = r.lower_bound < 0 || !keys || !p.offset || !p.placed ? -1 : INT64_MAX;
-    for (int64_t o = 0; o < NPUC_ARRAY_LEN(orders) && r.peak > r.lower_bound; o++) {
+    s.keys = ARENA_ARRAY(scratch, struct order_key, n);
+    s.best_keys = ARENA_ARRAY(scratch, struct order_key, n);
+    s.p.offset = ARENA_ARRAY(scratch, int64_t, n);
+    s.p.placed = ARENA_ARRAY(scratch, int64_t, n);
+    s.r.lower_bound = mem_bound(items, n, scratch);
+    s.r.peak = s.r.lower_bound < 0 || !s.keys || !s.best_keys || !s.p.offset || !s.p.placed ? -1 : INT64_MAX;
+    for (int64_t o = 0; o < 2 * NPUC_ARRAY_LEN(orders) && s.r.peak > s.r.lower_bound; o++) {
+        const int64_t k = o / 2;
         for (int64_t i = 0; i < n; i++)
-            keys[i] = (struct order_key){orders[o].primary(&items[i]), orders[o].secondary(&items[i]), i};
-        qsort(keys, (size_t)n, sizeof *keys, compare_keys);
-        const int64_t peak = place_in_order(&p, keys, n);
-        if (peak >= r.peak)
-            continue;
-        r.peak = peak;
-        for (int64_t i = 0; i < n; i++)
-            items[i].offset = p.offset[i];
+            s.keys[i] = (struct order_key){orders[k].primary(&items[i]), orders[k].secondary(&items[i]), i};
+        qsort(s.keys, (size_t)n, sizeof *s.keys, compare_keys);
+        s.p.lowest = o % 2 != 0;
+        (void)try_order(&s);
     }
+    if (s.r.peak > good_enough(&s))
+        improve(&s);
     arena_release(scratch, mark);
-    return r;
+    return s.r;
 }

@@ -17,5 +17,7 @@ struct mem_result {
 /* Offsets are multiples of `align`. Items that overlap in time do not overlap in memory. Sizes are >= 0 and their sum
  * fits int64_t; first <= last. peak is -1 when memory for the placement itself is missing. */
 struct mem_result mem_place(struct mem_item *items, int64_t n, int64_t align, struct arena *scratch);
+/* The lower bound alone; -1 when memory is missing. */
+int64_t mem_bound(const struct mem_item *items, int64_t n, struct arena *scratch);
 
 #endif

@@ -73,12 +73,14 @@ static bool reserve_pool(npurt_session *s)
     return true;
 }
 
+/* Memory is given out in units of GM_ALIGN: the bound on live bytes counts them too. */
 static struct mem_item lifetime(const npurt_session *s, int64_t i)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[i];
     const int32_t first = s->entry->first_step, last = first + s->entry->n_steps;
-    struct mem_item m = {
-        .size = s->placed ? roomy(s->tensors[i].size) : s->tensors[i].size, .first = first, .last = last};
+    struct mem_item m = {.size = s->placed ? roomy(s->tensors[i].size) : size_align(s->tensors[i].size, GM_ALIGN),
+                         .first = first,
+                         .last = last};
     if (t->kind == PT_TEMP && t->first >= first && t->last >= t->first && t->last <= last) {
         m.first = t->first;
         m.last = t->last;
@@ -107,11 +109,10 @@ static enum npuc_status place_pool(npurt_session *s)
     s->pool_size = m.peak;
     s->pool_lower_bound = m.lower_bound;
     s->placed = true;
-    if (m.peak < 0 || !reserve_pool(s)) {
-        s->placed = false;
-        return rt_fail(s, D_HOST_MEMORY, "out of host memory: %lld bytes for activations", (long long)m.peak);
-    }
-    return NPUC_OK;
+    if (m.peak >= 0)
+        return NPUC_OK;
+    s->placed = false;
+    return rt_fail(s, D_HOST_MEMORY, "out of host memory");
 }
 
 static enum npuc_status check_capacity(npurt_session *s)
@@ -120,13 +121,8 @@ static enum npuc_status check_capacity(npurt_session *s)
     int64_t caches = 0;
     for (int32_t i = 0; i < s->entry->n_caches; i++)
         caches += s->caches[i].size;
-    const int64_t need = s->weights_size + caches + s->pool_size;
-    if (gm > 0 && (double)need > gm)
-        return rt_fail(s, D_MEMORY_FULL,
-                       "%lld bytes are needed (weights %lld, caches %lld, activations %lld) and %s has %.0f",
-                       (long long)need, (long long)s->weights_size, (long long)caches, (long long)s->pool_size,
-                       s->target.name, gm);
-    return NPUC_OK;
+    const double need = (double)s->weights_size + (double)caches + (double)s->pool_size;
+    return gm > 0 && need > gm ? rt_too_little(s, gm, caches) : NPUC_OK;
 }
 
 /* Roots first: aliases follow when all of them have bytes. */
@@ -222,6 +218,10 @@ enum npuc_status rt_place(npurt_session *s)
             st = place_pool(s);
         if (st == NPUC_OK)
             st = check_capacity(s);
+        if (st == NPUC_OK && !reserve_pool(s)) {
+            s->placed = false;
+            st = rt_fail(s, D_HOST_MEMORY, "out of host memory: %lld bytes for activations", (long long)s->pool_size);
+        }
         s->bound = st == NPUC_OK;
     }
     if (st != NPUC_OK)

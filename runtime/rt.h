@@ -148,6 +148,22 @@ NPUC_MUST_CHECK enum npuc_status rt_place_grown(npurt_session *s, int32_t tensor
 NPUC_MUST_CHECK bool rt_exchange(npurt_session *s, int32_t from, int32_t to, int64_t size);
 void rt_memory_free(npurt_session *s);
 
+/* map.c: where the tensors are for the sizes that the session has. */
+struct rt_place {
+    int32_t tensor;
+    int32_t first, last; /* steps of the entry between which it holds a value */
+    int64_t address, size;
+};
+struct rt_map {
+    struct rt_place *places; /* by address */
+    int64_t n;
+};
+/* Binds and places without running; the list is in `a`. */
+NPUC_MUST_CHECK enum npuc_status rt_map(npurt_session *s, struct arena *a, struct rt_map *out);
+/* The message of a machine with `gm` bytes of global memory, which are too few. */
+NPUC_MUST_CHECK enum npuc_status rt_too_little(npurt_session *s, double gm, int64_t caches);
+int64_t rt_weight_size(const npurt_session *s, const struct plan_tensor *t); /* bytes in global memory */
+
 /* cache.c */
 NPUC_MUST_CHECK enum npuc_status rt_cache_place(npurt_session *s);
 NPUC_MUST_CHECK enum npuc_status rt_cache_load(npurt_session *s); /* given past values into the caches */

@@ -80,6 +80,14 @@ static bool allocate(npurt_session *s)
            s->choice;
 }
 
+int64_t rt_weight_size(const npurt_session *s, const struct plan_tensor *t)
+{
+    int64_t size = t->data_size;
+    if (size < 0 && !expr_is_const(&s->plan->exprs, t->size, &size))
+        size = 0;
+    return size > 0 && size < (int64_t)1 << 48 ? size : 0;
+}
+
 /* Weights stay where the plan is mapped; their emulated addresses follow each other. */
 static void map_weights(npurt_session *s)
 {
@@ -98,11 +106,7 @@ static void map_weights(npurt_session *s)
         memcpy(&r->data, &data, sizeof data); /* never written: read_only */
         r->read_only = true;
         r->address = s->weights_size;
-        int64_t size = t->data_size;
-        if (size < 0 && !expr_is_const(&s->plan->exprs, t->size, &size))
-            size = 0;
-        if (size > 0 && size < (int64_t)1 << 48)
-            s->weights_size = size_align(s->weights_size + size, 512);
+        s->weights_size = size_align(s->weights_size + rt_weight_size(s, t), 512);
     }
     s->weights_address_end = s->weights_size;
 }

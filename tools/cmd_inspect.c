@@ -4,6 +4,7 @@
 
 #include "ir/text.h"
 #include "tools/json.h"
+#include "tools/memory.h"
 #include "tools/model_args.h"
 #include "tools/term.h"
 
@@ -11,6 +12,7 @@ static const struct arg_option options[] = {
     {"what", "PART",
      "plan: summary, entries, tensors, steps, kernels, symbols, target, all; model: summary, ir, optimised"},
     {"json", NULL, "the summary as JSON on stdout"},
+    {"memory", NULL, "plan: the memory map for the sizes given by -D: places, sizes, lives, peaks of every memory"},
     {"verify", NULL, "only check; exit code 0 when the file is sound"},
     MODEL_OPTIONS,
     {NULL, NULL, NULL},
@@ -159,8 +161,15 @@ static int run(const struct command *cmd, int argc, char **argv)
         const char *path = a.words.data[0];
         if (!what)
             what = "summary";
-        code = file_is_plan(path) ? inspect_plan(path, what, args_flag(&a, "verify"), args_flag(&a, "json"))
-                                  : inspect_model(&a, path, what);
+        if (args_flag(&a, "memory") && !file_is_plan(path)) {
+            term_error("npuc inspect: %s: a memory map is made of a plan; compile the model first", path);
+            code = 2;
+        } else if (args_flag(&a, "memory")) {
+            code = memory_map(path, &a, args_flag(&a, "json"));
+        } else {
+            code = file_is_plan(path) ? inspect_plan(path, what, args_flag(&a, "verify"), args_flag(&a, "json"))
+                                      : inspect_model(&a, path, what);
+        }
     }
     args_free(&a);
     return code;
@@ -169,9 +178,10 @@ static int run(const struct command *cmd, int argc, char **argv)
 const struct command command_inspect = {
     .name = "inspect",
     .what = "what is in a model or a plan: summary, graph, tensors, steps, tile programs",
-    .usage = "FILE [--what PART] [--verify]",
+    .usage = "FILE [--what PART] [--memory] [--verify]",
     .examples = "  npuc inspect examples/bard/model.onnx\n  npuc inspect bard.plan --what kernels\n  npuc inspect "
-                "bard.plan --verify\n",
+                "bard.plan --verify\n  npuc inspect bard.plan --memory -D batch_size=1 -D sequence_length=12 -D "
+                "past_sequence_length=0\n",
     .options = options,
     .run = run,
 };

@@ -227,6 +227,7 @@ json_t *report_json(const struct npurt_report *r)
     json_put(j, "weights_bytes", json_integer(r->weights_size));
     json_put(j, "cache_bytes", json_integer(r->cache_size));
     json_put(j, "activation_bytes", json_integer(r->pool_size));
+    json_put(j, "activation_lower_bound", json_integer(r->pool_lower_bound));
     json_put(j, "peak_bytes", peak);
     json_put(j, "steps", steps);
     return j;
