@@ -344,6 +344,7 @@ static struct emitter *emitter_new(struct ir_ctx *cx, struct module *mod, const 
     map_init(&em->exprs, e->arena);
     map_init(&em->sources, e->arena);
     map_init(&em->cache_of, e->arena);
+    map_init(&em->variants, e->arena);
     for (int64_t i = 0; i < out->kernels.len; i++)
         map_put(&e->kernels, tile_kernel_hash(out->kernels.data[i]), (uint64_t)i);
     e->tensor_of = ARENA_ARRAY(e->arena, int32_t, mod->n_values);

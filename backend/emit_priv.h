@@ -9,6 +9,7 @@ struct emitter {
     const struct graph *graph; /* the function being emitted */
     struct map exprs;          /* ir expression -> plan expression */
     struct map sources;        /* address of a struct loc -> index into plan->sources */
+    struct map variants;       /* key of a space of sizes -> its struct found (variants.c) */
     struct map cache_of;       /* value id of a cache state -> its PT_CACHE tensor */
     VEC(bool) bound;           /* ir symbol number -> its value is known when the next step runs */
     struct plan_entry *entry;

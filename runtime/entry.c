@@ -42,6 +42,13 @@ bool rt_is_gear(const npurt_session *s, int64_t symbol, int64_t value)
 
 void rt_learn_fixed(npurt_session *s)
 {
+    for (int64_t i = 0; i < s->plan->exprs.symbols.len; i++) {
+        const struct expr_range r = s->plan->exprs.symbols.data[i].range;
+        if (r.min == r.max && r.min >= 0) {
+            s->symbol[i] = r.min;
+            s->symbol_known[i] = true;
+        }
+    }
     for (int32_t i = 0; i < s->entry->n_fixed; i++) {
         const struct plan_fixed *f = &s->entry->fixed[i];
         bool same = true;

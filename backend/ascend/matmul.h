@@ -96,8 +96,10 @@ struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const
                               const struct tiling *t);
 /* The product's operands as plan tensors: constant weights in the order of L0B, others as they are. */
 struct mm_tensors mm_operands(struct emit *e, const struct mm *p);
-/* Emits the product with its peers, `t` having tensors for each: one launch, or one for at most 16 rows and one for
- * more when m is not known. */
+/* What a tile takes: ranks candidates. */
+double mm_tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t);
+/* Emits the product with its peers, `t` having tensors for each: one launch, or one per part of the sizes when they are
+ * not known. */
 NPUC_MUST_CHECK enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                          const char *label);
 

@@ -18,10 +18,11 @@
  * L1 holds both operands as [k/c0][rows][c0] when K runs along the rows of storage, else [rows/c0][k][c0], which the
  * copy to L0 transposes. Weights come in NZ with rows n, i.e. in the order of L0B. */
 #include "backend/ascend/matmul_priv.h"
+#include "backend/matrix/mm_variants.h"
 #include "base/size.h"
 
-#include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static const struct mm *product_of(const struct mm_kernel *c, int i)
 {
@@ -461,24 +462,39 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     return emit_launch(e, c.k, c.tail ? c.tail->f.tensors : tensors, c.params.bound, mm_macs(e, p), label);
 }
 
+struct choice {
+    struct emit *e;
+    const struct mm *p;
+    struct mm_axes axes;
+};
+
+static void choose(void *user, const double *at, void *form)
+{
+    const struct choice *c = user;
+    const struct mm_sizes s = mm_sizes_at(&c->axes, at);
+    const struct mm_tile t = mm_choose_tile(c->e->m, c->p, &s, c->e->tiling);
+    memcpy(form, &t, sizeof t);
+}
+
+static double cycles(void *user, const double *at, const void *form)
+{
+    const struct choice *c = user;
+    const struct mm_sizes s = mm_sizes_at(&c->axes, at);
+    return mm_tile_cycles(c->e->m, c->p, &s, form);
+}
+
 enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
 {
-    struct expr_pool *x = &e->cx->exprs;
-    const struct expr_range r = expr_range_of(x, p->m);
-    const expr few = expr_const(x, 16), outer = e->guard;
-    const bool both = r.min <= 16 && r.max > 16;
+    struct choice c = {.e = e, .p = p};
+    struct variant_space s = {.form_size = sizeof(struct mm_tile), .user = &c, .choose = choose, .cycles = cycles};
+    struct variant v[VARIANT_MOST];
+    const expr outer = e->guard;
     enum npuc_status st = NPUC_OK;
-    if (r.min <= 16) {
-        const struct mm_sizes s = mm_sizes_of(e->cx, p, 16);
-        const struct mm_tile tile = mm_choose_tile(e->m, p, &s, e->tiling);
-        e->guard = both ? expr_cmp(x, EXPR_LE, p->m, few) : outer;
-        st = launch(e, p, t, &tile, label);
-    }
-    if (st == NPUC_OK && r.max > 16) {
-        const struct mm_sizes s = mm_sizes_of(e->cx, p, 1024);
-        const struct mm_tile tile = mm_choose_tile(e->m, p, &s, e->tiling);
-        e->guard = both ? expr_cmp(x, EXPR_LT, few, p->m) : outer;
-        st = launch(e, p, t, &tile, label);
+    mm_axes(e, p, &s, &c.axes);
+    const int n = variants_find(e, &s, v);
+    for (int i = 0; i < n && st == NPUC_OK; i++) {
+        e->guard = v[i].guard;
+        st = launch(e, p, t, (const struct mm_tile *)(const void *)v[i].form, label);
     }
     e->guard = outer;
     return st;

@@ -391,3 +391,9 @@ struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const
     }
     return x.best;
 }
+
+double mm_tile_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t)
+{
+    const struct rates r = rates_of(m, p);
+    return product_cycles(m, p, s, t, &r);
+}

@@ -74,11 +74,10 @@ bool mm_takes_bias(const struct machine *m);
 int32_t mm_bias_tensor(struct emit *e, const struct mm *p);
 /* Multiply-accumulates of the product, over the plan's symbols. */
 expr mm_macs(struct emit *e, const struct mm *p);
-/* Sizes to plan for: constants, or typical values of symbols, of m at most most_m. */
+/* Sizes to plan for. */
 struct mm_sizes {
     double batch, m, n, k;
     double cores; /* that run: set by the choice of tiles */
 };
-struct mm_sizes mm_sizes_of(const struct ir_ctx *cx, const struct mm *p, double most_m);
 
 #endif

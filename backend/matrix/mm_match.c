@@ -5,7 +5,6 @@
  * product. */
 #include "backend/matrix/mm.h"
 
-#include <math.h>
 
 /* The nodes of a product with its epilogue. */
 struct pattern {
@@ -458,22 +457,4 @@ expr mm_macs(struct emit *e, const struct mm *p)
         macs = expr_add(x, macs, expr_mul(x, p->m, expr_mul(x, p->peers[i].n, p->k)));
     macs = expr_mul_const(x, macs, mm_pack(p));
     return emit_expr(e, macs);
-}
-
-static double typical(const struct ir_ctx *cx, expr e, double most)
-{
-    const struct expr_range r = expr_range_of(&cx->exprs, e);
-    const double v = r.max == INT64_MAX ? most : fmin(most, (double)r.max);
-    return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
-}
-
-struct mm_sizes mm_sizes_of(const struct ir_ctx *cx, const struct mm *p, double most_m)
-{
-    struct mm_sizes s = {
-        .batch = 1, .m = typical(cx, p->m, most_m), .n = typical(cx, p->n, 1024), .k = typical(cx, p->k, 1024)};
-    for (int i = 0; i < p->n_batch; i++)
-        s.batch *= typical(cx, p->batch[i], 8);
-    for (int i = 0; i < p->n_peers; i++)
-        s.n += typical(cx, p->peers[i].n, 1024);
-    return s;
 }

@@ -14,7 +14,10 @@ struct product_tile {
 
 struct product_tile product_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct mm *p,
                                         const struct mm_sizes *s, const struct tiling *w);
-/* Emits the product: one launch, or one for at most 16 rows and one for more when m is not known. */
+/* What a tile takes: ranks candidates. */
+double product_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
+                      const struct product_tile *t);
+/* Emits the product: one launch, or one per part of the sizes when they are not known. */
 NPUC_MUST_CHECK enum npuc_status product_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                               const char *label);
 

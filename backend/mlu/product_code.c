@@ -13,11 +13,13 @@
  * loaded as it is and turned by the vector unit; b then moves on to WRAM. A bias is copied to every row of the sums
  * before the first step. */
 #include "backend/matrix/mm_dims.h"
+#include "backend/matrix/mm_variants.h"
 #include "backend/mlu/product.h"
 #include "base/size.h"
 #include "kernels/vec.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct code {
     struct emit *e;
@@ -255,22 +257,39 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     return emit_launch(e, c.k, (const int32_t[]){t->a, t->b, t->c, t->bias}, c.params.bound, mm_macs(e, p), label);
 }
 
+struct choice {
+    struct emit *e;
+    const struct mm *p;
+    struct mm_axes axes;
+};
+
+static void choose(void *user, const double *at, void *form)
+{
+    const struct choice *c = user;
+    const struct mm_sizes s = mm_sizes_at(&c->axes, at);
+    const struct product_tile t = product_choose_tile(c->e->m, c->e->cx, c->p, &s, c->e->tiling);
+    memcpy(form, &t, sizeof t);
+}
+
+static double cycles(void *user, const double *at, const void *form)
+{
+    const struct choice *c = user;
+    const struct mm_sizes s = mm_sizes_at(&c->axes, at);
+    return product_cycles(c->e->m, c->p, &s, form);
+}
+
 enum npuc_status product_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
 {
-    static const double most[2] = {16, 1024};
-    struct expr_pool *x = &e->cx->exprs;
-    const struct expr_range r = expr_range_of(x, p->m);
-    const expr few = expr_const(x, 16), outer = e->guard;
-    const bool wanted[2] = {r.min <= 16, r.max > 16}, both = wanted[0] && wanted[1];
-    const expr guard[2] = {expr_cmp(x, EXPR_LE, p->m, few), expr_cmp(x, EXPR_LT, few, p->m)};
+    struct choice c = {.e = e, .p = p};
+    struct variant_space s = {.form_size = sizeof(struct product_tile), .user = &c, .choose = choose, .cycles = cycles};
+    struct variant v[VARIANT_MOST];
+    const expr outer = e->guard;
     enum npuc_status st = NPUC_OK;
-    for (int i = 0; i < 2 && st == NPUC_OK; i++) {
-        if (!wanted[i])
-            continue;
-        const struct mm_sizes s = mm_sizes_of(e->cx, p, most[i]);
-        const struct product_tile tile = product_choose_tile(e->m, e->cx, p, &s, e->tiling);
-        e->guard = both ? guard[i] : outer;
-        st = launch(e, p, t, &tile, label);
+    mm_axes(e, p, &s, &c.axes);
+    const int n = variants_find(e, &s, v);
+    for (int i = 0; i < n && st == NPUC_OK; i++) {
+        e->guard = v[i].guard;
+        st = launch(e, p, t, (const struct product_tile *)(const void *)v[i].form, label);
     }
     e->guard = outer;
     return st;

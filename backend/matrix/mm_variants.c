@@ -1,0 +1,44 @@
+#include "backend/matrix/mm_variants.h"
+
+#include <math.h>
+
+static double value_of(const struct ir_ctx *cx, expr e)
+{
+    int64_t v;
+    return expr_is_const(&cx->exprs, e, &v) && v > 0 ? (double)v : 1;
+}
+
+static uint64_t key_of(const struct mm *p, expr batch)
+{
+    const int64_t k[] = {p->in, p->out,     p->m,    p->n,      p->k,       p->a_row,        p->b_row,       p->c_row,
+                         batch, p->a_trans, p->relu, p->weight, p->b_trans, p->weight_trans, p->bias != NULL};
+    return map_hash_bytes(k, (int64_t)sizeof k);
+}
+
+void mm_axes(const struct emit *e, const struct mm *p, struct variant_space *s, struct mm_axes *out)
+{
+    struct ir_ctx *cx = e->cx;
+    expr batch = expr_const(&cx->exprs, 1);
+    for (int i = 0; i < p->n_batch; i++)
+        batch = expr_mul(&cx->exprs, batch, p->batch[i]);
+    *out = (struct mm_axes){.known = {.batch = value_of(cx, batch),
+                                      .m = value_of(cx, p->m),
+                                      .n = value_of(cx, p->n),
+                                      .k = value_of(cx, p->k)},
+                            .m = variants_axis(s, cx, p->m),
+                            .n = variants_axis(s, cx, p->n),
+                            .k = variants_axis(s, cx, p->k),
+                            .batch = variants_axis(s, cx, batch)};
+    s->coarse = p->feed != NULL;
+    s->key = p->feed ? 0 : key_of(p, batch);
+}
+
+struct mm_sizes mm_sizes_at(const struct mm_axes *x, const double *at)
+{
+    struct mm_sizes s = x->known;
+    s.m = x->m < 0 ? s.m : fmax(1, at[x->m]);
+    s.n = x->n < 0 ? s.n : fmax(1, at[x->n]);
+    s.k = x->k < 0 ? s.k : fmax(1, at[x->k]);
+    s.batch = x->batch < 0 ? s.batch : fmax(1, at[x->batch]);
+    return s;
+}
