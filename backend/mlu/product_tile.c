@@ -169,6 +169,6 @@ struct product_tile product_choose_tile(const struct machine *m, const struct ir
 double product_cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *z,
                       const struct product_tile *t)
 {
-    const struct search s = {.m = m, .p = p, .s = z, .r = rates_of(m, p->in)};
+    const struct search s = {.m = m, .p = p, .s = z, .r = mlu_rates_of(m, p->in)};
     return cycles_of(&s, t);
 }
