@@ -139,6 +139,8 @@ enum npuc_status emit_node(struct emitter *em, struct node *n)
             emit_sizes(&em->e, n);
         return NPUC_OK;
     }
+    if (is_part_of_input(em, n))
+        return emit_parts(em, n);
     if (n->op == OP_CacheAppend && node_out(n, 0)->type->layout.kind == LAYOUT_CACHE) {
         const enum npuc_status st = cache_append(em, n);
         if (st != NPUC_OK)

@@ -27,6 +27,10 @@ enum npuc_status emit_node(struct emitter *em, struct node *n);
 /* The value whose bytes v shows: through views; NULL when those are an input's or a constant's. */
 struct value *computed_value(struct value *v);
 
+/* emit_part.c: a Slice or Split whose results are pieces of the operand's bytes, as views */
+bool is_part_of_input(const struct emitter *em, const struct node *n);
+enum npuc_status emit_parts(struct emitter *em, struct node *n);
+
 /* emit_control.c */
 enum npuc_status emit_if(struct emitter *em, struct node *n);
 enum npuc_status emit_loop(struct emitter *em, struct node *n);

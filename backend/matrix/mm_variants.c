@@ -8,11 +8,11 @@ static double value_of(const struct ir_ctx *cx, expr e)
     return expr_is_const(&cx->exprs, e, &v) && v > 0 ? (double)v : 1;
 }
 
-static uint64_t key_of(const struct mm *p, expr batch)
+static uint64_t key_of(const struct mm *p, expr batch, double n)
 {
-    const int64_t k[] = {p->in,           p->out,  p->m,       p->n,    p->k,      p->a_row,   p->b_row,
-                         p->c_row,        batch,   p->a_trans, p->relu, p->weight, p->b_trans, p->weight_trans,
-                         p->bias != NULL, p->code, p->b_code,  p->block};
+    const int64_t k[] = {p->in,           p->out,  p->m,       p->n,     p->k,       p->a_row,   p->b_row,
+                         p->c_row,        batch,   p->a_trans, p->relu,  p->weight,  p->b_trans, p->weight_trans,
+                         p->bias != NULL, p->code, p->b_code,  p->block, (int64_t)n, p->n_peers};
     return map_hash_bytes(k, (int64_t)sizeof k);
 }
 
@@ -30,8 +30,10 @@ void mm_axes(const struct emit *e, const struct mm *p, struct variant_space *s, 
                             .n = variants_axis(s, cx, p->n),
                             .k = variants_axis(s, cx, p->k),
                             .batch = variants_axis(s, cx, batch)};
+    for (int i = 0; i < p->n_peers; i++) /* their columns follow */
+        out->known.n += value_of(cx, p->peers[i].n);
     s->coarse = p->feed != NULL;
-    s->key = p->feed ? 0 : key_of(p, batch);
+    s->key = p->feed ? 0 : key_of(p, batch, out->known.n);
 }
 
 struct mm_sizes mm_sizes_at(const struct mm_axes *x, const double *at)
