@@ -5,6 +5,8 @@
  *   %x = ReduceMax %m; [Max with a sink]; [0 for -inf]; Sub; Exp; ReduceSum; [Add exp(sink - max)]; [1 for 0]; Div;
  * MatMul %w = Softmax %m; %p = Where(IsNaN %w, 0, %w); MatMul
  *
+ *   %a = FusedMatMul %q, %k : f16;  Cast %a to f32     FusedMatMul of %q and %k cast to f32: nothing is rounded between
+ *
  * Views and casts may stand before the product; the views are those of the scores then. Probabilities are rounded to
  * the type of v either way. Left alone: any other way to a probability, and a softmax whose steps round to 16 bits. */
 #include "passes/attention.h"
@@ -161,12 +163,11 @@ static int64_t group_of(struct ir_ctx *cx, const struct found *f)
     return group;
 }
 
-/* The scores seen as the probabilities are: the views again, on them. */
-static struct value *viewed(struct builder *b, const struct found *f)
+/* `v` seen as in the given views, from the last one back. */
+static struct value *viewed(struct builder *b, struct value *v, struct value *const *view, int n_views)
 {
-    struct value *v = f->scores;
-    for (int i = f->n_views - 1; v && i >= 0; i--) {
-        const struct node *old = f->view[i]->def;
+    for (int i = n_views - 1; v && i >= 0; i--) {
+        const struct node *old = view[i]->def;
         struct value *in[4] = {v};
         for (int k = 1; k < old->n_in && k < 4; k++)
             in[k] = node_in(old, k);
@@ -179,6 +180,47 @@ static struct value *viewed(struct builder *b, const struct found *f)
     return v;
 }
 
+/* Operand i of a product in f32. */
+static struct value *widened(struct builder *b, const struct node *product, int i)
+{
+    struct value *v = ir_cast(b, node_in(product, i), DT_F32);
+    if (v && v != node_in(product, i))
+        v->def->place = product->place;
+    return v;
+}
+
+/* Scores that are cast to f32 are not rounded before: the matrix unit has them in f32. The product of widened operands
+ * says so. */
+static void keep_wide(struct graph *body)
+{
+    for_each_node_safe(cast, body)
+    {
+        struct value *view[MAX_VIEWS], *v = node_in(cast, 0);
+        int n_views = 0;
+        if (cast->op != OP_Cast || cast->out[0].type->dtype != DT_F32)
+            continue;
+        while (v->def && op_has((enum op)v->def->op, T_VIEW) && n_views < MAX_VIEWS) {
+            view[n_views++] = v;
+            v = node_in(v->def, 0);
+        }
+        const struct node *product = v->def;
+        if (!product || product->op != OP_FusedMatMul || !value_has_one_use(v) || dtype_size(v->type->dtype) != 2)
+            continue;
+        struct builder b = ir_at(cast);
+        struct value *in[2] = {widened(&b, product, 0), widened(&b, product, 1)};
+        struct node *n = in[0] && in[1] ? ir_new(&b, OP_FusedMatMul, 2, in, 1) : NULL;
+        for (int k = 0; n && k < op_table[n->op]->n_attrs; k++)
+            n->attrs[k] = product->attrs[k];
+        if (!n || ir_infer(n) != NPUC_OK)
+            return;
+        n->place = product->place;
+        struct value *wide = viewed(&b, &n->out[0], view, n_views);
+        if (!wide)
+            return;
+        ir_replace_all(&cast->out[0], wide);
+    }
+}
+
 bool attention_chunks(struct graph *body)
 {
     struct ir_ctx *cx = body->module->cx;
@@ -189,7 +231,7 @@ bool attention_chunks(struct graph *body)
     if (f.sink && group == 0)
         return false;
     struct builder b = ir_at(f.product);
-    struct value *in[3] = {viewed(&b, &f), node_in(f.product, 1), f.sink};
+    struct value *in[3] = {viewed(&b, f.scores, f.view, f.n_views), node_in(f.product, 1), f.sink};
     if (!in[0] || in[0]->type->rank != node_in(f.product, 0)->type->rank)
         return false;
     struct node *n = ir_new(&b, OP_SoftmaxMatMul, f.sink ? 3 : 2, in, 1);
@@ -201,6 +243,7 @@ bool attention_chunks(struct graph *body)
         return false;
     n->out[0].name = f.product->out[0].name;
     ir_replace_all(&f.product->out[0], &n->out[0]);
+    keep_wide(body);
     ir_dce(body);
     return true;
 }

@@ -84,6 +84,8 @@ struct att_kernel {
 
 /* attention_match.c: is the node such a region, and does the machine do it? */
 bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct att *out, const char **reason);
+/* Is the node of the region a cast of q or k to f32, which the matrix unit does on its own? */
+bool att_widens(const struct att *a, const struct node *n);
 /* attention_tile.c: the largest extents up to `rows` rows that fit; false when not even 16 rows do. */
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out);
 struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece);

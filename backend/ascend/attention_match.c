@@ -21,10 +21,17 @@ static bool is_view(const struct node *n)
     return op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity;
 }
 
+/* q or k widened to f32: a product of the narrow operands whose sums are not rounded. */
+bool att_widens(const struct att *a, const struct node *n)
+{
+    return n->op == OP_Cast && (node_in(a->qk, 0) == &n->out[0] || node_in(a->qk, 1) == &n->out[0]) &&
+           dtype_size(node_in(n, 0)->type->dtype) == 2 && n->out[0].type->dtype == DT_F32;
+}
+
 /* A node of the vector region. */
 static bool is_vector(const struct att *a, const struct node *n)
 {
-    return n != a->qk && n != a->soft && !is_view(n) && n->op != OP_Constant && n->op != OP_Yield;
+    return !att_widens(a, n) && n != a->qk && n != a->soft && !is_view(n) && n->op != OP_Constant && n->op != OP_Yield;
 }
 
 /* ---- products --------------------------------------------------------------------------------------------- */
@@ -48,6 +55,8 @@ static bool find_products(const struct node *n, struct att *a)
 static struct value *operand(const struct att *a, const struct node *n, int i)
 {
     const struct value *v = node_in(n, i);
+    if (v && v->def && att_widens(a, v->def))
+        v = node_in(v->def, 0);
     return v && !v->def ? node_in(a->fused, (int)v->index) : NULL;
 }
 
@@ -115,7 +124,11 @@ static bool read_products(const struct machine *m, struct ir_ctx *cx, struct att
     if (!expr_is_const(&cx->exprs, qk.k, &a->size) ||
         !expr_is_const(&cx->exprs, v->dims[v->rank - 1 - (turned ? 1 : 0)], &a->v_size) || a->size < 1 || a->v_size < 1)
         return refuse(reason, "attention with a head size that is not known");
-    return read_operands(cx, a, reason);
+    if (!read_operands(cx, a, reason))
+        return false;
+    a->in = a->q->type->dtype;
+    return (a->k->type->dtype == a->in && mm_has_mac(m, a->in, a->score)) ||
+           refuse(reason, "attention of a type that the matrix unit does not multiply");
 }
 
 /* ---- vector region ---------------------------------------------------------------------------------------- */
@@ -208,7 +221,7 @@ static bool read_space(struct ir_ctx *cx, struct att *a, const char **reason)
         a->space.shape[i] = s->dims[i];
     const expr n_rows = count_rows(cx, s->dims, s->rank);
     for_each_node (n, node_region(a->fused, 0)) {
-        if (n->op == OP_Constant || n->op == OP_Yield || n == a->soft)
+        if (n->op == OP_Constant || n->op == OP_Yield || n == a->soft || att_widens(a, n))
             continue;
         if (!same_rows(cx, a, n->out[0].type, n_rows))
             return refuse(reason, "attention whose scores change shape");

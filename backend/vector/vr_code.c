@@ -15,6 +15,7 @@
 struct pass {
     bool need[VR_MAX_VALUES];
     int temp[VR_MAX_VALUES]; /* index of the temporary, -1: none (input, output, COL, ONE) */
+    int over[VR_MAX_VALUES]; /* the input that the value is written over, -1: none */
     int n_temps;
     int temp_size[VR_MAX_VALUES]; /* element size of each temporary */
 };
@@ -81,6 +82,18 @@ static bool in_place(const struct vr *r, int i, int over)
            v->dtype == r->values[over].dtype;
 }
 
+/* The input whose buffer value i can take from an operand, -1: none. */
+static int input_under(const struct vr *r, const struct pass *ps, int i)
+{
+    for (int a = 0; a < 3; a++) {
+        const int v = r->values[i].arg[a];
+        const int root = v < 0 ? -1 : r->values[v].kind == VR_INPUT ? v : ps->over[v];
+        if (root >= 0 && in_place(r, i, v) && last_use(r, ps, v) == i)
+            return root;
+    }
+    return -1;
+}
+
 /* Linear scan: a temporary is free again after the last use of the value it holds. */
 static void assign_temps(const struct vr *r, struct pass *ps)
 {
@@ -88,9 +101,12 @@ static void assign_temps(const struct vr *r, struct pass *ps)
     ps->n_temps = 0;
     for (int i = 0; i < r->n_values; i++) {
         const struct vr_value *v = &r->values[i];
-        ps->temp[i] = -1;
+        ps->temp[i] = ps->over[i] = -1;
         const int o = output_of(r, i);
         if (!ps->need[i] || !is_wide(v) || v->kind == VR_INPUT || v->kind == VR_IMM || (o >= 0 && !stays(r, o)))
+            continue;
+        ps->over[i] = input_under(r, ps, i);
+        if (ps->over[i] >= 0)
             continue;
         int size = dtype_size(v->dtype), t = 0;
         while (t < ps->n_temps &&
@@ -379,6 +395,8 @@ static void declare_pass(struct vr_form *f, int red, const struct pass *ps)
             f->buf[i] = new_buf(f, "in", base + i, v->dtype, 2, f->cap);
         else if (ps->temp[i] >= 0)
             f->buf[i] = temp[ps->temp[i]];
+        else if (ps->over[i] >= 0)
+            f->buf[i] = f->buf[ps->over[i]];
     }
 }
 
