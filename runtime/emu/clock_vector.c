@@ -124,12 +124,16 @@ void clock_cast(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
     c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_CAST]);
 }
 
+/* Rows that begin afresh take their first repeat as it is: one operation fewer. */
 void clock_red_add(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_RED_ADD *a = EMU_ARGS(RED_ADD, op);
     const struct clock_rates *r = cx->rates;
     const double own = width_of(a->dtype), width = own < 4 ? 4 : own;
-    const struct block b = {a->rows, a->cols, width, false};
+    const bool plain = own >= 4 && a->op != K_RED_SUMSQ && a->op != K_RED_ABSSUM;
+    const int64_t lanes = (int64_t)((double)r->vec_bytes / width);
+    const bool spared = plain && a->init && r->bank_groups > 0 && a->cols > lanes;
+    const struct block b = {a->rows, spared ? a->cols - lanes : a->cols, width, false};
     double cycles = r->vec[TK_VEC_OP];
     if (a->op == K_RED_SUMSQ || a->op == K_RED_ABSSUM)
         cycles += r->vec[TK_VEC_OP];
@@ -139,13 +143,21 @@ void clock_red_add(struct clock_cx *cx, const struct emu_op *op, struct clock_co
     c->busy = block_time(r, &b, cycles);
 }
 
+/* The lanes of a row as one: one row per repeat across all lanes, or, for many rows, within blocks first. Extremes take
+ * two such steps, 64 lanes to 8 and 8 to 1, of 8 rows per repeat in the second. Sums fold 64 lanes to 8 in three steps,
+ * of which the last takes 8 rows per repeat, before the step within blocks. */
 void clock_red_end(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_RED_END *a = EMU_ARGS(RED_END, op);
     const struct clock_rates *r = cx->rates;
+    const double fixed = r->vec[TK_VEC_FIXED], step = r->vec[TK_VEC_OP], rows = (double)a->rows;
+    const double packed = (double)((a->rows + 7) / 8);
+    const bool extreme = a->op == K_RED_MAX || a->op == K_RED_MIN;
+    const double across = fixed + rows * r->vec[TK_VEC_REDUCE];
+    const double within = extreme ? 2 * fixed + (rows + packed) * step : 4 * fixed + 2 * (rows + packed) * step;
     c->unit = TU_V;
     if (a->rows > 0)
-        c->busy = r->vec[TK_VEC_FIXED] + (double)a->rows * r->vec[TK_VEC_REDUCE];
+        c->busy = r->bank_groups > 0 && within < across ? within : across;
 }
 
 void clock_fill(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)

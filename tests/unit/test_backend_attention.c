@@ -69,6 +69,21 @@ static const char guarded[] =
                 LINE("%p16 = Cast %p {to=" to "} : " ty "[b,4,s,t]") LINE("%y = MatMul %p16, %v : " ty "[b,4,s,32]")   \
                     TAIL
 static const char half[] = HALF("f16", "10"), bfloat[] = HALF("bf16", "16");
+/* head sizes of their own for keys and values, none of them a multiple of anything */
+static const char unequal[] =
+    HEAD "%q: f16[b,4,s,72], %k: f16[b,1,t,72], %v: f16[b,1,t,40], %keep: bool[s,t]) -> (%y: f16[b,4,s,40]) {\n" LINE(
+        "%qd = SizeOf {exprs=[\"b\", \"1\", \"4*s\", \"72\"]} : i64[4]")
+        LINE("%sd = SizeOf {exprs=[\"b\", \"4\", \"s\", \"t\"]} : i64[4]")
+            LINE("%pd = SizeOf {exprs=[\"b\", \"1\", \"4*s\", \"t\"]} : i64[4]")
+                LINE("%yd = SizeOf {exprs=[\"b\", \"4\", \"s\", \"40\"]} : i64[4]")
+                    LINE("%q4 = Reshape %q, %qd : f16[b,1,4*s,72]")
+                        LINE("%s4 = FusedMatMul %q4, %k {transB=1} : f16[b,1,4*s,t]")
+                            LINE("%a4 = Reshape %s4, %sd : f16[b,4,s,t]") LINE("%a = Cast %a4 {to=1} : f32[b,4,s,t]")
+                                NUMBER("off", "-inf") LINE("%m = Where %keep, %a, %off : f32[b,4,s,t]") GUARDED("4")
+                                    LINE("%p16 = Cast %p {to=10} : f16[b,4,s,t]")
+                                        LINE("%r = Reshape %p16, %pd : f16[b,1,4*s,t]")
+                                            LINE("%y4 = MatMul %r, %v : f16[b,1,4*s,40]")
+                                                LINE("%y = Reshape %y4, %yd : f16[b,4,s,40]") TAIL;
 /* softmax in f16 throughout, the mask added in rank 4, the products in rank 3 */
 static const char flat[] = HEAD
     "%q: f16[4*b,s,16], %k: f16[4*b,t,16], %v: f16[4*b,t,16], %bias: f16[b,1,s,t]) -> (%y: f16[4*b,s,16]) {\n" LINE(
@@ -137,6 +152,14 @@ static const struct attention_case cases[] = {
     {"bfloat", bfloat, 1, 20, 30, 0},
     {"flat", flat, 2, 6, 45, 0},
     {"turned", turned, 2, 18, 77, 0},
+    {"unequal", unequal, 2, 5, 300, 0},
+    {"unequal_rows", unequal, 1, 45, 520, 0},
+    {"unequal_decode", unequal, 3, 1, 256, 0},
+    {"plain_chunks", plain, 3, 130, 769, 0},
+    {"guarded_chunks", guarded, 1, 70, 513, 0},
+    {"half_chunks", half, 1, 150, 257, 0},
+    {"sink_chunks", sink, 2, 1, 600, 0},
+    {"grouped_chunks", grouped, 1, 33, 515, 0},
     {"cached", cached, 2, 3, 29, 64},
     {"cached_decode", cached, 1, 1, 40, 64},
     {"cached_first", cached, 2, 20, 0, 64},
