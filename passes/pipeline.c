@@ -33,6 +33,7 @@ static const struct pass_step pipeline[] = {
     {PASS_precision, "before placement, which asks for each type; after patterns, which should not see its casts"},
     {PASS_whole_precision, "as precision, for modes and targets where it takes all operators"},
     {PASS_quantise, "after whole_precision, which leaves its sums and scales in f32"},
+    {PASS_sink_casts, "after the passes that make casts; before fusion, which takes a narrow Relu into the product"},
     {PASS_place, "the target decides node by node"},
     {PASS_layout, "host operators and views need dense operands"},
     {PASS_fuse_attention, "needs placement and dense views; before fuse_vector, which would take the softmax"},

@@ -7,7 +7,7 @@
 bool gen_conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)
 {
     struct conv p;
-    if (!conv_match(m, cx, n, &p, reason))
+    if (!conv_match(m, cx, n, &p, reason) || (p.group > 1 && p.cin == 1 && p.cout == 1 && (p.lines || p.out_lines)))
         return false;
     if (conv_choose_tile(m, cx, &p, NULL).m > 0)
         return true;

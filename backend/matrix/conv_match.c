@@ -227,8 +227,9 @@ static bool read_layouts(const struct machine *m, const struct reading *r, struc
         return refuse(reason, "blocks of channels that are not those of L1");
     if (!m->mac_rows && p->out_lines && r->y->type->layout.c0 != 8 && r->y->type->layout.c0 != 16)
         return refuse(reason, "blocks of channels that are not those of L0C");
+    const bool depthwise = p->cin == 1 && p->cout == 1; /* which no matrix unit takes */
     const bool whole =
-        m->mac_rows || p->group == 1 ||
+        m->mac_rows || p->group == 1 || depthwise ||
         ((!p->lines || p->cin % p->x->type->layout.c0 == 0) && (!p->out_lines || p->cout % r->y->type->layout.c0 == 0));
     return whole ? true : refuse(reason, "channels of a group that do not fill the blocks of the layout");
 }
