@@ -8,7 +8,7 @@
 #include "backend/vector/lower.h"
 #include "base/size.h"
 
-#define WORKSPACE_SLOTS 4 /* one being stored, one or two being read, one waiting */
+#define WORKSPACE_SLOTS 2 /* one being stored, one being read: more gain nothing by the clock and take L2 */
 #define FEW_ROWS        16
 #define PITCH_UNIT      64 /* elements: whole blocks of 32 bytes for all types, whole rows of lanes */
 
