@@ -92,6 +92,7 @@ struct mm_tail_tile {
 };
 void mm_tail_tile(struct mm_tail_code *c, const struct mm_tail_tile *t);
 
+/* m is 0 when not even the smallest tile fits. */
 struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,
                               const struct tiling *t);
 /* The product's operands as plan tensors: constant weights in the order of L0B, others as they are. */

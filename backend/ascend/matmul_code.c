@@ -339,7 +339,7 @@ static void step(struct mm_kernel *c, expr l, expr first)
     TILE(&c->b, COPY_L0A, c->l0a, c->l1a, ta ? block : expr_mul_const(x, ke, c->t.m), ta ? kb : num(c, c->t.m),
          mm_code(c->p), c->im, ie, ta);
     TILE(&c->b, COPY_L0B, c->l0b, c->l1b, tb ? block : expr_mul_const(x, ke, c->t.n), tb ? kb : num(c, c->t.n),
-         c->p->block ? c->p->b_code : c->p->in, c->in, ie, tb);
+         (int32_t)(c->p->block ? c->p->b_code : c->p->in), c->in, ie, tb);
     const expr init = expr_mul(x, first, expr_add(x, num(c, 1), starts_from_row(c)));
     if (!c->p->block) {
         TILE(&c->b, MAC, c->acc, c->l0a, c->l0b, c->bt, c->p->in, c->im, c->in, il, init);
@@ -435,6 +435,10 @@ static void list_tensors(const struct mm_kernel *c, const struct mm_tensors *t, 
 static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                const struct mm_tile *tile, const char *label)
 {
+    if (tile->m == 0)
+        return node_error(e->cx, p->c->def, D_MEMORY_FULL,
+                          "no tile of the product fits: the target has %lld bytes of L1, %lld of L0A, %lld of L0C",
+                          (long long)e->m->size[TS_L1], (long long)e->m->size[TS_L0A], (long long)e->m->size[TS_L0C]);
     char name[48];
     int32_t tensors[3 + 3 * MM_MAX_GROUP];
     snprintf(name, sizeof name, "matmul%s%s%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "",

@@ -106,9 +106,11 @@ static bool fit_k(const struct machine *m, const struct mm *p, double k, int par
     t->acc_slots = 2 * acc <= m->size[TS_L0C] ? 2 : 1;
     const int64_t ka = m->size[TS_L0A] / (2 * t->m * es), kb = m->size[TS_L0B] / (2 * t->n * es);
     t->k0 = (ka < kb ? ka : kb) / unit * unit;
-    const int64_t most = t->m > t->n ? t->m : t->n;
-    while (p->block && t->k0 > unit && 2 * mm_scale_l0(p, most, t->k0) > m->size[TS_L0A_MX])
+    const int64_t widest = t->m > t->n ? t->m : t->n;
+    while (p->block && t->k0 > unit && 2 * mm_scale_l0(p, widest, t->k0) > m->size[TS_L0A_MX])
         t->k0 -= unit;
+    if (p->block && 2 * mm_scale_l0(p, widest, t->k0) > m->size[TS_L0A_MX])
+        return false;
     if (t->k0 > whole_k)
         t->k0 = whole_k;
     const int64_t part_k = 32 * es + mm_scale_row(p, 32); /* bytes of 32 elements of a row */
@@ -381,7 +383,7 @@ struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const
                 try_tile(&x, extents_m[i], wide);
         }
     }
-    if (x.best.m == 0) /* the wish is not in the lists, or does not fit: the smallest always does */
+    if (x.best.m == 0) /* the wish is not in the lists, or does not fit */
         return w ? mm_choose_tile(m, p, s, NULL) : x.best;
     if (!p->feed)
         override_k(w, k_unit(m, p), &x.best);

@@ -179,13 +179,13 @@ static void mac_of(const struct clock_rates *r, enum dtype t, const int64_t exte
 static void mac_mx(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_MAC_MX *a = EMU_ARGS(MAC_MX, op);
-    mac_of(cx->rates, (enum dtype)a->dtype, &a->m, c);
+    mac_of(cx->rates, (enum dtype)a->dtype, (const int64_t[3]){a->m, a->n, a->k}, c);
 }
 
 static void mac(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_MAC *a = EMU_ARGS(MAC, op);
-    mac_of(cx->rates, (enum dtype)a->dtype, &a->m, c);
+    mac_of(cx->rates, (enum dtype)a->dtype, (const int64_t[3]){a->m, a->n, a->k}, c);
 }
 
 /* The unit takes the rows of a one by one against mac.columns rows of b. */

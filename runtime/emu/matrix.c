@@ -227,7 +227,7 @@ bool emu_do_mac(struct emu_data *d, struct emu_op *op)
     if (!pb || (a->init == 0 && !emu_buf(d, op, EMU_FIELD(MAC, c), &sc, false)))
         return false;
     uint8_t *pc = emu_buf(d, op, EMU_FIELD(MAC, c), &sc, true);
-    if (!pc || (a->init == 2 && !start_from_bias(d, op, EMU_FIELD(MAC, bt), pc, &a->m, &e)))
+    if (!pc || (a->init == 2 && !start_from_bias(d, op, EMU_FIELD(MAC, bt), pc, (const int64_t[2]){a->m, a->n}, &e)))
         return false;
     const struct k_mac_args g = {(enum dtype)a->dtype, a->m, a->n, a->k, pa, pb, pc, a->init == 1, b_pitch};
     k_mac_fractal(&g);
@@ -279,7 +279,7 @@ bool emu_do_mac_mx(struct emu_data *d, struct emu_op *op)
     if (a->init == 0 && !emu_buf(d, op, EMU_FIELD(MAC_MX, c), &sc, false))
         return false;
     uint8_t *pc = emu_buf(d, op, EMU_FIELD(MAC_MX, c), &sc, true);
-    if (!pc || (a->init == 2 && !start_from_bias(d, op, EMU_FIELD(MAC_MX, bt), pc, &a->m, &e)))
+    if (!pc || (a->init == 2 && !start_from_bias(d, op, EMU_FIELD(MAC_MX, bt), pc, (const int64_t[2]){a->m, a->n}, &e)))
         return false;
     const struct k_mac_args g = {
         .dtype = ta, .m = a->m, .n = a->n, .k = a->k, .a = pa[0], .b = pb[0], .c = pc, .init = a->init == 1};
