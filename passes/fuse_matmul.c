@@ -5,6 +5,9 @@
  * becomes
  *   %y = Fused %x, %w, %bias {kind="matmul_epilogue" body=(...) { MatMul; Add; Relu; Yield }} : f32[b,s,64]
  *
+ * Behind a convolution of integers the members are those that make it a number again: a Cast to f32, a Mul by a factor
+ * and an Add of a term per channel, a Cast to a narrower float, Relu.
+ *
  * Requirements: (1) every value between has one use, the next member; (2) the bias is a constant of one row; the matrix
  * unit (and the interpreter in such a region) starts from it and adds the products, the file adds it last, so f32
  * results may differ in the last bit, and narrower ones round once instead of after each operator, f32 of a narrower
@@ -14,7 +17,7 @@
  * while it reads. */
 #include "passes/pass.h"
 
-#define MAX_MEMBERS 4
+#define MAX_MEMBERS 6
 
 struct chain {
     struct node *nodes[MAX_MEMBERS];
@@ -89,6 +92,49 @@ static bool widens(const struct node *n, const struct value *sum)
            dtype_is_float(sum->type->dtype) && leaves(&n->out[0], 0);
 }
 
+/* One f32 number per channel of `of`: [channels, 1, 1..]. */
+static bool is_per_channel(const struct value *v, const struct type *of)
+{
+    if (!v || v->type->kind != TYPE_TENSOR || v->type->dtype != DT_F32 || v->type->rank != of->rank - 1 ||
+        v->type->dims[0] != of->dims[1])
+        return false;
+    for (int i = 1; i < v->type->rank; i++)
+        if (!expr_is_one(&v->graph->module->cx->exprs, v->type->dims[i]))
+            return false;
+    return true;
+}
+
+/* Members behind a convolution of integers, in this order; the last two may be missing. */
+static bool is_scaled_step(const struct node *n, const struct value *sum, int64_t step)
+{
+    const bool cast = n->op == OP_Cast && node_in(n, 0) == sum;
+    const enum dtype to = n->out[0].type->dtype;
+    switch (step) {
+    case 1: return cast && to == DT_F32;
+    case 2: return n->op == OP_Mul && node_in(n, 0) == sum && is_per_channel(node_in(n, 1), sum->type);
+    case 3: return n->op == OP_Add && node_in(n, 0) == sum && is_per_channel(node_in(n, 1), sum->type);
+    case 4: return cast && dtype_is_float(to) && dtype_size(to) == 2;
+    default: return n->op == OP_Relu;
+    }
+}
+
+static void collect_scaled(struct node *conv, struct chain *c)
+{
+    *c = (struct chain){.nodes = {conv}, .n = 1};
+    for (int64_t step = 1; step < MAX_MEMBERS; step++) {
+        struct value *sum = &c->nodes[c->n - 1]->out[0];
+        struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;
+        const bool fits = next && next->place == PLACE_NPU && next->graph == conv->graph && next->n_out == 1 &&
+                          is_scaled_step(next, sum, step);
+        if (fits)
+            c->nodes[c->n++] = next;
+        else if (step < 4)
+            c->n = 1; /* without all three it is no number yet */
+        if (c->n == 1)
+            return;
+    }
+}
+
 /* The product and its users, one after the other, as far as the pattern goes. */
 static void collect(const struct pass_ctx *px, struct node *product, struct chain *c)
 {
@@ -132,9 +178,13 @@ enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
         return NPUC_OK;
     for (struct node *n = g->first, *next; n; n = next) {
         next = n->next;
-        if (!is_product(n) && !is_conv(n))
+        const bool integers = n->op == OP_ConvInteger && n->place == PLACE_NPU;
+        if (!is_product(n) && !is_conv(n) && !integers)
             continue;
-        collect(px, n, &c);
+        if (integers)
+            collect_scaled(n, &c);
+        else
+            collect(px, n, &c);
         if (c.n > 1 && ir_may_rewrite(px->cx))
             next = fuse(px, &c);
     }

@@ -19,6 +19,8 @@ struct conv {
     bool constant;       /* w is stored in the order of L1: [group][position][cin/c0][cout][c0] */
     bool transposed;     /* w is [channel][out of the group][position], positions backwards */
     bool relu;
+    struct value *scale; /* f32 per channel, for sums of integers: the result is f32(sum) * scale + bias (f32), then
+                          * narrowed, then relu; NULL: none. Units of rows alone */
     bool direct; /* every window is one element and the next one its neighbour: x is the right operand as it is */
     int64_t group, cin, cout; /* channels of one group */
     int64_t kernel[CONV_AXES], stride[CONV_AXES], dilation[CONV_AXES];

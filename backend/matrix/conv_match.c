@@ -11,6 +11,7 @@ struct reading {
     struct ir_ctx *cx;
     const struct node *outer, *conv; /* the Fused node, or the convolution itself; the convolution */
     struct value *y;
+    const struct node *mul, *add; /* of a region that scales sums of integers */
     bool relu;
 };
 
@@ -47,12 +48,58 @@ static bool read_region(struct reading *r, const struct graph *g)
     return false;
 }
 
-/* Input i of the convolution as the surrounding graph sees it. */
-static struct value *operand(const struct reading *r, int i)
+/* A convolution of integers, Cast to f32, Mul and Add of numbers per channel, at most a Cast, at most Relu
+ * (passes/fuse_matmul.c). */
+static bool read_scaled(struct reading *r, const struct graph *g)
 {
-    struct value *v = node_in(r->conv, i);
+    static const enum op steps[] = {OP_ConvInteger, OP_Cast, OP_Mul, OP_Add, OP_Cast, OP_Relu};
+    enum { FIRST_FREE = 4 };
+    const struct value *last = NULL;
+    int64_t at = 0;
+    for_each_node (n, g) {
+        if (n->op == OP_Constant)
+            continue;
+        if (n->op == OP_Yield)
+            return at >= FIRST_FREE && n->n_in == 1 && node_in(n, 0) == last;
+        while (at >= FIRST_FREE && at < NPUC_ARRAY_LEN(steps) && n->op != steps[at])
+            at++;
+        if (at == NPUC_ARRAY_LEN(steps) || n->op != steps[at] || (last && node_in(n, 0) != last))
+            return false;
+        if (n->op == OP_Mul)
+            r->mul = n;
+        else if (n->op == OP_Add)
+            r->add = n;
+        else if (n->op == OP_ConvInteger)
+            r->conv = n;
+        r->relu |= n->op == OP_Relu;
+        last = node_out(n, 0);
+        at++;
+    }
+    return false;
+}
+
+/* Input i of a member as the surrounding graph sees it. */
+static struct value *input_of(const struct reading *r, const struct node *n, int i)
+{
+    struct value *v = node_in(n, i);
     const bool is_input = v && r->outer != r->conv && !v->def && v->graph == r->conv->graph;
     return is_input ? node_in(r->outer, (int)v->index) : v;
+}
+
+static struct value *operand(const struct reading *r, int i)
+{
+    return input_of(r, r->conv, i);
+}
+
+static bool is_region(struct reading *r, const struct node *n)
+{
+    const struct graph *g = node_region(n, 0);
+    if (n->n_out != 1)
+        return false;
+    if (read_region(r, g))
+        return true;
+    r->relu = false;
+    return read_scaled(r, g);
 }
 
 /* ---- attributes --------------------------------------------------------------------------------------------- */
@@ -247,8 +294,11 @@ static bool check_types(const struct machine *m, const struct reading *r, struct
         return refuse(reason, "a convolution over other than one to three axes, or of operands that are not dense");
     p->in = p->x->type->dtype;
     p->out = r->y->type->dtype;
+    if (p->scale && (!m->mac_rows || !dtype_is_float(p->out)))
+        return refuse(reason, "sums of integers that are scaled where they leave the matrix unit");
+    const enum dtype sum = p->scale ? DT_I32 : p->out;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(types); i++)
-        if (types[i].in == p->in && types[i].out == p->out && p->w->type->dtype == p->in &&
+        if (types[i].in == p->in && types[i].out == sum && p->w->type->dtype == p->in &&
             target_num(m->target, types[i].rate) > 0)
             return true;
     return refuse(reason, "the matrix unit convolves f32, f16, bf16, or i8 without zero points into i32");
@@ -262,14 +312,15 @@ static bool has_zero_points(const struct node *n)
 bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct conv *out, const char **reason)
 {
     struct reading r = {.cx = cx, .outer = n, .conv = n, .y = node_out(n, 0)};
-    if (n->op == OP_Fused ? n->n_out != 1 || !read_region(&r, node_region(n, 0)) : !is_conv(n))
+    if (n->op == OP_Fused ? !is_region(&r, n) : !is_conv(n))
         return false;
-    struct value *bias = r.conv->op == OP_ConvInteger ? NULL : operand(&r, 2);
+    struct value *bias = r.add ? input_of(&r, r.add, 1) : r.conv->op == OP_ConvInteger ? NULL : operand(&r, 2);
     *out = (struct conv){.x = operand(&r, 0),
                          .w = operand(&r, 1),
                          .bias = bias,
                          .y = r.y,
                          .relu = r.relu,
+                         .scale = r.mul ? input_of(&r, r.mul, 1) : NULL,
                          .transposed = r.conv->op == OP_ConvTranspose,
                          .group = node_attr_int(r.conv, "group", 1),
                          .step = {1, 1, 1}};
@@ -284,6 +335,8 @@ bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n
     read_list(r.conv, "dilations", axes, 1, out->dilation);
     if (!read_sizes(&r, out, axes, reason))
         return false;
+    if (out->scale && out->group > 1 && out->cin == 1)
+        return refuse(reason, "channels by themselves are work of the vector unit");
     if (out->transposed)
         turn_pads(&r, out, axes);
     else

@@ -30,8 +30,9 @@ struct code {
     struct expr_pool *x;
     struct tile_builder b;
     struct kparams params;
-    int32_t tx, tw, ty, tbias;
+    int32_t tx, tw, ty, tbias, tscale;
     int32_t map, a, weights, acc, out, turned, bias, wide_bias; /* buffers */
+    int32_t real, scale;                                        /* f32 of sums of integers, and its factors; -1 */
     int32_t shared;                                             /* filters in SRAM */
     struct mlu_items item;
     expr n0, in; /* output channels of the tile */
@@ -48,6 +49,17 @@ static int64_t all_taps(const struct conv *p)
     return p->kernel[D] * conv_plane_taps(p);
 }
 
+/* Of what follows the sums: their own type, or f32 when integers are scaled. */
+static enum dtype end_type(const struct conv *p)
+{
+    return p->scale ? DT_F32 : mm_sum(p->in);
+}
+
+static enum dtype bias_type(const struct conv *p)
+{
+    return p->scale ? DT_F32 : p->in;
+}
+
 static void declare(struct code *c)
 {
     const struct conv *p = c->p;
@@ -56,7 +68,8 @@ static void declare(struct code *c)
     c->tx = tile_tensor(c->k, c->e->arena, "X", p->in, true, false);
     c->tw = tile_tensor(c->k, c->e->arena, "W", p->in, true, false);
     c->ty = tile_tensor(c->k, c->e->arena, "Y", p->out, false, true);
-    c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", p->in, true, false) : -1;
+    c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", bias_type(p), true, false) : -1;
+    c->tscale = p->scale ? tile_tensor(c->k, c->e->arena, "scale", DT_F32, true, false) : -1;
 }
 
 static void buffers(struct code *c)
@@ -71,11 +84,15 @@ static void buffers(struct code *c)
     c->map = as_it_lies ? -1 : tile_buf(&c->b, "x", TS_UB, p->in, t->slots, map * t->kb * es);
     c->a = tile_buf(&c->b, "windows", TS_UB, p->in, t->slots, t->m * t->pitch * es);
     c->acc = tile_buf(&c->b, "acc", TS_UB, sum, t->sums, t->m * t->n * 4);
-    c->out =
-        p->out == sum ? c->acc : tile_buf(&c->b, "out", TS_UB, p->out, p->out_lines ? t->sums : 1, t->m * t->n * os);
+    c->real = p->scale ? tile_buf(&c->b, "real", TS_UB, DT_F32, t->sums, t->m * t->n * 4) : -1;
+    c->out = p->out == end_type(p)
+                 ? p->scale ? c->real : c->acc
+                 : tile_buf(&c->b, "out", TS_UB, p->out, p->out_lines ? t->sums : 1, t->m * t->n * os);
     c->turned = p->out_lines ? -1 : tile_buf(&c->b, "turned", TS_UB, p->out, t->sums, t->m * t->n * os);
-    c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, p->in, 1, t->n * es) : -1;
-    c->wide_bias = p->bias && p->in != sum ? tile_buf(&c->b, "wide_bias", TS_UB, sum, 1, t->n * 4) : c->bias;
+    c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, bias_type(p), 1, t->n * dtype_size(bias_type(p))) : -1;
+    c->wide_bias =
+        p->bias && bias_type(p) != end_type(p) ? tile_buf(&c->b, "wide_bias", TS_UB, sum, 1, t->n * 4) : c->bias;
+    c->scale = p->scale ? tile_buf(&c->b, "scale", TS_UB, DT_F32, 1, t->n * 4) : -1;
 }
 
 /* ---- tiles ------------------------------------------------------------------------------------------------ */
@@ -214,18 +231,29 @@ static void load_weights(struct code *c, int64_t taps)
         load_computed(c, taps);
 }
 
-/* The bias of the tile's channels, in the type of the sums. */
-static void load_bias(struct code *c)
+static void load_row(struct code *c, int32_t buf, int32_t tensor, enum dtype t)
 {
     struct expr_pool *x = c->x;
     const expr z = num(c, 0), one = num(c, 1);
     const expr first = expr_add(x, expr_mul_const(x, c->w.group, c->p->cout), c->n0);
-    if (!c->p->bias)
+    TILE(&c->b, LOAD, buf, z, tensor, first, t, one, one, one, c->in, z, z, z, one, z, z, z, one);
+}
+
+/* The bias of the item's channels, in the type of what follows the sums; their factors. */
+static void load_bias(struct code *c)
+{
+    const struct conv *p = c->p;
+    const expr z = num(c, 0), one = num(c, 1);
+    if (p->scale) {
+        tile_note(&c->b, "factors of the channels");
+        load_row(c, c->scale, c->tscale, DT_F32);
+    }
+    if (!p->bias)
         return;
     tile_note(&c->b, "bias");
-    TILE(&c->b, LOAD, c->bias, z, c->tbias, first, c->p->in, one, one, one, c->in, z, z, z, one, z, z, z, one);
+    load_row(c, c->bias, c->tbias, bias_type(p));
     if (c->wide_bias != c->bias)
-        TILE(&c->b, CAST, mm_sum(c->p->in), c->p->in, one, c->in, c->wide_bias, z, z, c->bias, z, z, 1, 1);
+        TILE(&c->b, CAST, end_type(p), p->in, one, c->in, c->wide_bias, z, z, c->bias, z, z, 1, 1);
 }
 
 /* ---- steps -------------------------------------------------------------------------------------------------- */
@@ -271,11 +299,40 @@ static void block_body(struct code *c, expr first)
          expr_mul_const(x, c->ik, c->t.taps), expr_cmp(x, EXPR_EQ, first, z));
 }
 
-static void vec(struct code *c, enum k_fn fn, int32_t b)
+/* One formula on the tile in `buf`, with a row per channel or without. */
+static void vec(struct code *c, enum k_fn fn, enum dtype t, int32_t buf, int32_t row)
 {
     const expr z = num(c, 0), pitch = num(c, c->t.n);
-    TILE(&c->b, VEC, fn, mm_sum(c->p->in), c->w.count, c->in, c->acc, z, pitch, c->acc, z, pitch, 1, b, b < 0 ? 0 : z,
-         z, b < 0 ? 0 : 1, -1, 0, z, 0, 0, 0, 0);
+    TILE(&c->b, VEC, fn, t, c->w.count, c->in, buf, z, pitch, buf, z, pitch, 1, row, row < 0 ? 0 : z, z,
+         row < 0 ? 0 : 1, -1, 0, z, 0, 0, 0, 0);
+}
+
+static void cast(struct code *c, int32_t to, enum dtype t, int32_t from, enum dtype f)
+{
+    const expr z = num(c, 0), pitch = num(c, c->t.n);
+    TILE(&c->b, CAST, t, f, c->w.count, c->in, to, z, pitch, from, z, pitch, 1, 1);
+}
+
+/* What follows the sums, in the order of the graph: bias, relu, narrowed; integers are scaled first and narrowed before
+ * relu. */
+static void epilogue(struct code *c)
+{
+    const struct conv *p = c->p;
+    const enum dtype t = end_type(p);
+    const int32_t buf = p->scale ? c->real : c->acc;
+    tile_note(&c->b, "the bias after the sum; relu; narrowed");
+    if (p->scale) {
+        cast(c, buf, t, c->acc, mm_sum(p->in));
+        vec(c, K_FN_Mul, t, buf, c->scale);
+    }
+    if (p->bias)
+        vec(c, K_FN_Add, t, buf, c->wide_bias);
+    if (p->relu && !p->scale)
+        vec(c, K_FN_Relu, t, buf, -1);
+    if (c->out != buf)
+        cast(c, c->out, p->out, buf, t);
+    if (p->relu && p->scale)
+        vec(c, K_FN_Relu, p->out, c->out, -1);
 }
 
 /* Windows as lines of channels. */
@@ -298,14 +355,7 @@ static void finish(struct code *c)
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
     const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), turned = num(c, c->t.m);
-    const enum dtype sum = mm_sum(p->in);
-    tile_note(&c->b, "the bias after the sum; relu; narrowed");
-    if (p->bias)
-        vec(c, K_FN_Add, c->wide_bias);
-    if (p->relu)
-        vec(c, K_FN_Relu, -1);
-    if (c->out != c->acc)
-        TILE(&c->b, CAST, p->out, sum, c->w.count, c->in, c->out, z, pitch, c->acc, z, pitch, 1, 1);
+    epilogue(c);
     if (p->out_lines) {
         store_lines(c);
         return;
@@ -381,5 +431,6 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);
     body(&c);
-    return emit_launch(e, c.k, (const int32_t[]){t->x, t->w, t->y, t->bias}, c.params.bound, conv_macs(e, p), label);
+    return emit_launch(e, c.k, (const int32_t[]){t->x, t->w, t->y, t->bias, t->scale}, c.params.bound, conv_macs(e, p),
+                       label);
 }

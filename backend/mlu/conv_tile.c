@@ -95,9 +95,11 @@ static bool fits(const struct search *s, const struct mlu_conv_tile *t)
                   rows = t->m * t->pitch * s->es;
     const int64_t sums = t->m * t->n * 4, all = t->m * t->n * s->os, narrow = s->os < 4 && !p->out_lines ? all : 0;
     const int64_t out = s->os < 4 || !p->out_lines ? all : 0;
-    const int64_t bias = p->bias ? t->n * (s->es + 4) : 0, rounding = 10 * s->m->align[TS_UB];
+    const int64_t real = p->scale ? t->m * t->n * 4 : 0;
+    const int64_t bias = p->bias ? t->n * 8 : 0, rounding = 10 * s->m->align[TS_UB];
     const int64_t weights = t->w_slots * t->n * t->w_pitch * s->es;
-    return t->slots * (map + rows) + t->sums * (sums + out) + narrow + 2 * bias + rounding <= s->m->size[TS_UB] &&
+    return t->slots * (map + rows) + t->sums * (sums + real + out) + narrow + 2 * bias + rounding <=
+               s->m->size[TS_UB] &&
            weights <= s->m->size[TS_L0B] && (t->on.lanes == 1 || weights <= s->m->size[TS_L1]);
 }
 
@@ -161,7 +163,8 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
                  store = (p->out_lines ? im * row_bytes(in * (double)s->os, true)
                                        : in * row_bytes(im * (double)s->os, true)) /
                          r->core;
-    const double narrow = s->os < 4 ? 1.5 : 0, passes = (p->bias != NULL) + p->relu + narrow;
+    const double narrow = s->os < 4 ? 1.5 : 0, scaled = p->scale ? 2 : 0,
+                 passes = (p->bias != NULL) + p->relu + narrow + scaled;
     const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * im * in / r->vec;
     const double turn_x = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
     const double end = im * in * 4 * passes / r->vec + (passes + 1) * r->fixed + turned, vec = end + turn_x;

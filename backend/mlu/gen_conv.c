@@ -19,7 +19,7 @@ static int32_t bias_tensor(struct emit *e, const struct conv *p)
 {
     if (!p->bias)
         return -1;
-    const bool cast = !value_const(p->bias) && weight_is_cast(p->bias);
+    const bool cast = !p->scale && !value_const(p->bias) && weight_is_cast(p->bias);
     return cast ? emit_weight(e, node_in(p->bias->def, 0), WF_CAST, p->in, false) : emit_tensor(e, p->bias);
 }
 
@@ -36,6 +36,7 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
     const enum npuc_status st = p.direct || p.lines ? NPUC_OK : mlu_conv_pack(e, &p, &t.x);
     if (st != NPUC_OK)
         return st;
+    t.scale = p.scale ? emit_tensor(e, p.scale) : -1;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);
     t.y = emit_tensor(e, p.y);
     return mlu_conv_emit(e, &p, &t, n->op == OP_Fused ? "FusedConv" : op_table[n->op]->name);
