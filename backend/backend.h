@@ -83,11 +83,13 @@ struct emit_weight {
     bool transpose; /* blob is [rows, cols] and the transpose is stored; WF_CONV: of a transposed convolution */
     int64_t group;  /* WF_CONV */
 };
-struct tiling { /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
+enum tiling_l2 { L2_FREE, L2_CACHED, L2_BYPASS }; /* what streamed operands leave in L2 */
+struct tiling {                                   /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
     int64_t m, n, k, rows, cols;
     int64_t stages;         /* of software pipelines: 1 does one step after the other, 0 free */
     int64_t l1k;            /* steps of K that one load brings to L1 */
     int64_t grid_m, grid_n; /* products: each core a rectangle of the result, of a grid of so many */
+    enum tiling_l2 l2;
 };
 
 /* ---- services for generators (backend/emit.c) ---- */

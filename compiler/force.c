@@ -51,7 +51,19 @@ static bool split(const struct forced *f)
     return true;
 }
 
-/* Every key of the option: parts separated by x, or the one word that says what is done anyway. */
+static bool l2_cached(const struct forced *f)
+{
+    f->tiling->l2 = L2_CACHED;
+    return true;
+}
+
+static bool l2_bypass(const struct forced *f)
+{
+    f->tiling->l2 = L2_BYPASS;
+    return true;
+}
+
+/* Every key of the option: parts separated by x, or a row per word; a word without `set` says what is done anyway. */
 static const struct {
     const char *key, *word, *why; /* why: this compiler has no such choice */
     int parts;
@@ -61,7 +73,8 @@ static const struct {
     {"l1k", NULL, NULL, 1, l1k},
     {"gm_tile", NULL, NULL, 2, gm_tile},
     {"ub_tile", NULL, NULL, 1, ub_tile},
-    {"l2", "cached", "every read of memory allocates in L2", 0, NULL},
+    {"l2", "cached", "streamed operands are cached or bypass", 0, l2_cached},
+    {"l2", "bypass", NULL, 0, l2_bypass},
     {"buffers", "2", "buffers are always doubled", 0, NULL},
     {"split", NULL, NULL, 2, split},
     {"order", NULL, "output tiles go in bands, as L2 holds the operands", 0, NULL},
@@ -95,19 +108,35 @@ static bool same(const char *word, const char *v, int64_t len)
     return word && (int64_t)strlen(word) == len && strncmp(word, v, (size_t)len) == 0;
 }
 
+/* The row of the key [v, eq), for keys of words that of the value's word; else its first row, -1: no such key. */
+static int64_t row_of(const char *v, const char *eq, const char *end)
+{
+    int64_t first = -1;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(keys); i++) {
+        if (!same(keys[i].key, v, eq - v))
+            continue;
+        if (!keys[i].word || same(keys[i].word, eq + 1, end - eq - 1))
+            return i;
+        first = first < 0 ? i : first;
+    }
+    return first;
+}
+
 static bool take(struct compilation *c, const char *v, const char *end)
 {
     const char *eq = memchr(v, '=', (size_t)(end - v));
     struct forced f = {.tiling = &c->options.tiling};
-    int64_t i = 0;
     if (!eq)
         return false;
-    while (i < NPUC_ARRAY_LEN(keys) && !same(keys[i].key, v, eq - v))
-        i++;
-    if (i == NPUC_ARRAY_LEN(keys))
+    const int64_t i = row_of(v, eq, end);
+    if (i < 0)
         return refuse(c, v, eq - v, "it is not known");
+    if (keys[i].word && !same(keys[i].word, eq + 1, end - eq - 1))
+        return refuse(c, v, eq - v, keys[i].why);
+    if (keys[i].word)
+        return !keys[i].set || keys[i].set(&f);
     if (!keys[i].set)
-        return same(keys[i].word, eq + 1, end - eq - 1) || refuse(c, v, eq - v, keys[i].why);
+        return refuse(c, v, eq - v, keys[i].why);
     return read_parts(eq + 1, end, keys[i].parts, f.part) && keys[i].set(&f);
 }
 

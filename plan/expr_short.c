@@ -19,6 +19,11 @@ static void count_uses(struct expr_short *x, const struct tile_kernel *k)
 {
     if (k->blocks > 0 && k->blocks < x->from->nodes.len)
         x->uses[k->blocks]++;
+    for (int64_t i = 0; i < k->tensors.len; i++) {
+        const expr e = k->tensors.data[i].bypass;
+        if (e > 0 && e < x->from->nodes.len)
+            x->uses[e]++;
+    }
     for (int c = 0; c < TCORE_COUNT; c++)
         if (k->has[c])
             count_fields(x, &k->section[c]);

@@ -14,7 +14,7 @@ enum {
     SOURCE_MIN = 12,
     PAIR_MIN = 8
 };
-enum { CACHE_MIN = 29, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 7 };
+enum { CACHE_MIN = 29, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 11 };
 
 static void code_strings(struct coder *c)
 {
@@ -119,6 +119,7 @@ static void code_kernel_fields(struct coder *c, struct tile_kernel *k)
         code_dtype(c, &t->dtype);
         code_bool(c, &t->is_input);
         code_bool(c, &t->is_output);
+        code_expr(c, &t->bypass);
     }
     CODE_VEC(c, &k->notes, 4);
     for (int64_t i = 0; i < k->notes.len; i++)

@@ -44,7 +44,7 @@ void tile_params_done(struct tile_kernel *k)
 
 int32_t tile_tensor(struct tile_kernel *k, struct arena *a, const char *name, enum dtype t, bool is_in, bool is_out)
 {
-    const struct tile_tensor tensor = {str_internz(k->exprs.strings, name), (uint8_t)t, is_in, is_out};
+    const struct tile_tensor tensor = {str_internz(k->exprs.strings, name), (uint8_t)t, is_in, is_out, EXPR_INVALID};
     vec_push(a, &k->tensors, tensor);
     return (int32_t)k->tensors.len - 1;
 }

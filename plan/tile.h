@@ -111,6 +111,7 @@ struct tile_tensor {
     sym name;
     uint8_t dtype;
     bool is_input, is_output; /* both: updated in place */
+    expr bypass;              /* over parameters: not 0 when reads leave nothing in L2; EXPR_INVALID: they always do */
 };
 struct tile_section {
     enum tile_core core;

@@ -66,6 +66,7 @@ uint64_t tile_kernel_hash(const struct tile_kernel *k)
         for (int64_t i = 0; i < k->tensors.len; i++) {
             const struct tile_tensor *t = &k->tensors.data[i];
             h = mix(h, (uint64_t)t->dtype << 2 | (uint64_t)t->is_input << 1 | (uint64_t)t->is_output);
+            h = mix(h, t->bypass ? exprs[t->bypass] : 0);
         }
         for (int c = 0; c < TCORE_COUNT; c++)
             if (k->has[c])

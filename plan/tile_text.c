@@ -330,11 +330,16 @@ static void print_head(struct printer *p)
     text_add(&p->t, "\n");
     for (int64_t i = 0; i < k->tensors.len; i++) {
         const struct tile_tensor *t = &k->tensors.data[i];
-        text_add(&p->t, "  %s %s: %s\n",
+        text_add(&p->t, "  %s %s: %s",
                  t->is_input && t->is_output ? "inout"
                  : t->is_output              ? "out"
                                              : "in",
                  tensor_name(p, (int32_t)i), dtype_name(t->dtype));
+        if (t->bypass) {
+            text_add(&p->t, ", past L2 if ");
+            add_expr(p, t->bypass);
+        }
+        text_add(&p->t, "\n");
     }
 }
 

@@ -325,15 +325,23 @@ static enum npuc_status check_section(struct checker *c, int core)
     return check_waits(c);
 }
 
+/* Over parameters alone. */
+static bool is_known_at_launch(const struct checker *c, expr e)
+{
+    return e > 0 && e < c->k->exprs.nodes.len && c->of_node[e].from <= 0;
+}
+
 static enum npuc_status check_blocks(struct checker *c)
 {
-    const struct expr_pool *x = &c->k->exprs;
     begin_scopes(c);
     for (int32_t i = c->k->n_params; i < c->k->sym_sub + 1; i++)
         c->of_symbol[i].from = INT64_MAX;
     scope_nodes(c);
-    if (c->k->blocks < 1 || c->k->blocks >= x->nodes.len || c->of_node[c->k->blocks].from > 0)
+    if (!is_known_at_launch(c, c->k->blocks))
         return REFUSE(c, -1, "the number of blocks is no expression of its parameters");
+    for (int64_t i = 0; i < c->k->tensors.len; i++)
+        if (c->k->tensors.data[i].bypass != EXPR_INVALID && !is_known_at_launch(c, c->k->tensors.data[i].bypass))
+            return REFUSE(c, -1, "the way of tensor %lld past L2 is no expression of its parameters", (long long)i);
     return NPUC_OK;
 }
 

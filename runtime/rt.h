@@ -96,6 +96,7 @@ struct npurt_session {
     const struct npurt_step **step_names; /* the same: names for reports */
 
     struct map timings; /* hash -> struct emu_timing */
+    double dirty;       /* bytes in L2 that memory does not have yet */
     double traffic;     /* bytes moved so far: the clock of L2 residency */
     VEC(struct npurt_step) report_steps;
     int64_t *record_of;       /* per step of the plan: its place in report_steps, -1: has not run */

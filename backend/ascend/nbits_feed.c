@@ -49,10 +49,12 @@ static bool feed_fit(const struct mm_feed *base, const struct machine *m, int64_
         const int64_t room = most_block(m, q, rows, group), limit = room < most ? room : most;
         if (room < 16)
             break;
-        for (int64_t n = size_ceil_div(group, limit); group / n >= 16; n++) {
+        bool good = false; /* shorter blocks than a good one only get worse */
+        for (int64_t n = size_ceil_div(group, limit); !good && group / n >= 16; n++) {
             const int64_t kb = group / n;
             if (group % n != 0 || kb % 16 != 0)
                 continue;
+            good = kb <= GOOD_BLOCK;
             const double value = value_of(m, q, group, kb);
             if (value <= best)
                 continue;

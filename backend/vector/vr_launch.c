@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/size.h"
+#include "backend/vector/stream.h"
 #include "backend/vector/vregion_priv.h"
 
 #define MAX_ROWS     512 /* rows of a tile; with reductions fewer, as each row takes 64 lanes */
@@ -130,6 +131,39 @@ int64_t vr_row_limit(const struct vr *r, bool chunked)
     return n;
 }
 
+/* Elements that a view visits, without its repetitions. */
+static expr elements_of(const struct vr_form *f, int view, bool *repeats)
+{
+    struct expr_pool *x = &f->k->exprs;
+    expr n = expr_const(x, 1);
+    for (int d = 0; d < f->r->rank; d++) {
+        const bool still = f->stride[view][d] == expr_const(x, 0);
+        *repeats |= still && !expr_is_one(x, f->dims[d]);
+        n = still ? n : expr_mul(x, n, f->dims[d]);
+    }
+    return n;
+}
+
+/* Every tile reads its part of an input once; a chunked reduction reads it once per pass. */
+static void mark_streams(struct vr_form *f)
+{
+    struct expr_pool *x = &f->k->exprs;
+    const struct vr *r = f->r;
+    struct stream s[VR_MAX_VALUES + VR_MAX_OUTPUTS] = {{0}};
+    for (int i = 0; i < r->n_views + r->n_outputs; i++) {
+        const bool is_out = i >= r->n_views;
+        const struct vr_view *v = is_out ? &r->outputs[i - r->n_views].view : &r->views[i];
+        bool repeats = v->indexed || is_out || (f->chunked && r->has_red);
+        if (v->tensor < 0)
+            continue;
+        const expr n = elements_of(f, i, &repeats);
+        struct stream *t = &s[f->view_tensor[i]];
+        repeats |= t->bytes != EXPR_INVALID;
+        *t = (struct stream){expr_mul_const(x, n, dtype_size(v->dtype)), !repeats};
+    }
+    stream_mark(f->r->e, f->k, s);
+}
+
 static enum npuc_status launch_form(struct vr *r, bool chunked, const char *name, const char *label)
 {
     struct emit *e = r->e;
@@ -147,6 +181,7 @@ static enum npuc_status launch_form(struct vr *r, bool chunked, const char *name
     vr_declare_params(f);
     vr_declare_tensors(f);
     choose_tiles(f);
+    mark_streams(f);
     vr_code(f);
     return emit_launch(e, f->k, f->tensors, f->p.bound, EXPR_INVALID, label);
 }

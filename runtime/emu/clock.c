@@ -203,8 +203,23 @@ static bool count_traffic(struct clock *k)
     return check_clusters(k);
 }
 
-/* Shares of misses per tensor; lines written beyond the share of L2 that may stay dirty go to memory while the kernel
- * runs. */
+/* What is written back while the kernel runs. Lines that reads leave in L2, lines written and lines that earlier
+ * kernels wrote compete for the part of L2 that may be dirty; of those that do not fit, lines read are displaced by
+ * their weight. */
+static void settle_writes(struct clock *k)
+{
+    const struct target *t = k->launch->target;
+    const struct clock_written w = clock_l2_written(k->l2);
+    const double weight = t->value[TK_L2_READ_WEIGHT].set ? target_num(t, TK_L2_READ_WEIGHT) : 1;
+    const double earlier = k->launch->dirty - (double)w.warm, kept = (double)clock_l2_kept(k->l2);
+    const double dirty = (double)w.bytes + (earlier > 0 ? earlier : 0);
+    const double over = kept + dirty - target_num(t, TK_L2_DIRTY_SHARE) * target_num(t, TK_L2_SIZE);
+    k->back = over > 0 && dirty > 0 ? over * dirty / (weight * kept + dirty) : 0;
+    k->back = k->back < dirty ? k->back : dirty;
+    k->dirty = dirty - k->back;
+}
+
+/* Shares of misses per tensor. */
 static void settle_traffic(struct clock *k, struct emu_timing *out)
 {
     double missed = 0;
@@ -218,10 +233,8 @@ static void settle_traffic(struct clock *k, struct emu_timing *out)
         out->l2_miss += miss;
         out->l2_hit += x->read - miss;
     }
-    const double dirtied = (double)clock_l2_dirtied(k->l2), all = missed + dirtied;
-    const double keeps = target_num(k->launch->target, TK_L2_DIRTY_SHARE) * target_num(k->launch->target, TK_L2_SIZE);
     k->missed = missed;
-    k->back = all > keeps ? (all - keeps) * dirtied / all : 0;
+    settle_writes(k);
     k->memory_rate = k->rates.hbm;
 }
 

@@ -35,13 +35,16 @@ struct recent {
 };
 struct clock_l2 {
     const struct emu_launch *launch;
-    int64_t line, capacity, used, dirtied, entered;
+    int64_t line, capacity, used, entered;
+    struct clock_written written;
+    int64_t kept;         /* bytes that reads brought in */
     int64_t recent_bytes; /* for so many new bytes a move stays recent */
     int shift;            /* line = 1 << shift: the largest power of two within the target's line */
     struct recent *recent;
     struct clock_traffic *traffic; /* per tensor */
     struct region *regions;
     int32_t *region_of; /* per tensor */
+    bool *bypass;       /* per tensor: reads leave nothing here */
     int32_t n_regions, n_chunks;
     struct chunk *chunks; /* [n_chunks] is the head of the list: newer: oldest, older: newest */
 };
@@ -53,6 +56,7 @@ void clock_l2_free(struct clock_l2 *c)
     free(c->traffic);
     free(c->regions);
     free(c->region_of);
+    free(c->bypass);
     free(c->chunks);
     free(c->recent);
     free(c);
@@ -105,6 +109,16 @@ static bool number_chunks(struct clock_l2 *c, int64_t n)
     return true;
 }
 
+static void find_bypasses(struct clock_l2 *c, int64_t n)
+{
+    const struct tile_kernel *k = c->launch->kernel;
+    for (int64_t t = 0; t < n; t++) {
+        const expr e = k->tensors.data[t].bypass;
+        int64_t v = 0;
+        c->bypass[t] = e && expr_eval(&k->exprs, e, c->launch->params, &v) && v != 0;
+    }
+}
+
 struct clock_l2 *clock_l2_new(const struct emu_launch *l)
 {
     struct clock_l2 *c = calloc(1, sizeof *c);
@@ -119,8 +133,10 @@ struct clock_l2 *clock_l2_new(const struct emu_launch *l)
     c->traffic = calloc((size_t)n + 1, sizeof *c->traffic);
     c->regions = calloc((size_t)n + 1, sizeof *c->regions);
     c->region_of = calloc((size_t)n + 1, sizeof *c->region_of);
+    c->bypass = calloc((size_t)n + 1, sizeof *c->bypass);
     c->recent = calloc((size_t)1 << RECENT_BITS, sizeof *c->recent);
-    if (c->recent && c->traffic && c->regions && c->region_of) {
+    if (c->recent && c->traffic && c->regions && c->region_of && c->bypass) {
+        find_bypasses(c, n);
         merge_regions(c, n);
         if (number_chunks(c, n))
             return c;
@@ -166,11 +182,13 @@ static void evict(struct clock_l2 *c, int32_t keep)
     }
 }
 
-/* Lines [from, to) of chunk i; returns the lines that were not there. */
-static int touch_chunk(struct clock_l2 *c, int32_t i, uint64_t lines, bool warm)
+/* Lines [from, to) of chunk i; returns the lines that were not there. `past`: and do not come in either. */
+static int touch_chunk(struct clock_l2 *c, int32_t i, uint64_t lines, bool warm, bool past)
 {
     struct chunk *x = &c->chunks[i];
     const bool fill = warm && !x->seen;
+    if (past && !fill)
+        return count_bits(lines & ~x->held);
     const uint64_t now = fill ? ~(uint64_t)0 : lines, new = now & ~x->held;
     make_newest(c, i);
     x->seen = true;
@@ -194,7 +212,7 @@ static uint64_t bits(int64_t from, int64_t to)
 struct touches {
     struct clock_l2 *cache;
     const struct region *region;
-    bool write;
+    bool write, past;
     int32_t chunk;
     uint64_t lines;
     int64_t missed; /* lines that were not there */
@@ -205,9 +223,11 @@ static void touch_gathered(struct touches *x)
     struct clock_l2 *c = x->cache;
     if (!x->lines)
         return;
-    x->missed += touch_chunk(c, x->chunk, x->lines, x->region->warm);
+    x->missed += touch_chunk(c, x->chunk, x->lines, x->region->warm, x->past);
     if (x->write) {
-        c->dirtied += count_bits(x->lines & ~c->chunks[x->chunk].dirty) * c->line;
+        const int64_t new = count_bits(x->lines & ~c->chunks[x->chunk].dirty) * c->line;
+        c->written.bytes += new;
+        c->written.warm += x->region->warm ? new : 0;
         c->chunks[x->chunk].dirty |= x->lines;
     }
     x->lines = 0;
@@ -289,10 +309,11 @@ bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t by
         return false;
     struct clock_traffic *sum = &c->traffic[s.tensor];
     *(write ? &sum->written : &sum->read) += bytes;
-    if (is_recent(c, &s, write))
+    const bool past = c->bypass[s.tensor] && !write;
+    if (!past && is_recent(c, &s, write))
         return true;
     const int64_t run = run_of(&s, c->line), *n = s.n, *step = s.gm;
-    struct touches x = {.cache = c, .region = &c->regions[c->region_of[s.tensor]], .write = write};
+    struct touches x = {.cache = c, .region = &c->regions[c->region_of[s.tensor]], .write = write, .past = past};
     for (int64_t i = 0; i < n[0]; i++)
         for (int64_t j = 0; j < n[1]; j++)
             for (int64_t k = 0; k < n[2]; k++)
@@ -300,6 +321,7 @@ bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t by
                     touch(&x, t->address + s.off + i * step[0] + j * step[1] + k * step[2] + l * step[3], run);
     touch_gathered(&x);
     sum->missed += write ? 0 : x.missed * c->line;
+    c->kept += write || past ? 0 : x.missed * c->line;
     return true;
 }
 
@@ -308,7 +330,12 @@ const struct clock_traffic *clock_l2_traffic(const struct clock_l2 *c, int32_t t
     return &c->traffic[tensor];
 }
 
-int64_t clock_l2_dirtied(const struct clock_l2 *c)
+struct clock_written clock_l2_written(const struct clock_l2 *c)
 {
-    return c->dirtied;
+    return c->written;
+}
+
+int64_t clock_l2_kept(const struct clock_l2 *c)
+{
+    return c->kept;
 }

@@ -79,7 +79,12 @@ void clock_l2_free(struct clock_l2 *c);
 bool clock_l2_move(struct clock_l2 *c, const struct clock_span *s, int64_t bytes,
                    bool write); /* false: leaves the tensor */
 const struct clock_traffic *clock_l2_traffic(const struct clock_l2 *c, int32_t tensor);
-int64_t clock_l2_dirtied(const struct clock_l2 *c); /* bytes of distinct lines written */
+struct clock_written {
+    int64_t bytes; /* of distinct lines */
+    int64_t warm;  /* of them, those that were in L2 at launch */
+};
+struct clock_written clock_l2_written(const struct clock_l2 *c);
+int64_t clock_l2_kept(const struct clock_l2 *c); /* bytes that reads left in it */
 
 /* ---- what the first walk needs of a program (clock_slice.c) ---- */
 enum { CLOCK_MARK = TILE_OP_END }; /* shows its operands to the observer; `insn` is the first that it stands for */
@@ -136,6 +141,7 @@ struct clock {
     double *miss;        /* per tensor: share of the bytes read that are not in L2 */
     double memory_rate;  /* B/cycle for reads, write-backs taken off */
     double missed, back; /* bytes read from memory and written back to it */
+    double dirty;        /* bytes that L2 holds at the end and memory does not have yet */
     double now;
     int64_t group;   /* cores that share loads; 0: there are none */
     int64_t quantum; /* bytes a core reads in its turn while traffic is counted */

@@ -72,5 +72,6 @@ void clock_report(const struct clock *k, struct emu_timing *out)
     out->bound_by = memory_bound && out->launch_cyc < out->cycles
                         ? names->unit[out->gm_written > out->gm_read ? TU_MTE3 : TU_MTE2]
                         : reason(k, names, out);
+    out->dirty = k->dirty;
     peaks(k->launch->kernel, out->peak);
 }

@@ -8,6 +8,7 @@
 
 #include "kernels/vec.h"
 
+#define SORT_RUN      32
 #define MOST_ELEMENTS ((int64_t)1 << 30) /* more than UB holds, and whole periods */
 
 static const struct {
@@ -24,11 +25,15 @@ struct block {
     bool dense;
 };
 
+static double whole_parts(double length, double part)
+{
+    const double n = length / part, down = (double)(int64_t)n;
+    return down < n ? down + 1 : down;
+}
+
 static double repeats_of(const struct clock_rates *r, double bytes)
 {
-    const double n = bytes / (double)r->vec_bytes;
-    const double down = (double)(int64_t)n;
-    return down < n ? down + 1 : down;
+    return whole_parts(bytes, (double)r->vec_bytes);
 }
 
 /* Time of a block at `cycles` per repeat. */
@@ -193,7 +198,19 @@ void clock_castp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
     c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_DEQUANT]); /* shift, mask, convert */
 }
 
-/* Sorting in a merge network: each of ceil(log2 n) rounds moves pairs of value and column once and compares. */
+/* The sorting unit: runs of 32 pairs of value and place, then merges of four lists at a time. */
+static double sort_time(const struct clock_rates *r, const struct emu_ORDER *a)
+{
+    const double lists = whole_parts((double)a->cols, SORT_RUN);
+    double pass = 0;
+    for (double n = lists; n > 1; n /= 4)
+        pass += 1;
+    const double row = lists * r->vec[TK_VEC_SORT] + pass * (double)a->cols * r->vec[TK_VEC_MERGE];
+    return (double)a->rows * (row + (1 + pass) * r->vec[TK_VEC_FIXED]);
+}
+
+/* Without a sorting unit, a merge network: each of ceil(log2 n) rounds moves pairs of value and column once and
+ * compares. */
 void clock_order(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_ORDER *a = EMU_ARGS(ORDER, op);
@@ -202,7 +219,10 @@ void clock_order(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
     for (int64_t n = 2; n < a->cols && n < MOST_ELEMENTS; n *= 2)
         rounds++;
     c->unit = TU_V;
-    c->busy = rounds * block_time(cx->rates, &b, 2 * cx->rates->vec[TK_VEC_OP]);
+    if (cx->rates->vec[TK_VEC_SORT] > 0 && a->rows > 0 && a->cols > 0)
+        c->busy = sort_time(cx->rates, a);
+    else
+        c->busy = rounds * block_time(cx->rates, &b, 2 * cx->rates->vec[TK_VEC_OP]);
 }
 
 /* A gather within UB reads one block of UB per element. */

@@ -27,6 +27,7 @@ struct emu_launch {
     int64_t blocks; /* of all copies; evaluated, checked against the target */
     int64_t copies; /* of the kernel, side by side, each on an equal number of blocks; 0: one */
     const struct target *target;
+    double dirty;                  /* bytes that L2 holds at launch and memory does not have yet */
     struct emu_machine *machine;   /* scratchpads and lowered programs */
     bool (*cancelled)(void *user); /* asked now and then by the calling thread and the workers; may be NULL */
     void *cancel_user;
@@ -87,6 +88,7 @@ struct emu_timing {
     int64_t bytes[TS_COUNT][TS_COUNT];            /* moved from space to space */
     int64_t gm_read, gm_written, l2_hit, l2_miss; /* bytes */
     int64_t peak[TS_COUNT];                       /* bytes of each on-chip space in use */
+    double dirty;                                 /* bytes that L2 holds at the end and memory does not have yet */
     int64_t macs;                                 /* fractal-rounded */
     int32_t cores[TCORE_COUNT];                   /* used */
     const char *bound_by;                         /* "launch", "mte2", "mac", "vec", ... */

@@ -183,11 +183,11 @@ static void run_stream(const struct stream *p)
 {
     struct emu_unit u;
     begin(&u, p->target, TCORE_VECTOR);
-    if (p->bypass)
-        u.target.value[TK_L2_DIRTY_SHARE].number = 1e3; /* inputs that pass by L2 displace no results */
     struct expr_pool *x = &u.b.k->exprs;
     const int64_t size = dtype_size(p->dtype), tiles = (p->n + p->tile - 1) / p->tile;
     const int32_t a = tensor(&u, p->n * size), b = tensor(&u, p->n * size), y = tensor(&u, p->n * size);
+    if (p->bypass)
+        u.b.k->tensors.data[a].bypass = u.b.k->tensors.data[b].bypass = num(&u, 1);
     const int32_t in = unit_buf(&u, TS_UB, p->slots, p->tile * size),
                   in2 = unit_buf(&u, TS_UB, p->slots, p->inputs > 1 ? p->tile * size : 32);
     const int32_t out = unit_buf(&u, TS_UB, p->slots, p->tile * size);
