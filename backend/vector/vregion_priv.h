@@ -18,6 +18,7 @@ struct vr_form {
     bool chunked;     /* columns in chunks with one pass per reduction level */
     int64_t cap;      /* elements of a FULL buffer's slot */
     int64_t max_rows; /* elements of a COL buffer's slot */
+    expr wish, most;  /* elements of a tile: an ir expression, the kernel's parameter for it; EXPR_INVALID: not used */
     int n_tensors;
     int32_t tensors[VR_MAX_VALUES + VR_MAX_OUTPUTS];  /* plan tensors in kernel order */
     int index_tensor[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* of indexed views */

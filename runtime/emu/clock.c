@@ -304,32 +304,44 @@ static bool keep_kinds(struct clock *k)
 }
 
 /* ---- second walk ---- */
-static bool wake(struct clock *k)
+/* Goes on with the blocks whose reads have ended; *any: there were some. */
+static bool wake(struct clock *k, bool *any)
 {
-    bool any = false;
-    for (int64_t i = 0; i < k->n_blocks; i++)
-        for (int j = 0; j < EMU_BLOCK_CORES; j++) {
-            struct clock_core *c = &k->blocks[i]->core[j];
-            if (c->move != CLOCK_MOVE_LANDED)
-                continue;
-            c->suspended = false;
-            any = true;
+    *any = false;
+    for (int64_t i = 0; i < k->n_cores; i++)
+        if (k->cores[i]->move == CLOCK_MOVE_LANDED) {
+            k->cores[i]->suspended = false;
+            *any = true;
         }
-    return any;
+    for (int64_t i = 0; *any && i < k->n_cores; i++)
+        if (k->cores[i]->move == CLOCK_MOVE_LANDED && !run_block(k, k->cores[i]->block, clock_time_op))
+            return false;
+    return true;
+}
+
+static bool run_all(struct clock *k)
+{
+    for (int64_t i = 0; i < k->n_blocks; i++)
+        if (!run_block(k, k->blocks[i], clock_time_op))
+            return false;
+    return true;
 }
 
 /* The blocks that are left run their whole programs. */
 static bool bind_programs(struct clock *k)
 {
-    for (int64_t i = 0; i < k->n_blocks; i++)
+    k->cores = ARENA_ARRAY(&k->arena, struct clock_core *, k->n_blocks * EMU_BLOCK_CORES + 1);
+    k->readers = ARENA_ARRAY(&k->arena, struct clock_core *, k->n_blocks * EMU_BLOCK_CORES + 1);
+    k->no_memory = !k->cores || !k->readers;
+    for (int64_t i = 0; !k->no_memory && i < k->n_blocks; i++)
         for (int j = 0; j < EMU_BLOCK_CORES; j++) {
             struct clock_core *c = &k->blocks[i]->core[j];
-            if (c->used && !emu_core_bind(&c->core, program_of(k->prog, j), k->launch)) {
-                k->no_memory = true;
-                return false;
-            }
+            if (!c->used)
+                continue;
+            k->cores[k->n_cores++] = c;
+            k->no_memory |= !emu_core_bind(&c->core, program_of(k->prog, j), k->launch);
         }
-    return true;
+    return !k->no_memory;
 }
 
 static bool walk_once(struct clock *k)
@@ -337,14 +349,15 @@ static bool walk_once(struct clock *k)
     k->now = 0;
     for (int64_t i = 0; i < k->n_blocks; i++)
         start_block(k->blocks[i]);
+    if (!run_all(k))
+        return false;
     for (bool over = false; !over;) {
-        for (int64_t i = 0; i < k->n_blocks; i++)
-            if (!run_block(k, k->blocks[i], clock_time_op))
-                return false;
-        bool reading = false;
-        while (!wake(k) && clock_fluid_step(k))
-            reading = true;
-        if (!reading && !wake(k) && !meet(k, &over))
+        bool any;
+        if (!wake(k, &any))
+            return false;
+        if (any || clock_fluid_step(k))
+            continue;
+        if (!meet(k, &over) || (!over && !run_all(k)))
             return false;
     }
     return true;

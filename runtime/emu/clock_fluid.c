@@ -5,36 +5,29 @@
 
 #include <math.h>
 
-struct walk { /* over the cores of all blocks */
-    const struct clock *clock;
-    int64_t block;
-    int core;
-};
-
-static struct clock_core *next(struct walk *w)
+/* The cores that wait for bytes, in the order of their numbers. */
+static void gather(struct clock *k)
 {
-    for (; w->block < w->clock->n_blocks; w->block++, w->core = 0)
-        while (w->core < EMU_BLOCK_CORES) {
-            struct clock_core *c = &w->clock->blocks[w->block]->core[w->core++];
-            if (c->used && (c->move == CLOCK_MOVE_ASKED || c->move == CLOCK_MOVE_RUNS))
-                return c;
-        }
-    return NULL;
+    k->n_readers = 0;
+    for (int64_t i = 0; i < k->n_cores; i++)
+        if (k->cores[i]->move == CLOCK_MOVE_ASKED || k->cores[i]->move == CLOCK_MOVE_RUNS)
+            k->readers[k->n_readers++] = k->cores[i];
 }
 
 /* Rates of the running reads. Caps differ little: a few rounds settle them. */
 static void share(const struct clock *k)
 {
     double left = k->memory_rate, weight = 0;
-    struct clock_core *c;
-    for (struct walk w = {k, 0, 0}; (c = next(&w)) != NULL;) {
+    for (int64_t i = 0; i < k->n_readers; i++) {
+        struct clock_core *c = k->readers[i];
         c->move_rate = 0;
         weight += c->move == CLOCK_MOVE_RUNS ? c->block->weight : 0;
     }
     for (bool settled = false; !settled && weight > 0;) {
         const double part = left / weight;
         settled = true;
-        for (struct walk w = {k, 0, 0}; (c = next(&w)) != NULL;) {
+        for (int64_t i = 0; i < k->n_readers; i++) {
+            struct clock_core *c = k->readers[i];
             if (c->move != CLOCK_MOVE_RUNS || c->move_rate > 0 || c->move_cap > part)
                 continue;
             c->move_rate = c->move_cap;
@@ -44,9 +37,9 @@ static void share(const struct clock *k)
         }
     }
     const double part = weight > 0 ? left / weight : 0;
-    for (struct walk w = {k, 0, 0}; (c = next(&w)) != NULL;)
-        if (c->move == CLOCK_MOVE_RUNS && c->move_rate == 0)
-            c->move_rate = part;
+    for (int64_t i = 0; i < k->n_readers; i++)
+        if (k->readers[i]->move == CLOCK_MOVE_RUNS && k->readers[i]->move_rate == 0)
+            k->readers[i]->move_rate = part;
 }
 
 /* A read that began before the others had come this far (a core that waited for one of its block): what it would have
@@ -66,26 +59,10 @@ static void begin(struct clock *k, struct clock_core *c)
     c->move_end = c->move_start + c->move_left / c->move_rate;
 }
 
-bool clock_fluid_step(struct clock *k)
+static void advance(struct clock *k, double at)
 {
-    struct clock_core *c;
-    bool landed = false;
-    for (struct walk w = {k, 0, 0}; (c = next(&w)) != NULL;)
-        if (c->move == CLOCK_MOVE_ASKED && c->move_start <= k->now) {
-            begin(k, c);
-            landed |= c->move == CLOCK_MOVE_LANDED;
-        }
-    if (landed)
-        return true;
-    share(k);
-    double at = INFINITY;
-    for (struct walk w = {k, 0, 0}; (c = next(&w)) != NULL;) {
-        const double t = c->move == CLOCK_MOVE_ASKED ? c->move_start : k->now + c->move_left / c->move_rate;
-        at = t < at ? t : at;
-    }
-    if (isinf(at))
-        return false;
-    for (struct walk w = {k, 0, 0}; (c = next(&w)) != NULL;) {
+    for (int64_t i = 0; i < k->n_readers; i++) {
+        struct clock_core *c = k->readers[i];
         if (c->move != CLOCK_MOVE_RUNS)
             continue;
         const double end = k->now + c->move_left / c->move_rate;
@@ -97,5 +74,30 @@ bool clock_fluid_step(struct clock *k)
         }
     }
     k->now = at;
+}
+
+bool clock_fluid_step(struct clock *k)
+{
+    bool landed = false;
+    gather(k);
+    for (int64_t i = 0; i < k->n_readers; i++) {
+        struct clock_core *c = k->readers[i];
+        if (c->move == CLOCK_MOVE_ASKED && c->move_start <= k->now) {
+            begin(k, c);
+            landed |= c->move == CLOCK_MOVE_LANDED;
+        }
+    }
+    if (landed)
+        return true;
+    share(k);
+    double at = INFINITY;
+    for (int64_t i = 0; i < k->n_readers; i++) {
+        const struct clock_core *c = k->readers[i];
+        const double t = c->move == CLOCK_MOVE_ASKED ? c->move_start : k->now + c->move_left / c->move_rate;
+        at = t < at ? t : at;
+    }
+    if (isinf(at))
+        return false;
+    advance(k, at);
     return true;
 }

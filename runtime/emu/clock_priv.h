@@ -138,6 +138,8 @@ struct clock {
     struct clock_l2 *l2;
     struct clock_block **blocks; /* NULL behind n_blocks */
     int64_t n_blocks;
+    struct clock_core **cores, **readers; /* of the second walk: all in use; those that wait for bytes */
+    int64_t n_cores, n_readers;
     double *miss;        /* per tensor: share of the bytes read that are not in L2 */
     double memory_rate;  /* B/cycle for reads, write-backs taken off */
     double missed, back; /* bytes read from memory and written back to it */

@@ -57,6 +57,7 @@ CASES = [
     ("estimate {model} --cores none", 2, "none"),
     ("estimate {model} --vector-cores 0", 2, "0"),
     ("estimate {model} --force tile=16x16x16,frob=2", 2, "'frob'"),
+    ("estimate {model} --force l2=no", 2, "cached or bypass"),
     ("estimate {model} --force buffers=1", 2, "always doubled"),
     ("estimate {model} --force tile=16x16", 2, "tile=16x16"),
     ("estimate {model} --input-layout nothing=NZ", 2, "nothing=NZ"),

@@ -26,7 +26,7 @@ static int32_t tensor(struct emu_unit *u, int64_t size, bool warm)
     return t;
 }
 
-static struct emu_timing time_flags(struct emu_unit *u, uint32_t flags)
+static struct emu_timing time_dirty(struct emu_unit *u, uint32_t flags, double dirty)
 {
     struct emu_timing t;
     struct emu_launch l = {.kernel = u->b.k,
@@ -34,10 +34,16 @@ static struct emu_timing time_flags(struct emu_unit *u, uint32_t flags)
                            .tensors = u->tensors,
                            .blocks = u->blocks,
                            .target = &u->target,
+                           .dirty = dirty,
                            .machine = u->machine};
     if (clock_run(&l, &t, flags) != NPUC_OK)
         fail_msg("%s", l.error);
     return t;
+}
+
+static struct emu_timing time_flags(struct emu_unit *u, uint32_t flags)
+{
+    return time_dirty(u, flags, 0);
 }
 
 static struct emu_timing time_of(struct emu_unit *u)
@@ -280,16 +286,17 @@ static void like_blocks_are_timed_once(void **state)
     unit_end(&u);
 }
 
-/* 256 MiB read twice: the second pass finds nothing of the first in 192 MiB; 96 MiB are found. */
-static void reread(int64_t size, double want_missed)
+/* `size` bytes read twice by 32 cores; `dirty` bytes of earlier kernels are in L2. */
+static struct emu_timing reread(int64_t size, bool past, double dirty)
 {
     struct emu_unit u;
     unit_begin(&u, TCORE_VECTOR);
-    u.blocks = 16;
+    u.blocks = 32;
     struct expr_pool *x = &u.b.k->exprs;
-    const int64_t part = size / 16, step = 65536;
+    const int64_t part = size / 32, step = 65536;
     const int32_t t = tensor(&u, size, false), buf = unit_buf(&u, TS_UB, 1, step);
     const expr block = expr_sym(x, u.b.k->sym_block), one = num(&u, 1), zero = num(&u, 0);
+    u.b.k->tensors.data[t].bypass = past ? one : EXPR_INVALID;
     (void)tile_loop(&u.b, "pass", num(&u, 2));
     const expr i = tile_loop(&u.b, "i", num(&u, part / step));
     const expr at = expr_add(x, expr_mul_const(x, block, part), expr_mul_const(x, i, step));
@@ -297,15 +304,31 @@ static void reread(int64_t size, double want_missed)
          one);
     tile_end(&u.b);
     tile_end(&u.b);
-    close_to((double)time_of(&u).l2_miss, want_missed * (double)size);
+    const struct emu_timing got = time_dirty(&u, 0, dirty);
     unit_end(&u);
+    return got;
 }
 
+/* 256 MiB: the second pass finds nothing of the first in 192 MiB; 96 MiB are found, unless they pass by. */
 static void l2_keeps_what_fits(void **state)
 {
+    const int64_t small = (int64_t)96 << 20, large = (int64_t)256 << 20;
     (void)state;
-    reread((int64_t)96 << 20, 1);
-    reread((int64_t)256 << 20, 2);
+    assert_int_equal(reread(small, false, 0).l2_miss, small);
+    assert_int_equal(reread(large, false, 0).l2_miss, 2 * large);
+    assert_int_equal(reread(small, true, 0).l2_miss, 2 * small);
+}
+
+/* 96 MiB read displace part of 64 MiB that an earlier kernel wrote: 16 MiB more than 3/4 of L2 holds; a line read
+ * counts 0.7. What passes by displaces nothing. */
+static void earlier_writes_go_to_memory(void **state)
+{
+    const double mib = 1 << 20, back = 16 * mib * 64 / (0.7 * 96 + 64);
+    const int64_t size = (int64_t)96 << 20;
+    (void)state;
+    close_to(reread(size, false, 64 * mib).dirty, 64 * mib - back);
+    close_to(reread(size, true, 64 * mib).dirty, 64 * mib);
+    assert_true(reread(size, false, 160 * mib).cycles > reread(size, false, 0).cycles);
 }
 
 static void more_work_takes_longer(void **state)
@@ -430,6 +453,7 @@ int main(void)
         cmocka_unit_test(slowest_core_ends_the_kernel),
         cmocka_unit_test(like_blocks_are_timed_once),
         cmocka_unit_test(l2_keeps_what_fits),
+        cmocka_unit_test(earlier_writes_go_to_memory),
         cmocka_unit_test(more_work_takes_longer),
         cmocka_unit_test(times_do_not_depend_on_data),
         cmocka_unit_test(cores_of_a_block_wait_for_each_other),
