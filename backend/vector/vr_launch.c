@@ -111,7 +111,8 @@ static expr tile_elements(const struct vr_form *f)
     const expr small = expr_ceildiv(x, part, expr_const(x, small_parts));
     const expr large = expr_add(x, expr_const(x, LARGE_TILE), expr_ceildiv(x, part, expr_const(x, large_parts)));
     const expr best = expr_align(x, expr_min(x, small, large), LEAST_TILE);
-    return expr_min(x, cap, expr_max(x, best, expr_const(x, LEAST_TILE)));
+    const expr tile = expr_min(x, cap, expr_max(x, best, expr_const(x, LEAST_TILE)));
+    return tile ? tile : cap; /* sizes that nobody knows make no expression */
 }
 
 /* Tile extents as expressions, so that one program serves every size: whole rows when there are reductions; otherwise
