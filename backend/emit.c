@@ -40,11 +40,11 @@ static int32_t whole_view(struct emit *e, int32_t of, const struct type *t, sym 
     return out;
 }
 
-static enum npuc_status emit_view(struct emitter *em, struct node *n)
+static enum npuc_status emit_view(struct emitter *em, const struct node *n, struct value *of)
 {
     struct emit *e = &em->e;
     struct value *y = node_out(n, 0);
-    const int32_t x = emit_tensor(e, node_in(n, 0));
+    const int32_t x = emit_tensor(e, of);
     if (e->tensor_of[y->id] < 0)
         e->tensor_of[y->id] = whole_view(e, x, y->type, emit_sym(e, y->name));
     else if (e->plan->tensors.data[e->tensor_of[y->id]].kind == PT_OUTPUT &&
@@ -52,6 +52,24 @@ static enum npuc_status emit_view(struct emitter *em, struct node *n)
         return emit_copy(e, whole_view(e, x, y->type, emit_sym(e, y->name)), e->tensor_of[y->id], y->type,
                          "the result is another view of an input or result");
     return NPUC_OK;
+}
+
+static bool is_blocked(const struct value *v)
+{
+    return v->type->kind == TYPE_TENSOR && v->type->layout.kind == LAYOUT_NC1HWC0;
+}
+
+/* The value whose bytes a node between a map in blocks and its dimensions in memory shows (place); NULL: no such node.
+ */
+static struct value *shown_blocks(const struct node *n)
+{
+    struct value *x = n->n_in > 0 && n->n_out > 0 && n->place == PLACE_FREE ? node_in(n, 0) : NULL;
+    if (!x || !x->def || !node_out(n, 0))
+        return NULL;
+    if (n->op == OP_Reshape && is_blocked(node_out(n, 0)))
+        return node_in(x->def, 0);
+    return n->op == OP_Transpose && x->def->op == OP_Reshape && is_blocked(node_in(x->def, 0)) ? node_in(x->def, 0)
+                                                                                               : NULL;
 }
 
 static bool outputs_are_bound(const struct emitter *em, const struct node *n)
@@ -132,8 +150,12 @@ enum npuc_status emit_node(struct emitter *em, struct node *n)
     em->e.node = n;
     if (n->op == OP_Contents)
         return emit_contents(&em->e, n);
+    if (shown_blocks(n))
+        return emit_view(em, n, shown_blocks(n));
+    if (n->op == OP_Reshape && n->place == PLACE_FREE && is_blocked(node_in(n, 0)))
+        return NPUC_OK; /* the Transpose behind it shows the map */
     if (view_of_input(em, n))
-        return emit_view(em, n);
+        return emit_view(em, n, node_in(n, 0));
     if (has_known_elems(em, n)) { /* mostly shapes that nobody reads: computed when a step asks for the tensor */
         if (em->e.tensor_of[node_out(n, 0)->id] >= 0)
             emit_sizes(&em->e, n);
@@ -248,6 +270,8 @@ static enum npuc_status emit_inputs(struct emitter *em)
 
 struct value *computed_value(struct value *v)
 {
+    if (v->def && shown_blocks(v->def) && !is_blocked(v))
+        return shown_blocks(v->def)->def ? shown_blocks(v->def) : NULL;
     while (v->def && is_view(v->def) && node_in(v->def, 0) && !type_is_object(node_in(v->def, 0)->type) &&
            !type_is_object(v->type))
         v = node_in(v->def, 0);

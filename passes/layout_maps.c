@@ -18,8 +18,10 @@
 #define TYPICAL 64  /* of a size that is not known */
 #define TURNED  0.3 /* of a conversion: a kernel that turns blocks of ND on chip anyhow */
 
-/* How an operator takes part. MAP_READS: it reads the layout and leaves ND. */
-enum role { MAP_NONE, MAP_PASSES, MAP_READS, MAP_CONV };
+/* How an operator takes part. MAP_READS: it reads the layout and leaves ND. MAP_OPENS, MAP_CLOSES: the Reshape of a
+ * Transpose pair that stands between the model's dimensions and those in memory: no bytes move where the value between
+ * is in the layout. */
+enum role { MAP_NONE, MAP_PASSES, MAP_READS, MAP_CONV, MAP_OPENS, MAP_CLOSES };
 
 struct seat {
     struct node *n;
@@ -87,7 +89,7 @@ static bool is_map_operand(enum role role, const struct node *n, int i)
     const struct value *v = node_in(n, i);
     if (!is_map(v) || value_const(v))
         return false;
-    return role == MAP_PASSES ? v->type->rank == n->out[0].type->rank : role != MAP_NONE && i == 0;
+    return role == MAP_PASSES ? v->type->rank == n->out[0].type->rank : role != MAP_NONE && role != MAP_OPENS && i == 0;
 }
 
 static const struct type *laid(const struct planner *p, const struct type *t)
@@ -121,8 +123,54 @@ static bool can(const struct planner *p, const struct seat *s, bool in, bool out
     return ok;
 }
 
+/* Is turned = Transpose of [n, c1, c0, spatial..] to [n, c1, spatial.., c0], or back, beside a map of c1*c0 channels?
+ */
+static bool turns_blocks(const struct planner *p, const struct node *turned, const struct type *map, bool back)
+{
+    const struct type *memory = back ? node_in(turned, 0)->type : turned->out[0].type;
+    const struct attr *perm = node_attr(turned, "perm");
+    const int rank = map->rank + 1;
+    int64_t c0, c1, c;
+    struct expr_pool *x = &p->px->cx->exprs;
+    if (!perm || memory->rank != rank || memory->layout.kind != LAYOUT_ND || memory->dims[0] != map->dims[0] ||
+        !expr_is_const(x, memory->dims[1], &c1) || !expr_is_const(x, memory->dims[rank - 1], &c0) ||
+        !expr_is_const(x, map->dims[1], &c) || c0 != p->layout.c0 || c != c0 * c1)
+        return false;
+    for (int i = 0; i < rank; i++) {
+        const int there = i < 2 ? i : i == rank - 1 ? 2 : i + 1, here = i < 2 ? i : i == 2 ? rank - 1 : i - 1;
+        if (perm->v.ints[i] != (back ? here : there))
+            return false;
+    }
+    for (int i = 2; i < map->rank; i++)
+        if (memory->dims[i] != map->dims[i])
+            return false;
+    return true;
+}
+
+static bool opens(const struct planner *p, const struct node *n)
+{
+    const struct node *turned = n->op == OP_Reshape ? node_in(n, 0)->def : NULL;
+    return turned && turned->op == OP_Transpose && is_map(&n->out[0]) && !value_const(node_in(turned, 0)) &&
+           turns_blocks(p, turned, n->out[0].type, true);
+}
+
+static bool closes(const struct planner *p, const struct node *n)
+{
+    const struct value *x = n->op == OP_Reshape ? node_in(n, 0) : NULL;
+    const struct use *u = x ? n->out[0].uses : NULL;
+    return u && !u->next && u->user->op == OP_Transpose && is_map(x) && !value_const(x) &&
+           turns_blocks(p, u->user, x->type, false);
+}
+
 static void take_seat(struct planner *p, struct seat *s)
 {
+    if (p->layout.kind == LAYOUT_NC1HWC0 && (opens(p, s->n) || closes(p, s->n))) {
+        const bool from_memory = opens(p, s->n);
+        s->role = from_memory ? MAP_OPENS : MAP_CLOSES;
+        s->in = from_memory ? CUT_SECOND : CUT_FIRST;
+        s->out = from_memory ? CUT_FIRST : CUT_SECOND;
+        return;
+    }
     s->in = s->out = CUT_SECOND;
     s->role = (uint8_t)(s->n->n_out > 0 && is_map(&s->n->out[0]) ? role_of(s->n) : MAP_NONE);
     if (s->role == MAP_PASSES && can(p, s, true, true))

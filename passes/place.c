@@ -10,8 +10,31 @@
  * reason. */
 #include "passes/pass.h"
 
+static bool is_blocked(const struct value *v)
+{
+    return v && v->type->kind == TYPE_TENSOR && v->type->layout.kind == LAYOUT_NC1HWC0;
+}
+
+/* A Reshape between a map in blocks and its dimensions in memory, or the Transpose beside it (layout_maps). */
+static bool is_boundary(const struct node *n)
+{
+    if (n->op == OP_Reshape)
+        return is_blocked(node_in(n, 0)) || is_blocked(node_out(n, 0));
+    if (n->op != OP_Transpose || !n->out[0].uses)
+        return false;
+    const struct node *split = node_in(n, 0)->def;
+    if (split && split->op == OP_Reshape && is_blocked(node_in(split, 0)))
+        return true;
+    for_each_use (u, &n->out[0])
+        if (u->user->op != OP_Reshape || !is_blocked(node_out(u->user, 0)))
+            return false;
+    return true;
+}
+
 static bool is_free(const struct node *n)
 {
+    if (is_boundary(n))
+        return true;
     if (n->op == OP_Constant || n->op == OP_Yield || n->op == OP_Contents)
         return true;
     if (n->op == OP_TransData)
