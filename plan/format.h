@@ -65,7 +65,7 @@ enum {
     PLAN_MAX_CODE = 1 << 18,
     PLAN_MAX_NESTING = 32,
     PLAN_MAX_COPIES = 1024, /* of a kernel, side by side */
-    PLAN_MAX_BODIES = 256 /* bodies of control flow within bodies */
+    PLAN_MAX_BODIES = 256   /* bodies of control flow within bodies */
 };
 
 #endif

@@ -31,12 +31,12 @@ struct plan_tensor {
     int8_t axis; /* PL_CACHE: padded axis; PT_OBJECT: enum plan_object */
     int32_t c0;
     int32_t rank;
-    const expr *dims;               /* logical */
-    expr capacity;                  /* PL_CACHE: rows allocated on axis */
-    expr size;                      /* bytes of storage, incl. padding */
-    int32_t base;                   /* PT_ALIAS: tensor; else -1 */
-    expr base_offset;               /* PT_ALIAS: bytes */
-    int32_t first, last;            /* PT_TEMP: steps between which the bytes must be kept */
+    const expr *dims;    /* logical */
+    expr capacity;       /* PL_CACHE: rows allocated on axis */
+    expr size;           /* bytes of storage, incl. padding */
+    int32_t base;        /* PT_ALIAS: tensor; else -1 */
+    expr base_offset;    /* PT_ALIAS: bytes */
+    int32_t first, last; /* PT_TEMP: steps between which the bytes must be kept */
     /* PT_TEMP: 0, or the number of clusters whose shared memory holds it, each an equal part: it takes no bytes of GM's
      * bandwidth. Only launches of as many copies touch it. */
     int32_t parts;
@@ -92,12 +92,13 @@ struct plan_step {
      * sizes of results without a turn. */
     int32_t n_binds;
     const int32_t *binds;
-    int32_t source;    /* index into sources, -1 none */
-    sym reason;        /* PS_HOST: why not on the NPU */
-    double macs;       /* useful multiply-accumulates are params-dependent: an expression */
-    expr work;         /* MACs (matrix kernels) as expression, or EXPR_INVALID */
-    /* PS_LAUNCH: 0: the kernel runs once, wherever its blocks are. Else it runs `copies` times side by side, each on the
-     * cores of a cluster; of tensor i where divided[i] is set a copy sees one of `copies` equal parts in their order. */
+    int32_t source; /* index into sources, -1 none */
+    sym reason;     /* PS_HOST: why not on the NPU */
+    double macs;    /* useful multiply-accumulates are params-dependent: an expression */
+    expr work;      /* MACs (matrix kernels) as expression, or EXPR_INVALID */
+    /* PS_LAUNCH: 0: the kernel runs once, wherever its blocks are. Else it runs `copies` times side by side, each on
+     * the cores of a cluster; of tensor i where divided[i] is set a copy sees one of `copies` equal parts in their
+     * order. */
     int32_t copies;
     const uint8_t *divided;
     int32_t n_body[2]; /* PS_IF, PS_LOOP: steps of the bodies, with what is nested in them */
