@@ -97,6 +97,57 @@ static const struct type *laid(const struct planner *p, const struct type *t)
     return type_with_layout(p->px->cx, t, p->layout);
 }
 
+/* c0 when turned is the Transpose of [n, c1, c0, spatial..] to [n, c1, spatial.., c0], or back, beside a map of c1*c0
+ * channels?
+ */
+static int64_t block_turned(const struct planner *p, const struct node *turned, const struct type *map, bool back)
+{
+    const struct type *memory = back ? node_in(turned, 0)->type : turned->out[0].type;
+    const struct attr *perm = node_attr(turned, "perm");
+    const int rank = map->rank + 1;
+    int64_t c0, c1, c;
+    struct expr_pool *x = &p->px->cx->exprs;
+    if (!perm || memory->rank != rank || memory->layout.kind != LAYOUT_ND || memory->dims[0] != map->dims[0] ||
+        !expr_is_const(x, memory->dims[1], &c1) || !expr_is_const(x, memory->dims[rank - 1], &c0) ||
+        !expr_is_const(x, map->dims[1], &c) || c != c0 * c1)
+        return 0;
+    for (int i = 0; i < rank; i++) {
+        const int there = i < 2 ? i : i == rank - 1 ? 2 : i + 1, here = i < 2 ? i : i == 2 ? rank - 1 : i - 1;
+        if (perm->v.ints[i] != (back ? here : there))
+            return false;
+    }
+    for (int i = 2; i < map->rank; i++)
+        if (memory->dims[i] != map->dims[i])
+            return 0;
+    return c0;
+}
+
+static bool opens(const struct planner *p, const struct node *n)
+{
+    const struct node *turned = n->op == OP_Reshape ? node_in(n, 0)->def : NULL;
+    return turned && turned->op == OP_Transpose && is_map(&n->out[0]) && !value_const(node_in(turned, 0)) &&
+           block_turned(p, turned, n->out[0].type, true) == p->layout.c0;
+}
+
+/* c0 in which the operand of the node lies in memory outside, else 0. */
+static int64_t closes(const struct planner *p, const struct node *n)
+{
+    const struct value *x = n->op == OP_Reshape ? node_in(n, 0) : NULL;
+    const struct use *u = x ? n->out[0].uses : NULL;
+    const bool alone = u && !u->next && u->user->op == OP_Transpose && is_map(x) && !value_const(x);
+    const int64_t c0 = alone ? block_turned(p, u->user, x->type, false) : 0;
+    return c0 == p->layout.c0 || (x && x->uses && !x->uses->next) ? c0 : 0;
+}
+
+/* The layout that a value may get: that of all, or of the memory outside where nothing else reads it. */
+static const struct type *laid_value(const struct planner *p, const struct value *v)
+{
+    struct layout l = p->layout;
+    const int64_t c0 = l.kind == LAYOUT_NC1HWC0 && v->uses && !v->uses->next ? closes(p, v->uses->user) : 0;
+    l.c0 = c0 > 0 ? (int)c0 : l.c0;
+    return type_with_layout(p->px->cx, v->type, l);
+}
+
 /* ---- what a node can do --------------------------------------------------------------------------------------- */
 
 /* Does the target have a kernel for the node with operands, results or both in the layout? */
@@ -113,7 +164,7 @@ static bool can(const struct planner *p, const struct seat *s, bool in, bool out
         const bool changes = i < n->n_in ? in && is_map_operand((enum role)s->role, n, i) : out && is_map(v);
         if (!changes)
             continue;
-        v->type = laid(p, v->type);
+        v->type = laid_value(p, v);
         some |= v->type != kept[i];
     }
     const bool ok = some && p->px->target->supports(p->px->target, p->px->cx, n, &reason);
@@ -123,48 +174,9 @@ static bool can(const struct planner *p, const struct seat *s, bool in, bool out
     return ok;
 }
 
-/* Is turned = Transpose of [n, c1, c0, spatial..] to [n, c1, spatial.., c0], or back, beside a map of c1*c0 channels?
- */
-static bool turns_blocks(const struct planner *p, const struct node *turned, const struct type *map, bool back)
-{
-    const struct type *memory = back ? node_in(turned, 0)->type : turned->out[0].type;
-    const struct attr *perm = node_attr(turned, "perm");
-    const int rank = map->rank + 1;
-    int64_t c0, c1, c;
-    struct expr_pool *x = &p->px->cx->exprs;
-    if (!perm || memory->rank != rank || memory->layout.kind != LAYOUT_ND || memory->dims[0] != map->dims[0] ||
-        !expr_is_const(x, memory->dims[1], &c1) || !expr_is_const(x, memory->dims[rank - 1], &c0) ||
-        !expr_is_const(x, map->dims[1], &c) || c0 != p->layout.c0 || c != c0 * c1)
-        return false;
-    for (int i = 0; i < rank; i++) {
-        const int there = i < 2 ? i : i == rank - 1 ? 2 : i + 1, here = i < 2 ? i : i == 2 ? rank - 1 : i - 1;
-        if (perm->v.ints[i] != (back ? here : there))
-            return false;
-    }
-    for (int i = 2; i < map->rank; i++)
-        if (memory->dims[i] != map->dims[i])
-            return false;
-    return true;
-}
-
-static bool opens(const struct planner *p, const struct node *n)
-{
-    const struct node *turned = n->op == OP_Reshape ? node_in(n, 0)->def : NULL;
-    return turned && turned->op == OP_Transpose && is_map(&n->out[0]) && !value_const(node_in(turned, 0)) &&
-           turns_blocks(p, turned, n->out[0].type, true);
-}
-
-static bool closes(const struct planner *p, const struct node *n)
-{
-    const struct value *x = n->op == OP_Reshape ? node_in(n, 0) : NULL;
-    const struct use *u = x ? n->out[0].uses : NULL;
-    return u && !u->next && u->user->op == OP_Transpose && is_map(x) && !value_const(x) &&
-           turns_blocks(p, u->user, x->type, false);
-}
-
 static void take_seat(struct planner *p, struct seat *s)
 {
-    if (p->layout.kind == LAYOUT_NC1HWC0 && (opens(p, s->n) || closes(p, s->n))) {
+    if (p->layout.kind == LAYOUT_NC1HWC0 && (opens(p, s->n) || closes(p, s->n) > 0)) {
         const bool from_memory = opens(p, s->n);
         s->role = from_memory ? MAP_OPENS : MAP_CLOSES;
         s->in = from_memory ? CUT_SECOND : CUT_FIRST;
@@ -294,7 +306,7 @@ static struct value *converted(struct planner *p, struct value *v, bool to_map)
 {
     struct builder b = v->def && v->def->next ? ir_at(v->def->next) : ir_at(v->graph->first);
     struct node *n = ir_new(&b, OP_TransData, 1, &v, 1);
-    const struct type *t = to_map ? laid(p, v->type) : type_with_layout(p->px->cx, v->type, (struct layout){0});
+    const struct type *t = to_map ? laid_value(p, v) : type_with_layout(p->px->cx, v->type, (struct layout){0});
     ir_set_str(n, "layout", layout_words[t->layout.kind]);
     ir_set_int(n, "c0", t->layout.c0);
     if (ir_infer(n) != NPUC_OK)
@@ -338,7 +350,7 @@ static enum npuc_status apply(struct planner *p, const bool *first)
         for (int k = 0; first[p->seats[i].out] && k < p->seats[i].n->n_out; k++) {
             struct value *v = &p->seats[i].n->out[k];
             if (is_map(v)) {
-                v->type = laid(p, v->type);
+                v->type = laid_value(p, v);
                 pass_count(p->px, STAT_layout_maps_laid, 1);
             }
         }
