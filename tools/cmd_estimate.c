@@ -109,7 +109,9 @@ static void note_assumptions(const struct compilation *c, const struct request *
     const struct precision_mode *p = c->options.precision;
     if (!p || p->integer == DT_NONE)
         return;
-    const char *text = "scales of the integer products are assumed: times hold, values do not exist";
+    const char *text = c->info.has_mac[p->integer]
+                           ? "scales of the integer products are assumed: times hold, values do not exist"
+                           : "no kernel multiplies these integers on this target: products are timed in the float type";
     if (q->json)
         json_object_set_new(j, "notes", json_pack("[s]", text));
     else
