@@ -5,7 +5,6 @@
  * product. */
 #include "backend/matrix/mm.h"
 
-
 /* The nodes of a product with its epilogue. */
 struct pattern {
     const struct node *outer; /* the Fused node, or the product itself */
