@@ -242,7 +242,7 @@ enum npuc_status ir_clone_into(struct builder *b, const struct graph *g, struct 
 
 /* ---- Fused */
 
-enum { SMALL_CONST_BYTES = 16 };
+enum { SMALL_CONST_BYTES = 16, SMALL_CONTENTS = 16 };
 
 struct fusion {
     struct node *const *nodes;
@@ -297,13 +297,29 @@ static struct value *fusion_inner(struct fusion *f, struct graph *region, struct
     return copy;
 }
 
+/* What is known of an operand's elements is known of the region's input: sizes that a Reshape within it reads, say. */
+static void fusion_contents(struct value *in, const struct value *v)
+{
+    struct ir_ctx *cx = in->graph->module->cx;
+    const int64_t n = v->elems ? v->n_elems : value_n_elems(cx, v);
+    expr e[SMALL_CONTENTS];
+    in->elems = v->elems;
+    in->n_elems = v->n_elems;
+    if (v->elems || !value_const(v) || n < 1 || n > SMALL_CONTENTS)
+        return;
+    for (int64_t i = 0; i < n; i++)
+        if (!(e[i] = value_elem(cx, v, i)))
+            return;
+    in->elems = arena_copy(&cx->arena, e, n * (int64_t)sizeof *e);
+    in->n_elems = n;
+}
+
 static void fusion_fill(struct fusion *f, struct graph *region)
 {
     for (int64_t i = 0; i < f->in.len; i++) {
         struct value *v = f->in.data[i];
         struct value *in = ir_input_new(region, v->type, v->name);
-        in->elems = v->elems;
-        in->n_elems = v->n_elems;
+        fusion_contents(in, v);
         map_put(&f->inner, v->id, (uint64_t)(uintptr_t)in);
     }
     for (int64_t k = 0; k < f->n; k++) {
