@@ -1,6 +1,7 @@
 /* -D and --shape: dimensions of the model's inputs fixed or given ranges, after import.
  *
- * A range narrows the symbol; a fixed size replaces the symbol in the types of all inputs, and types are inferred anew.
+ * A range narrows the symbol; a fixed size replaces the symbol in the types of all inputs and where the import wrote
+ * sizes down, and types are inferred anew.
  * Of a list of sizes (gears) one compilation takes one; all of them take the range from the least to the largest, so
  * that they agree about the symbols that they share.
  */
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "compiler/compile.h"
+#include "ir/build.h"
 
 static enum npuc_status usage(struct compilation *c, const char *fmt, const char *what)
 {
@@ -69,6 +71,7 @@ static void substitute(struct compilation *c, const expr *by, int32_t n)
             dims[d] = expr_subst(&c->cx.exprs, t->dims[d], by, n);
         g->inputs[i]->type = type_tensor(&c->cx, t->dtype, t->rank, dims);
     }
+    ir_substitute(g, by, n);
 }
 
 static enum npuc_status bind_dims(struct compilation *c, bool *changed)

@@ -148,6 +148,8 @@ MODELS = [
     ("block", make_block, {"batch": (1, 4), "seq": (1, 300)}, floats(np.float16, x=("batch", "seq", 256))),
     ("bert", "bert-tiny-optimum", {"batch_size": (1, 6), "sequence_length": (2, 60)},
      tokens(100, "batch_size", "sequence_length", "token_type_ids")),
+    ("bert_fused", "bert-tiny-ortfused", {"batch_size": (1, 6), "sequence_length": (2, 60)},
+     tokens(100, "batch_size", "sequence_length", "token_type_ids")),
     ("llama", "llama-dynamo-op18", {"batch": (1, 4), "sequence": (2, 64), "past": (1, 64)},
      cached_tokens(320, "batch", "sequence", "past", 2, 16, 2)),
 ]
