@@ -6,23 +6,26 @@
  *   %y = Fused %x, %w, %bias {kind="matmul_epilogue" body=(...) { MatMul; Add; Relu; Yield }} : f32[b,s,64]
  *
  * Behind a convolution of integers the members are those that make it a number again: a Cast to f32, a Mul by a factor
- * and an Add of a term per channel, a Cast to a narrower float, Relu.
+ * and an Add of a term per channel, a Cast to a narrower float, Relu; then an Add of another map and Relu; then the
+ * codes in integers of the result: Mul, Round, Clip, Cast. A result that others read beside its codes stays one of the
+ * region.
  *
  * Requirements: (1) every value between has one use, the next member; (2) the bias is a constant of one row; the matrix
  * unit (and the interpreter in such a region) starts from it and adds the products, the file adds it last, so f32
  * results may differ in the last bit, and narrower ones round once instead of after each operator, f32 of a narrower
  * product not at all: when strict, neither is fused; (3) the target takes the region as a whole, else the nodes stay as
  * they were; (4) runs after placement and before fuse_vector, which would take the Add; Fused nodes are not fused
- * again. Left alone: residuals (a matrix, not a row), casts to wider types for vector operators, whose region does them
- * while it reads. */
+ * again. Left alone: residuals behind products (a matrix, not a row), casts to wider types for vector operators, whose
+ * region does them while it reads. */
 #include "passes/pass.h"
 
-#define MAX_MEMBERS 6
+#define MAX_MEMBERS 12
+#define MAX_MOVES   6
 
 struct chain {
     struct node *nodes[MAX_MEMBERS];
-    int64_t n;
-    bool has_bias; /* or takes none */
+    int64_t n, plain; /* plain: as many are tried when the target refuses all; 0: none */
+    bool has_bias;    /* or takes none */
 };
 
 static bool is_product(const struct node *n)
@@ -74,7 +77,7 @@ static bool narrows(const struct node *n, const struct value *sum)
 /* Do all users hand the value to the caller, moved at most? */
 static bool leaves(const struct value *v, int depth)
 {
-    if (!v->uses || depth > MAX_MEMBERS)
+    if (!v->uses || depth > MAX_MOVES)
         return false;
     for_each_use (u, v) {
         const struct node *n = u->user;
@@ -104,35 +107,79 @@ static bool is_per_channel(const struct value *v, const struct type *of)
     return true;
 }
 
-/* Members behind a convolution of integers, in this order; the last two may be missing. */
+static bool value_is_one_number(const struct value *v)
+{
+    double number;
+    return v && value_n_elems(v->graph->module->cx, v) == 1 && value_const_f64(v, 0, &number);
+}
+
+/* Members behind a convolution of integers, in this order. Those to STEP_ADD make its sums numbers; the others may be
+ * missing, the Relu behind an Add of a map with it, integer codes as a whole. */
+enum { STEP_ADD = 3, STEP_MAP = 6, STEP_MAP_RELU = 7, STEP_CODES = 8, STEPS = 12 };
+
 static bool is_scaled_step(const struct node *n, const struct value *sum, int64_t step)
 {
-    const bool cast = n->op == OP_Cast && node_in(n, 0) == sum;
+    const struct value *x = node_in(n, 0), *other = x == sum ? node_in(n, 1) : x;
     const enum dtype to = n->out[0].type->dtype;
+    if (x != sum && (step != STEP_MAP || node_in(n, 1) != sum))
+        return false;
     switch (step) {
-    case 1: return cast && to == DT_F32;
-    case 2: return n->op == OP_Mul && node_in(n, 0) == sum && is_per_channel(node_in(n, 1), sum->type);
-    case 3: return n->op == OP_Add && node_in(n, 0) == sum && is_per_channel(node_in(n, 1), sum->type);
-    case 4: return cast && dtype_is_float(to) && dtype_size(to) == 2;
+    case 1: return n->op == OP_Cast && to == DT_F32;
+    case 2: return n->op == OP_Mul && is_per_channel(other, sum->type);
+    case STEP_ADD: return n->op == OP_Add && is_per_channel(other, sum->type);
+    case 4: return n->op == OP_Cast && dtype_is_float(to) && dtype_size(to) == 2;
+    case STEP_MAP: return n->op == OP_Add && other && other != sum && other->type == sum->type;
+    case STEP_CODES: return n->op == OP_Mul && value_is_one_number(other);
+    case 9: return n->op == OP_Round;
+    case 10: return n->op == OP_Clip && value_is_one_number(node_in(n, 1)) && value_is_one_number(node_in(n, 2));
+    case 11: return n->op == OP_Cast && to == DT_I8;
     default: return n->op == OP_Relu;
     }
 }
 
+/* The next member and its step: a user of `sum` at one of the steps from `step` on. Integer codes may be one user of
+ * many; before them a value has one. */
+static struct node *next_step(const struct node *conv, const struct value *sum, int64_t *step)
+{
+    const bool alone = value_has_one_use(sum);
+    for (int64_t s = *step; s < STEPS; s++) {
+        const bool skips = s > *step;
+        if ((skips && (*step <= STEP_ADD || *step > STEP_CODES || s == STEP_MAP_RELU || s > STEP_CODES)) ||
+            (!alone && s != STEP_CODES))
+            continue;
+        for_each_use (u, sum)
+            if (u->user->place == PLACE_NPU && u->user->graph == conv->graph && u->user->n_out == 1 &&
+                is_scaled_step(u->user, sum, s)) {
+                *step = s;
+                return u->user;
+            }
+    }
+    return NULL;
+}
+
+static bool has_foreign_use(const struct value *v)
+{
+    for_each_use (u, v)
+        if (u->user->graph != v->graph)
+            return true;
+    return false;
+}
+
 static void collect_scaled(struct node *conv, struct chain *c)
 {
+    struct node *next;
     *c = (struct chain){.nodes = {conv}, .n = 1};
-    for (int64_t step = 1; step < MAX_MEMBERS; step++) {
-        struct value *sum = &c->nodes[c->n - 1]->out[0];
-        struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;
-        const bool fits = next && next->place == PLACE_NPU && next->graph == conv->graph && next->n_out == 1 &&
-                          is_scaled_step(next, sum, step);
-        if (fits)
-            c->nodes[c->n++] = next;
-        else if (step < 4)
-            c->n = 1; /* without all three it is no number yet */
-        if (c->n == 1)
-            return;
+    int64_t whole = 1, plain = 1; /* members when it may end; without maps and codes */
+    for (int64_t step = 1; step < STEPS; step++) {
+        const struct value *sum = &c->nodes[c->n - 1]->out[0];
+        if (has_foreign_use(sum) || !(next = next_step(conv, sum, &step)))
+            break;
+        c->nodes[c->n++] = next;
+        whole = step >= STEP_ADD && (step < STEP_CODES || step == STEPS - 1) ? c->n : whole;
+        plain = step >= STEP_ADD && step < STEP_MAP ? c->n : plain;
     }
+    c->n = whole;
+    c->plain = plain;
 }
 
 /* The product and its users, one after the other, as far as the pattern goes. */
@@ -155,8 +202,17 @@ static void collect(const struct pass_ctx *px, struct node *product, struct chai
     }
 }
 
-/* Returns the node to go on with. */
-static struct node *fuse(struct pass_ctx *px, const struct chain *c)
+/* The first node behind the product that the chain leaves where it is. */
+static struct node *behind(const struct chain *c)
+{
+    struct node *n = c->nodes[0]->next;
+    for (int64_t i = 1; n && i < c->n; i++)
+        for (int64_t k = 1; n && k < c->n; k++)
+            n = n == c->nodes[k] ? n->next : n;
+    return n;
+}
+
+static void fuse(struct pass_ctx *px, struct chain *c)
 {
     const char *reason = NULL;
     struct node *fused = ir_fuse(px->cx, c->nodes, c->n, c->nodes[c->n - 1], "matmul_epilogue");
@@ -164,11 +220,15 @@ static struct node *fuse(struct pass_ctx *px, const struct chain *c)
         fused->place = PLACE_NPU;
         pass_count(px, STAT_fuse_matmul_regions, 1);
         pass_count(px, STAT_fuse_matmul_fused, c->n);
-        return fused->next;
+        return;
     }
     ir_unfuse(fused);
+    if (c->plain > 1 && c->plain < c->n) {
+        c->n = c->plain;
+        fuse(px, c);
+        return;
+    }
     pass_count(px, STAT_fuse_matmul_kept, 1);
-    return c->nodes[c->n - 1]->next;
 }
 
 enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
@@ -185,8 +245,10 @@ enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
             collect_scaled(n, &c);
         else
             collect(px, n, &c);
-        if (c.n > 1 && ir_may_rewrite(px->cx))
-            next = fuse(px, &c);
+        if (c.n < 2 || !ir_may_rewrite(px->cx))
+            continue;
+        next = behind(&c);
+        fuse(px, &c);
     }
     return NPUC_OK;
 }

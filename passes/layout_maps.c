@@ -92,6 +92,19 @@ static bool is_map_operand(enum role role, const struct node *n, int i)
     return role == MAP_PASSES ? v->type->rank == n->out[0].type->rank : role != MAP_NONE && role != MAP_OPENS && i == 0;
 }
 
+/* A map that the kernel of a convolution adds to its result: it lies as the result does. */
+static bool follows_result(enum role role, const struct node *n, int i)
+{
+    const struct value *v = node_in(n, i);
+    if (role != MAP_CONV || n->op != OP_Fused || i < 2 || !is_map(v) || value_const(v) ||
+        v->type->rank != n->out[0].type->rank)
+        return false;
+    for (int d = 0; d < v->type->rank; d++)
+        if (v->type->dims[d] != n->out[0].type->dims[d])
+            return false;
+    return true;
+}
+
 static const struct type *laid(const struct planner *p, const struct type *t)
 {
     return type_with_layout(p->px->cx, t, p->layout);
@@ -161,7 +174,9 @@ static bool can(const struct planner *p, const struct seat *s, bool in, bool out
     for (int i = 0; i < total; i++) {
         struct value *v = i < n->n_in ? node_in(n, i) : node_out(n, i - n->n_in);
         kept[i] = v ? v->type : NULL;
-        const bool changes = i < n->n_in ? in && is_map_operand((enum role)s->role, n, i) : out && is_map(v);
+        const bool changes = i < n->n_in ? (in && is_map_operand((enum role)s->role, n, i)) ||
+                                               (out && follows_result((enum role)s->role, n, i))
+                                         : out && is_map(v);
         if (!changes)
             continue;
         v->type = laid_value(p, v);
@@ -275,6 +290,8 @@ static int32_t box_of_use(struct planner *p, const struct use *u)
 {
     const struct seat *s = u->user->graph == p->g ? seat_of(p, u->user) : NULL;
     const int i = (int)(u - u->user->in);
+    if (s && follows_result((enum role)s->role, s->n, i))
+        return s->out;
     return s && is_map_operand((enum role)s->role, s->n, i) ? s->in : CUT_SECOND;
 }
 

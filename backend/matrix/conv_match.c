@@ -7,11 +7,17 @@
 
 enum { MOST = 1 << 20 }; /* channels, and extents of windows */
 
+enum { CODE_STEPS = 4 };
+
 struct reading {
     struct ir_ctx *cx;
     const struct node *outer, *conv; /* the Fused node, or the convolution itself; the convolution */
     struct value *y;
     const struct node *mul, *add; /* of a region that scales sums of integers */
+    const struct node *added;     /* Add of another map behind them */
+    bool added_left, added_relu;
+    const struct node *codes[CODE_STEPS]; /* Mul, Round, Clip, Cast to integers; NULL: none */
+    const struct value *sum;              /* the float before those */
     bool relu;
 };
 
@@ -48,32 +54,56 @@ static bool read_region(struct reading *r, const struct graph *g)
     return false;
 }
 
-/* A convolution of integers, Cast to f32, Mul and Add of numbers per channel, at most a Cast, at most Relu
- * (passes/fuse_matmul.c). */
+/* Members of a region that makes sums of integers numbers (passes/fuse_matmul.c). Those from FIRST_FREE on may be
+ * missing, the Relu behind an Add with it, integer codes as a whole. */
+static const enum op scaled_steps[] = {OP_ConvInteger, OP_Cast, OP_Mul, OP_Add,   OP_Cast, OP_Relu,
+                                       OP_Add,         OP_Relu, OP_Mul, OP_Round, OP_Clip, OP_Cast};
+enum { ROW_MUL = 2, ROW_ADD = 3, FIRST_FREE = 4, RELU = 5, MAP_ADD = 6, MAP_RELU = 7, CODES = 8 };
+
+static bool needs_step_before(int64_t step)
+{
+    return step < FIRST_FREE || step == MAP_RELU || step > CODES;
+}
+
+static void take_step(struct reading *r, const struct node *n, int64_t step, const struct value *last)
+{
+    if (step == 0)
+        r->conv = n;
+    if (step == ROW_MUL)
+        r->mul = n;
+    if (step == ROW_ADD)
+        r->add = n;
+    if (step == MAP_ADD) {
+        r->added = n;
+        r->added_left = node_in(n, 1) == last;
+    }
+    r->relu |= step == RELU;
+    r->added_relu |= step == MAP_RELU;
+    if (step >= CODES)
+        r->codes[step - CODES] = n;
+    else
+        r->sum = node_out(n, 0);
+}
+
 static bool read_scaled(struct reading *r, const struct graph *g)
 {
-    static const enum op steps[] = {OP_ConvInteger, OP_Cast, OP_Mul, OP_Add, OP_Cast, OP_Relu};
-    enum { FIRST_FREE = 4 };
     const struct value *last = NULL;
-    int64_t at = 0;
+    int64_t done = -1;
     for_each_node (n, g) {
         if (n->op == OP_Constant)
             continue;
         if (n->op == OP_Yield)
-            return at >= FIRST_FREE && n->n_in == 1 && node_in(n, 0) == last;
-        while (at >= FIRST_FREE && at < NPUC_ARRAY_LEN(steps) && n->op != steps[at])
+            return done >= ROW_ADD && (done < CODES || r->codes[CODE_STEPS - 1]);
+        int64_t at = done + 1;
+        while (at >= FIRST_FREE && at < NPUC_ARRAY_LEN(scaled_steps) &&
+               (n->op != scaled_steps[at] || (at > done + 1 && needs_step_before(at))))
             at++;
-        if (at == NPUC_ARRAY_LEN(steps) || n->op != steps[at] || (last && node_in(n, 0) != last))
+        if (at == NPUC_ARRAY_LEN(scaled_steps) || n->op != scaled_steps[at] || n->n_out != 1 ||
+            (last && node_in(n, 0) != last && (at != MAP_ADD || node_in(n, 1) != last)))
             return false;
-        if (n->op == OP_Mul)
-            r->mul = n;
-        else if (n->op == OP_Add)
-            r->add = n;
-        else if (n->op == OP_ConvInteger)
-            r->conv = n;
-        r->relu |= n->op == OP_Relu;
+        take_step(r, n, at, last);
         last = node_out(n, 0);
-        at++;
+        done = at;
     }
     return false;
 }
@@ -94,12 +124,61 @@ static struct value *operand(const struct reading *r, int i)
 static bool is_region(struct reading *r, const struct node *n)
 {
     const struct graph *g = node_region(n, 0);
-    if (n->n_out != 1)
-        return false;
-    if (read_region(r, g))
+    if (n->n_out == 1 && read_region(r, g))
         return true;
-    r->relu = false;
+    *r = (struct reading){.cx = r->cx, .outer = n, .y = r->y};
     return read_scaled(r, g);
+}
+
+/* A number that all elements share. */
+static bool number(const struct node *n, int i, float *out)
+{
+    double v;
+    const struct value *c = node_in(n, i);
+    if (!c || value_n_elems(n->graph->module->cx, c) != 1 || !value_const_f64(c, 0, &v))
+        return false;
+    *out = (float)v;
+    return true;
+}
+
+static bool same_map(const struct value *a, const struct value *b)
+{
+    if (a->type->kind != TYPE_TENSOR || a->type->rank != b->type->rank || a->type->layout.kind != b->type->layout.kind)
+        return false;
+    for (int i = 0; i < a->type->rank; i++)
+        if (a->type->dims[i] != b->type->dims[i])
+            return false;
+    return true;
+}
+
+/* What follows scaled sums: results in the same layout, each the float or its codes. */
+static bool read_tail(const struct reading *r, struct conv_tail *t)
+{
+    const struct node *yield = graph_yield(r->sum->graph), *const *code = r->codes;
+    *t = (struct conv_tail){.added_left = r->added_left, .relu = r->added_relu};
+    for (int i = 0; i < r->outer->n_out; i++) {
+        const struct value *v = node_in(yield, i);
+        struct value *out = &r->outer->out[i];
+        if (!same_map(out, r->y))
+            return false;
+        if (v == r->sum)
+            t->y = out;
+        else if (code[0] && v == &code[CODE_STEPS - 1]->out[0])
+            t->codes = out;
+        else
+            return false;
+    }
+    if (r->added) {
+        t->added = input_of(r, r->added, r->added_left ? 0 : 1);
+        if (t->added->def && t->added->graph == r->conv->graph)
+            return false; /* made within the region */
+        if (!same_map(t->added, r->y) || t->added->type->dtype != r->sum->type->dtype)
+            return false;
+    }
+    if (!code[0])
+        return true;
+    return t->codes && t->codes->type->dtype == DT_I8 && number(code[0], 1, &t->factor) &&
+           number(code[2], 1, &t->low) && number(code[2], 2, &t->high);
 }
 
 /* ---- attributes --------------------------------------------------------------------------------------------- */
@@ -293,7 +372,7 @@ static bool check_types(const struct machine *m, const struct reading *r, struct
         p->w->type->rank != p->x->type->rank || r->y->type->rank != p->x->type->rank)
         return refuse(reason, "a convolution over other than one to three axes, or of operands that are not dense");
     p->in = p->x->type->dtype;
-    p->out = r->y->type->dtype;
+    p->out = r->mul ? r->sum->type->dtype : r->y->type->dtype;
     if (p->scale && (!m->mac_rows || !dtype_is_float(p->out)))
         return refuse(reason, "sums of integers that are scaled where they leave the matrix unit");
     const enum dtype sum = p->scale ? DT_I32 : p->out;
@@ -326,6 +405,8 @@ bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n
                          .step = {1, 1, 1}};
     if (has_zero_points(r.conv))
         return refuse(reason, "8-bit operands with zero points");
+    if (out->scale && !read_tail(&r, &out->tail))
+        return refuse(reason, "results behind a convolution that its kernel does not make");
     if (!check_types(m, &r, out, reason))
         return false;
     if (out->group < 1 || out->group > MOST)

@@ -25,7 +25,8 @@ struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct 
 /* conv_pack.c: x as [batch][positions][channels] in a temporary of the plan. */
 NPUC_MUST_CHECK enum npuc_status mlu_conv_pack(struct emit *e, const struct conv *p, int32_t *packed);
 struct mlu_conv_tensors {
-    int32_t x, w, bias, y, scale; /* plan tensors; x packed unless direct; bias, scale -1 */
+    int32_t x, w, bias, y, scale; /* plan tensors; x packed unless direct; -1: none but x and w */
+    int32_t added, codes;
 };
 NPUC_MUST_CHECK enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struct mlu_conv_tensors *t,
                                                const char *label);

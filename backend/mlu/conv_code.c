@@ -30,9 +30,10 @@ struct code {
     struct expr_pool *x;
     struct tile_builder b;
     struct kparams params;
-    int32_t tx, tw, ty, tbias, tscale;
+    int32_t tx, tw, ty, tbias, tscale, tcodes, tadded;
     int32_t map, a, weights, acc, out, turned, bias, wide_bias; /* buffers */
     int32_t real, scale;                                        /* f32 of sums of integers, and its factors; -1 */
+    int32_t codes, added, work, turned_codes; /* integers of the result, what they are made in; the map added; -1 */
     int32_t shared;                                             /* filters in SRAM */
     struct mlu_items item;
     expr n0, in; /* output channels of the tile */
@@ -60,6 +61,12 @@ static enum dtype bias_type(const struct conv *p)
     return p->scale ? DT_F32 : p->in;
 }
 
+/* Does the float leave the kernel? */
+static bool seen(const struct conv *p)
+{
+    return !p->scale || p->tail.y;
+}
+
 static void declare(struct code *c)
 {
     const struct conv *p = c->p;
@@ -67,9 +74,11 @@ static void declare(struct code *c)
     tile_params_done(c->k);
     c->tx = tile_tensor(c->k, c->e->arena, "X", p->in, true, false);
     c->tw = tile_tensor(c->k, c->e->arena, "W", p->in, true, false);
-    c->ty = tile_tensor(c->k, c->e->arena, "Y", p->out, false, true);
+    c->ty = seen(p) ? tile_tensor(c->k, c->e->arena, "Y", p->out, false, true) : -1;
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", bias_type(p), true, false) : -1;
     c->tscale = p->scale ? tile_tensor(c->k, c->e->arena, "scale", DT_F32, true, false) : -1;
+    c->tadded = p->tail.added ? tile_tensor(c->k, c->e->arena, "added", p->out, true, false) : -1;
+    c->tcodes = p->tail.codes ? tile_tensor(c->k, c->e->arena, "codes", DT_I8, false, true) : -1;
 }
 
 static void buffers(struct code *c)
@@ -93,6 +102,11 @@ static void buffers(struct code *c)
     c->wide_bias =
         p->bias && bias_type(p) != end_type(p) ? tile_buf(&c->b, "wide_bias", TS_UB, sum, 1, t->n * 4) : c->bias;
     c->scale = p->scale ? tile_buf(&c->b, "scale", TS_UB, DT_F32, 1, t->n * 4) : -1;
+    c->added = p->tail.added ? tile_buf(&c->b, "added", TS_UB, p->out, t->sums, t->m * t->n * os) : -1;
+    c->codes = p->tail.codes ? tile_buf(&c->b, "codes", TS_UB, DT_I8, t->sums, t->m * t->n) : -1;
+    c->work = p->tail.codes && p->tail.y ? tile_buf(&c->b, "work", TS_UB, p->out, 1, t->m * t->n * os) : -1;
+    c->turned_codes =
+        p->tail.codes && !p->out_lines ? tile_buf(&c->b, "turned_codes", TS_UB, DT_I8, t->sums, t->m * t->n) : -1;
 }
 
 /* ---- tiles ------------------------------------------------------------------------------------------------ */
@@ -335,38 +349,91 @@ static void epilogue(struct code *c)
         vec(c, K_FN_Relu, p->out, c->out, -1);
 }
 
-/* Windows as lines of channels. */
-static void store_lines(struct code *c)
+/* Where the tile lies in a map as the result is: lines of channels, or rows of channels. */
+static expr place_result(struct code *c)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
-    const expr z = num(c, 0), one = num(c, 1), line = num(c, p->group * p->cout);
-    const expr image = expr_floordiv(x, c->w.map, num(c, p->group));
-    expr at = expr_add(x, expr_mul(x, image, c->w.out_plane), c->w.p0);
-    at = expr_add(x, at, expr_mul(x, c->w.od, expr_mul(x, c->w.out[H], c->w.out[W])));
-    at = expr_add(x, expr_mul(x, at, line), expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0));
-    tile_note(&c->b, "stored as lines of channels");
-    TILE(&c->b, STORE, c->ty, at, c->out, z, p->out, one, one, c->w.count, c->in, z, z, num(c, c->t.n), one, z, z, line,
+    expr at = expr_add(x, c->w.p0, expr_mul(x, c->w.od, expr_mul(x, c->w.out[H], c->w.out[W])));
+    if (p->out_lines) {
+        const expr image = expr_floordiv(x, c->w.map, num(c, p->group));
+        at = expr_add(x, at, expr_mul(x, image, c->w.out_plane));
+        return expr_add(x, expr_mul_const(x, at, p->group * p->cout),
+                        expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0));
+    }
+    const expr channel = expr_add(x, expr_mul_const(x, c->w.map, p->cout), c->n0);
+    return expr_add(x, at, expr_mul(x, channel, c->w.out_plane));
+}
+
+/* The tile in `buf` to its place; `turned` has room for it as rows of channels. */
+static void store(struct code *c, int32_t tensor, int32_t buf, int32_t turned, enum dtype t)
+{
+    const struct conv *p = c->p;
+    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), across = num(c, c->t.m), at = place_result(c);
+    if (p->out_lines) {
+        tile_note(&c->b, "stored as lines of channels");
+        TILE(&c->b, STORE, tensor, at, buf, z, t, one, one, c->w.count, c->in, z, z, pitch, one, z, z,
+             num(c, p->group * p->cout), one);
+        return;
+    }
+    tile_note(&c->b, "turned to rows of channels, stored");
+    TILE(&c->b, TRANSP, t, c->w.count, c->in, turned, z, across, buf, z, pitch);
+    TILE(&c->b, STORE, tensor, at, turned, z, t, one, one, c->in, c->w.count, z, z, across, one, z, z, c->w.out_plane,
          one);
+}
+
+/* The map that is added, as the sums lie. */
+static void load_added(struct code *c)
+{
+    const struct conv *p = c->p;
+    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), across = num(c, c->t.m), at = place_result(c);
+    tile_note(&c->b, "the map added to the result");
+    if (p->out_lines) {
+        TILE(&c->b, LOAD, c->added, z, c->tadded, at, p->out, one, one, c->w.count, c->in, z, z,
+             num(c, p->group * p->cout), one, z, z, pitch, one);
+        return;
+    }
+    TILE(&c->b, LOAD, c->turned, z, c->tadded, at, p->out, one, one, c->in, c->w.count, z, z, c->w.out_plane, one, z, z,
+         across, one);
+    TILE(&c->b, TRANSP, p->out, c->in, c->w.count, c->added, z, pitch, c->turned, z, across);
+}
+
+/* Behind scaled sums, in the order of the graph and in its type. */
+static void tail(struct code *c)
+{
+    const struct conv_tail *t = &c->p->tail;
+    const expr z = num(c, 0), pitch = num(c, c->t.n);
+    const enum dtype f = c->p->out;
+    if (t->added) {
+        const int32_t a = t->added_left ? c->added : c->out, b = t->added_left ? c->out : c->added;
+        load_added(c);
+        TILE(&c->b, VEC, K_FN_Add, f, c->w.count, c->in, c->out, z, pitch, a, z, pitch, 1, b, z, pitch, 1, -1, 0, z, 0,
+             0, 0, 0);
+        if (t->relu)
+            vec(c, K_FN_Relu, f, c->out, -1);
+    }
+    if (t->y)
+        store(c, c->ty, c->out, c->turned, f);
+    if (!t->codes)
+        return;
+    const int32_t work = t->y ? c->work : c->out;
+    tile_note(&c->b, "integers of the result");
+    TILE(&c->b, VEC, K_FN_Mul, f, c->w.count, c->in, work, z, pitch, c->out, z, pitch, 1, -1,
+         tile_float_bits(t->factor), z, 0, -1, 0, z, 0, 0, 0, 0);
+    vec(c, K_FN_Round, f, work, -1);
+    TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1, tile_float_bits(t->low), z,
+         0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
+    cast(c, c->codes, DT_I8, work, f);
+    store(c, c->tcodes, c->codes, c->turned_codes, DT_I8);
 }
 
 static void finish(struct code *c)
 {
-    struct expr_pool *x = c->x;
-    const struct conv *p = c->p;
-    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), turned = num(c, c->t.m);
     epilogue(c);
-    if (p->out_lines) {
-        store_lines(c);
-        return;
-    }
-    tile_note(&c->b, "turned to rows of channels, stored");
-    TILE(&c->b, TRANSP, p->out, c->w.count, c->in, c->turned, z, turned, c->out, z, pitch);
-    const expr channel = expr_add(x, expr_mul_const(x, c->w.map, p->cout), c->n0);
-    expr off = expr_add(x, expr_mul(x, channel, c->w.out_plane), c->w.p0);
-    off = expr_add(x, off, expr_mul(x, c->w.od, expr_mul(x, c->w.out[H], c->w.out[W])));
-    TILE(&c->b, STORE, c->ty, off, c->turned, z, p->out, one, one, c->in, c->w.count, z, z, turned, one, z, z,
-         c->w.out_plane, one);
+    if (c->p->scale)
+        tail(c);
+    else
+        store(c, c->ty, c->out, c->turned, c->p->out);
 }
 
 /* One plane of kernel positions. */
@@ -431,6 +498,10 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);
     body(&c);
-    return emit_launch(e, c.k, (const int32_t[]){t->x, t->w, t->y, t->bias, t->scale}, c.params.bound, conv_macs(e, p),
-                       label);
+    const int32_t all[] = {t->x, t->w, t->y, t->bias, t->scale, t->added, t->codes};
+    int32_t tensors[NPUC_ARRAY_LEN(all)], n = 0; /* as declared: those that exist */
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
+        if (all[i] >= 0)
+            tensors[n++] = all[i];
+    return emit_launch(e, c.k, tensors, c.params.bound, conv_macs(e, p), label);
 }

@@ -96,9 +96,11 @@ static bool fits(const struct search *s, const struct mlu_conv_tile *t)
     const int64_t sums = t->m * t->n * 4, all = t->m * t->n * s->os, narrow = s->os < 4 && !p->out_lines ? all : 0;
     const int64_t out = s->os < 4 || !p->out_lines ? all : 0;
     const int64_t real = p->scale ? t->m * t->n * 4 : 0;
+    const int64_t codes = p->tail.codes ? t->m * t->n * (2 * t->sums + s->os) : 0,
+                  added = p->tail.added ? t->sums * all : 0;
     const int64_t bias = p->bias ? t->n * 8 : 0, rounding = 10 * s->m->align[TS_UB];
     const int64_t weights = t->w_slots * t->n * t->w_pitch * s->es;
-    return t->slots * (map + rows) + t->sums * (sums + real + out) + narrow + 2 * bias + rounding <=
+    return t->slots * (map + rows) + t->sums * (sums + real + out) + narrow + codes + added + 2 * bias + rounding <=
                s->m->size[TS_UB] &&
            weights <= s->m->size[TS_L0B] && (t->on.lanes == 1 || weights <= s->m->size[TS_L1]);
 }
@@ -165,9 +167,10 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
                          r->core;
     const double narrow = s->os < 4 ? 1.5 : 0, scaled = p->scale ? 2 : 0,
                  passes = (p->bias != NULL) + p->relu + narrow + scaled;
+    const double tail = (p->tail.added ? 1 + p->tail.relu : 0) + (p->tail.codes ? 4 : 0);
     const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * im * in / r->vec;
     const double turn_x = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
-    const double end = im * in * 4 * passes / r->vec + (passes + 1) * r->fixed + turned, vec = end + turn_x;
+    const double end = im * in * (4 * passes + (double)s->os * tail) / r->vec + (passes + tail + 1) * r->fixed + turned, vec = end + turn_x;
     const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 1 + (double)t->taps);
     const double apart = t->sums > 1 ? 0 : end;
     /* a slot is free again when what it brought has been used */

@@ -38,6 +38,9 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
         return st;
     t.scale = p.scale ? emit_tensor(e, p.scale) : -1;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);
-    t.y = emit_tensor(e, p.y);
+    struct value *y = p.scale ? p.tail.y : p.y;
+    t.y = y ? emit_tensor(e, y) : -1;
+    t.added = p.tail.added ? emit_tensor(e, p.tail.added) : -1;
+    t.codes = p.tail.codes ? emit_tensor(e, p.tail.codes) : -1;
     return mlu_conv_emit(e, &p, &t, n->op == OP_Fused ? "FusedConv" : op_table[n->op]->name);
 }
