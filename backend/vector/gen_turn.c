@@ -23,6 +23,8 @@ struct turn {
     int a, b;               /* operand dimensions that change places */
     int64_t run;            /* elements that stay together */
     int64_t size, tile_a, tile_b;
+    int64_t line; /* elements between lines in UB */
+    bool tight;   /* lines follow one another in UB as in memory, which sees one burst per block */
 };
 
 /* The type's dimensions in the order in which they lie; false when they do not lie side by side. */
@@ -118,7 +120,20 @@ static void choose_block(const struct ir_ctx *cx, struct turn *t)
         t->tile_b = all / t->tile_a;
 }
 
-static bool read_turn(struct ir_ctx *cx, const struct node *n, struct turn *t)
+/* Are lines whole, next to one another in the result, and shorter than what memory moves at once? The vector unit of a
+ * machine of rows turns into lines of any length; others want whole blocks of UB. */
+static void choose_lines(const struct machine *m, const struct ir_ctx *cx, struct turn *t)
+{
+    int64_t whole;
+    t->line = t->tile_a * t->run;
+    t->tight = m->mac_rows && t->run == 1 && t->rank >= 2 && t->perm[t->rank - 2] == t->b &&
+               expr_is_const(&cx->exprs, t->dims[t->a], &whole) && whole >= 1 && whole <= t->tile_a &&
+               whole * t->size < SIDE_BYTES;
+    if (t->tight)
+        t->line = whole;
+}
+
+static bool read_turn(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct turn *t)
 {
     expr dims[IR_MAX_RANK];
     int order[IR_MAX_RANK];
@@ -138,6 +153,7 @@ static bool read_turn(struct ir_ctx *cx, const struct node *n, struct turn *t)
     t->b = kept ? last - 1 : last;
     t->n_outer = t->rank - (kept ? 3 : 2);
     choose_block(cx, t);
+    choose_lines(m, cx, t);
     return t->tile_a > 0 && t->tile_b > 0;
 }
 
@@ -149,7 +165,7 @@ bool gen_turn_match(const struct machine *m, struct ir_ctx *cx, const struct nod
         !dense(node_in(n, 0)) || !dense(&n->out[0]))
         return false;
     const int bits = dtype_table[n->out[0].type->dtype].bits;
-    return bits >= 8 && bits <= 64 && 4 * BLOCK_BYTES <= m->size[TS_UB] && read_turn(cx, n, &t);
+    return bits >= 8 && bits <= 64 && 4 * BLOCK_BYTES <= m->size[TS_UB] && read_turn(m, cx, n, &t);
 }
 
 /* ---- program ---------------------------------------------------------------------------------------------- */
@@ -193,7 +209,7 @@ static void block(struct code *c, expr na, expr nb, expr src, expr dst)
     const struct turn *t = c->t;
     const int32_t type = (int32_t)c->type;
     const expr z = num(c, 0), one = num(c, 1), run = num(c, t->run);
-    const expr pitch = num(c, t->tile_b * t->run), line = num(c, t->tile_a * t->run);
+    const expr pitch = num(c, t->tile_b * t->run), line = num(c, t->line);
     tile_note(&c->b, "rows as they lie in the operand");
     TILE(&c->b, LOAD, c->rows, z, c->from, src, type, one, one, na, expr_mul(x, nb, run), z, z, c->in_stride[t->a], one,
          z, z, pitch, one);
@@ -207,6 +223,11 @@ static void block(struct code *c, expr na, expr nb, expr src, expr dst)
         tile_end(&c->b);
     }
     tile_note(&c->b, "rows of the result");
+    if (t->tight) {
+        TILE(&c->b, STORE, c->to, dst, c->lines, z, type, one, one, one, expr_mul(x, nb, na), z, z, z, one, z, z, z,
+             one);
+        return;
+    }
     TILE(&c->b, STORE, c->to, dst, c->lines, z, type, one, one, nb, expr_mul(x, na, run), z, z, line, one, z, z,
          c->out_stride[t->b], one);
 }
@@ -253,7 +274,7 @@ enum npuc_status gen_turn_emit(struct emit *e, struct node *n)
     struct turn t;
     char name[32];
     struct kparams params = {.e = e};
-    if (!read_turn(e->cx, n, &t))
+    if (!read_turn(e->m, e->cx, n, &t))
         return node_error(e->cx, n, D_VERIFY, "a permutation was placed that moves no short runs");
     struct code c = {.t = &t, .type = n->out[0].type->dtype};
     snprintf(name, sizeof name, "turn_%lldx%lldx%lld", (long long)t.tile_a, (long long)t.tile_b, (long long)t.run);
