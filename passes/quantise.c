@@ -6,7 +6,8 @@
  *   %s = ConvInteger %q, %wq : i32;  %f = Cast %s : f32
  *   %y = Cast (Add (Mul %f, %sw), %b) : f16                              %sw: one number per output channel
  *
- * which is what a quantised model says, so that kernels, fusion and clock see the network as it would run. Nothing is
+ * Codes that products alone read of a MaxPool or Concat are chosen from codes, so that its producers can leave them.
+ * This is what a quantised model says, so that kernels, fusion and clock see the network as it would run. Nothing is
  * calibrated: scales are stand-ins (STAND_IN) and %wq is declared without bytes, so such a graph can be timed, not run;
  * the compiler refuses to write a plan of it that could be.
  * Requirements: (1) the weight is a constant, seen through casts; (2) the target multiplies integers of that width; (3)
@@ -15,7 +16,7 @@
  * scaled Gemm (lower_steps takes factors off). */
 #include "passes/pass.h"
 
-enum { LEAST_CHANNELS = 3 };
+enum { LEAST_CHANNELS = 3, MOST_CHOICES = 8 };
 #define STAND_IN 0.03125 /* of activations; of weights times activations its square: exact in every float type */
 
 /* What a product needs of its node. */
@@ -67,17 +68,57 @@ static struct value *with(struct builder *b, enum op op, struct value *x, double
     return x ? ir_op2(b, op, x, ir_scalar_like(b, x, v)) : NULL;
 }
 
-static struct value *codes_of(struct pass_ctx *px, struct value *x, struct map *made)
+/* Is every use of the value that of a product as its left operand, in this graph? */
+static bool only_products_read(const struct ir_ctx *cx, const struct value *x)
 {
-    const uint64_t *known = map_find(made, x->id);
+    struct product p;
+    for_each_use (u, x)
+        if (u->user->graph != x->graph || u != &u->user->in[0] || !read_product(cx, u->user, &p))
+            return false;
+    return true;
+}
+
+/* Choosing elements commutes with quantisation by one scale, which is monotonous: the codes of what is chosen from. */
+static bool chooses(const struct ir_ctx *cx, const struct value *x)
+{
+    const struct node *n = x->def;
+    return n && (n->op == OP_MaxPool || n->op == OP_Concat) && n->n_out == 1 && only_products_read(cx, x);
+}
+
+static struct value *codes_of(struct pass_ctx *px, struct value *x, struct map *made, int depth);
+
+/* The node again, of codes. */
+static struct value *chosen_codes(struct pass_ctx *px, struct node *n, struct map *made, int depth)
+{
+    struct value **in = ARENA_ARRAY(&px->arena, struct value *, n->n_in);
+    for (int i = 0; i < n->n_in; i++)
+        if (!(in[i] = codes_of(px, node_in(n, i), made, depth)))
+            return NULL;
+    struct builder b = ir_at(n);
+    struct node *c = ir_new(&b, (enum op)n->op, n->n_in, in, 1);
+    for (int i = 0; i < op_table[n->op]->n_attrs; i++)
+        if (n->attrs[i].kind != ATTR_NONE)
+            ir_set_attr(c, op_table[n->op]->attrs[i].name, n->attrs[i]);
+    return ir_infer(c) == NPUC_OK ? &c->out[0] : NULL;
+}
+
+static struct value *new_codes(struct pass_ctx *px, struct value *x)
+{
     const double most = px->options.integer == DT_I8 ? 127 : 32767;
-    if (known)
-        return (struct value *)(uintptr_t)*known;
     struct builder b = x->def && x->def->next ? ir_at(x->def->next) : ir_at(x->graph->first);
     struct value *v = with(&b, OP_Mul, x, 1 / STAND_IN);
     v = v ? ir_op1(&b, OP_Round, v) : NULL;
     v = v ? ir_op3(&b, OP_Clip, v, ir_scalar_like(&b, v, -most), ir_scalar_like(&b, v, most)) : NULL;
-    v = v ? ir_cast(&b, v, px->options.integer) : NULL;
+    return v ? ir_cast(&b, v, px->options.integer) : NULL;
+}
+
+static struct value *codes_of(struct pass_ctx *px, struct value *x, struct map *made, int depth)
+{
+    const uint64_t *known = map_find(made, x->id);
+    if (known)
+        return (struct value *)(uintptr_t)*known;
+    const bool before = depth < MOST_CHOICES && px->options.integer == DT_I8 && chooses(px->cx, x);
+    struct value *v = before ? chosen_codes(px, x->def, made, depth + 1) : new_codes(px, x);
     map_put(made, x->id, (uint64_t)(uintptr_t)v);
     return v;
 }
@@ -86,11 +127,12 @@ static struct value *codes_of(struct pass_ctx *px, struct value *x, struct map *
 static struct value *weight_codes(struct pass_ctx *px, struct builder *b, const struct product *p)
 {
     const struct type *t = type_with_dtype(b->cx, p->w->type, px->options.integer);
+    if (p->trans_w) /* turned when the model is converted */
+        t = type_tensor(b->cx, t->dtype, 2, (const expr[]){t->dims[1], t->dims[0]});
     struct blob blob = *value_const(p->w);
     blob.size = type_const_count(b->cx, t) * dtype_size(t->dtype);
     blob.data = NULL;
-    struct value *v = ir_const_blob(b, t, arena_copy(&px->m->arena, &blob, sizeof blob));
-    return v && p->trans_w ? ir_transpose(b, v, (const int64_t[]){1, 0}) : v;
+    return ir_const_blob(b, t, arena_copy(&px->m->arena, &blob, sizeof blob));
 }
 
 /* [channels][1].. so that it is broadcast along the channels of the result. */
@@ -126,7 +168,7 @@ static struct value *scales_of(struct pass_ctx *px, struct builder *b, const str
 static struct value *integer_product(struct pass_ctx *px, struct builder *b, struct node *n, const struct product *p,
                                      struct map *made)
 {
-    struct value *const in[] = {codes_of(px, p->x, made), weight_codes(px, b, p)};
+    struct value *const in[] = {codes_of(px, p->x, made, 0), weight_codes(px, b, p)};
     static const char *const lists[] = {"dilations", "kernel_shape", "pads", "strides"};
     if (!in[0] || !in[1])
         return NULL;

@@ -15,7 +15,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { H, W, MOST_TAPS = 225, UNIT = 16 /* elements: lines begin on whole blocks of UB */ };
+enum { H, W, MOST_TAPS = 225, UNIT = 16 /* elements, 32 of bytes: lines begin on whole blocks of UB */ };
 enum kind { WIN_MAX, WIN_SUM, WIN_FMA };
 
 struct windows {
@@ -65,8 +65,8 @@ static bool read_map(const struct ir_ctx *cx, struct windows *v)
     const struct type *x = v->x->type, *y = v->y->type;
     const bool rows = x->layout.kind == LAYOUT_NHWC, blocks = x->layout.kind == LAYOUT_NC1HWC0;
     if ((!rows && !blocks) || x->rank != 4 || y->layout.kind != x->layout.kind || y->layout.c0 != x->layout.c0 ||
-        !dtype_is_float(x->dtype) || dtype_size(x->dtype) > 4 || dtype_size(y->dtype) > 4 ||
-        !expr_is_const(&cx->exprs, x->dims[1], &v->channels) || v->channels < 1)
+        !(dtype_is_float(x->dtype) || (v->kind == WIN_MAX && x->dtype == DT_I8)) || dtype_size(x->dtype) > 4 ||
+        dtype_size(y->dtype) > 4 || !expr_is_const(&cx->exprs, x->dims[1], &v->channels) || v->channels < 1)
         return false;
     for (int i = H; i <= W; i++)
         if (!expr_is_const(&cx->exprs, x->dims[2 + i], &v->size[i]) || v->size[i] < 1 ||
@@ -152,7 +152,10 @@ static bool match_depthwise(const struct machine *m, struct ir_ctx *cx, const st
 
 static struct extent extent_of(const struct windows *v, int64_t channels, int64_t rows, int64_t cols)
 {
-    struct extent t = {.channels = channels, .rows = rows, .cols = cols, .pitch = size_align(channels, UNIT)};
+    struct extent t = {.channels = channels,
+                       .rows = rows,
+                       .cols = cols,
+                       .pitch = size_align(channels, v->in == DT_I8 ? 2 * UNIT : UNIT)};
     t.map_rows = (rows - 1) * v->stride[H] + (v->kernel[H] - 1) * v->dilation[H] + 1;
     t.map_cols = (cols - 1) * v->stride[W] + (v->kernel[W] - 1) * v->dilation[W] + 1;
     return t;
@@ -161,6 +164,12 @@ static struct extent extent_of(const struct windows *v, int64_t channels, int64_
 static bool is_wide(const struct windows *v)
 {
     return v->kind == WIN_MAX || v->in == DT_F32;
+}
+
+/* What a window starts from, and its elements outside the map. */
+static float least_of(const struct windows *v)
+{
+    return v->kind != WIN_MAX ? 0.0f : v->in == DT_I8 ? -128.0f : -INFINITY;
 }
 
 static enum dtype acc_of(const struct windows *v)
@@ -327,7 +336,7 @@ static void load_map(struct code *c)
     tile_note(&c->b, "the map under the windows");
     const bool fills = has_padding(v) || (c->wide != c->map && !is_exact(v, t));
     if (fills) {
-        const float pad = v->kind == WIN_MAX ? -INFINITY : 0.0f;
+        const float pad = least_of(v);
         TILE(&c->b, FILL, v->in, one, num(c, whole), c->map, z, z, tile_float_bits(pad));
         tile_if(&c->b, expr_mul(x, expr_cmp(x, EXPR_LT, z, ny), expr_cmp(x, EXPR_LT, z, nw)));
     }
@@ -378,7 +387,7 @@ static void combine(struct code *c, expr row, int64_t tap)
     const expr from = expr_mul_const(
         x, expr_add(x, expr_mul_const(x, row, v->stride[H] * t->map_cols), num(c, y * t->map_cols + col)), t->pitch);
     const expr step = num(c, v->stride[W] * t->pitch);
-    const float start = v->kind == WIN_MAX ? -INFINITY : 0.0f;
+    const float start = least_of(v);
     if (v->kind == WIN_FMA)
         TILE(&c->b, VEC, K_FN_Fma, DT_F32, c->nq, c->nc, c->acc, to, pitch, c->wide, from, step, 1, c->weights,
              num(c, (taps_of(v) - 1 - tap) * t->pitch), z, 1, tap > 0 ? c->acc : -1,
