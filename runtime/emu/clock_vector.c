@@ -1,7 +1,9 @@
 /* Vector instructions: a fixed part per instruction of the machine and a time per repeat of vec.bytes.
  *
  * A dense block is one run of repeats. A block with gaps between its rows is as many machine instructions as it has
- * rows or repeats per row, whichever is less, since an instruction steps along one of the two. Conflicts are those of
+ * rows or repeats per row, whichever is less, since an instruction steps along one of the two. Those of one block do
+ * not wait for each other, so that the fixed part is paid once; those of a reduction add to the same lanes and pay it
+ * each. Conflicts are those of
  * two reads in one bank group; the hardware delays its writes by one repeat, so that a result over its operand is free.
  */
 #include "runtime/emu/clock_priv.h"
@@ -36,16 +38,23 @@ static double repeats_of(const struct clock_rates *r, double bytes)
     return whole_parts(bytes, (double)r->vec_bytes);
 }
 
+/* Machine instructions of a block. */
+static double parts_of(const struct clock_rates *r, const struct block *b)
+{
+    const double rows = (double)b->rows, per_row = repeats_of(r, (double)b->cols * b->width);
+    if (b->rows <= 0 || b->cols <= 0)
+        return 0;
+    return b->dense ? 1 : rows < per_row ? rows : per_row;
+}
+
 /* Time of a block at `cycles` per repeat. */
 static double block_time(const struct clock_rates *r, const struct block *b, double cycles)
 {
     if (b->rows <= 0 || b->cols <= 0)
         return 0;
-    const double fixed = r->vec[TK_VEC_FIXED], rows = (double)b->rows, row = (double)b->cols * b->width;
-    if (b->dense || b->rows == 1)
-        return fixed + repeats_of(r, rows * row) * cycles;
-    const double per_row = repeats_of(r, row);
-    return fixed * (rows < per_row ? rows : per_row) + rows * per_row * cycles;
+    const double rows = (double)b->rows, row = (double)b->cols * b->width, issue = parts_of(r, b) * r->issue;
+    const double work = cycles * (b->dense ? repeats_of(r, rows * row) : rows * repeats_of(r, row));
+    return r->vec[TK_VEC_FIXED] + (work > issue ? work : issue);
 }
 
 static double width_of(int64_t dtype)
@@ -144,8 +153,9 @@ void clock_red_add(struct clock_cx *cx, const struct emu_op *op, struct clock_co
         cycles += r->vec[TK_VEC_OP];
     if (own < 4)
         cycles += r->vec[TK_VEC_CAST];
+    const double parts = parts_of(r, &b);
     c->unit = TU_V;
-    c->busy = block_time(r, &b, cycles);
+    c->busy = block_time(r, &b, cycles) + (parts > 1 ? parts - 1 : 0) * r->vec[TK_VEC_FIXED];
 }
 
 /* The lanes of a row as one: one row per repeat across all lanes, or, for many rows, within blocks first. Extremes take
