@@ -128,6 +128,19 @@ static void flags_chain_units(void **state)
     unit_end(&u);
 }
 
+/* Rows with gaps are many machine instructions, which do not wait for each other. */
+static void gaps_start_up_once(void **state)
+{
+    struct emu_unit u;
+    (void)state;
+    unit_begin(&u, TCORE_VECTOR);
+    const int32_t buf = unit_buf(&u, TS_UB, 1, 65536);
+    TILE(&u.b, VEC, K_FN_Relu, DT_F16, num(&u, 16), num(&u, 1024), buf, num(&u, 0), num(&u, 2048), buf, num(&u, 0),
+         num(&u, 2048), 1, -1, 0, num(&u, 0), 0, -1, 0, num(&u, 0), 0, 0, 0, 0);
+    close_to(time_of(&u).cycles, ISSUE + VEC_FIXED + 16 * 2048 / 256.0);
+    unit_end(&u);
+}
+
 static void product(struct emu_unit *u, int64_t m, int64_t n, int64_t k)
 {
     const int32_t a = unit_buf(u, TS_L1, 1, 65536), b = unit_buf(u, TS_L1, 1, 65536);
@@ -443,6 +456,7 @@ int main(void)
         cmocka_unit_test(cold_loads_share_memory),
         cmocka_unit_test(small_loads_take_the_floor),
         cmocka_unit_test(flags_chain_units),
+        cmocka_unit_test(gaps_start_up_once),
         cmocka_unit_test(matrix_step),
         cmocka_unit_test(windows_cost_their_fractals),
         cmocka_unit_test(edges_are_rounded_to_fractals),
