@@ -61,10 +61,27 @@ static bool product_is_apart(const struct node *n)
            (is_fixed(b) ? b->type->rank <= 2 : b->type->rank == a->type->rank && a->type->rank > 2);
 }
 
-static bool op_is_apart(const struct ir_ctx *cx, const struct node *n)
+/* Are all operands but the first the same for all images? A bias that is no constant may have as many elements as there
+ * are images. `outer`: the Fused node that n stands in. */
+static bool rest_is_fixed(const struct node *n, const struct node *outer)
+{
+    for (int i = 1; i < n->n_in; i++) {
+        const struct value *v = node_in(n, i);
+        const bool input = v && outer && !v->def && v->graph == n->graph;
+        if (v && !is_fixed(input ? node_in(outer, (int)v->index) : v))
+            return false;
+    }
+    return true;
+}
+
+static bool op_is_apart(const struct node *n, const struct node *outer)
 {
     const struct op_def *d = op_table[n->op];
     const int rank = n->n_out > 0 ? n->out[0].type->rank : 0;
+    if (n->op == OP_MaxPool && node_out(n, 1)) /* places are counted over all images */
+        return false;
+    if ((d->cls == CLS_CONV || n->op == OP_Gemm) && !rest_is_fixed(n, outer))
+        return false;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(apart); i++)
         if ((enum op)n->op == apart[i])
             return true;
@@ -73,7 +90,6 @@ static bool op_is_apart(const struct ir_ctx *cx, const struct node *n)
             const int64_t axis = node_attr_int(n, along[i].axis, along[i].otherwise);
             return axis > 0 || (axis < 0 && axis + rank > 0);
         }
-    (void)cx;
     if (n->op == OP_MatMul || n->op == OP_Gemm || n->op == OP_MatMulInteger || n->op == OP_FusedMatMul)
         return product_is_apart(n);
     return d->cls == CLS_ELEMENTWISE && n->op != OP_QuantizeLinear && n->op != OP_DequantizeLinear;
@@ -121,7 +137,7 @@ static bool broadcasts(const struct parts *p, const struct node *n, const struct
 
 static bool note_node(struct parts *p, struct node *n, const struct node *outer)
 {
-    if (!op_is_apart(p->e->cx, n))
+    if (!op_is_apart(n, outer))
         return false;
     for (int i = 0; i < n->n_out; i++)
         if (node_out(n, i) && n->op != OP_Constant && !note(p, &n->out[i]))

@@ -115,7 +115,7 @@ enum npuc_status fuse_attention(struct pass_ctx *px, struct graph *g)
 {
     struct members m;
     VEC(struct node *) products = {0}; /* found first: fusing moves the nodes behind one */
-    if (!px->target)
+    if (!px->target || px->options.strict) /* chunks round where the model's steps do not */
         return NPUC_OK;
     for_each_node (n, g)
         if (is_product(n))

@@ -333,6 +333,15 @@ static struct value *converted(struct planner *p, struct value *v, bool to_map)
     return &n->out[0];
 }
 
+/* A result of the model keeps its name when it is converted. */
+static void hand_over_name(struct value *from, struct value *to)
+{
+    if (from->name == to->name)
+        return;
+    to->name = from->name;
+    from->name = 0;
+}
+
 /* Consumers that read another layout than the value has get it converted, all of them by the same TransData. */
 static bool convert_uses(struct planner *p, struct value *v, bool is_laid, const bool *first)
 {
@@ -345,6 +354,8 @@ static bool convert_uses(struct planner *p, struct value *v, bool is_laid, const
         if (!other && !(other = converted(p, v, !is_laid)))
             return false;
         ir_set_input(u->user, (int)(u - u->user->in), other);
+        if (u->user->op == OP_Yield)
+            hand_over_name(v, other);
     }
     return true;
 }

@@ -4,7 +4,8 @@
     check_equality.py --npuc NPUC [--target T] [--also T] [--scalar NPUC] [--only PART] MODELS BARD
 
 MODELS: folder of fixtures; BARD: the example model. --scalar: a second npuc that must agree with the first, its plans included.
---also: a second target, whose outputs must have the bits of the first.
+--also: a second target. With --strict, where no target takes another order of operations for its kernels, its outputs must have the
+bits of the first; with --precision, whose meaning a family decides, it is not compared.
 """
 import argparse
 import json
@@ -78,16 +79,18 @@ def check_model(options, model, cases, compile_options=()):
         if options.scalar:
             must([options.scalar, "compile", model, "-o", scratch / "scalar.plan", *base])
             assert (scratch / "scalar.plan").read_bytes() == plans[0].read_bytes(), "the scalar build writes another plan"
-        if options.also:
-            must([options.npuc, "compile", model, "-o", scratch / "also.plan", *base, "--target", options.also])
+        families = [options.target, options.also] if options.also and "--precision" not in compile_options else []
+        for target in families:
+            must([options.npuc, "compile", model, "-o", scratch / f"{target}.plan", *base, "--target", target, "--strict"])
         for name, inputs in cases(scratch):
             folder = scratch / name
             folder.mkdir()
             want = check_ways(options.npuc, plans[0], folder, inputs)
             for plan, tile in zip(plans[1:], TILES):
                 compare(f"{name}: tiles {tile}", run(options.npuc, plan, folder / plan.stem, *inputs)[0], want)
-            if options.also:
-                compare(f"{name}: {options.also}", run(options.npuc, scratch / "also.plan", folder / "also", *inputs)[0], want)
+            strict = [run(options.npuc, scratch / f"{t}.plan", folder / t, *inputs)[0] for t in families]
+            for got in strict[1:]:
+                compare(f"{name}: {options.also}", got, strict[0])
             if options.scalar:
                 compare(f"{name}: scalar build", run(options.scalar, plans[0], folder / "scalar", *inputs)[0], want)
 
