@@ -243,6 +243,9 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
                                const struct product_tile *tile, const char *label)
 {
     char name[48];
+    if (tile->m == 0)
+        return node_error(e->cx, p->c->def, D_MEMORY_FULL,
+                          "not even the smallest tile of the product fits into NRAM and WRAM of the target");
     snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)tile->m, (long long)tile->n, (long long)tile->k);
     struct code c = {.e = e, .p = p, .t = *tile};

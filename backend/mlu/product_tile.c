@@ -170,5 +170,5 @@ double product_cycles(const struct machine *m, const struct mm *p, const struct 
                       const struct product_tile *t)
 {
     const struct search s = {.m = m, .p = p, .s = z, .r = mlu_rates_of(m, p->in)};
-    return cycles_of(&s, t);
+    return t->m > 0 ? cycles_of(&s, t) : (double)INFINITY;
 }
