@@ -77,10 +77,13 @@ static enum role role_of(const struct node *n)
     return is_elementwise(n) ? MAP_PASSES : MAP_NONE;
 }
 
+/* Channels are known: lines and blocks of them are made of a number that programs hold. */
 static bool is_map(const struct value *v)
 {
+    int64_t channels;
     return v && v->type->kind == TYPE_TENSOR && !type_is_object(v->type) && v->type->layout.kind == LAYOUT_ND &&
-           v->type->rank >= 3 && v->type->rank <= 5 && dtype_size(v->type->dtype) > 0;
+           v->type->rank >= 3 && v->type->rank <= 5 && dtype_size(v->type->dtype) > 0 &&
+           expr_is_const(&v->graph->module->cx->exprs, v->type->dims[1], &channels);
 }
 
 /* Is operand i a feature map as the result is, and not a weight or a constant? */
