@@ -70,7 +70,7 @@ struct emit {
     VEC(struct emit_weight) weights; /* per PT_WEIGHT tensor: how to produce its bytes */
     const struct tiling *tiling;     /* NULL: chosen by the tiler; set by --tile for equality tests */
     const struct backend_options *options;
-    int32_t copies;       /* of the launches being appended; 0: not divided */
+    int32_t copies; /* of the launches being appended; 0: not divided; PLAN_APART: nor held to a part of the machine */
     VEC(int32_t) divided; /* plan tensors of which a copy sees a part */
 };
 /* Bytes of a weight: the blob, converted on the way out. */

@@ -103,8 +103,14 @@ static enum npuc_status emit_on_cores(struct emit *e, const struct gen *g, struc
 {
     const struct machine *all = e->m;
     struct machine_part part = {.copies = 0};
-    if (!all->family->part || !all->family->part(all, e->cx, n, &part))
+    if (!all->family->part)
         return g->emit(e, n);
+    if (!all->family->part(all, e->cx, n, &part)) {
+        e->copies = PLAN_APART;
+        const enum npuc_status st = g->emit(e, n);
+        e->copies = 0;
+        return st;
+    }
     const bool divides = part.copies > 0 && emit_divides(e, n, part.copies);
     if (!divides) { /* tiles in turn, on as many cores */
         part.m.n_cube *= part.copies > 1 ? part.copies : 1;

@@ -55,7 +55,7 @@ static int32_t kernel_number(struct emit *e, struct tile_kernel *k)
 static void emit_set_copies(struct emit *e, struct plan_step *s)
 {
     uint8_t *divided = e->copies > 0 ? arena_zalloc(&e->plan->arena, s->n_in + 1) : NULL;
-    s->copies = e->copies;
+    s->copies = e->copies == PLAN_APART && tile_shares_loads(e->plan->kernels.data[s->kernel]) ? 0 : e->copies;
     for (int32_t i = 0; divided && i < s->n_in; i++)
         for (int64_t j = 0; j < e->divided.len; j++)
             divided[i] |= e->divided.data[j] == s->tensors[i];

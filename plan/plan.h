@@ -74,6 +74,7 @@ struct plan_attr { /* attribute of a host operator; mirrors struct k_attr */
         int32_t tensor; /* a PT_WEIGHT tensor */
     } v;
 };
+enum { PLAN_APART = -1 }; /* in place of a number of copies */
 struct plan_step {
     uint8_t kind;
     expr guard;          /* EXPR_INVALID: always */
@@ -96,9 +97,10 @@ struct plan_step {
     sym reason;     /* PS_HOST: why not on the NPU */
     double macs;    /* useful multiply-accumulates are params-dependent: an expression */
     expr work;      /* MACs (matrix kernels) as expression, or EXPR_INVALID */
-    /* PS_LAUNCH: 0: the kernel runs once, wherever its blocks are. Else it runs `copies` times side by side, each on
-     * the cores of a cluster; of tensor i where divided[i] is set a copy sees one of `copies` equal parts in their
-     * order. */
+    /* PS_LAUNCH: 0: the kernel runs once, neighbouring blocks on one cluster. PLAN_APART: once, block i on cluster i
+     * modulo their number, so that few blocks have more ways to memory; not for kernels that load for a cluster. Else
+     * it runs `copies` times side by side, each on the cores of a cluster; of tensor i where divided[i] is set a copy
+     * sees one of `copies` equal parts in their order. */
     int32_t copies;
     const uint8_t *divided;
     int32_t n_body[2]; /* PS_IF, PS_LOOP: steps of the bodies, with what is nested in them */

@@ -146,6 +146,8 @@ static void print_step(struct part *x, int64_t i)
     text_add(&x->t, ")");
     if (s->kind == PS_LAUNCH && s->copies > 0)
         text_add(&x->t, " x %d", s->copies);
+    if (s->kind == PS_LAUNCH && s->copies == PLAN_APART)
+        text_add(&x->t, " apart");
     if (s->kind > PS_SIZES)
         print_binds(x, s);
     if (s->guard) {

@@ -131,3 +131,12 @@ int32_t tile_float_bits(float f)
     memcpy(&bits, &f, sizeof bits);
     return bits;
 }
+
+bool tile_shares_loads(const struct tile_kernel *k)
+{
+    for (int c = 0; c < TCORE_COUNT; c++)
+        for (int64_t i = 0; k->has[c] && i < k->section[c].code.len; i++)
+            if (k->section[c].code.data[i].op == TILE_LOADC)
+                return true;
+    return false;
+}

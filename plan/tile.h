@@ -130,6 +130,9 @@ struct tile_kernel {
     VEC(sym) notes;        /* comments for the disassembly */
 };
 
+/* Does it load for clusters (LOADC)? Its blocks are then neighbours. */
+bool tile_shares_loads(const struct tile_kernel *k);
+
 /* ---- building (backend) ---- */
 struct tile_builder {
     struct tile_kernel *k;

@@ -166,8 +166,10 @@ static enum npuc_status check_use(struct verifier *v, int64_t i, int32_t t, bool
 /* Copies and what they divide; a tensor in shared memory is one that this many copies divide. */
 static enum npuc_status check_copies(struct verifier *v, int64_t i, const struct plan_step *s)
 {
-    if (s->copies < 0 || s->copies > PLAN_MAX_COPIES)
+    if (s->copies < PLAN_APART || s->copies > PLAN_MAX_COPIES)
         return REFUSE(v, "step", i, "%d copies", s->copies);
+    if (s->copies == PLAN_APART && tile_shares_loads(v->p->kernels.data[s->kernel]))
+        return REFUSE(v, "step", i, "blocks on different clusters share loads");
     for (int32_t t = 0; t < s->n_in; t++) {
         const bool divided = s->copies > 0 && s->divided[t];
         const struct plan_tensor *root = root_of(v, s->tensors[t]);

@@ -47,7 +47,7 @@ static uint64_t launch_hash(npurt_session *s, const struct plan_step *step, cons
     if (!key)
         return 0;
     key[0] = step->kernel;
-    key[1] = (l->blocks << 16) + l->copies;
+    key[1] = (l->blocks << 16) + (l->copies & 0xffff);
     for (int32_t i = 0; i < step->n_params; i++)
         key[2 + i] = l->params[i];
     for (int32_t i = 0; i < step->n_in; i++) {

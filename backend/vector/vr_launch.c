@@ -11,7 +11,7 @@
 #define MAX_ROWS     512 /* rows of a tile; with reductions fewer, as each row takes 64 lanes */
 #define MAX_ROWS_RED 32
 #define CAP_UNIT     64 /* elements: a multiple of every block and lane count */
-#define LEAST_TILE   1024
+#define LEAST_TILE   1536
 #define LARGE_TILE   4096
 
 static expr count_outer(const struct vr_form *f)
@@ -128,9 +128,9 @@ static void choose_tiles(struct vr_form *f)
     f->tile_cols = f->cols;
     if (!r->has_red) {
         expr pieces = expr_ceildiv(x, cores, lines);
-        expr even = expr_align(x, expr_ceildiv(x, f->cols, pieces), CAP_UNIT);
-        f->tile_cols =
-            expr_max(x, one, expr_min(x, f->cols, expr_min(x, f->most, expr_max(x, even, expr_const(x, CAP_UNIT)))));
+        expr even = expr_max(x, expr_ceildiv(x, f->cols, pieces), one); /* of a core; in tiles of equal size */
+        expr tile = expr_align(x, expr_ceildiv(x, even, expr_ceildiv(x, even, f->most)), CAP_UNIT);
+        f->tile_cols = expr_max(x, one, expr_min(x, f->cols, expr_min(x, f->most, tile)));
     }
     f->pitch = f->chunked ? expr_const(x, f->cap) : expr_max(x, expr_const(x, 32), expr_align(x, f->tile_cols, 32));
     f->tile_rows = one;

@@ -392,7 +392,7 @@ static bool prepare(struct clock *k)
 {
     const int64_t n = k->launch->blocks;
     clock_rates_of(k->launch->target, &k->rates);
-    clock_rates_share(k->launch->target, emu_copy_blocks(k->launch), &k->rates);
+    clock_rates_share(k->launch, &k->rates);
     k->quantum = TURN;
     k->l2 = clock_l2_new(k->launch);
     k->miss = calloc((size_t)k->launch->kernel->tensors.len + 1, sizeof *k->miss);

@@ -2,6 +2,7 @@
  * matrix unit, L1 to L0; moves to and from GM are in clock_move.c, vector instructions in clock_vector.c.
  *
  * The equations are in docs/clock.md. Extents below one cost nothing but the issue. */
+#include "base/size.h"
 #include "runtime/emu/clock_priv.h"
 
 #include <math.h>
@@ -86,10 +87,20 @@ void clock_rates_of(const struct target *t, struct clock_rates *r)
     r->queue = (int32_t)(depth < CLOCK_MAX_QUEUE ? depth : CLOCK_MAX_QUEUE);
 }
 
-void clock_rates_share(const struct target *t, int64_t blocks, struct clock_rates *r)
+/* Blocks on one cluster: neighbours, or every n-th of a launch whose blocks go round n clusters. */
+static int64_t cores_at_work(const struct emu_launch *l)
 {
+    const int64_t cores = whole(l->target, TK_CORES_CLUSTER, 1), all = whole(l->target, TK_CORES_CUBE, 1);
+    const int64_t clusters = l->copies == PLAN_APART && all > cores ? all / cores : 1;
+    const int64_t blocks = size_ceil_div(emu_copy_blocks(l), clusters);
+    return blocks < cores ? blocks : cores;
+}
+
+void clock_rates_share(const struct emu_launch *l, struct clock_rates *r)
+{
+    const struct target *t = l->target;
     const double cluster = num(t, TK_CLUSTER_BANDWIDTH) / num(t, TK_CLOCK);
-    const int64_t cores = whole(t, TK_CORES_CLUSTER, 1), active = blocks < 1 ? 1 : blocks < cores ? blocks : cores;
+    const int64_t active = cores_at_work(l);
     const double most = cluster / (double)active;
     double *const rates[] = {&r->l2_vector, &r->cold_vector, &r->mte3};
     for (int64_t i = 0; cluster > 0 && i < NPUC_ARRAY_LEN(rates); i++)

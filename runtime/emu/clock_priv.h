@@ -28,8 +28,8 @@ struct clock_rates {
     int32_t queue;
 };
 void clock_rates_of(const struct target *t, struct clock_rates *r);
-/* Cores of a cluster share its way to memory: what is left for one when `blocks` run, neighbours in one cluster. */
-void clock_rates_share(const struct target *t, int64_t blocks, struct clock_rates *r);
+/* Cores of a cluster share its way to memory: what is left for one of those that the launch puts on a cluster. */
+void clock_rates_share(const struct emu_launch *l, struct clock_rates *r);
 
 /* ---- one instruction (clock_cost.c, clock_vector.c, clock_move.c) ---- */
 /* Elements at byte off + sum i[k]*gm[k] of a tensor, at byte sum i[k]*chip[k] of a buffer. */

@@ -25,7 +25,7 @@ struct emu_launch {
     const int64_t *params; /* n_params values */
     const struct emu_tensor *tensors;
     int64_t blocks; /* of all copies; evaluated, checked against the target */
-    int64_t copies; /* of the kernel, side by side, each on an equal number of blocks; 0: one */
+    int64_t copies; /* of the kernel, side by side, each on an equal number of blocks; 0, PLAN_APART: one */
     const struct target *target;
     double dirty;                  /* bytes that L2 holds at launch and memory does not have yet */
     struct emu_machine *machine;   /* scratchpads and lowered programs */

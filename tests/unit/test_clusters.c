@@ -46,15 +46,16 @@ static void check_values(struct backend_unit *u)
             fail_msg("element %lld is %g", (long long)i, (double)to[i]);
 }
 
-/* Eight clusters: as many copies as clusters have images, when these are equally many. */
+/* Eight clusters: as many copies as clusters have images, when these are equally many; without a number of images
+ * blocks go round the clusters. */
 static void test_division(void **state)
 {
     static const struct {
         const char *dims;
         int32_t copies, parts;
     } rows[] = {
-        {"8, 1000", 8, 8}, {"16, 1000", 8, 8}, {"12, 1000", 6, 6}, {"1, 1000", 1, 1},
-        {"9, 1000", 0, 0}, {"s, 1000", 0, 0},  {"1000", 0, 0},     {"8, 3, 5, 7", 8, 8},
+        {"8, 1000", 8, 8}, {"16, 1000", 8, 8},         {"12, 1000", 6, 6},      {"1, 1000", 1, 1},
+        {"9, 1000", 0, 0}, {"s, 1000", PLAN_APART, 0}, {"1000", PLAN_APART, 0}, {"8, 3, 5, 7", 8, 8},
     };
     (void)state;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(rows); i++) {
@@ -105,12 +106,34 @@ static void test_verified(void **state)
     backend_teardown(&u);
 }
 
+/* Blocks that load together stay neighbours, and no other number stands for "apart". */
+static void test_apart(void **state)
+{
+    struct infer_unit *f = *state;
+    struct backend_unit u;
+    backend_setup(&u, f);
+    compile(&u, f, "s, 64");
+    struct plan_step *s = &u.plan.steps.data[0];
+    assert_int_equal(s->copies, PLAN_APART);
+    assert_int_equal(plan_verify(&u.plan, "test", &f->diag), NPUC_OK);
+    s->copies = PLAN_APART - 1;
+    assert_int_not_equal(plan_verify(&u.plan, "test", &f->diag), NPUC_OK);
+    s->copies = PLAN_APART;
+    struct tile_kernel *k = u.plan.kernels.data[s->kernel];
+    struct tile_section *c = &k->section[k->has[TCORE_CUBE] ? TCORE_CUBE : TCORE_VECTOR];
+    assert_false(tile_shares_loads(k));
+    c->code.data[0].op = TILE_LOADC;
+    assert_true(tile_shares_loads(k));
+    backend_teardown(&u);
+}
+
 int main(void)
 {
     setenv("NPUC_TEST_TARGET", "mlu370-x4", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_division),
         cmocka_unit_test_setup_teardown(test_budget, infer_unit_setup, infer_unit_teardown),
+        cmocka_unit_test_setup_teardown(test_apart, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_verified, infer_unit_setup, infer_unit_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
