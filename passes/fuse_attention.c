@@ -114,7 +114,7 @@ static void fuse(struct pass_ctx *px, struct members *m)
 enum npuc_status fuse_attention(struct pass_ctx *px, struct graph *g)
 {
     struct members m;
-    VEC(struct node *) products = {0}; /* found first: fusing moves the nodes behind one */
+    VEC(struct node *) products = {0};     /* found first: fusing moves the nodes behind one */
     if (!px->target || px->options.strict) /* chunks round where the model's steps do not */
         return NPUC_OK;
     for_each_node (n, g)

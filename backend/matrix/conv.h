@@ -19,13 +19,13 @@ struct conv {
     bool constant;       /* w is stored in the order of L1: [group][position][cin/c0][cout][c0] */
     bool transposed;     /* w is [channel][out of the group][position], positions backwards */
     bool relu;
-    struct value *scale; /* f32 per channel, for sums of integers: the result is f32(sum) * scale + bias (f32), then
-                          * narrowed, then relu; NULL: none. Units of rows alone */
-    struct conv_tail {    /* behind scaled sums, on values of type `out` */
-        struct value *added;      /* of the shape of y: sum + added, or added + sum when added_left; NULL: none */
-        bool added_left, relu;    /* relu: behind the addition */
-        struct value *y, *codes;  /* results: the float; integers of it, or NULL; one may be all that is seen */
-        float factor, low, high;  /* codes = low <= round(float * factor) <= high */
+    struct value *scale;     /* f32 per channel, for sums of integers: the result is f32(sum) * scale + bias (f32), then
+                              * narrowed, then relu; NULL: none. Units of rows alone */
+    struct conv_tail {       /* behind scaled sums, on values of type `out` */
+        struct value *added; /* of the shape of y: sum + added, or added + sum when added_left; NULL: none */
+        bool added_left, relu;   /* relu: behind the addition */
+        struct value *y, *codes; /* results: the float; integers of it, or NULL; one may be all that is seen */
+        float factor, low, high; /* codes = low <= round(float * factor) <= high */
     } tail;
     bool direct; /* every window is one element and the next one its neighbour: x is the right operand as it is */
     int64_t group, cin, cout; /* channels of one group */

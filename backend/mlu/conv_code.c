@@ -34,7 +34,7 @@ struct code {
     int32_t map, a, weights, acc, out, turned, bias, wide_bias; /* buffers */
     int32_t real, scale;                                        /* f32 of sums of integers, and its factors; -1 */
     int32_t codes, added, work, turned_codes; /* integers of the result, what they are made in; the map added; -1 */
-    int32_t shared;                                             /* filters in SRAM */
+    int32_t shared;                           /* filters in SRAM */
     struct mlu_items item;
     expr n0, in; /* output channels of the tile */
     expr k0, ik; /* channels of the block */

@@ -170,7 +170,8 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
     const double tail = (p->tail.added ? 1 + p->tail.relu : 0) + (p->tail.codes ? 4 : 0);
     const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * im * in / r->vec;
     const double turn_x = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
-    const double end = im * in * (4 * passes + (double)s->os * tail) / r->vec + (passes + tail + 1) * r->fixed + turned, vec = end + turn_x;
+    const double end = im * in * (4 * passes + (double)s->os * tail) / r->vec + (passes + tail + 1) * r->fixed + turned,
+                 vec = end + turn_x;
     const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 1 + (double)t->taps);
     const double apart = t->sums > 1 ? 0 : end;
     /* a slot is free again when what it brought has been used */

@@ -48,6 +48,8 @@ void vr_declare_params(struct vr_form *f)
     }
     if (f->wish)
         f->most = kparam(&f->p, "tile", f->wish);
+    if (f->share)
+        f->even = kparam(&f->p, "tile_cols", f->share);
     tile_params_done(f->k);
 }
 
@@ -115,6 +117,23 @@ static expr tile_elements(const struct vr_form *f)
     return tile ? tile : cap; /* sizes that nobody knows make no expression */
 }
 
+/* Columns of a tile when all cores share the lines' columns: a core's part in tiles of equal size, none above `wish`.
+ */
+static expr tile_columns(const struct vr_form *f)
+{
+    const struct vr *r = f->r;
+    struct expr_pool *x = &r->e->cx->exprs;
+    const expr one = expr_const(x, 1);
+    expr lines = one;
+    if (r->has_red || !f->wish)
+        return EXPR_INVALID;
+    for (int d = 0; d + 1 < r->rank; d++)
+        lines = expr_mul(x, lines, r->dims[d]);
+    const expr pieces = expr_ceildiv(x, expr_const(x, r->e->m->n_vector), expr_max(x, one, lines));
+    const expr own = expr_max(x, one, expr_ceildiv(x, r->dims[r->rank - 1], pieces));
+    return expr_align(x, expr_ceildiv(x, own, expr_ceildiv(x, own, f->wish)), CAP_UNIT);
+}
+
 /* Tile extents as expressions, so that one program serves every size: whole rows when there are reductions; otherwise
  * columns are cut so that all cores get work. Extents never change the bits of the result. */
 static void choose_tiles(struct vr_form *f)
@@ -127,10 +146,8 @@ static void choose_tiles(struct vr_form *f)
     expr outer = count_outer(f), lines = expr_max(x, one, expr_mul(x, outer, f->rows));
     f->tile_cols = f->cols;
     if (!r->has_red) {
-        expr pieces = expr_ceildiv(x, cores, lines);
-        expr even = expr_max(x, expr_ceildiv(x, f->cols, pieces), one); /* of a core; in tiles of equal size */
-        expr tile = expr_align(x, expr_ceildiv(x, even, expr_ceildiv(x, even, f->most)), CAP_UNIT);
-        f->tile_cols = expr_max(x, one, expr_min(x, f->cols, expr_min(x, f->most, tile)));
+        const expr tile = f->even ? expr_min(x, f->most, f->even) : f->most;
+        f->tile_cols = expr_max(x, one, expr_min(x, f->cols, tile));
     }
     f->pitch = f->chunked ? expr_const(x, f->cap) : expr_max(x, expr_const(x, 32), expr_align(x, f->tile_cols, 32));
     f->tile_rows = one;
@@ -216,6 +233,7 @@ static enum npuc_status launch_form(struct vr *r, bool chunked, const char *name
         tile_kernel_new(e->arena, &e->plan->strings, arena_printf(e->arena, "%s%s", name, chunked ? "_chunked" : ""));
     f->p = (struct kparams){.e = e, .k = f->k};
     f->wish = tile_elements(f);
+    f->share = tile_columns(f);
     vr_declare_params(f);
     vr_declare_tensors(f);
     choose_tiles(f);

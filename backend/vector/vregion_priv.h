@@ -19,6 +19,7 @@ struct vr_form {
     int64_t cap;      /* elements of a FULL buffer's slot */
     int64_t max_rows; /* elements of a COL buffer's slot */
     expr wish, most;  /* elements of a tile: an ir expression, the kernel's parameter for it; EXPR_INVALID: not used */
+    expr share, even; /* columns of a tile, likewise: those of a core in tiles of equal size */
     int n_tensors;
     int32_t tensors[VR_MAX_VALUES + VR_MAX_OUTPUTS];  /* plan tensors in kernel order */
     int index_tensor[VR_MAX_VALUES + VR_MAX_OUTPUTS]; /* of indexed views */

@@ -139,9 +139,7 @@ static bool meet(struct clock *k, bool *over)
             at = end > at ? end : at;
             all++;
             ended += c->core.done;
-            if (!c->core.done && c->stop != EMU_BARRIER)
-                waits = c;
-            else if (!c->core.done && !waits)
+            if (!c->core.done && (c->stop != EMU_BARRIER || !waits))
                 waits = c;
         }
     *over = ended == all;
