@@ -184,6 +184,12 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
     enum npuc_status s = step_import(c, model, plan);
     if (s != NPUC_OK)
         return s;
+    if (c->options.recipe) {
+        s = quant_recipe_read(&c->recipe, c->options.recipe, &c->arena, &c->diag);
+        if (s != NPUC_OK)
+            return s;
+        c->quantiser = quant_recipe_quantiser(&c->recipe);
+    }
     pass_ctx_init(&c->px, c->module, &c->info);
     c->has_px = true;
     c->px.options.cache_capacity = c->options.cache_capacity;
@@ -194,9 +200,12 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
     }
     c->px.options.strict = c->options.strict;
     c->px.options.plain_maps = c->options.plain_maps;
+    c->px.options.quantiser = c->quantiser.product ? &c->quantiser : NULL;
     struct pass_run run = {
         .verify_each = c->options.verify_each, .stop_after = c->options.stop_after, .dump_dir = c->options.dump_dir};
     s = pass_run_all(&c->px, steps, n, &run);
+    if (s == NPUC_OK && c->options.recipe)
+        s = quant_recipe_check_used(&c->recipe, &c->diag);
     if (s == NPUC_OK)
         stage_done(
             c, "passes",

@@ -7,10 +7,12 @@
 #include "frontend/onnx.h"
 #include "npuc/npuc.h"
 #include "passes/pass.h"
+#include "quant/recipe.h"
 
 struct compile_options {
     const char *target;                     /* id */
     const struct precision_mode *precision; /* NULL: the model's types */
+    const char *recipe;                     /* file; NULL: none */
     int64_t cache_capacity;                 /* rows; 0: caches keep the model's form */
     bool allow_missing_data;                /* weights may be absent (estimate, check) */
     bool survey;                            /* report all that is wrong with the file and go on (check) */
@@ -46,6 +48,8 @@ struct compilation {
     struct target_info info;
     struct onnx_model *model;
     struct module *module;
+    struct quant_recipe recipe;
+    struct quantiser quantiser; /* of the recipe, or given by the caller before the passes; product NULL: none */
     struct pass_ctx px;
     struct plan plan;
     struct plan_weight_source weights;

@@ -30,6 +30,12 @@ static bool set_precision(struct compilation *c, const char *v)
     return c->options.precision != NULL;
 }
 
+static bool set_recipe(struct compilation *c, const char *v)
+{
+    c->options.recipe = keep(c, v);
+    return v[0] != '\0';
+}
+
 static bool set_dim(struct compilation *c, const char *v)
 {
     vec_push(&c->arena, &c->options.dims, keep(c, v));
@@ -143,6 +149,7 @@ static const struct {
 } options[] = {
     {"target", set_target, "a target name (npuc targets)"},
     {"precision", set_precision, "keep, " PRECISION_NAMES},
+    {"recipe", set_recipe, "a recipe file (npuc quantize)"},
     {"D", set_dim, "NAME=SIZE, NAME=MIN..MAX or NAME=SIZE,SIZE,..."},
     {"shape", set_shape, "INPUT=AxBxC"},
     {"set", set_constant, "KEY=VALUE (npuc targets TARGET lists the keys)"},

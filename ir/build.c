@@ -227,6 +227,16 @@ void ir_set_attr(struct node *n, const char *attr, struct attr v)
     n->attrs[i] = v;
 }
 
+void ir_copy_attrs(struct node *n, const struct node *from)
+{
+    const struct op_def *d = op_table[from->op];
+    for (int i = 0; i < d->n_attrs; i++) {
+        const int at = attr_index(op_table[n->op], d->attrs[i].name);
+        if (at >= 0 && from->attrs[i].kind != ATTR_NONE && op_table[n->op]->attrs[at].kind == d->attrs[i].kind)
+            ir_set_attr(n, d->attrs[i].name, from->attrs[i]);
+    }
+}
+
 void ir_set_int(struct node *n, const char *attr, int64_t v)
 {
     ir_set_attr(n, attr, (struct attr){.kind = ATTR_INT, .v.i = v});

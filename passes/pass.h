@@ -5,6 +5,7 @@
 #define PASSES_PASS_H
 
 #include "ir/build.h"
+#include "ir/quantiser.h"
 #include "ir/target_info.h"
 
 enum pass_id {
@@ -26,7 +27,8 @@ struct pass_options {
     int64_t fold_max_size;  /* bytes of the largest constant that folding makes */
     bool
         strict; /* round where the steps of the model and of ONNX's function bodies round, also where that costs time */
-    bool plain_maps; /* feature maps stay in the order of their dimensions */
+    const struct quantiser *quantiser; /* of a recipe; NULL: none */
+    bool plain_maps;                   /* feature maps stay in the order of their dimensions */
 };
 
 /* What a user calls a precision: "fp16", "int8-mixed-fp16". */

@@ -96,9 +96,7 @@ static struct value *chosen_codes(struct pass_ctx *px, struct node *n, struct ma
             return NULL;
     struct builder b = ir_at(n);
     struct node *c = ir_new(&b, (enum op)n->op, n->n_in, in, 1);
-    for (int i = 0; i < op_table[n->op]->n_attrs; i++)
-        if (n->attrs[i].kind != ATTR_NONE)
-            ir_set_attr(c, op_table[n->op]->attrs[i].name, n->attrs[i]);
+    ir_copy_attrs(c, n);
     return ir_infer(c) == NPUC_OK ? &c->out[0] : NULL;
 }
 
@@ -169,21 +167,10 @@ static struct value *integer_product(struct pass_ctx *px, struct builder *b, str
                                      struct map *made)
 {
     struct value *const in[] = {codes_of(px, p->x, made, 0), weight_codes(px, b, p)};
-    static const char *const lists[] = {"dilations", "kernel_shape", "pads", "strides"};
     if (!in[0] || !in[1])
         return NULL;
     struct node *s = ir_new(b, p->integer, 2, in, 1);
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(lists) && p->integer == OP_ConvInteger; i++) {
-        const struct attr *a = node_attr(n, lists[i]);
-        if (a)
-            ir_set_ints(s, lists[i], a->v.ints, a->len);
-    }
-    if (p->integer == OP_ConvInteger) {
-        const struct attr *pad = node_attr(n, "auto_pad");
-        ir_set_int(s, "group", node_attr_int(n, "group", 1));
-        if (pad)
-            ir_set_str(s, "auto_pad", str_text(&b->cx->strings, pad->v.s));
-    }
+    ir_copy_attrs(s, n);
     return ir_infer(s) == NPUC_OK ? &s->out[0] : NULL;
 }
 

@@ -8,6 +8,7 @@
 #define MODEL_OPTIONS                                                                                                  \
     {"target", "T", "one that npuc targets lists, or a .target file; default ascend-910b1"},                           \
         {"precision", "P", "keep (the model's types), " PRECISION_NAMES " (mixed: npuc estimate only); default keep"}, \
+        {"recipe", "R", "quantise as this recipe says (npuc quantize)"},                                               \
         {"D", "NAME=SIZE", "fix a dimension, give its range or its gears: -D batch=1 -D seq=1..4096, -D seq=128,512"}, \
         {"shape", "X=AxBxC", "fix the shape of an input"},                                                             \
         {"kv-capacity", "ROWS", "rows of a KV cache kept in place; default 2048, 0 keeps the model's form"},           \

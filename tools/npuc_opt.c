@@ -12,6 +12,7 @@
 #include "ir/eval.h"
 #include "ir/text.h"
 #include "passes/pass.h"
+#include "quant/recipe.h"
 #include "tools/tensor_io.h"
 
 static const char usage_text[] =
@@ -30,6 +31,7 @@ static const char usage_text[] =
     "      --cache-capacity N  rows of KV caches\n"
     "      --target T          place for that target; without it passes that need one do nothing\n"
     "      --precision P       as for npuc compile, for the passes `precision`, `whole_precision` and `quantise`\n"
+    "      --recipe R          how the pass `apply_recipe` quantises (docs/quantization.md)\n"
     "      --strict            round where the model's own steps round\n"
     "      --dump-dir DIR      write NN-<pass>.ir after each pass\n"
     "      --stats             counters on standard error\n"
@@ -46,7 +48,7 @@ static const char usage_text[] =
 enum { MAX_INPUTS = 256, MAX_STEPS = 256, MAX_PRINTED = 64 };
 
 struct opt {
-    const char *file, *out, *passes, *blobs, *write_blobs, *output_dir, *target, *emit_onnx;
+    const char *file, *out, *passes, *blobs, *write_blobs, *output_dir, *target, *emit_onnx, *recipe;
     const struct precision_mode *precision;
     bool strict;
     const char *inputs[MAX_INPUTS];
@@ -141,6 +143,7 @@ enum {
     O_LIST,
     O_TARGET,
     O_PRECISION,
+    O_RECIPE,
     O_STRICT,
     O_EMIT_ONNX,
     O_EXTERNAL
@@ -166,6 +169,7 @@ static const struct option long_options[] = {
     {"list", 0, NULL, O_LIST},
     {"target", 1, NULL, O_TARGET},
     {"precision", 1, NULL, O_PRECISION},
+    {"recipe", 1, NULL, O_RECIPE},
     {"strict", 0, NULL, O_STRICT},
     {"emit-onnx", 1, NULL, O_EMIT_ONNX},
     {"external-limit", 1, NULL, O_EXTERNAL},
@@ -187,6 +191,7 @@ static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
     case O_CACHE: return parse_count(w, optarg, &o->cache_capacity);
     case O_TARGET: o->target = optarg; return NPUC_OK;
     case O_PRECISION: return parse_precision(w, optarg, &o->precision);
+    case O_RECIPE: o->recipe = optarg; return NPUC_OK;
     case O_STRICT: o->strict = true; return NPUC_OK;
     case O_EMIT_ONNX: o->emit_onnx = optarg; return NPUC_OK;
     case O_EXTERNAL: return parse_count(w, optarg, &o->external_limit);
@@ -348,11 +353,16 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     enum npuc_status s = add_steps(w, o->passes ? o->passes : "", steps, &n);
     if (s == NPUC_OK && o->target)
         s = load_target(w, o->target);
+    struct quant_recipe recipe;
+    if (s == NPUC_OK && o->recipe)
+        s = quant_recipe_read(&recipe, o->recipe, &w->arena, &w->diag);
     if (s != NPUC_OK)
         return s;
+    const struct quantiser quantiser = quant_recipe_quantiser(&recipe);
     struct pass_ctx px;
     pass_ctx_init(&px, w->m, w->has_target ? &w->info : NULL);
     px.options.cache_capacity = o->cache_capacity;
+    px.options.quantiser = o->recipe ? &quantiser : NULL;
     if (o->precision) {
         px.options.precision = o->precision->precision;
         px.options.integer = o->precision->integer;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the text tests of IR passes: each .ir file carries its command and the text it must print.
 
-    ; RUN: npuc-opt -p dce %s          command; %s is a file with the case's text; "not" in front: it must fail
+    ; RUN: npuc-opt -p dce %s          command; %s is a file with the case's text, %d the folder of the test; "not" in front: it must fail
     ; CHECK-LABEL: case name           starts afresh: variables are forgotten; found after the last match
     ; CHECK: %y = Add [[a:%.*]], %b    found after the last match; [[a:regex]] binds, [[a]] must equal, {{regex}} matches
     ; CHECK-NEXT: text                 on the next line
@@ -153,14 +153,15 @@ def same_results(opt, words, path, text, check):
             raise Mismatch(f"{kind}: result {name} differs\n      before: {x.ravel()[:8]}\n      after:  {y.ravel()[:8]}")
 
 
-def run_case(options, run, text, checks, roundtrip):
+def run_case(options, run, text, checks, roundtrip, home):
     must_fail = run.startswith("not ")
     words = shlex.split(run[4:] if must_fail else run)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "case.ir")
         with open(path, "w", encoding="utf-8") as f:
             f.write(text)
-        words = [options.opt if w == "npuc-opt" else w.replace("%s", path).replace("%t", folder) for w in words]
+        words = [options.opt if w == "npuc-opt" else w.replace("%s", path).replace("%t", folder).replace("%d", home)
+                 for w in words]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         for check in [c for c in checks if c[0].startswith("EVAL")]:
             same_results(options.opt, words, path, text, check)
@@ -215,7 +216,7 @@ def main():
             try:
                 if not run or not (checks or roundtrip):
                     raise Mismatch("the case has no RUN or no CHECK line")
-                run_case(options, run, text, checks, roundtrip)
+                run_case(options, run, text, checks, roundtrip, os.path.dirname(path))
             except Mismatch as e:
                 failed += 1
                 print(f"{path}:{number}: {e}")

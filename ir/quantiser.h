@@ -1,0 +1,49 @@
+/* What quantisation asks of a graph: for each product with a constant weight, how its operands are coded. Whoever knows
+ * a recipe fills a struct quantiser (quant/recipe.h); the pass apply_recipe writes it into the graph. */
+#ifndef IR_QUANTISER_H
+#define IR_QUANTISER_H
+
+#include "base/arena.h"
+#include "base/dtype.h"
+#include "npuc/status.h"
+
+/* real = (code - zero) * scale; what shares a scale: all elements, an output channel of a weight, a row of an
+ * activation (its last axis), or `group` elements along K of an output channel. */
+enum quant_per { QUANT_PER_TENSOR, QUANT_PER_CHANNEL, QUANT_PER_TOKEN, QUANT_PER_GROUP };
+struct quant_operand {
+    enum dtype codes; /* DT_NONE: the operand stays as it is */
+    enum quant_per per;
+    int64_t group;
+    bool shifted;   /* codes have a zero point; else 0 is coded as 0 */
+    bool dynamic;   /* activations: the scale is that of the values at run time */
+    double scale;   /* of an activation that is not dynamic */
+    int64_t zero;   /* likewise */
+    const char *by; /* how the numbers were found; a name of quant/ */
+};
+struct quant_product {
+    struct quant_operand input, weight;
+};
+
+/* A weight as a matrix: [channels][k], k all that is summed up for an output channel. */
+struct quant_matrix {
+    const float *data;
+    int64_t channels, k;
+    enum dtype scale_type; /* of the graph: scales are rounded to it before codes are chosen */
+};
+struct quant_codes {
+    int16_t *codes; /* [channels][k]: integers, or the bits of a small float */
+    float *scales;  /* [channels][groups]; one for QUANT_PER_TENSOR */
+    int16_t *zeros; /* likewise; NULL: none */
+    int64_t groups;
+};
+
+struct quantiser {
+    void *user;
+    /* How the product that comes from the ONNX node of that name is coded; NULL: it stays as it is. */
+    const struct quant_product *(*product)(void *user, const char *name);
+    /* Codes of its weight, in `a`. An error is reported by the caller with the returned text; NULL: fine. */
+    const char *(*encode)(void *user, const char *name, const struct quant_operand *o, const struct quant_matrix *w,
+                          struct quant_codes *out, struct arena *a);
+};
+
+#endif

@@ -1,0 +1,291 @@
+/* Products with constant weights as a recipe wants them, in ONNX's own form: operands that are quantised and
+ * dequantised.
+ *
+ *   %y = MatMul %x, %w                                                        (%w constant, [k, n])
+ * becomes, for weights in groups of codes,
+ *   %y = MatMul %x, (DequantizeLinear %codes, %scales {axis=0, block_size=32})
+ * and for 8-bit activations as well
+ *   %q = QuantizeLinear %x, %s, %z                                            one for all products of %x
+ *   %y = MatMul (DequantizeLinear %q, %s, %z), (DequantizeLinear %codes, %scales {axis=1})
+ * A scale per token is computed from the row: %s = Max (ReduceMax (Abs %x), tiny) / most, block_size the whole row.
+ *
+ * Requirements: (1) runs first, so that names are those of the file and --export-qdq writes the rest as it was; (2) the
+ * forms are those that recover_integer and recover_quant read, so that a model that came with them and one that a
+ * recipe made give the same kernels; (3) a product made here has no constant weight any more, so it terminates. Left
+ * alone: products the recipe does not name or keeps, transposed left operands, grouped scales of convolutions. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "ir/eval.h"
+#include "passes/match.h"
+
+struct product {
+    struct node *n;
+    const char *name;
+    const struct quant_product *form;
+    struct k_tensor w;
+    int channel_axis; /* of w */
+};
+
+static enum npuc_status refuse(struct pass_ctx *px, const struct product *p, const char *what)
+{
+    return node_error(px->cx, p->n, D_MODEL, "the recipe cannot be applied to it: %s", what);
+}
+
+/* ---- the weight as the model has it */
+
+/* A constant seen through casts and transposes, which are computed. */
+static bool read_constant(struct pass_ctx *px, const struct value *v, struct k_tensor *out)
+{
+    const struct blob *blob = value_const(v);
+    if (blob)
+        return blob_tensor(px->cx, v->type, blob, out);
+    struct k_tensor inner;
+    const struct node *n = v->def;
+    if (!n || (n->op != OP_Cast && n->op != OP_Transpose) || !read_constant(px, node_in(n, 0), &inner))
+        return false;
+    return ir_eval_node(px->cx, n, (const struct k_tensor *const[]){&inner}, NULL, out, &px->arena) == NPUC_OK;
+}
+
+static bool is_plain_left(const struct node *n)
+{
+    return node_attr_int(n, "transA", 0) == 0 && node_attr_int(n, "transBatchA", 0) == 0 &&
+           node_attr_int(n, "transBatchB", 0) == 0;
+}
+
+static bool read_product(struct pass_ctx *px, struct node *n, struct product *p)
+{
+    const struct quantiser *q = px->options.quantiser;
+    const bool conv = n->op == OP_Conv;
+    if (!conv && n->op != OP_MatMul && n->op != OP_Gemm && n->op != OP_FusedMatMul)
+        return false;
+    if (!n->loc || n->loc->n < 1 || !is_plain_left(n) || !dtype_is_float(n->out[0].type->dtype))
+        return false;
+    *p = (struct product){.n = n, .name = str_text(&px->cx->strings, n->loc->names[0])};
+    p->form = q->product(q->user, p->name);
+    p->channel_axis = conv || node_attr_int(n, "transB", 0) != 0 ? 0 : 1;
+    return p->form && read_constant(px, node_in(n, 1), &p->w) && (conv ? p->w.rank >= 3 : p->w.rank == 2);
+}
+
+/* ---- codes */
+
+/* [channels][k] in floats. */
+static float *as_rows(struct pass_ctx *px, const struct product *p, int64_t channels, int64_t k)
+{
+    float *to = ARENA_ARRAY(&px->arena, float, channels * k + 1);
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < k; i++)
+            to[c * k + i] = (float)k_get_f64(&p->w, p->channel_axis == 0 ? c * k + i : i * channels + c);
+    return to;
+}
+
+/* Element [c][i] of a matrix [channels][k] in the order of the weight. */
+static int64_t index_of(const struct product *p, int64_t channels, int64_t k, int64_t c, int64_t i)
+{
+    return p->channel_axis == 0 ? c * k + i : i * channels + c;
+}
+
+struct shape {
+    int rank;
+    int64_t dims[K_MAX_RANK];
+};
+
+/* A constant of codes [channels][cols] in the order of the weight. */
+static struct value *code_constant(struct pass_ctx *px, struct builder *b, const struct product *p,
+                                   const int16_t *codes, enum dtype t, int64_t cols, const struct shape *s)
+{
+    const int64_t channels = p->w.dims[p->channel_axis];
+    struct k_tensor to = {.dtype = t, .rank = s->rank};
+    if (!dtype_bytes(t, channels * cols, &to.size))
+        return NULL;
+    to.data = arena_zalloc(&px->arena, to.size + 8);
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < cols; i++) {
+            const int64_t at = index_of(p, channels, cols, c, i);
+            if (dtype_is_float(t) && dtype_table[t].bits == 8)
+                ((uint8_t *)to.data)[at] = (uint8_t)codes[c * cols + i];
+            else if (dtype_is_float(t))
+                k_set_f64(&to, at, half_small_to_f32(t, (uint8_t)codes[c * cols + i]));
+            else
+                k_set_i64(&to, at, codes[c * cols + i]);
+        }
+    return ir_const(b, t, s->rank, s->dims, to.data, to.size);
+}
+
+static struct value *scale_constant(struct pass_ctx *px, struct builder *b, const struct product *p,
+                                    const struct quant_codes *q, enum dtype t, const struct shape *s)
+{
+    const int64_t channels = s->rank == 0 ? 1 : p->w.dims[p->channel_axis];
+    struct k_tensor to = {.dtype = t, .size = channels * q->groups * dtype_size(t)};
+    to.data = arena_zalloc(&px->arena, to.size + 8);
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t g = 0; g < q->groups; g++)
+            k_set_f64(&to, index_of(p, channels, q->groups, c, g), q->scales[c * q->groups + g]);
+    return ir_const(b, t, s->rank, s->dims, to.data, to.size);
+}
+
+/* Shape of the scales. */
+static struct shape scale_shape(const struct product *p, const struct quant_operand *o, int64_t groups)
+{
+    const int64_t channels = p->w.dims[p->channel_axis];
+    if (o->per == QUANT_PER_TENSOR)
+        return (struct shape){0};
+    if (o->per == QUANT_PER_CHANNEL)
+        return (struct shape){1, {channels}};
+    return p->channel_axis == 0 ? (struct shape){2, {channels, groups}} : (struct shape){2, {groups, channels}};
+}
+
+static struct value *dequantize(struct builder *b, struct value *const in[3], int64_t axis, int64_t block)
+{
+    struct node *n = ir_new(b, OP_DequantizeLinear, in[2] ? 3 : 2, in, 1);
+    ir_set_int(n, "axis", axis);
+    ir_set_int(n, "block_size", block);
+    return ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
+}
+
+static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p, struct value **out)
+{
+    const struct quantiser *q = px->options.quantiser;
+    const struct quant_operand *o = &p->form->weight;
+    const enum dtype t = p->n->out[0].type->dtype;
+    const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
+    struct quant_codes made = {0};
+    if (o->per == QUANT_PER_GROUP && p->w.rank != 2)
+        return refuse(px, p, "a convolution has no groups of weights; use per channel");
+    const struct quant_matrix m = {as_rows(px, p, channels, k), channels, k, t};
+    const char *why = q->encode(q->user, p->name, o, &m, &made, &px->arena);
+    if (why)
+        return refuse(px, p, why);
+    struct builder b = ir_at(p->n);
+    const struct shape scales = scale_shape(p, o, made.groups);
+    struct shape codes = {.rank = p->w.rank};
+    memcpy(codes.dims, p->w.dims, sizeof codes.dims);
+    struct value *const in[3] = {
+        code_constant(px, &b, p, made.codes, o->codes, k, &codes), scale_constant(px, &b, p, &made, t, &scales),
+        made.zeros ? code_constant(px, &b, p, made.zeros, o->codes, made.groups, &scales) : NULL};
+    const bool grouped = o->per == QUANT_PER_GROUP;
+    if (in[0] && in[1])
+        *out = dequantize(&b, in, grouped ? 1 - p->channel_axis : p->channel_axis, grouped ? o->group : 0);
+    return *out ? NPUC_OK : pass_failure(px);
+}
+
+/* ---- activations */
+
+/* The largest magnitude of each row, by the largest code; never 0, so that rows of zeros have a scale. */
+static struct value *row_scales(struct builder *b, struct value *x, double most)
+{
+    struct value *size = ir_op1(b, OP_Abs, x);
+    if (!size)
+        return NULL;
+    struct node *top =
+        ir_new(b, OP_ReduceMax, 2, (struct value *[]){size, ir_const_i64(b, (const int64_t[]){-1}, 1)}, 1);
+    ir_set_int(top, "keepdims", 1);
+    if (ir_infer(top) != NPUC_OK)
+        return NULL;
+    const double tiny = x->type->dtype == DT_F16 ? 6.2e-5 : (double)FLT_MIN * most;
+    struct value *v = ir_op2(b, OP_Max, &top->out[0], ir_scalar_like(b, x, tiny));
+    return v ? ir_op2(b, OP_Div, v, ir_scalar_like(b, x, most)) : NULL;
+}
+
+static struct value *code_scalar(struct builder *b, enum dtype t, int64_t v)
+{
+    int64_t cell = 0;
+    struct k_tensor to = {.dtype = t, .data = &cell};
+    k_set_i64(&to, 0, v);
+    return ir_const(b, t, 0, NULL, &cell, dtype_size(t));
+}
+
+static double largest_code(enum dtype t)
+{
+    return dtype_table[t].cls == DTC_INT ? ldexp(1, dtype_table[t].bits - 1) - 1 : ldexp(1, dtype_table[t].bits) - 1;
+}
+
+static struct value *code_input(struct builder *b, struct value *x, const struct quant_operand *o, int64_t k)
+{
+    const bool rows = o->per == QUANT_PER_TOKEN;
+    struct value *s = rows ? row_scales(b, x, largest_code(o->codes)) : ir_scalar_like(b, x, o->scale);
+    struct value *z = s && !rows ? code_scalar(b, o->codes, o->zero) : NULL;
+    if (!s)
+        return NULL;
+    struct value *const in[3] = {x, s, z};
+    struct node *q = ir_new(b, OP_QuantizeLinear, z ? 3 : 2, in, 1);
+    const int64_t axis = x->type->rank - 1, block = rows ? k : 0;
+    ir_set_int(q, "axis", axis);
+    ir_set_int(q, "block_size", block);
+    if (!z)
+        ir_set_int(q, "output_dtype", dtype_table[o->codes].onnx);
+    if (ir_infer(q) != NPUC_OK)
+        return NULL;
+    return dequantize(b, (struct value *const[3]){&q->out[0], s, z}, axis, block);
+}
+
+static bool same_operand(const struct quant_operand *a, const struct quant_operand *b)
+{
+    return a->codes == b->codes && a->per == b->per && a->scale == b->scale && a->zero == b->zero;
+}
+
+/* Products of one value with the same form share its codes: the first such one is looked up by the value. */
+struct coded {
+    const struct quant_operand *o;
+    struct value *v;
+};
+static struct value *shared_input(struct pass_ctx *px, const struct product *p, struct map *made)
+{
+    struct value *x = node_in(p->n, 0);
+    const struct quant_operand *o = &p->form->input;
+    const uint64_t *known = map_find(made, x->id);
+    const struct coded *c = known ? (const struct coded *)(uintptr_t)*known : NULL;
+    if (c && same_operand(c->o, o))
+        return c->v;
+    struct builder b = x->def && x->def->next ? ir_at(x->def->next) : ir_at(x->graph->first);
+    if (x->graph != p->n->graph)
+        b = ir_at(p->n);
+    b.loc = p->n->loc;
+    struct coded *new = ARENA_NEW(&px->m->arena, struct coded);
+    *new = (struct coded){o, code_input(&b, x, o, k_count(&p->w) / p->w.dims[p->channel_axis])};
+    if (!c)
+        map_put(made, x->id, (uint64_t)(uintptr_t) new);
+    return new->v;
+}
+
+static enum npuc_status apply(struct pass_ctx *px, const struct product *p, struct map *made)
+{
+    if (p->form->weight.codes != DT_NONE) {
+        struct value *w = NULL;
+        const enum npuc_status s = code_weight(px, p, &w);
+        if (s != NPUC_OK)
+            return s;
+        ir_set_input(p->n, 1, w);
+        pass_count(px, STAT_apply_recipe_weights, 1);
+    }
+    if (p->form->input.codes != DT_NONE) {
+        struct value *x = shared_input(px, p, made);
+        if (!x)
+            return pass_failure(px);
+        ir_set_input(p->n, 0, x);
+        pass_count(px, STAT_apply_recipe_inputs, 1);
+    }
+    return NPUC_OK;
+}
+
+enum npuc_status apply_recipe(struct pass_ctx *px, struct graph *g)
+{
+    struct map made;
+    struct product p;
+    if (!px->options.quantiser)
+        return NPUC_OK;
+    map_init(&made, &px->m->arena);
+    for_each_node_safe(n, g)
+    {
+        const struct arena_mark mark = arena_mark(&px->arena);
+        if (!read_product(px, n, &p) || !ir_may_rewrite(px->cx))
+            continue;
+        const enum npuc_status s = apply(px, &p, &made);
+        arena_release(&px->arena, mark);
+        if (s != NPUC_OK)
+            return s;
+    }
+    return NPUC_OK;
+}

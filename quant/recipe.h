@@ -1,0 +1,49 @@
+/* Recipes: what quantisation does to each product of a model, as text that a person edits (docs/quantization.md).
+ *
+ *     version = 1
+ *     scheme  = w8a8
+ *     [/model/layers.0/mlp/up_proj/MatMul]                     name of the node in the ONNX file
+ *     weight  = int8 channel by=minmax
+ *     input   = int8 scale=0.0213 by=minmax
+ *     [/lm_head/MatMul]
+ *     keep    = the last product decides between close words
+ *
+ * An operand is a format (formats.def), what shares a scale (tensor, channel, token, group=N; tensor when absent),
+ * `zero` for codes with zero points (zero=Z gives that of an input), scale=S for an input whose scale is fixed, by=NAME
+ * for how the numbers are found (weights.def). '#' starts a comment. */
+#ifndef QUANT_RECIPE_H
+#define QUANT_RECIPE_H
+
+#include "base/diag.h"
+#include "base/map.h"
+#include "base/vec.h"
+#include "ir/quantiser.h"
+
+struct quant_entry {
+    const char *name;
+    const char *keep; /* why the product stays as it is; NULL: it does not */
+    struct quant_product form;
+    int line;
+    bool used; /* a product of that name was found */
+};
+struct quant_recipe {
+    struct arena *arena;
+    const char *path, *scheme;
+    VEC(struct quant_entry) entries;
+};
+
+/* Reads the file; an error names line, what was expected and found. Everything lives in `a`. */
+NPUC_MUST_CHECK enum npuc_status quant_recipe_read(struct quant_recipe *r, const char *path, struct arena *a,
+                                                   struct diag *d);
+/* As quant_recipe_read on text; `path` is for messages. */
+NPUC_MUST_CHECK enum npuc_status quant_recipe_parse(struct quant_recipe *r, const char *path, const char *text,
+                                                    int64_t len, struct arena *a, struct diag *d);
+/* The text form: reads back as the same recipe. In `a`. */
+const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int64_t *len);
+struct quant_entry *quant_recipe_find(const struct quant_recipe *r, const char *name);
+/* What passes ask; r must outlive it. */
+struct quantiser quant_recipe_quantiser(struct quant_recipe *r);
+/* An error when an entry belongs to no product of the model: NPUC_OK when all were used. */
+NPUC_MUST_CHECK enum npuc_status quant_recipe_check_used(const struct quant_recipe *r, struct diag *d);
+
+#endif
