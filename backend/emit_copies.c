@@ -33,6 +33,7 @@ static const enum op apart[] = {
     OP_BatchNormalization,
     OP_InstanceNormalization,
     OP_GroupNormalization,
+    OP_Resize,
     OP_Yield,
     OP_Constant,
 };

@@ -118,6 +118,30 @@ def products_of_one(g):
             g.add("Add", [y, g.new(dtype, [n], constant=True)])
 
 
+def resize(g):
+    """Maps between convolutions: there Resize is a kernel of its own where places repeat."""
+    dtype, size = g.pick(CORE_TYPES[:2]), [g.pick([1, 2, 3, 5, 8, 14, 33]) for _ in range(2)]
+    channels = g.pick([1, 3, 16, 20, 70])
+    x = g.new(dtype, [g.int(1, 3), g.pick([1, 4, 24]), *size], constant=False)
+    y, = g.add("Conv", [x, g.new(dtype, [channels, x.shape[1], 1, 1])])
+    made = {"mode": g.pick(["nearest", "linear", "linear", "cubic"]), "antialias": 0,
+            "coordinate_transformation_mode": g.pick(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"])}
+    if made["mode"] == "nearest":
+        made["nearest_mode"] = g.pick(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+    elif g.chance(0.2):
+        made[g.pick(["antialias", "exclude_outside"])] = 1
+    scales = [g.pick([0.5, 1.0, 2.0, 2.0, 3.0, 4.0, 1.5, 0.75, 8.0, 2.6]) for _ in size]
+    out = [max(1, int(d * s)) for d, s in zip(size, scales)]
+    if g.chance(0.5) and all(d * s >= 1 for d, s in zip(size, scales)):
+        y, = g.add("Resize", [y, None, g.given(np.array([1, 1, *scales], np.float32), True)], made)
+    elif g.chance(0.5):
+        y, = g.add("Resize", [y, None, None, g.ints(*out)], {**made, "axes": [2, 3]})
+    else:
+        y, = g.add("Resize", [y, None, None, g.ints(*y.shape[:2], *out)], made)
+    if g.chance(0.7):
+        g.add("Conv", [y, g.new(dtype, [g.pick([4, 40]), channels, 1, 1])])
+
+
 def pool(g):
     recipes.pool(g)
     made = {a.name: onnx.helper.get_attribute_value(a) for a in g.nodes[-1].attribute}
@@ -128,7 +152,7 @@ def pool(g):
 GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "depthwise": [depthwise],
               "attention": [softmax_attention, moves.attention], "rotary": [rotary], "turn": [moves.transpose],
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
-              "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool],
+              "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool], "resize": [resize],
               "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast], "quant": [moves.quantise],
               "integer": [moves.integer], "vector": [elementwise, recipes.softmax],
               "product": [product_vector, products_of_one], "reduce": [recipes.reduction, recipes.arg],

@@ -10,27 +10,22 @@
 
 #include "base/pool.h"
 #include "kernels/op.h"
+#include "kernels/resize.h"
 
 enum { AT_X, AT_ROI, AT_SCALES, AT_SIZES };
 
 struct axis {
     int axis; /* of the data */
-    int64_t in, out;
-    double scale;
-    double roi[2];
-    bool narrow;    /* places and weights are floats */
-    int64_t n;      /* taps per output position */
-    int64_t *at;    /* [out][n] input positions, inside of the data */
-    double *weight; /* [out][n] */
+    struct k_resize_axis of;
+    int64_t *at;    /* [out][taps] input positions, inside of the data */
+    double *weight; /* [out][taps] */
     bool *outside;  /* [out] takes the extrapolation value */
 };
 struct resize {
     const struct k_tensor *x;
     int n_axes;
     struct axis axes[K_MAX_RANK];
-    const char *mode, *nearest, *coordinates;
-    bool antialias, exclude_outside;
-    double cubic_a;
+    struct k_resize_rule rule;
 };
 
 /* --- what is asked for --- */
@@ -51,7 +46,7 @@ static bool read_axes(struct k_call *c, struct resize *r)
         int at;
         if (!k_axis(c, some ? axes->v.ints[i] : i, r->x->rank, &at))
             return false;
-        r->axes[i] = (struct axis){.axis = at, .in = r->x->dims[at], .roi = {0, 1}};
+        r->axes[i] = (struct axis){.axis = at, .of = {.in = r->x->dims[at], .roi = {0, 1}}};
         fits = !(seen & 1u << at);
         seen |= 1u << at;
     }
@@ -62,15 +57,15 @@ static bool read_axes(struct k_call *c, struct resize *r)
 static bool read_roi(struct k_call *c, struct resize *r)
 {
     const struct k_tensor *roi = given(c, AT_ROI);
-    if (strcmp(r->coordinates, "tf_crop_and_resize") != 0)
+    if (strcmp(r->rule.coordinates, "tf_crop_and_resize") != 0)
         return true;
     if (!roi || k_count(roi) != 2 * r->n_axes || !dtype_is_float(roi->dtype)) {
         k_fail(c, NPUC_E_INVALID, "roi must have %d elements for tf_crop_and_resize", 2 * r->n_axes);
         return false;
     }
     for (int i = 0; i < r->n_axes; i++) {
-        r->axes[i].roi[0] = k_get_f64(roi, i);
-        r->axes[i].roi[1] = k_get_f64(roi, r->n_axes + i);
+        r->axes[i].of.roi[0] = k_get_f64(roi, i);
+        r->axes[i].of.roi[1] = k_get_f64(roi, r->n_axes + i);
     }
     return true;
 }
@@ -79,9 +74,9 @@ static bool read_scales(struct k_call *c, struct resize *r, const struct k_tenso
     bool fits = dtype_is_float(scales->dtype) && k_count(scales) == r->n_axes;
     for (int i = 0; fits && i < r->n_axes; i++) {
         struct axis *a = &r->axes[i];
-        a->scale = k_get_f64(scales, i);
-        fits = a->scale > 0 && a->scale <= 1e6;
-        a->out = fits ? (int64_t)floor((double)a->in * a->scale) : 0;
+        a->of.scale = k_get_f64(scales, i);
+        fits = a->of.scale > 0 && a->of.scale <= 1e6;
+        a->of.out = fits ? (int64_t)floor((double)a->of.in * a->of.scale) : 0;
     }
     if (!fits)
         k_fail(c, NPUC_E_INVALID, "scales must be %d numbers above 0", r->n_axes);
@@ -97,14 +92,14 @@ static bool read_sizes(struct k_call *c, struct resize *r)
     double common = smaller ? INFINITY : 0;
     for (int i = 0; fits && i < r->n_axes; i++) {
         struct axis *a = &r->axes[i];
-        a->out = sizes[i];
-        fits = a->out >= 0 && a->out <= INT32_MAX && (a->in > 0 || a->out == 0);
-        a->scale = a->in > 0 ? (double)a->out / (double)a->in : 1;
-        common = smaller ? fmin(common, a->scale) : fmax(common, a->scale);
+        a->of.out = sizes[i];
+        fits = a->of.out >= 0 && a->of.out <= INT32_MAX && (a->of.in > 0 || a->of.out == 0);
+        a->of.scale = a->of.in > 0 ? (double)a->of.out / (double)a->of.in : 1;
+        common = smaller ? fmin(common, a->of.scale) : fmax(common, a->of.scale);
     }
     for (int i = 0; fits && (smaller || larger) && i < r->n_axes; i++) {
-        r->axes[i].scale = common;
-        r->axes[i].out = (int64_t)(common * (double)r->axes[i].in + 0.5);
+        r->axes[i].of.scale = common;
+        r->axes[i].of.out = (int64_t)(common * (double)r->axes[i].of.in + 0.5);
     }
     if (!fits)
         k_fail(c, NPUC_E_INVALID, "sizes must be %d whole numbers that the input can be resized to", r->n_axes);
@@ -115,12 +110,12 @@ static bool resize_of(struct k_call *c, struct resize *r)
     if (!k_has(c, 1, 1))
         return false;
     *r = (struct resize){.x = c->in[AT_X],
-                         .mode = k_attr_str(c, "mode", "nearest"),
-                         .nearest = k_attr_str(c, "nearest_mode", "round_prefer_floor"),
-                         .coordinates = k_attr_str(c, "coordinate_transformation_mode", "half_pixel"),
-                         .antialias = k_attr_int(c, "antialias", 0) != 0,
-                         .exclude_outside = k_attr_int(c, "exclude_outside", 0) != 0,
-                         .cubic_a = (double)k_attr_float(c, "cubic_coeff_a", -0.75f)};
+                         .rule = {.mode = k_attr_str(c, "mode", "nearest"),
+                                  .nearest = k_attr_str(c, "nearest_mode", "round_prefer_floor"),
+                                  .coordinates = k_attr_str(c, "coordinate_transformation_mode", "half_pixel"),
+                                  .antialias = k_attr_int(c, "antialias", 0) != 0,
+                                  .exclude_outside = k_attr_int(c, "exclude_outside", 0) != 0,
+                                  .cubic_a = (double)k_attr_float(c, "cubic_coeff_a", -0.75f)}};
     const struct k_tensor *scales = given(c, AT_SCALES);
     if (!read_axes(c, r) || !read_roi(c, r))
         return false;
@@ -131,152 +126,30 @@ static bool resize_of(struct k_call *c, struct resize *r)
     return r->n_axes == 0 || (given(c, AT_SIZES) ? read_sizes(c, r) : read_scales(c, r, scales));
 }
 
-/* --- coordinates --- */
-
-typedef double coordinate_fn(const struct axis *a, double y);
-/* The length of the result before it was rounded to whole elements. */
-static double exact_out(const struct axis *a)
-{
-    return a->scale * (double)a->in;
-}
-
-/* A sum, difference or quotient of two floats, computed in double and rounded once more, is what float arithmetic
- * gives. */
-static double rounded(const struct axis *a, double x)
-{
-    return a->narrow ? (double)(float)x : x;
-}
-
-static double half_pixel(const struct axis *a, double y)
-{
-    return rounded(a, rounded(a, rounded(a, y + 0.5) / a->scale) - 0.5);
-}
-static double half_pixel_symmetric(const struct axis *a, double y)
-{
-    const double center = (double)a->in / 2;
-    return center * (1 - (double)a->out / exact_out(a)) + half_pixel(a, y);
-}
-static double pytorch_half_pixel(const struct axis *a, double y)
-{
-    return rounded(a, exact_out(a)) == 1 ? -0.5 : half_pixel(a, y);
-}
-static double asymmetric(const struct axis *a, double y)
-{
-    return rounded(a, y / a->scale);
-}
-static double align_corners(const struct axis *a, double y)
-{
-    return exact_out(a) == 1 ? 0 : y * (double)(a->in - 1) / (exact_out(a) - 1);
-}
-static double crop_and_resize(const struct axis *a, double y)
-{
-    const double last = (double)(a->in - 1), span = (a->roi[1] - a->roi[0]) * last;
-    return (exact_out(a) == 1 ? span / 2 : y * span / (exact_out(a) - 1)) + a->roi[0] * last;
-}
-/* dyadic: fractions as short as those of the scale. */
-static const struct coordinates {
-    const char *name;
-    coordinate_fn *fn;
-    bool dyadic;
-} coordinate_modes[] = {
-    {"half_pixel", half_pixel, true},
-    {"half_pixel_symmetric", half_pixel_symmetric, false},
-    {"pytorch_half_pixel", pytorch_half_pixel, true},
-    {"asymmetric", asymmetric, true},
-    {"align_corners", align_corners, false},
-    {"tf_crop_and_resize", crop_and_resize, false},
-};
-static const struct coordinates *find_coordinates(const char *name)
-{
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(coordinate_modes); i++)
-        if (!strcmp(coordinate_modes[i].name, name))
-            return &coordinate_modes[i];
-    return NULL;
-}
-/* Is it a power of two from 1/16 to 16? */
-static bool is_short(double scale)
-{
-    int exponent;
-    return frexp(scale, &exponent) == 0.5 && exponent >= -3 && exponent <= 5;
-}
-
 /* --- taps --- */
-
-static double nearest_to(const struct resize *r, const struct axis *a, double x)
-{
-    if (!strcmp(r->nearest, "floor"))
-        return floor(x);
-    if (!strcmp(r->nearest, "ceil"))
-        return ceil(x);
-    return !strcmp(r->nearest, "round_prefer_ceil") ? floor(rounded(a, x + 0.5)) : ceil(rounded(a, x - 0.5));
-}
-static double linear_weight(const struct resize *r, double distance)
-{
-    (void)r;
-    return distance < 1 ? 1 - distance : 0;
-}
-static double cubic_weight(const struct resize *r, double d)
-{
-    const double a = r->cubic_a;
-    if (d <= 1)
-        return ((a + 2) * d - (a + 3)) * d * d + 1;
-    return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
-}
-
-/* The taps of output position o around x: n positions from `first`, stretched by the scale when it shrinks and
- * antialias is on. Positions beyond the ends stand for the ends. */
-static void weigh(const struct resize *r, struct axis *a, int64_t o, double x)
-{
-    const bool cubic = !strcmp(r->mode, "cubic");
-    const double stretch = r->antialias && a->scale < 1 ? a->scale : 1;
-    const double next = ceil(x); /* next - 1 < x <= next */
-    double sum = 0, *weight = a->weight + o * a->n;
-    for (int64_t i = 0; i < a->n; i++) {
-        const double at = rounded(a, next + (double)(i - a->n / 2)), distance = rounded(a, fabs(at - x)) * stretch;
-        weight[i] = cubic ? cubic_weight(r, distance) : rounded(a, linear_weight(r, distance));
-        if (r->exclude_outside && (at < 0 || at > (double)(a->in - 1)))
-            weight[i] = 0;
-        sum = rounded(a, sum + weight[i]);
-        a->at[o * a->n + i] = at < 0 ? 0 : at > (double)(a->in - 1) ? a->in - 1 : (int64_t)at;
-    }
-    for (int64_t i = 0; (r->exclude_outside || r->antialias) && sum != 0 && i < a->n; i++)
-        weight[i] = rounded(a, weight[i] / sum);
-}
 
 static enum npuc_status plan_axis(struct k_call *c, const struct resize *r, struct axis *a)
 {
-    const struct coordinates *const rule = find_coordinates(r->coordinates);
-    const bool nearest = !strcmp(r->mode, "nearest"), cubic = !strcmp(r->mode, "cubic");
-    if (!rule || (!nearest && !cubic && strcmp(r->mode, "linear") != 0))
-        return k_fail(c, NPUC_E_UNSUPPORTED, "mode %s with coordinates %s is not known", r->mode, r->coordinates);
-    const double reach = cubic ? 2 : 1, stretch = r->antialias && a->scale < 1 ? a->scale : 1;
-    a->n = nearest ? 1 : 2 * (int64_t)ceil(reach / stretch);
-    a->at = k_scratch(c, a->out * a->n, sizeof *a->at);
-    a->weight = k_scratch(c, a->out * a->n, sizeof *a->weight);
-    a->outside = k_scratch(c, a->out, sizeof *a->outside);
+    const int64_t last = a->of.in - 1;
+    if (!k_resize_prepare(&r->rule, &a->of))
+        return k_fail(c, NPUC_E_UNSUPPORTED, "mode %s with coordinates %s is not known", r->rule.mode,
+                      r->rule.coordinates);
+    const int64_t n = a->of.n;
+    a->at = k_scratch(c, a->of.out * n, sizeof *a->at);
+    a->weight = k_scratch(c, a->of.out * n, sizeof *a->weight);
+    a->outside = k_scratch(c, a->of.out, sizeof *a->outside);
     if (!a->at || !a->weight || !a->outside)
         return k_no_memory(c);
-    const bool crops = rule->fn == crop_and_resize;
-    const double last = (double)(a->in - 1);
-    a->narrow = rule->dyadic && is_short(a->scale) && !cubic && !r->antialias && !r->exclude_outside;
-    for (int64_t o = 0; o < a->out; o++) {
-        const double x = rule->fn(a, rounded(a, (double)o));
-        /* Far outside only the end counts; a NaN from an infinite roi does too. */
-        const double near = x >= -4e9 ? (x <= 4e9 ? x : 4e9) : -4e9;
-        a->outside[o] = crops && !(x >= 0 && x <= last);
-        if (!nearest) {
-            weigh(r, a, o, near);
-            continue;
-        }
-        const double at = nearest_to(r, a, near);
-        a->at[o] = at < 0 ? 0 : at > last ? a->in - 1 : (int64_t)at;
-    }
+    for (int64_t o = 0; o < a->of.out; o++)
+        a->outside[o] = !k_resize_place(&r->rule, &a->of, o, &a->at[o * n], &a->weight[o * n]);
+    for (int64_t i = 0; i < a->of.out * n; i++)
+        a->at[i] = a->at[i] < 0 ? 0 : a->at[i] > last ? last : a->at[i];
     return NPUC_OK;
 }
 /* Same length, same positions: nothing to do. */
 static bool keeps(const struct axis *a)
 {
-    return a->in == a->out && fabs(a->scale - 1) <= 1e-9 && a->roi[0] == 0 && a->roi[1] == 1;
+    return a->of.in == a->of.out && fabs(a->of.scale - 1) <= 1e-9 && a->of.roi[0] == 0 && a->of.roi[1] == 1;
 }
 
 /* --- applying one axis: data [outer][in][inner] --- */
@@ -294,9 +167,9 @@ static void move_axis(void *arg, int64_t outer, int worker)
     (void)worker;
     const struct job *j = arg;
     const int64_t block = j->inner * j->size;
-    const char *x = j->x + outer * j->a->in * block;
-    char *y = j->y + outer * j->a->out * block;
-    for (int64_t o = 0; o < j->a->out; o++, y += block) {
+    const char *x = j->x + outer * j->a->of.in * block;
+    char *y = j->y + outer * j->a->of.out * block;
+    for (int64_t o = 0; o < j->a->of.out; o++, y += block) {
         for (int64_t i = 0; j->a->outside[o] && i < j->inner; i++)
             memcpy(y + i * j->size, j->value, (size_t)j->size);
         if (!j->a->outside[o])
@@ -309,12 +182,12 @@ static void move_axis(void *arg, int64_t outer, int worker)
         (void)worker;                                                                                                  \
         const struct job *j = arg;                                                                                     \
         const struct axis *a = j->a;                                                                                   \
-        const REAL *x = (const REAL *)(const void *)j->x + outer * a->in * j->inner;                                   \
-        REAL *y = (REAL *)(void *)j->y + outer * a->out * j->inner;                                                    \
-        for (int64_t o = 0; o < a->out; o++, y += j->inner) {                                                          \
-            for (int64_t t = 0; t < a->n; t++) {                                                                       \
-                const REAL w = (REAL)a->weight[o * a->n + t];                                                          \
-                const REAL *row = x + a->at[o * a->n + t] * j->inner;                                                  \
+        const REAL *x = (const REAL *)(const void *)j->x + outer * a->of.in * j->inner;                                \
+        REAL *y = (REAL *)(void *)j->y + outer * a->of.out * j->inner;                                                 \
+        for (int64_t o = 0; o < a->of.out; o++, y += j->inner) {                                                       \
+            for (int64_t t = 0; t < a->of.n; t++) {                                                                    \
+                const REAL w = (REAL)a->weight[o * a->of.n + t];                                                       \
+                const REAL *row = x + a->at[o * a->of.n + t] * j->inner;                                               \
                 for (int64_t i = 0; i < j->inner; i++)                                                                 \
                     y[i] = t == 0 ? w * row[i] : y[i] + w * row[i];                                                    \
             }                                                                                                          \
@@ -330,7 +203,7 @@ static enum npuc_status run_axes(struct k_call *c, struct resize *r, struct job 
 {
     int64_t dims[K_MAX_RANK];
     memcpy(dims, r->x->dims, sizeof dims);
-    const bool nearest = !strcmp(r->mode, "nearest");
+    const bool nearest = !strcmp(r->rule.mode, "nearest");
     for (int i = 0; i < r->n_axes; i++) {
         struct axis *a = &r->axes[i];
         if (keeps(a))
@@ -338,7 +211,7 @@ static enum npuc_status run_axes(struct k_call *c, struct resize *r, struct job 
         K_TRY(plan_axis(c, r, a));
         const int64_t outer = k_dims_count(a->axis, dims);
         j->inner = k_dims_count(r->x->rank - a->axis - 1, dims + a->axis + 1);
-        dims[a->axis] = a->out;
+        dims[a->axis] = a->of.out;
         j->a = a;
         j->x = *data;
         j->y = k_scratch(c, k_dims_count(r->x->rank, dims), j->size);
@@ -374,12 +247,12 @@ enum npuc_status k_op_resize(struct k_call *c)
     if (!resize_of(c, &r))
         return k_no_memory(c);
     const enum dtype t = r.x->dtype;
-    const bool nearest = !strcmp(r.mode, "nearest"), whole = dtype_is_integer(t);
+    const bool nearest = !strcmp(r.rule.mode, "nearest"), whole = dtype_is_integer(t);
     if (!nearest && !whole && !dtype_is_float(t))
-        return k_fail(c, NPUC_E_UNSUPPORTED, "type %s in mode %s", dtype_table[t].name, r.mode);
+        return k_fail(c, NPUC_E_UNSUPPORTED, "type %s in mode %s", dtype_table[t].name, r.rule.mode);
     memcpy(dims, r.x->dims, sizeof dims);
     for (int i = 0; i < r.n_axes; i++)
-        dims[r.axes[i].axis] = r.axes[i].out;
+        dims[r.axes[i].axis] = r.axes[i].of.out;
     const enum dtype work = t == DT_F64 || (whole && dtype_table[t].bits >= 32) ? DT_F64 : DT_F32;
     const float extrapolation = k_attr_float(c, "extrapolation_value", 0);
     union {

@@ -64,9 +64,9 @@ static enum role role_of(const struct node *n)
     static const struct {
         enum op op;
         enum role role;
-    } others[] = {{OP_Concat, MAP_PASSES},      {OP_Split, MAP_PASSES},       {OP_Slice, MAP_PASSES},
-                  {OP_MaxPool, MAP_PASSES},     {OP_AveragePool, MAP_PASSES}, {OP_GlobalAveragePool, MAP_READS},
-                  {OP_GlobalMaxPool, MAP_READS}};
+    } others[] = {{OP_Concat, MAP_PASSES},       {OP_Split, MAP_PASSES},       {OP_Slice, MAP_PASSES},
+                  {OP_MaxPool, MAP_PASSES},      {OP_AveragePool, MAP_PASSES}, {OP_GlobalAveragePool, MAP_READS},
+                  {OP_GlobalMaxPool, MAP_READS}, {OP_Resize, MAP_PASSES}};
     if (n->place != PLACE_NPU || n->n_out < 1 || n->n_in < 1)
         return MAP_NONE;
     if (conv_of(n))

@@ -16,7 +16,8 @@
  * hold them exactly, which the cores compute; (3) sums are taken in the order of taps in f32, so weighted modes are for
  * floats and integers of at most 16 bits; their scales are numbers, since an axis of scale 1 is left alone; (4) the
  * aspect ratio may change: a common scale makes sizes of its own; (5) whole factors repeat elements where the rule
- * takes element i from i // factor. More than MAX_TAPS taps (antialiasing by large factors) stay on the host. */
+ * takes element i from i // factor. More than MAX_TAPS taps (antialiasing by large factors) stay on the host. Left
+ * alone: what the target has a kernel for, in a graph with convolutions. */
 #include "passes/pass.h"
 
 #include <math.h>
@@ -469,11 +470,26 @@ static bool few_taps(const struct resize *r)
     return rule_of(r) >= 0;
 }
 
+/* Between convolutions a map lies in lines of channels (layout_maps), where the target may have a kernel for it. */
+static bool stays(const struct pass_ctx *px, const struct node *n)
+{
+    const char *reason = NULL;
+    if (!px->target || !px->target->map_layout || px->options.plain_maps ||
+        !px->target->supports(px->target, px->cx, n, &reason))
+        return false;
+    for_each_node (m, n->graph)
+        if (op_table[m->op]->cls == CLS_CONV)
+            return true;
+    return false;
+}
+
 static enum npuc_status lower(struct pass_ctx *px, struct node *n)
 {
     struct builder b = ir_at(n);
     struct resize r;
     int64_t factor[IR_MAX_RANK] = {0};
+    if (stays(px, n))
+        return NPUC_OK;
     if (!resize_of(&b, n, &r) || !few_taps(&r) || !ir_may_rewrite(px->cx))
         return NPUC_OK;
     struct value *y = repeats(&r, factor) ? by_repetition(&r, factor) : by_taps(&r);

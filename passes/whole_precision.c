@@ -32,9 +32,18 @@ static bool can_be_cast(const struct value *v)
 
 /* Operators with float operands of a type of their own. */
 static const enum op kept[] = {
-    OP_Cast,    OP_CastLike, OP_QuantizeLinear, OP_DequantizeLinear,     OP_DynamicQuantizeLinear,
-    OP_Resize,  OP_Range,    OP_MatMulNBits,    OP_GatherBlockQuantized, OP_CacheAppend,
-    OP_RoiAlign};
+    OP_Cast,  OP_CastLike, OP_QuantizeLinear, OP_DequantizeLinear,     OP_DynamicQuantizeLinear,
+    OP_Range, OP_RoiAlign, OP_MatMulNBits,    OP_GatherBlockQuantized, OP_CacheAppend};
+/* Operators whose first operand alone has the type of the result. */
+static const enum op first_only[] = {OP_Resize};
+
+static bool is_taken(const struct node *n, int operand, enum dtype to)
+{
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(first_only); i++)
+        if ((enum op)n->op == first_only[i] && operand > 0)
+            return false;
+    return differs(n->in[operand].value, to);
+}
 
 static bool takes(const struct node *n, enum dtype to)
 {
@@ -48,9 +57,9 @@ static bool takes(const struct node *n, enum dtype to)
         if ((enum op)n->op == kept[i])
             return false;
     for (int i = 0; i < n->n_in; i++) {
-        if (differs(n->in[i].value, to) && !can_be_cast(n->in[i].value))
+        if (is_taken(n, i, to) && !can_be_cast(n->in[i].value))
             return false;
-        any |= differs(n->in[i].value, to);
+        any |= is_taken(n, i, to);
     }
     return any;
 }
@@ -93,7 +102,7 @@ static enum npuc_status convert(struct pass_ctx *px, struct node *n, enum dtype 
     const bool had = !px->target || px->target->supports(px->target, px->cx, n, &reason);
     for (int i = 0; i < n->n_in; i++) {
         before[i] = node_in(n, i);
-        if (!differs(before[i], to))
+        if (!is_taken(n, i, to))
             continue;
         model = before[i]->type->dtype;
         ir_set_input(n, i, narrowed(&b, before[i], to));
