@@ -80,6 +80,7 @@ struct emit_weight {
     const struct blob *blob;
     const struct type *type; /* of the blob: dims and dtype as in the model */
     uint8_t form, dtype;     /* enum weight_form; dtype to store */
+    uint8_t via;             /* f32 elements are rounded to this type, then stored as f32; DT_NONE: not */
     bool transpose; /* blob is [rows, cols] and the transpose is stored; WF_CONV: of a transposed convolution */
     int64_t group;  /* WF_CONV */
 };
@@ -104,6 +105,9 @@ int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum
 int32_t emit_conv_weight(struct emit *e, struct value *v, enum dtype dtype, int64_t group, bool transposed);
 /* Is v a Cast of a constant that is done when the weight is stored? Such nodes take no step. */
 bool weight_is_cast(const struct value *v);
+/* Is it one of f32 to a narrower type? emit_rounded stores the rounded elements as f32, a row for sums of f32. */
+bool weight_is_rounded(const struct value *v);
+int32_t emit_rounded(struct emit *e, struct value *v);
 int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims); /* workspace */
 /* Finishes a kernel (on-chip placement, flags: backend/schedule.c), deduplicates it by content and appends the launch.
  * tensors in the order of the kernel's tensors; params in the order of its parameters, over the plan's symbols. work:

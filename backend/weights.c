@@ -45,6 +45,22 @@ static void put_elements(struct file_writer *w, enum dtype to, enum dtype from, 
     }
 }
 
+/* The same of f32 that are rounded to `via` before. */
+static void put_rounded(struct file_writer *w, enum dtype via, const float *x, int64_t n, float *room)
+{
+    const int64_t step = CHUNK_SIZE / 8;
+    for (int64_t i = 0; i < n; i += step) {
+        const int64_t len = n - i < step ? n - i : step;
+        uint16_t *narrow = (uint16_t *)(void *)(room + step);
+        if (via == DT_F16)
+            half_f32_to_f16_n(narrow, x + i, len);
+        else
+            half_f32_to_bf16_n(narrow, x + i, len);
+        to_f32(room, via, (const uint8_t *)narrow, len);
+        file_writer_put(w, room, len * (int64_t)sizeof *room);
+    }
+}
+
 static bool can_store(enum dtype from, enum dtype to)
 {
     const bool wide_from = from == DT_F32 || from == DT_F16 || from == DT_BF16;
@@ -262,6 +278,8 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w)
     const bool nd = x->form == WF_COPY || x->form == WF_CAST;
     if (x->form == WF_CONV)
         put_conv(e, x, w, &b);
+    else if (x->via != DT_NONE)
+        put_rounded(w, (enum dtype)x->via, x->blob->data, type_const_count(e->cx, x->type), b.room);
     else if (nd && !x->transpose && from == to)
         file_writer_put(w, x->blob->data, x->blob->size);
     else if (nd && !x->transpose)
@@ -342,8 +360,8 @@ static int32_t find_stored(const struct emit *e, const struct emit_weight *x)
     for (int64_t i = 0; w && i < w->all.len; i++) {
         const struct stored_weight *o = &w->all.data[i];
         if (o->how.form == x->form && o->how.dtype == x->dtype && o->how.transpose == x->transpose &&
-            o->how.group == x->group && o->how.type->dtype == x->type->dtype && o->rank == d.rank &&
-            memcmp(o->dims, d.dims, sizeof d.dims) == 0 && same_bytes(o, &d))
+            o->how.group == x->group && o->how.via == x->via && o->how.type->dtype == x->type->dtype &&
+            o->rank == d.rank && memcmp(o->dims, d.dims, sizeof d.dims) == 0 && same_bytes(o, &d))
             return o->how.tensor;
     }
     return -1;
@@ -363,7 +381,7 @@ static int32_t add_weight(struct emit *e, struct value *v, struct emit_weight *x
     for (int64_t i = 0; i < e->weights.len; i++) {
         const struct emit_weight *o = &e->weights.data[i];
         if (o->blob == x->blob && o->type == x->type && o->form == x->form && o->dtype == x->dtype &&
-            o->transpose == x->transpose && o->group == x->group)
+            o->transpose == x->transpose && o->group == x->group && o->via == x->via)
             return o->tensor;
     }
     x->tensor = find_stored(e, x);
@@ -388,6 +406,22 @@ int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum
     NPUC_ASSERT(blob && can_store(v->type->dtype, dtype));
     struct emit_weight x = {
         .blob = blob, .type = v->type, .form = (uint8_t)form, .dtype = (uint8_t)dtype, .transpose = transpose};
+    return add_weight(e, v, &x);
+}
+
+bool weight_is_rounded(const struct value *v)
+{
+    return weight_is_cast(v) && v->type->dtype != DT_F32 && node_in(v->def, 0)->type->dtype == DT_F32;
+}
+
+int32_t emit_rounded(struct emit *e, struct value *v)
+{
+    struct value *from = node_in(v->def, 0);
+    struct emit_weight x = {.blob = value_const(from),
+                            .type = from->type,
+                            .form = WF_CAST,
+                            .dtype = DT_F32,
+                            .via = (uint8_t)v->type->dtype};
     return add_weight(e, v, &x);
 }
 

@@ -329,7 +329,7 @@ static bool take_bias(const struct machine *m, const struct pattern *p, struct m
         return true;
     if (!is_row_of(out->bias, out->n))
         return refuse(reason, "the bias is not one row of the result");
-    if (out->bias->type->dtype != DT_F32 && !value_const(out->bias))
+    if (out->bias->type->dtype != DT_F32 && !value_const(out->bias) && !weight_is_rounded(out->bias))
         return refuse(reason, "a computed bias must be f32");
     return mm_takes_bias(m) ? true : refuse(reason, "the target has no bias table");
 }
@@ -442,7 +442,7 @@ int32_t mm_bias_tensor(struct emit *e, const struct mm *p)
     if (!p->bias)
         return -1;
     if (!value_const(p->bias))
-        return emit_tensor(e, p->bias);
+        return weight_is_rounded(p->bias) ? emit_rounded(e, p->bias) : emit_tensor(e, p->bias);
     return emit_weight(e, p->bias, p->bias->type->dtype == DT_F32 ? WF_COPY : WF_CAST, DT_F32, false);
 }
 
