@@ -6,15 +6,17 @@
  * is divided over all clusters where that cannot pay:
  *   - its weights exceed the WRAM of a cluster: one way to memory would stream them at a fraction of the bandwidth;
  *   - its products take one cluster longer than cluster.split for one image;
+ *   - a convolution of integers along three axes; one of floats never is, whatever its weights and its time;
  *   - a product of two activations, or with more rows per image than ROWS: rows, not images, are its parallelism;
  *   - a depthwise convolution of one image, which is all vector work;
- *   - the number of images is not known at compile time. */
+ *   - the number of images is not known at compile time.
+ * Normalisation of instances takes one core for each image: networks full of it show a core or two at work. */
 #include "backend/mlu/gens.h"
 #include "base/size.h"
 
 #include <math.h>
 
-enum { ROWS = 64 };
+enum { ROWS = 64, RANK_3D = 5 };
 
 /* The product or convolution of a node, in a region or alone. */
 struct heavy {
@@ -109,6 +111,8 @@ static bool is_split(const struct machine *m, struct ir_ctx *cx, const struct no
         if (v && type_const_count(cx, v->type) < 0)
             return true;
     }
+    if (conv && h.weight->type->rank == RANK_3D)
+        return !dtype_is_float(h.weight->type->dtype);
     const double weights = (double)count * (double)dtype_size(h.weight->type->dtype);
     return count < 0 || !is_constant(h.weight) || weights > (double)(cores * m->size[TS_L0B]) ||
            (!conv && rows_of(cx, h.node) > ROWS) || (images == 1 && is_depthwise(cx, h.node)) ||
@@ -125,6 +129,6 @@ bool mlu_clusters(const struct machine *m, struct ir_ctx *cx, const struct node 
         return false;
     const int64_t each = size_ceil_div(images, all);
     *out = (struct machine_part){.m = *m, .copies = (int32_t)size_ceil_div(images, each)};
-    out->m.n_cube = out->m.n_vector = cores;
+    out->m.n_cube = out->m.n_vector = n->op == OP_InstanceNormalization && each < cores ? (int32_t)each : cores;
     return true;
 }

@@ -75,6 +75,40 @@ static void test_division(void **state)
     }
 }
 
+/* Instances are normalised by a core each, whatever else a cluster could do beside. */
+static void test_instances(void **state)
+{
+    static const struct {
+        const char *dims;
+        int32_t copies;
+        int64_t cores; /* of one copy */
+    } rows[] = {{"1, 4, 6, 6", 1, 1}, {"8, 4, 6, 6", 8, 1}, {"16, 4, 6, 6", 8, 2}, {"64, 4, 6, 6", 8, 4}};
+    (void)state;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(rows); i++) {
+        void *own = NULL;
+        assert_int_equal(infer_unit_setup(&own), 0);
+        struct infer_unit *f = own;
+        struct backend_unit u;
+        backend_setup(&u, f);
+        static const float ones[4] = {1, 1, 1, 1};
+        struct value *row = ir_const(&f->b, DT_F32, 1, (const int64_t[]){4}, ones, sizeof ones);
+        struct value *of[] = {in(f, DT_F32, rows[i].dims), row, row};
+        struct node *n = ir_new(&f->b, OP_InstanceNormalization, 3, of, 1);
+        assert_int_equal(ir_infer(n), NPUC_OK);
+        struct value *y = named(f, &n->out[0], "y");
+        backend_yield(f, 1, &y);
+        backend_compile(&u);
+        for (int64_t s = 0; s < u.plan.steps.len; s++) {
+            const struct plan_step *step = &u.plan.steps.data[s];
+            const struct tile_kernel *k = u.plan.kernels.data[step->kernel];
+            assert_int_equal(step->copies, rows[i].copies);
+            assert_int_equal(expr_range_of(&k->exprs, k->blocks).max, rows[i].cores);
+        }
+        backend_teardown(&u);
+        infer_unit_teardown(&own);
+    }
+}
+
 /* A part that is larger than the shared memory stays in global memory. */
 static void test_budget(void **state)
 {
@@ -132,6 +166,7 @@ int main(void)
     setenv("NPUC_TEST_TARGET", "mlu370-x4", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_division),
+        cmocka_unit_test(test_instances),
         cmocka_unit_test_setup_teardown(test_budget, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_apart, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_verified, infer_unit_setup, infer_unit_teardown),
