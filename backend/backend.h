@@ -74,7 +74,7 @@ struct emit {
     VEC(int32_t) divided; /* plan tensors of which a copy sees a part */
 };
 /* Bytes of a weight: the blob, converted on the way out. */
-enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST, WF_CONV };
+enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST, WF_CONV, WF_CONV_C04 };
 struct emit_weight {
     int32_t tensor;
     const struct blob *blob;
@@ -103,12 +103,18 @@ int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum
  * rows, [group][out][position][channel]; positions of a transposed one backwards. A row (bias) is a weight of one
  * channel and position. */
 int32_t emit_conv_weight(struct emit *e, struct value *v, enum dtype dtype, int64_t group, bool transposed);
+/* The weight of a convolution of at most four channels, not transposed, of one group, as [position*4 + channel, to
+ * c0][out, to 16] in columns of c0: zeros fill up. */
+int32_t emit_conv_weight_c04(struct emit *e, struct value *v, enum dtype dtype);
 /* Is v a Cast of a constant that is done when the weight is stored? Such nodes take no step. */
 bool weight_is_cast(const struct value *v);
 /* Is it one of f32 to a narrower type? emit_rounded stores the rounded elements as f32, a row for sums of f32. */
 bool weight_is_rounded(const struct value *v);
 int32_t emit_rounded(struct emit *e, struct value *v);
 int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims); /* workspace */
+int32_t emit_temp_of(struct emit *e, const char *name, const struct type *t); /* the same, of a type with a layout */
+/* The launches appended since step `first` convert a layout: why that is so, for reports. */
+void emit_say_why(struct emit *e, int64_t first, const char *why);
 /* Finishes a kernel (on-chip placement, flags: backend/schedule.c), deduplicates it by content and appends the launch.
  * tensors in the order of the kernel's tensors; params in the order of its parameters, over the plan's symbols. work:
  * MACs or EXPR_INVALID. */

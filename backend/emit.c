@@ -6,6 +6,8 @@
  * copied. */
 #include "backend/emit_priv.h"
 
+#include <string.h>
+
 /* ---- nodes ------------------------------------------------------------------------------------------------ */
 
 /* A Transpose placed as free is a view that consumers walk with its strides (place). */
@@ -143,6 +145,19 @@ static enum npuc_status emit_work(struct emitter *em, struct node *n)
     return emit_host(e, n);
 }
 
+/* Why a node that moves all elements to other places is there. */
+static const char *why_converted(const struct emitter *em, const struct node *n)
+{
+    const struct strtab *strings = &em->e.cx->strings;
+    const char *why = n->op == OP_TransData ? str_text(strings, node_attr_str(n, "why", 0)) : "";
+    const char *from = n->loc ? str_text(strings, n->loc->op_type) : "";
+    if (why[0])
+        return why;
+    if (n->op == OP_TransData || !from[0] || strcmp(from, op_table[OP_Transpose]->name) == 0)
+        return n->op == OP_Transpose ? "an operator of the model" : "the graph says so";
+    return arena_printf(em->e.arena, "a step of %s", from);
+}
+
 enum npuc_status emit_node(struct emitter *em, struct node *n)
 {
     if (n->op == OP_Constant && type_is_object(n->out[0].type))
@@ -174,7 +189,11 @@ enum npuc_status emit_node(struct emitter *em, struct node *n)
         if (st != NPUC_OK)
             return st;
     }
-    return emit_work(em, n);
+    const int64_t first = em->e.plan->steps.len;
+    const enum npuc_status st = emit_work(em, n);
+    if (st == NPUC_OK && (n->op == OP_TransData || n->op == OP_Transpose))
+        emit_say_why(&em->e, first, why_converted(em, n));
+    return st;
 }
 
 /* A Fused node that no generator takes: its nodes one by one, on the tensors of its operands and results. */

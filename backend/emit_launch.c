@@ -84,6 +84,13 @@ enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_
     return NPUC_OK;
 }
 
+void emit_say_why(struct emit *e, int64_t first, const char *why)
+{
+    for (int64_t i = first; i < e->plan->steps.len; i++)
+        if (e->plan->steps.data[i].kind == PS_LAUNCH)
+            e->plan->steps.data[i].reason = str_internz(&e->plan->strings, why);
+}
+
 expr kparam(struct kparams *p, const char *name, expr ir)
 {
     const struct expr_pool *pool = &p->e->cx->exprs;

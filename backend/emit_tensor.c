@@ -275,6 +275,11 @@ int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, cons
     return number;
 }
 
+int32_t emit_temp_of(struct emit *e, const char *name, const struct type *t)
+{
+    return tensor_new(e, PT_TEMP, t, str_internz(&e->plan->strings, name));
+}
+
 /* A Transpose that takes no step: its consumers walk the operand. */
 static bool is_transposed_view(const struct value *v)
 {

@@ -16,7 +16,7 @@ static bool takes_any_layout(const struct node *n)
     return n->op == OP_Yield || n->op == OP_CacheAppend || n->op == OP_TransData || n->place == PLACE_NPU;
 }
 
-static struct value *dense(struct pass_ctx *px, struct value *v, struct map *made)
+static struct value *dense(struct pass_ctx *px, struct value *v, struct map *made, const struct node *reader)
 {
     uint64_t *known = map_find(made, v->id);
     if (known)
@@ -24,6 +24,9 @@ static struct value *dense(struct pass_ctx *px, struct value *v, struct map *mad
     struct builder b = v->def && v->def->next ? ir_at(v->def->next) : ir_at(v->graph->first);
     struct node *n = ir_new(&b, OP_TransData, 1, &v, 1);
     ir_set_str(n, "layout", "ND");
+    ir_set_str(n, "why",
+               arena_printf(&px->arena, "%s reads dense rows%s", op_table[reader->op]->name,
+                            reader->place == PLACE_HOST ? " on the host" : ""));
     if (ir_infer(n) != NPUC_OK)
         return NULL;
     n->place = PLACE_NPU;
@@ -39,7 +42,7 @@ static enum npuc_status make_dense(struct pass_ctx *px, struct node *n, struct m
         struct value *v = n->in[i].value;
         if (!v || v->type->kind != TYPE_TENSOR || v->type->layout.kind == LAYOUT_ND || !ir_may_rewrite(px->cx))
             continue;
-        struct value *d = dense(px, v, made);
+        struct value *d = dense(px, v, made, n);
         if (!d)
             return NPUC_E_INTERNAL;
         ir_set_input(n, i, d);

@@ -11,7 +11,8 @@
  * a conversion costs a launch and its bytes once per value, however many consumers share it. Equal costs leave ND.
  * Requirements: (1) the target is asked, for each node, whether it has a kernel for it in that layout; (2) runs after
  * fusion, as no type is inferred afterwards; (3) only types change and TransData come: every value keeps its dimensions
- * and elements, so results keep their bits; (4) what other graphs see (inputs, results, captured values) stays ND. */
+ * and elements, so results keep their bits; (4) what other graphs see (inputs, results, captured values) stays ND; (5)
+ * every conversion says why it is there. */
 #include "passes/cut.h"
 #include "passes/pass.h"
 
@@ -322,13 +323,60 @@ static void join_uses(struct planner *p, const struct value *v, int32_t producer
 
 /* ---- applying ------------------------------------------------------------------------------------------------- */
 
-static struct value *converted(struct planner *p, struct value *v, bool to_map)
+static const char *name_of(const struct node *n)
 {
+    if (n->op == OP_Fused)
+        for_each_node (m, node_region(n, 0))
+            if (m->op != OP_Constant)
+                return op_table[m->op]->name;
+    return op_table[n->op]->name;
+}
+
+static bool leaves_graph(const struct planner *p, const struct value *v)
+{
+    for_each_use (u, v)
+        if (u->user->graph != p->g)
+            return true;
+    return false;
+}
+
+/* Why v, which lies in ND, is converted for `reader`. */
+static const char *why_entered(struct planner *p, const struct value *v, const struct node *reader)
+{
+    const struct seat *s = seat_of(p, v->def);
+    const char *layout = layout_words[p->layout.kind];
+    if (!v->def)
+        return arena_printf(&p->px->arena, "an input lies in ND, %s wants %s", name_of(reader), layout);
+    if (leaves_graph(p, v))
+        return arena_printf(&p->px->arena, "a body of control flow reads it in ND, %s in %s", name_of(reader), layout);
+    return arena_printf(&p->px->arena,
+                        s && s->out != CUT_SECOND ? "%s is cheaper in ND than in the %s of %s"
+                                                  : "%s has no kernel that gives the %s of %s",
+                        name_of(v->def), layout, name_of(reader));
+}
+
+/* Why v, which lies as maps do, is converted for `u`. */
+static const char *why_left(struct planner *p, const struct use *u)
+{
+    const char *layout = layout_words[p->layout.kind];
+    if (u->user->op == OP_Yield)
+        return "a result lies in ND";
+    if (u->user->place == PLACE_HOST)
+        return arena_printf(&p->px->arena, "%s runs on the host, in ND", name_of(u->user));
+    return arena_printf(&p->px->arena,
+                        box_of_use(p, u) == CUT_SECOND ? "%s has no kernel that reads %s" : "%s would cost more in %s",
+                        name_of(u->user), layout);
+}
+
+static struct value *converted(struct planner *p, struct value *v, bool to_map, const struct use *first)
+{
+    const char *why = to_map ? why_entered(p, v, first->user) : why_left(p, first);
     struct builder b = v->def && v->def->next ? ir_at(v->def->next) : ir_at(v->graph->first);
     struct node *n = ir_new(&b, OP_TransData, 1, &v, 1);
     const struct type *t = to_map ? laid_value(p, v) : type_with_layout(p->px->cx, v->type, (struct layout){0});
     ir_set_str(n, "layout", layout_words[t->layout.kind]);
     ir_set_int(n, "c0", t->layout.c0);
+    ir_set_str(n, "why", why);
     if (ir_infer(n) != NPUC_OK)
         return NULL;
     n->loc = v->def ? v->def->loc : n->loc;
@@ -354,7 +402,7 @@ static bool convert_uses(struct planner *p, struct value *v, bool is_laid, const
         next = u->next;
         if (u->user->graph != p->g || first[box_of_use(p, u)] == is_laid)
             continue;
-        if (!other && !(other = converted(p, v, !is_laid)))
+        if (!other && !(other = converted(p, v, !is_laid, u)))
             return false;
         ir_set_input(u->user, (int)(u - u->user->in), other);
         if (u->user->op == OP_Yield)

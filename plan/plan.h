@@ -94,7 +94,7 @@ struct plan_step {
     int32_t n_binds;
     const int32_t *binds;
     int32_t source; /* index into sources, -1 none */
-    sym reason;     /* PS_HOST: why not on the NPU */
+    sym reason;     /* PS_HOST: why not on the NPU; PS_LAUNCH: why it converts a layout, 0: it does not */
     double macs;    /* useful multiply-accumulates are params-dependent: an expression */
     expr work;      /* MACs (matrix kernels) as expression, or EXPR_INVALID */
     /* PS_LAUNCH: 0: the kernel runs once, neighbouring blocks on one cluster. PLAN_APART: once, block i on cluster i

@@ -48,7 +48,7 @@ static const struct npurt_step *step_names(npurt_session *s, const struct plan_s
     r->host = step->kind != PS_LAUNCH;
     if (step->kind == PS_LAUNCH)
         r->kernel = str_text(&s->plan->strings, s->plan->kernels.data[step->kernel]->name);
-    if (r->host && step->reason)
+    if (step->reason)
         r->reason = str_text(&s->plan->strings, step->reason);
     describe_source(s, step, r);
     return s->step_names[number] = r;

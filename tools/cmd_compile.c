@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
+#include "tools/conversions.h"
 #include "tools/model_args.h"
 #include "tools/term.h"
 
@@ -52,6 +54,17 @@ static void print_json(const struct compilation *c, const char *plan)
            count_host(&c->plan), (long long)c->plan.weights_size);
 }
 
+/* Layout conversions that are left: a line behind those of the stages. */
+static void print_conversions(struct args *a, const char *plan)
+{
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    const char *line = conversions_of_file(plan, &a->arena);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    if (line)
+        term_stage("layouts", line, (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec));
+}
+
 static int run(const struct command *cmd, int argc, char **argv)
 {
     struct args a;
@@ -75,6 +88,8 @@ static int run(const struct command *cmd, int argc, char **argv)
             code = diag_exit_code(compilation_write(c, a.words.data[0], out));
             if (code == 0 && args_flag(&a, "json"))
                 print_json(c, out);
+            if (code == 0 && c->progress)
+                print_conversions(&a, out);
         }
     }
     compilation_free(c);

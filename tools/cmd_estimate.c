@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/conversions.h"
 #include "tools/estimate.h"
 #include "tools/json.h"
 #include "tools/model_args.h"
@@ -46,12 +47,20 @@ static int run_once(struct session *s, const struct request *q, const char *titl
         return session_fail(s, st);
     const struct npurt_report *r = npurt_report(s->run);
     *us = r->us;
-    if (q->json)
-        json_object_set_new(into, key, report_json(r));
-    else if (q->profile)
+    struct conversions c;
+    struct arena *arena = (struct arena *)(uintptr_t)&q->a->arena;
+    conversions_of(&c, s, arena);
+    if (q->json) {
+        json_t *j = report_json(r);
+        json_put(j, "layout_conversions", conversions_json(&c));
+        json_object_set_new(into, key, j);
+    } else if (q->profile) {
         report_print(stdout, r, title);
-    else
+        conversions_table(&c, stdout, arena);
+    } else {
         printf("%s: ", title), report_summary(stdout, r);
+        printf("layouts     %s\n", conversions_line(&c, arena));
+    }
     return 0;
 }
 

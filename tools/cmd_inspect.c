@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ir/text.h"
+#include "tools/conversions.h"
 #include "tools/json.h"
 #include "tools/memory.h"
 #include "tools/model_args.h"
@@ -10,7 +11,9 @@
 
 static const struct arg_option options[] = {
     {"what", "PART",
-     "plan: summary, entries, tensors, steps, kernels, symbols, target, all; model: summary, ir, optimised"},
+     "plan: summary, entries, tensors, steps, kernels, symbols, target, all, conversions (of layouts, timed at the "
+     "sizes "
+     "given by -D); model: summary, ir, optimised"},
     {"json", NULL, "the summary as JSON on stdout"},
     {"memory", NULL, "plan: the memory map for the sizes given by -D: places, sizes, lives, peaks of every memory"},
     {"verify", NULL, "only check; exit code 0 when the file is sound"},
@@ -166,6 +169,8 @@ static int run(const struct command *cmd, int argc, char **argv)
             code = 2;
         } else if (args_flag(&a, "memory")) {
             code = memory_map(path, &a, args_flag(&a, "json"));
+        } else if (strcmp(what, "conversions") == 0 && file_is_plan(path)) {
+            code = conversions_print(path, &a, args_flag(&a, "json"));
         } else {
             code = file_is_plan(path) ? inspect_plan(path, what, args_flag(&a, "verify"), args_flag(&a, "json"))
                                       : inspect_model(&a, path, what);
@@ -179,9 +184,11 @@ const struct command command_inspect = {
     .name = "inspect",
     .what = "what is in a model or a plan: summary, graph, tensors, steps, tile programs",
     .usage = "FILE [--what PART] [--memory] [--verify]",
-    .examples = "  npuc inspect examples/bard/model.onnx\n  npuc inspect bard.plan --what kernels\n  npuc inspect "
-                "bard.plan --verify\n  npuc inspect bard.plan --memory -D batch_size=1 -D sequence_length=12 -D "
-                "past_sequence_length=0\n",
+    .examples =
+        "  npuc inspect examples/bard/model.onnx\n  npuc inspect bard.plan --what kernels\n  npuc inspect "
+        "bard.plan --verify\n  npuc inspect bard.plan --what conversions -D batch_size=1 -D sequence_length=12 -D "
+        "past_sequence_length=0\n  npuc inspect bard.plan --memory -D batch_size=1 -D sequence_length=12 -D "
+        "past_sequence_length=0\n",
     .options = options,
     .run = run,
 };

@@ -133,7 +133,7 @@ struct npurt_step {
     const char *const *nodes; /* ONNX nodes */
     int n_nodes;
     int host;           /* 1: not on the NPU */
-    const char *reason; /* why on the host; NULL */
+    const char *reason; /* why on the host; on the NPU: why it converts a layout; NULL */
     double cycles, us;  /* with launch cost */
     double launch_us;
     double busy[NPURT_CORES][NPURT_UNITS]; /* cycles, summed over cores */
