@@ -9,10 +9,16 @@
  *   %q = Pad (Mul %x, %x), [1, 1] {axes: 1};  %s = the sum of 3 slices of %q, channels k to k + c, ascending
  *   %y = Div %x, Pow (Add (Mul %s, alpha / 3), bias), beta
  *
+ *   %y = BatchNormalization %x, %scale, %bias, %mean, %variance : f32[n,c,h,w]     (constants but %x)
+ * becomes
+ *   %y = Add (Mul (Sub %x, %mean), Mul (Rsqrt (Add %variance, epsilon)), %scale), %bias     (of constants [c,1,1])
+ *
  * Requirements: (1) Gemm of floats of 32 bits, whose sums are not wider than its result; left alone is the one that a
  * matrix unit does at once, without factors and with what may be a row as bias; (2) LRN of floats of at most 32 bits,
  * computed in f32 as in the kernel; the channels that its zeros stand for add nothing to sums of squares; no more than
- * MAX_WINDOW channels; (3) neither makes what it takes apart, so it terminates. */
+ * MAX_WINDOW channels; (3) BatchNormalization of floats of at most 32 bits in f32, as in the kernel, whose statistics
+ * are given: elementwise steps join what is around them and go through any layout of maps; (4) none makes what it takes
+ * apart, so it terminates. */
 #include "passes/pass.h"
 
 enum { MAX_WINDOW = 32 };
@@ -107,6 +113,44 @@ static struct value *lrn(struct builder *b, struct node *n)
     return y ? ir_cast(b, y, n->out[0].type->dtype) : NULL;
 }
 
+/* ---- BatchNormalization */
+
+enum { BN_SCALE = 1, BN_BIAS, BN_MEAN, BN_VARIANCE };
+
+static bool takes_batch_norm(struct ir_ctx *cx, const struct node *n)
+{
+    const struct type *x = node_in(n, 0)->type;
+    (void)cx;
+    for (int i = BN_SCALE; i <= BN_VARIANCE; i++)
+        if (!value_const(node_in(n, i)) || node_in(n, i)->type->rank != 1 || node_in(n, i)->type->dtype == DT_F64)
+            return false;
+    return x->rank >= 2 && dtype_is_float(x->dtype) && x->dtype != DT_F64 &&
+           node_attr_int(n, "training_mode", 0) == 0 && (n->n_out < 2 || !node_out(n, 1)) &&
+           (n->n_out < 3 || !node_out(n, 2));
+}
+
+/* Operand i, f32, along the channels of x. */
+static struct value *per_channel(struct builder *b, const struct node *n, int i)
+{
+    const int rank = node_in(n, 0)->type->rank - 1;
+    expr dims[IR_MAX_RANK];
+    dims[0] = node_in(n, i)->type->dims[0];
+    for (int d = 1; d < rank; d++)
+        dims[d] = expr_const(&b->cx->exprs, 1);
+    struct value *v = ir_cast(b, node_in(n, i), DT_F32);
+    return v ? ir_reshape(b, v, rank, dims) : NULL;
+}
+
+static struct value *batch_norm(struct builder *b, struct node *n)
+{
+    struct value *x = ir_cast(b, node_in(n, 0), DT_F32), *variance = per_channel(b, n, BN_VARIANCE);
+    struct value *sum = with(b, OP_Add, variance, (double)node_attr_float(n, "epsilon", 1e-5F));
+    struct value *factor = sum ? two(b, OP_Mul, ir_op1(b, OP_Rsqrt, sum), per_channel(b, n, BN_SCALE)) : NULL;
+    struct value *y = two(b, OP_Mul, two(b, OP_Sub, x, per_channel(b, n, BN_MEAN)), factor);
+    y = two(b, OP_Add, y, per_channel(b, n, BN_BIAS));
+    return y ? ir_cast(b, y, n->out[0].type->dtype) : NULL;
+}
+
 /* ---- */
 
 static const struct {
@@ -116,6 +160,7 @@ static const struct {
 } rows[] = {
     {OP_Gemm, takes_gemm, gemm},
     {OP_LRN, takes_lrn, lrn},
+    {OP_BatchNormalization, takes_batch_norm, batch_norm},
 };
 
 static enum npuc_status lower(struct pass_ctx *px, struct node *n, int64_t row)
