@@ -90,6 +90,7 @@ struct tiling {                                   /* --tile m=..,n=..,k=..,rows=
     int64_t stages;         /* of software pipelines: 1 does one step after the other, 0 free */
     int64_t l1k;            /* steps of K that one load brings to L1 */
     int64_t grid_m, grid_n; /* products: each core a rectangle of the result, of a grid of so many */
+    bool parts;             /* products: tiles of a last round may be divided though their extents are given */
     enum tiling_l2 l2;
 };
 

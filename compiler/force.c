@@ -51,6 +51,12 @@ static bool split(const struct forced *f)
     return true;
 }
 
+static bool parts(const struct forced *f)
+{
+    f->tiling->parts = true;
+    return true;
+}
+
 static bool l2_cached(const struct forced *f)
 {
     f->tiling->l2 = L2_CACHED;
@@ -77,7 +83,10 @@ static const struct {
     {"l2", "bypass", NULL, 0, l2_bypass},
     {"buffers", "2", "buffers are always doubled", 0, NULL},
     {"split", NULL, NULL, 2, split},
-    {"order", NULL, "output tiles go in bands, as L2 holds the operands", 0, NULL},
+    {"order", "swizzle", "output tiles go in bands (swizzle), those of the last round divided among idle cores (aswt)",
+     0, NULL},
+    {"order", "swizzle31", NULL, 0, NULL},
+    {"order", "aswt", NULL, 0, parts},
     {"mix", NULL, "cube and vector cores go together as the target says", 0, NULL},
     {"stages", NULL, NULL, 1, stages},
 };

@@ -159,7 +159,8 @@ static const struct {
     {"input-layout", set_input_layout, "INPUT=ND, NZ or NC1HWC0"},
     {"output-layout", set_output_layout, "OUTPUT=ND, NZ or NC1HWC0"},
     {"force", option_force,
-     "tile=MxNxK, split=RxC, l1k=STEPS, stages=N, gm_tile=ROWSxCOLS, ub_tile=COLS, l2=cached|bypass, comma separated"},
+     "tile=MxNxK, split=RxC, l1k=STEPS, stages=N, gm_tile=ROWSxCOLS, ub_tile=COLS, l2=cached|bypass, "
+     "order=swizzle|aswt, comma separated"},
     {"tile", set_tile, "m=..,n=..,k=..,rows=..,cols=.."},
     {"verify-each", set_verify, "0 or 1"},
     {"strict", set_strict, "0 or 1"},

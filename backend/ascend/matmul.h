@@ -16,7 +16,16 @@ struct mm_tile {
     int64_t band;
     bool by_rows;
     int64_t grid_m, grid_n; /* instead, on request: each core a rectangle of tiles, of a grid of so many; 0: no */
+    /* The tiles of a last round that leaves cores idle are divided into last_m x last_n equal parts, when so many
+     * cores are there; 1 x 1 or 0: not. */
+    int64_t last_m, last_n;
 };
+/* Rows and columns of a tile, or of a part of one, are a multiple of this. */
+int64_t mm_extent_unit(const struct machine *m, const struct mm *p);
+static inline int64_t mm_last_parts(const struct mm_tile *t)
+{
+    return t->last_m * t->last_n;
+}
 /* A part of b that a vector core makes: columns n0 .., rows k0 .. of K. Expressions of the kernel. */
 struct mm_part {
     expr n0, in, k0, ik;

@@ -1,6 +1,7 @@
 /* The tile program of a product on the cube cores.
  *
- *   for each tile t of this core:                 t = block + i*blocks, in bands: what cores read at a time is shared
+ *   for each tile t of this core:                 t = block + i*blocks, in bands: what cores read at a time is shared;
+ *                                                 of a last round with idle cores each a part of a tile
  *     for each block of K in L1 (double):         load a, load b                       mte2
  *       for each step of K in L0 (double):        copy a to L0A, b to L0B              mte1
  *                                                 accumulate in L0C                    cube
@@ -60,11 +61,42 @@ static void size_parts(struct mm_kernel *c)
     }
 }
 
+static bool is_parted(const struct mm_kernel *c)
+{
+    return c->t.grid_m == 0 && mm_last_parts(&c->t) > 1;
+}
+
+/* Of the tiles those that are done whole: all, or the full rounds of all cores when the parts of the others find a core
+ * each; and the number of both, whole tiles and parts. Parameters, for they are long. */
+static void declare_parts(struct mm_kernel *c)
+{
+    const struct mm *p = c->p;
+    struct expr_pool *x = &c->e->cx->exprs;
+    const int64_t parts = mm_last_parts(&c->t);
+    int64_t n = 0;
+    if (!is_parted(c))
+        return;
+    for (int i = 0; i < c->n_parts; i++)
+        n += c->parts[i].columns;
+    const expr cores = expr_const(x, c->e->m->n_cube),
+               columns = c->n_parts > 1 ? expr_const(x, n) : expr_ceildiv(x, p->n, expr_const(x, c->t.n));
+    expr tiles = expr_mul(x, expr_ceildiv(x, p->m, expr_const(x, c->t.m)), columns);
+    for (int i = 0; i < p->n_batch; i++)
+        tiles = expr_mul(x, tiles, p->batch[i]);
+    const expr rest = expr_mod(x, tiles, cores);
+    const expr fits = expr_cmp(x, EXPR_LE, expr_mul_const(x, rest, parts), cores);
+    const expr whole = expr_select(x, fits, expr_sub(x, tiles, rest), tiles);
+    c->whole = kparam(&c->params, "whole", whole);
+    c->items = kparam(&c->params, "items",
+                      expr_add(x, tiles, expr_select(x, fits, expr_mul_const(x, rest, parts - 1), expr_const(x, 0))));
+}
+
 static enum npuc_status declare(struct mm_kernel *c, const struct mm_tensors *t, int32_t workspace)
 {
     const struct mm *p = c->p;
     mm_dims_declare(&c->d, &c->params, p);
     size_parts(c);
+    declare_parts(c);
     if (p->tail) {
         c->tail = mm_tail_open(c->e, p, &c->t, workspace, &c->params);
         if (!c->tail)
@@ -182,17 +214,24 @@ static void for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const 
     }
 }
 
-/* Tiles in turn over the cores. */
+/* Tiles in turn over the cores, then the parts of those that are left. */
 static void open_bands(struct mm_kernel *c, expr mt, expr nt)
 {
     struct expr_pool *x = c->x;
-    const expr matrix = expr_max(x, num(c, 1), expr_mul(x, mt, nt));
+    const expr matrix = expr_max(x, num(c, 1), expr_mul(x, mt, nt)), one = num(c, 1);
     const expr tiles = expr_mul(x, mm_batch_count(x, &c->d), expr_mul(x, mt, nt));
-    c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_cube), tiles));
+    const expr items = is_parted(c) ? c->items : tiles;
+    c->k->blocks = expr_max(x, one, expr_min(x, num(c, c->e->m->n_cube), items));
     const expr block = expr_sym(x, c->k->sym_block);
-    c->rounds = expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks);
+    c->rounds = expr_ceildiv(x, expr_sub(x, items, block), c->k->blocks);
     c->round = tile_loop(&c->b, "i", c->rounds);
-    const expr t = expr_add(x, block, expr_mul(x, c->round, c->k->blocks));
+    expr t = expr_add(x, block, expr_mul(x, c->round, c->k->blocks));
+    if (is_parted(c)) {
+        const expr parts = num(c, mm_last_parts(&c->t)), behind = expr_max(x, num(c, 0), expr_sub(x, t, c->whole));
+        c->parted = expr_cmp(x, EXPR_LE, c->whole, t);
+        c->part = expr_mod(x, behind, parts);
+        t = expr_add(x, expr_min(x, t, c->whole), expr_floordiv(x, behind, parts));
+    }
     c->batch = c->d.n_batch > 0 ? expr_floordiv(x, t, matrix) : num(c, 0);
     locate_tile(c, c->d.n_batch > 0 ? expr_mod(x, t, matrix) : t, mt, nt);
 }
@@ -225,6 +264,15 @@ static void open_grid(struct mm_kernel *c, expr mt, expr nt)
     c->n0 = expr_mul_const(x, expr_add(x, cols[0], expr_floordiv(x, i, down)), c->t.n);
 }
 
+/* First element and extent of the tile along one side; of part `at` of `n`, if the tile is divided. */
+static expr take_part(struct mm_kernel *c, expr *first, expr at, int64_t extent, int64_t n)
+{
+    struct expr_pool *x = c->x;
+    const expr each = expr_select(x, c->parted, num(c, extent / n), num(c, extent));
+    *first = expr_add(x, *first, expr_mul(x, at, each));
+    return each;
+}
+
 void mm_open_tiles(struct mm_kernel *c)
 {
     struct expr_pool *x = c->x;
@@ -234,8 +282,17 @@ void mm_open_tiles(struct mm_kernel *c)
     else
         open_bands(c, mt, nt);
     locate_part(c);
-    c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
-    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->n, c->n0));
+    expr m = num(c, c->t.m), n = num(c, c->t.n);
+    if (is_parted(c)) {
+        m = take_part(c, &c->m0, expr_mod(x, c->part, num(c, c->t.last_m)), c->t.m, c->t.last_m);
+        n = take_part(c, &c->n0, expr_floordiv(x, c->part, num(c, c->t.last_m)), c->t.n, c->t.last_n);
+    }
+    c->im = expr_min(x, m, expr_sub(x, c->d.m, c->m0));
+    c->in = expr_min(x, n, expr_sub(x, c->n, c->n0));
+    if (is_parted(c)) { /* beyond the edge of the result */
+        c->im = expr_max(x, num(c, 0), c->im);
+        c->in = expr_max(x, num(c, 0), c->in);
+    }
     c->off_a = mm_batch_offset(x, &c->d, c->batch, c->d.a_batch);
     c->off_b = mm_batch_offset(x, &c->d, c->batch, c->d.b_batch);
     c->off_c = mm_batch_offset(x, &c->d, c->batch, c->d.c_batch);
@@ -288,7 +345,7 @@ static void load_weight(struct mm_kernel *c, const struct mm_one *q)
 {
     struct expr_pool *x = c->x;
     const expr z = num(c, 0), one = num(c, 1);
-    const expr rows = expr_min(x, num(c, c->t.n), expr_sub(x, c->n_pad, c->n0));
+    const expr rows = expr_align(x, c->in, 16);
     expr off = expr_add(x, expr_mul(x, c->k0, c->n_pad), expr_mul_const(x, c->n0, c->c0));
     off = expr_add(x, off, c->off_b);
     tile_note(&c->b, "weights: stored in NZ, a plain copy");
@@ -357,6 +414,16 @@ static expr at_least_one(struct mm_kernel *c, expr n)
     return expr_max(c->x, num(c, 1), n); /* K = 0 still writes the starting values */
 }
 
+/* Blocks of K of a tile; none of a part beyond the edge of the result. */
+static expr blocks_of(struct mm_kernel *c)
+{
+    struct expr_pool *x = c->x;
+    const expr n = at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.kb))), zero = num(c, 0);
+    if (!is_parted(c))
+        return n;
+    return expr_select(x, expr_cmp(x, EXPR_LT, zero, expr_min(x, c->im, c->in)), n, zero);
+}
+
 static void store_result(struct mm_kernel *c, const struct mm_one *q)
 {
     struct expr_pool *x = c->x;
@@ -369,7 +436,7 @@ static void store_result(struct mm_kernel *c, const struct mm_one *q)
 static void accumulate(struct mm_kernel *c)
 {
     struct expr_pool *x = c->x;
-    const expr j = tile_loop(&c->b, "kb", at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.kb))));
+    const expr j = tile_loop(&c->b, "kb", blocks_of(c));
     c->k0 = expr_mul_const(x, j, c->t.kb);
     c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, c->d.k, c->k0));
     load_block(c, j);

@@ -31,8 +31,10 @@ struct mm_kernel {
     expr m0, n0, im, in, off_a, off_b, off_c;    /* of the tile */
     expr k0, ik;                                 /* of the block in L1 */
     expr batch;                                  /* of the tile */
-    expr round, rounds;                          /* number of this core's tile, of its tiles */
-    struct mm_tail_code *tail;                   /* NULL: none */
+    expr whole, items;         /* with mm_last_parts above 1: tiles done whole, with the parts of the others */
+    expr parted, part;         /* is it a part of a tile (0 or 1), which; with mm_last_parts above 1 */
+    expr round, rounds;        /* number of this core's tile, of its tiles */
+    struct mm_tail_code *tail; /* NULL: none */
 };
 
 static inline expr num(struct mm_kernel *c, int64_t v)

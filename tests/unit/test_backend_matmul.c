@@ -199,6 +199,28 @@ static void test_tiles_change_no_bits(void **state)
     }
 }
 
+/* 24 cores: what is left of the tiles behind whole rounds is done in parts, some of them without elements where sizes
+ * are known at run time. */
+static void test_last_round_in_parts(void **state)
+{
+    (void)state;
+    static const struct tiling tiling = {.m = 64, .n = 64, .parts = true};
+    struct product p = {.dtype = DT_F32, .out = DT_F32, .n = 330, .k = 70, .tiling = tiling};
+    for (int i = 0; i < 12; i++) {
+        p.m = i % 3 == 0 ? 290 : i % 3 == 1 ? 20 : 321;
+        p.constant = i / 3 % 2 == 0;
+        p.symbolic = i / 6 == 1;
+        p.bias = p.relu = p.constant;
+        check(&p, (uint64_t)i);
+    }
+    p = (struct product){
+        .dtype = DT_F32, .out = DT_F32, .m = 100, .n = 200, .k = 90, .trans_b = true, .bias = true, .tiling = tiling};
+    check(&p, 20);
+    p = (struct product){.dtype = DT_F16, .out = DT_F16, .batch = 3, .m = 100, .n = 200, .k = 33, .tiling = tiling};
+    check(&p, 21);
+    check(&(struct product){.dtype = DT_F16, .out = DT_F16, .m = 700, .n = 520, .k = 20}, 22);
+}
+
 static void test_random_shapes(void **state)
 {
     (void)state;
@@ -226,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_rows_known_at_run_time),
         cmocka_unit_test(test_epilogue),
         cmocka_unit_test(test_tiles_change_no_bits),
+        cmocka_unit_test(test_last_round_in_parts),
         cmocka_unit_test(test_random_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
