@@ -21,53 +21,84 @@ struct product {
     int64_t plane_rows; /* rows that are one of `group` heads; the sink has its own rows and planes of them */
     int64_t sink_plane, sink_row;
     int64_t v_row, v_col;
+    float scale;
     enum dtype type; /* of v */
     enum attend_empty empty;
 };
 
-/* A worker's scratch. */
+/* A worker's scratch: of the part at hand (neg is -T) and of all before it. */
 struct block {
-    float p[BLOCK * ATTEND_CHUNK], max[BLOCK], sum[BLOCK], chunk_max[BLOCK], chunk_sum[BLOCK];
-    float o[]; /* 2 x BLOCK x size: all chunks, one chunk */
+    float p[BLOCK * ATTEND_CHUNK], lanes[BLOCK * K_LANES];
+    float neg[BLOCK], sum[BLOCK], old[BLOCK], all_neg[BLOCK], all_sum[BLOCK];
+    float o[]; /* BLOCK x size each: all parts, one part, one chunk */
 };
 
 static int64_t block_floats(int64_t size)
 {
-    return (int64_t)(sizeof(struct block) / sizeof(float)) + 2 * BLOCK * size;
+    return (int64_t)(sizeof(struct block) / sizeof(float)) + 3 * BLOCK * size;
+}
+
+/* The sum of a chunk's exponentials joins that of its part; with the last chunk it is one number. */
+static void add_sum(struct block *w, int64_t i, int64_t cols, bool first, bool last)
+{
+    float *held = w->lanes + i * K_LANES;
+    union k_lanes lanes;
+    k_red_init(K_RED_SUM, DT_F32, &lanes);
+    k_red_add(K_RED_SUM, DT_F32, &lanes, w->p + i * ATTEND_CHUNK, cols, 0);
+    for (int j = 0; j < K_LANES; j++)
+        held[j] = lanes.f[j] = first ? lanes.f[j] : fmaf(held[j], w->old[i], lanes.f[j]);
+    if (last)
+        k_red_finish(K_RED_SUM, DT_F32, &lanes, &w->sum[i]);
 }
 
 /* Probabilities of `cols` scores of a row. */
 static void soften(const struct product *a, struct block *w, int64_t i, const float *s, int64_t cols)
 {
-    float *p = w->p + i * ATTEND_CHUNK;
+    float *p = w->p + i * ATTEND_CHUNK, neg;
     const float max = k_row_reduce(K_RED_MAX, s, cols);
-    k_row_scalar(K_FN_Max, &w->chunk_max[i], &max, -FLT_MAX, 1);
-    k_row_scalar(K_FN_Sub, p, s, w->chunk_max[i], cols);
+    k_row_scalar(K_FN_Min, &neg, &w->neg[i], max * -a->scale, 1);
+    w->old[i] = k_exp(neg - w->neg[i]);
+    w->neg[i] = neg;
+    for (int64_t c = 0; c < cols; c++)
+        p[c] = fmaf(s[c], a->scale, neg);
     k_row_unary(K_FN_Exp, p, p, cols);
-    w->chunk_sum[i] = k_row_reduce(K_RED_SUM, p, cols);
-    k_round_to(a->type, p, cols);
 }
 
-static void merge(const struct product *a, struct block *w, int64_t i)
+/* A chunk joins its part. */
+static void join_chunk(const struct product *a, struct block *w, int64_t i, bool first)
 {
-    float *o = w->o + i * a->size;
-    const float *oc = w->o + (BLOCK + i) * a->size;
-    float max;
-    k_row_scalar(K_FN_Max, &max, &w->max[i], w->chunk_max[i], 1);
-    const float old = k_exp(w->max[i] - max), new = k_exp(w->chunk_max[i] - max);
-    w->max[i] = max;
-    w->sum[i] = fmaf(w->chunk_sum[i], new, w->sum[i] * old);
+    float *o = w->o + (BLOCK + i) * a->size;
+    const float *oc = w->o + (2 * BLOCK + i) * a->size;
     for (int64_t c = 0; c < a->size; c++)
-        o[c] = fmaf(oc[c], new, o[c] * old);
+        o[c] = first ? oc[c] : fmaf(o[c], w->old[i], oc[c]);
+}
+
+/* A part joins those before it. */
+static void join_part(const struct product *a, struct block *w, int64_t i, bool first)
+{
+    float *o = w->o + i * a->size, neg;
+    const float *op = w->o + (BLOCK + i) * a->size;
+    if (first) {
+        w->all_neg[i] = w->neg[i];
+        w->all_sum[i] = w->sum[i];
+        memcpy(o, op, (size_t)a->size * sizeof *o);
+        return;
+    }
+    k_row_scalar(K_FN_Min, &neg, &w->all_neg[i], w->neg[i], 1);
+    const float old = k_exp(neg - w->all_neg[i]), new = k_exp(neg - w->neg[i]);
+    w->all_neg[i] = neg;
+    w->all_sum[i] = fmaf(w->sum[i], new, w->all_sum[i] * old);
+    for (int64_t c = 0; c < a->size; c++)
+        o[c] = fmaf(op[c], new, o[c] * old);
 }
 
 static void finish(const struct product *a, struct block *w, int64_t i, const float *sink, float *y)
 {
-    float *o = w->o + i * a->size, sum = w->sum[i], max;
+    float *o = w->o + i * a->size, sum = w->all_sum[i], neg;
     if (sink) {
-        k_row_scalar(K_FN_Max, &max, &w->max[i], *sink, 1);
-        const float old = k_exp(w->max[i] - max);
-        sum = sum * old + k_exp(*sink - max);
+        k_row_scalar(K_FN_Min, &neg, &w->all_neg[i], -*sink, 1);
+        const float old = k_exp(neg - w->all_neg[i]);
+        sum = sum * old + k_exp(neg - -*sink);
         k_row_scalar(K_FN_Mul, o, o, old, a->size);
     }
     if (a->total == 0)
@@ -80,32 +111,46 @@ static void finish(const struct product *a, struct block *w, int64_t i, const fl
         y[c] = none ? 0.0f : (o[c] + 0.0f) * r;
 }
 
+/* Keys [k, k + cols) of rows that begin at at[0] of the scores; values of the batch member begin at at[1]. */
+static void run_chunk(const struct product *a, struct block *w, const int64_t at[2], int64_t rows, int64_t k)
+{
+    const int64_t cols = a->total - k < ATTEND_CHUNK ? a->total - k : ATTEND_CHUNK;
+    const bool first = k % ATTEND_PART == 0,
+               last = k % ATTEND_PART == ATTEND_PART - ATTEND_CHUNK || k + cols == a->total;
+    for (int64_t i = 0; i < rows; i++) {
+        w->neg[i] = first ? FLT_MAX : w->neg[i];
+        soften(a, w, i, a->s + at[0] + i * a->total + k, cols);
+        add_sum(w, i, cols, first, last);
+        k_round_to(a->type, w->p + i * ATTEND_CHUNK, cols);
+    }
+    k_matmul(&(struct k_matmul_args){.dtype = DT_F32,
+                                     .m = rows,
+                                     .n = a->size,
+                                     .k = cols,
+                                     .a = w->p,
+                                     .a_row = ATTEND_CHUNK,
+                                     .a_col = 1,
+                                     .b = a->v + at[1] + k * a->v_row,
+                                     .b_row = a->v_row,
+                                     .b_col = a->v_col,
+                                     .c = w->o + 2 * BLOCK * a->size,
+                                     .c_row = a->size},
+             NULL);
+    for (int64_t i = 0; i < rows; i++) {
+        join_chunk(a, w, i, first);
+        if (last)
+            join_part(a, w, i, k < ATTEND_PART);
+    }
+}
+
 static void run_block(const struct product *a, struct block *w, const int64_t at[2], int64_t rows)
 {
     for (int64_t i = 0; i < rows; i++)
-        w->max[i] = -FLT_MAX;
-    memset(w->sum, 0, sizeof w->sum);
+        w->all_neg[i] = FLT_MAX;
+    memset(w->all_sum, 0, sizeof w->all_sum);
     memset(w->o, 0, (size_t)(rows * a->size) * sizeof *w->o);
-    for (int64_t k = 0; k < a->total; k += ATTEND_CHUNK) {
-        const int64_t cols = a->total - k < ATTEND_CHUNK ? a->total - k : ATTEND_CHUNK;
-        for (int64_t i = 0; i < rows; i++)
-            soften(a, w, i, a->s + at[0] + i * a->total + k, cols);
-        k_matmul(&(struct k_matmul_args){.dtype = DT_F32,
-                                         .m = rows,
-                                         .n = a->size,
-                                         .k = cols,
-                                         .a = w->p,
-                                         .a_row = ATTEND_CHUNK,
-                                         .a_col = 1,
-                                         .b = a->v + at[1] + k * a->v_row,
-                                         .b_row = a->v_row,
-                                         .b_col = a->v_col,
-                                         .c = w->o + BLOCK * a->size,
-                                         .c_row = a->size},
-                 NULL);
-        for (int64_t i = 0; i < rows; i++)
-            merge(a, w, i);
-    }
+    for (int64_t k = 0; k < a->total; k += ATTEND_CHUNK)
+        run_chunk(a, w, at, rows, k);
 }
 
 static const float *sink_of(const struct product *a, int64_t off, int64_t row)
@@ -191,6 +236,7 @@ enum npuc_status k_op_softmax_mat_mul(struct k_call *c)
                         .rows = s->dims[s->rank - 2],
                         .total = s->dims[s->rank - 1],
                         .size = v->dims[s->rank - (trans ? 2 : 1)],
+                        .scale = k_attr_float(c, "scale", 1.0f),
                         .type = v->dtype,
                         .empty = (enum attend_empty)k_attr_int(c, "empty", 0)};
     a.v_row = trans ? 1 : a.size;

@@ -5,10 +5,13 @@
  *   %x = ReduceMax %m; [Max with a sink]; [0 for -inf]; Sub; Exp; ReduceSum; [Add exp(sink - max)]; [1 for 0]; Div;
  * MatMul %w = Softmax %m; %p = Where(IsNaN %w, 0, %w); MatMul
  *
+ *   %m = Mul %a, 0.125; [Where %keep, %m, -inf]; SoftmaxMatMul %m, %v    SoftmaxMatMul %a, %v {scale=0.125}
  *   %a = FusedMatMul %q, %k : f16;  Cast %a to f32     FusedMatMul of %q and %k cast to f32: nothing is rounded between
  *
  * Views and casts may stand before the product; the views are those of the scores then. Probabilities are rounded to
  * the type of v either way. Left alone: any other way to a probability, and a softmax whose steps round to 16 bits. */
+#include <math.h>
+
 #include "passes/attention.h"
 
 #define MAX_VIEWS 8
@@ -221,6 +224,46 @@ static void keep_wide(struct graph *body)
     }
 }
 
+/* The operand beside a positive number of at most one that a product's scores are multiplied by (divided by its
+ * inverse); NULL for anything else. */
+static struct value *scaled(const struct node *n, float *scale)
+{
+    double x = 0;
+    if ((n->op != OP_Mul && n->op != OP_Div) || n->out[0].type->dtype != DT_F32)
+        return NULL;
+    for (int i = n->op == OP_Div; i < 2; i++) {
+        const struct value *c = node_in(n, i);
+        struct value *v = node_in(n, 1 - i);
+        if (v->type != n->out[0].type || !value_const(c) || type_const_count(n->graph->module->cx, c->type) != 1 ||
+            !value_const_f64(c, 0, &x))
+            continue;
+        *scale = (float)(n->op == OP_Div ? 1 / x : x);
+        return *scale > 0 && *scale <= 1 ? v : NULL;
+    }
+    return NULL;
+}
+
+/* The factor of the scores goes into the exponent, behind views and masks of -inf, which a factor does not change. */
+static void take_scale(struct node *soft)
+{
+    struct value *v = node_in(soft, 0), *from;
+    float scale;
+    while (v->def && value_has_one_use(v)) {
+        struct node *n = v->def;
+        if ((from = scaled(n, &scale))) {
+            ir_set_float(soft, "scale", scale);
+            ir_replace_all(v, from);
+            return;
+        }
+        if (op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity)
+            v = node_in(n, 0);
+        else if (n->op == OP_Where && is_number(node_in(n, 2), -INFINITY) && node_in(n, 1)->type == n->out[0].type)
+            v = node_in(n, 1);
+        else
+            return;
+    }
+}
+
 bool attention_chunks(struct graph *body)
 {
     struct ir_ctx *cx = body->module->cx;
@@ -244,6 +287,8 @@ bool attention_chunks(struct graph *body)
     n->out[0].name = f.product->out[0].name;
     ir_replace_all(&f.product->out[0], &n->out[0]);
     keep_wide(body);
+    ir_dce(body);
+    take_scale(n);
     ir_dce(body);
     return true;
 }

@@ -18,6 +18,8 @@
 enum { ATT_SCORES_READY, ATT_PROBS_READY, ATT_PART_READY };
 /* Steps between scores and product, and between probabilities and merging; slots of the workspaces follow. */
 enum { ATT_AHEAD = 2, ATT_MERGE = ATT_AHEAD + 1, ATT_SLOTS = ATT_AHEAD + 1, ATT_PARTS = ATT_MERGE + 1 };
+/* Values per row that a vector core holds of each step, and of a beginning. */
+enum { ATT_HELD = ATT_PARTS + 1 };
 #define ATT_MAX_BLOCKS 40 /* products that a step is written out as */
 
 /* What match finds out. Values are those outside of the region; sizes and strides are ir expressions, in elements. */
@@ -26,6 +28,7 @@ struct att {
     struct value *q, *k, *v, *y, *sink;   /* sink may be NULL */
     enum dtype in, score, prob, out;      /* of q and k; of scores as stored; of v; of y */
     enum attend_empty empty;
+    float scale;
     bool k_rows; /* k is stored [total, size]; else [size, total] */
     bool v_rows; /* v is stored [total, v_size]; else [v_size, total] */
     int64_t size, v_size;
@@ -80,6 +83,7 @@ struct att_kernel {
     struct att_split s;
     int goal, sink;       /* region values: scores as f32 where the region ends; the sink, -1 none */
     int64_t piece, state; /* rows of a piece, and of what a vector core holds, at most */
+    bool parts;           /* there may be several parts of keys */
 };
 
 /* attention_match.c: is the node such a region, and does the machine do it? */
@@ -92,6 +96,8 @@ struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, i
 /* Rows of a piece that fit into UB beside the state of items of m rows; 0: none. */
 int64_t att_piece(const struct vr *r, const struct att *a, int64_t m);
 int64_t att_state_rows(int64_t m);
+/* May the keys be more than one part of the arithmetic? */
+bool att_has_parts(const struct emit *e, const struct att *a);
 /* attention_step.c: how many steps this core has, and the i-th of them. */
 expr att_steps(struct att_kernel *k);
 struct att_step att_locate(struct att_kernel *k, expr i);

@@ -117,6 +117,7 @@ static bool read_products(const struct machine *m, struct ir_ctx *cx, struct att
     a->prob = v->dtype;
     a->out = a->soft->out[0].type->dtype;
     a->empty = (enum attend_empty)node_attr_int(a->soft, "empty", 0);
+    a->scale = node_attr_float(a->soft, "scale", 1.0f);
     a->k_rows = qk.b_trans;
     a->v_rows = !turned;
     if (!mm_has_mac(m, a->prob, a->out) || dtype_size(a->prob) < 2 || dtype_size(a->score) < 2)

@@ -90,27 +90,45 @@ bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const s
     return false;
 }
 
-/* Half the planes, rounded up, or half the rows of one: never more than this. */
+/* Items of several planes have an even number of them, but for small ones, which are best read once. */
+static bool splits_evenly(int64_t m)
+{
+    return m > FRACTAL;
+}
+
 int64_t att_state_rows(int64_t m)
 {
-    return size_align(3 * m / 4, 8);
+    return size_align(splits_evenly(m) ? m / 2 : 3 * m / 4, 8);
+}
+
+bool att_has_parts(const struct emit *e, const struct att *a)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    return !expr_proves_le(x, a->total, expr_const(x, ATTEND_PART));
+}
+
+/* Bytes of UB that a core's rows take from step to step. */
+static int64_t held_bytes(const struct emit *e, const struct att *a, int64_t m)
+{
+    const int64_t state = att_state_rows(m), wide = size_align(a->v_size, 8);
+    const int64_t numbers = (9 + 2 * ATT_HELD + ATT_PARTS + (a->sink ? ATT_PARTS : 0)) * size_align(state * 4, 64);
+    return numbers + state * (K_LANES + wide * (att_has_parts(e, a) ? 2 : 1)) * 4;
 }
 
 int64_t att_piece(const struct vr *r, const struct att *a, int64_t m)
 {
     const struct tiling *w = r->e->tiling;
-    const int64_t state = att_state_rows(m), wide = size_align(a->v_size, 8);
-    const int64_t numbers = (6 + 3 * ATT_PARTS) * size_align(state * 4, 64);
+    const int64_t held = held_bytes(r->e, a, m), wide = size_align(a->v_size, 8);
+    const bool in_place = vr_over_input(r, r->outputs[0].value);
     int64_t rows = least(MAX_PIECE, m / 2);
     if (w && w->rows > 0)
         rows = least(rows, w->rows);
-    for (; rows > 0; rows = rows > 1 ? rows / 2 : 0) {
+    for (; rows > 0; rows = rows > 8 ? rows - 8 : rows / 2) {
         int64_t per_element, fixed;
         vr_footprint(r, false, rows, &per_element, &fixed);
-        const int64_t probs = ATTEND_CHUNK * dtype_size(a->prob), parts = wide * (4 + dtype_size(a->out));
-        const int64_t all =
-            fixed + rows * (per_element * ATTEND_CHUNK + probs + parts) + state * wide * 4 + numbers + 1024;
-        if (all <= r->e->m->size[TS_UB])
+        const int64_t probs = in_place ? 0 : ATTEND_CHUNK * dtype_size(a->prob),
+                      parts = wide * (4 + dtype_size(a->out));
+        if (fixed + rows * (per_element * ATTEND_CHUNK + probs + parts) + held + 512 <= r->e->m->size[TS_UB])
             break;
     }
     return rows;
@@ -145,6 +163,8 @@ struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, i
     const expr m = expr_min(x, expr_const(x, rows), expr_max(x, unit, even));
     struct att_split s;
     s.tile_planes = expr_min(x, a->planes, expr_floordiv(x, m, expr_max(x, one, a->plane_rows)));
+    if (splits_evenly(rows))
+        s.tile_planes = expr_mul_const(x, expr_floordiv(x, s.tile_planes, expr_const(x, 2)), 2);
     s.tile_planes = expr_max(x, one, s.tile_planes);
     s.tile_rows = expr_max(x, one, expr_min(x, a->plane_rows, m));
     const expr plane_tiles = expr_ceildiv(x, a->planes, s.tile_planes),

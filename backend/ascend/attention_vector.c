@@ -2,8 +2,10 @@
  * from what is in the workspace, then come the steps of kernels/attend_chunks.h.
  *
  *   for each step i, and ATT_MERGE more, and each piece:
- *     scores of step i to probabilities, in the workspace; the rows' maximum and sum stay here, ATT_PARTS steps long
- *     product of step i - ATT_MERGE: merged into what is held of its item; with the last chunk, the result
+ *     scores of step i to probabilities, in the workspace; maximum and factor of the rows stay here, ATT_PARTS steps
+ *     long, sums until a part of the keys ends
+ *     product of step i - ATT_MERGE: joins that of its part; at a part's end, this joins those before; with the last
+ *     chunk, the result
  *
  * Both cores take pieces of their part of the item: half of its planes, or half of its rows. The region's views of
  * masks and other operands walk the whole space; that of the workspace counts rows from the item's first. */
@@ -130,14 +132,18 @@ struct piece {
     expr first, last;     /* the piece is the first, the last of its step */
 };
 
+/* Numbers of rows. Of a step, in slot number % ATT_PARTS: -T, what results up to then were multiplied by, the sum when
+ * a part ends; slot ATT_PARTS of neg holds those of a beginning. Of all parts up to now: -T and sum. */
 struct vec {
     struct att_kernel *k;
     struct expr_pool *x;
     struct tile_builder *b;
-    int32_t max, sum, out, old, new, next, inv, some; /* held rows: running values, and factors of the current merge */
-    int32_t part_max, part_sum, sinks;                /* ATT_PARTS times the rows held */
-    int32_t probs, part, y;                           /* tiles on their way */
-    int64_t wide;                                     /* columns of out, part and y */
+    int32_t neg, sum, old, sinks;                        /* several times the rows held; sinks may be -1 */
+    int32_t lanes, out;                                  /* sums and results of a part */
+    int32_t all_neg, all_sum, all_out;                   /* of the parts before; all_out is -1 where there is but one */
+    int32_t max, scale_all, scale_part, next, inv, some; /* while a step or a piece is worked on */
+    int32_t probs, part, y;                              /* tiles on their way; probs -1: in the scores' buffer */
+    int64_t pitch, wide;                                 /* of rows of probs; of out, part and y */
 };
 
 static expr num(struct vec *c, int64_t v)
@@ -186,10 +192,37 @@ static expr place(struct vec *c, const struct piece *p, int slots, int64_t pitch
     return expr_mul_const(x, expr_add(x, expr_mul(x, number, c->k->s.slot), p->local), pitch);
 }
 
-/* Where a step's values per row are held, until it is merged. */
+/* Where a step's values per row are held, until it is merged: those of the piece. */
 static expr held(struct vec *c, const struct piece *p)
 {
-    return expr_mul_const(c->x, expr_mod(c->x, p->step.number, num(c, ATT_PARTS)), c->k->state);
+    const expr slot = expr_mod(c->x, p->step.number, num(c, ATT_PARTS));
+    return expr_add(c->x, expr_mul_const(c->x, slot, c->k->state), p->state);
+}
+
+/* Is the step's chunk the first of a part? The last, of a part or at all? */
+static expr begins_part(struct vec *c, const struct piece *p)
+{
+    const expr of = expr_mod(c->x, p->step.chunk, num(c, ATTEND_PART_CHUNKS));
+    return expr_cmp(c->x, EXPR_EQ, c->k->parts ? of : p->step.chunk, num(c, 0));
+}
+
+static expr ends_all(struct vec *c, const struct piece *p)
+{
+    return expr_cmp(c->x, EXPR_EQ, p->step.chunk, expr_sub(c->x, c->k->s.chunks, num(c, 1)));
+}
+
+static expr ends_part(struct vec *c, const struct piece *p)
+{
+    const expr of = expr_mod(c->x, p->step.chunk, num(c, ATTEND_PART_CHUNKS)), all = ends_all(c, p);
+    return c->k->parts ? expr_max(c->x, all, expr_cmp(c->x, EXPR_EQ, of, num(c, ATTEND_PART_CHUNKS - 1))) : all;
+}
+
+/* -T of the step before, or of a beginning. */
+static expr held_before(struct vec *c, const struct piece *p)
+{
+    const expr slot = expr_mod(c->x, expr_add(c->x, p->step.number, num(c, ATT_PARTS - 1)), num(c, ATT_PARTS));
+    const expr from = expr_select(c->x, begins_part(c, p), num(c, ATT_PARTS), slot);
+    return expr_add(c->x, expr_mul_const(c->x, from, c->k->state), p->state);
 }
 
 /* An operand: a buffer at an offset with rows so far apart; col 0: one value per row. */
@@ -237,40 +270,51 @@ static void declare(struct vec *c)
         const char *name;
         int64_t size;
     } all[] = {
+        {&c->neg, "neg", rows * ATT_HELD},
+        {&c->old, "old", rows * ATT_PARTS},
+        {&c->sum, "sum", rows * ATT_PARTS},
+        {&c->sinks, "sinks", k->sink >= 0 ? rows * ATT_PARTS : 0},
+        {&c->all_neg, "all_neg", rows},
+        {&c->all_sum, "all_sum", rows},
         {&c->max, "max", rows},
-        {&c->sum, "sum", rows},
-        {&c->old, "old", rows},
-        {&c->new, "new", rows},
+        {&c->scale_all, "scale_all", rows},
+        {&c->scale_part, "scale_part", rows},
         {&c->next, "next", rows},
         {&c->inv, "inv", rows},
-        {&c->part_max, "part_max", rows * ATT_PARTS},
-        {&c->part_sum, "part_sum", rows * ATT_PARTS},
-        {&c->sinks, "sinks", rows * ATT_PARTS},
+        {&c->lanes, "lanes", k->state * K_LANES * 4},
+        {&c->all_out, "all_out", k->parts ? k->state * c->wide * 4 : 0},
         {&c->out, "out", k->state * c->wide * 4},
     };
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
-        *all[i].to = tile_buf(c->b, all[i].name, TS_UB, DT_F32, 1, all[i].size);
+        *all[i].to = all[i].size ? tile_buf(c->b, all[i].name, TS_UB, DT_F32, 1, all[i].size) : -1;
     /* one slot each: a whole turn of the loop lies between two uses */
     c->some = tile_buf(c->b, "some", TS_UB, DT_BOOL, 1, size_align(k->state, 64));
-    c->probs =
-        tile_buf(c->b, "probs", TS_UB, a->prob, 1, size_align(k->piece * ATTEND_CHUNK * dtype_size(a->prob), 64));
+    const bool in_place = vr_over_input(k->f.r, k->goal);
+    c->pitch = in_place ? ATTEND_CHUNK * 4 / dtype_size(a->prob) : ATTEND_CHUNK;
+    c->probs = in_place ? -1
+                        : tile_buf(c->b, "probs", TS_UB, a->prob, 1,
+                                   size_align(k->piece * ATTEND_CHUNK * dtype_size(a->prob), 64));
     c->part = tile_buf(c->b, "part", TS_UB, DT_F32, 1, size_align(k->piece * c->wide * 4, 64));
     c->y = tile_buf(c->b, "y", TS_UB, a->out, 1, size_align(k->piece * c->wide * dtype_size(a->out), 64));
 }
 
-static void fill(struct vec *c, int32_t buf, int64_t rows, int64_t cols, float v)
-{
-    TILE(c->b, FILL, DT_F32, num(c, rows), num(c, cols), buf, num(c, 0), num(c, cols), tile_float_bits(v));
-}
-
 /* ---- scores to probabilities ---- */
 
-static void reduce(struct vec *c, enum k_red op, const struct piece *p, const struct operand *from, int32_t to)
+static void reduce(struct vec *c, enum k_red op, const struct piece *p, const struct operand *from)
 {
     TILE(c->b, RED_ADD, (int32_t)op, DT_F32, p->n, p->step.keys, c->k->f.acc, num(c, 0), from->buf, from->off,
          from->row, num(c, 0), num(c, 1));
-    TILE(c->b, RED_END, (int32_t)op, DT_F32, p->n, to, expr_add(c->x, held(c, p), p->state), num(c, 1), c->k->f.acc,
-         num(c, 0));
+}
+
+static void reduced(struct vec *c, enum k_red op, const struct piece *p, const struct operand *to)
+{
+    TILE(c->b, RED_END, (int32_t)op, DT_F32, p->n, to->buf, to->off, num(c, 1), c->k->f.acc, num(c, 0));
+}
+
+static void copy_rows(struct vec *c, const expr size[2], const struct operand *to, const struct operand *from)
+{
+    TILE(c->b, COPY_UB, DT_F32, size[0], size[1], to->buf, to->off, to->row, from->buf, from->off, from->row,
+         from->col);
 }
 
 static void set_tile(struct vec *c, const struct piece *p)
@@ -299,36 +343,75 @@ static void set_tile(struct vec *c, const struct piece *p)
         x, expr_sub(x, place(c, p, ATT_SLOTS, ATTEND_CHUNK), expr_mul_const(x, in_member, ATTEND_CHUNK)), p->step.key0);
 }
 
+/* Scores s to exponentials, in place; the rows' maximum. */
+static void exponentials(struct vec *c, const struct piece *p, const struct operand *s)
+{
+    const expr zero = num(c, 0), one = num(c, 1), n = p->n;
+    const expr size[2] = {n, p->step.keys}, at = held(c, p), before = held_before(c, p);
+    const struct operand max = line(c->max, p->state, zero), neg = line(c->neg, at, zero),
+                         neg_before = line(c->neg, before, zero), old = line(c->old, at, zero);
+    tile_note(c->b, "maximum of a row, exponentials");
+    reduce(c, K_RED_MAX, p, s);
+    reduced(c, K_RED_MAX, p, &max);
+    on_line(c, K_FN_Mul, n, (const struct operand[4]){max, max, number(c, -c->k->a->scale), absent});
+    on_line(c, K_FN_Min, n, (const struct operand[4]){neg, neg_before, max, absent});
+    on_line(c, K_FN_Sub, n, (const struct operand[4]){old, neg, neg_before, absent});
+    on_line(c, K_FN_Exp, n, (const struct operand[4]){old, old, absent, absent});
+    vec3(c, K_FN_Fma, size, (const struct operand[4]){*s, *s, number(c, c->k->a->scale), {c->neg, at, one, 0}});
+    vec3(c, K_FN_Exp, size, (const struct operand[4]){*s, *s, absent, absent});
+}
+
+/* Their sum joins that of the part. */
+static void sums(struct vec *c, const struct piece *p, const struct operand *s)
+{
+    struct expr_pool *x = c->x;
+    const expr one = num(c, 1), width = num(c, K_LANES), begins = begins_part(c, p);
+    const expr size[2] = {p->n, width};
+    const struct operand lanes = {c->lanes, expr_mul(x, p->state, width), width, 1},
+                         sum = line(c->sum, held(c, p), one),
+                         of_chunk = {c->k->f.acc, num(c, 0), num(c, sizeof(union k_lanes) / 4), 1},
+                         old = {c->old, held(c, p), one, 0};
+    tile_note(c->b, "their sum joins that of the part");
+    reduce(c, K_RED_SUM, p, s);
+    tile_if(c->b, expr_mul(x, p->step.active, begins));
+    copy_rows(c, size, &lanes, &of_chunk);
+    tile_end(c->b);
+    tile_if(c->b, expr_mul(x, p->step.active, expr_sub(x, one, begins)));
+    vec3(c, K_FN_Fma, size, (const struct operand[4]){lanes, lanes, old, of_chunk});
+    tile_end(c->b);
+    tile_if(c->b, expr_mul(x, p->step.active, ends_part(c, p)));
+    copy_rows(c, size, &of_chunk, &lanes);
+    reduced(c, K_RED_SUM, p, &sum);
+    tile_end(c->b);
+}
+
 static void soften(struct vec *c, const struct piece *p)
 {
     struct att_kernel *k = c->k;
-    struct expr_pool *x = c->x;
     const expr zero = num(c, 0), one = num(c, 1), chunk = num(c, ATTEND_CHUNK);
-    const expr size[2] = {p->n, p->step.keys}, at = expr_add(x, held(c, p), p->state);
+    const expr size[2] = {p->n, p->step.keys};
     tile_note(c->b, "the cube core has written the scores");
     tile_if(c->b, p->first);
     TILE(c->b, XWAIT, TU_MTE2, ATT_SCORES_READY);
     tile_end(c->b);
     set_tile(c, p);
     vr_code_tile(&k->f);
-    const struct operand s = {k->f.buf[k->goal], zero, chunk, 1}, max = line(c->part_max, at, zero);
-    tile_note(c->b, "maximum of a row, exponentials, their sum");
-    reduce(c, K_RED_MAX, p, &s, c->part_max);
-    on_line(c, K_FN_Max, p->n, (const struct operand[4]){max, max, number(c, -FLT_MAX), absent});
-    vec3(c, K_FN_Sub, size, (const struct operand[4]){s, s, {c->part_max, at, one, 0}, absent});
-    vec3(c, K_FN_Exp, size, (const struct operand[4]){s, s, absent, absent});
-    reduce(c, K_RED_SUM, p, &s, c->part_sum);
+    const struct operand s = {k->f.buf[k->goal], zero, chunk, 1};
+    exponentials(c, p, &s);
+    sums(c, p, &s);
     if (k->sink >= 0)
-        on_line(
-            c, K_FN_Identity, p->n,
-            (const struct operand[4]){line(c->sinks, at, zero), line(k->f.buf[k->sink], zero, zero), absent, absent});
+        on_line(c, K_FN_Identity, p->n,
+                (const struct operand[4]){line(c->sinks, held(c, p), zero), line(k->f.buf[k->sink], zero, zero), absent,
+                                          absent});
     const enum dtype t = k->a->prob;
-    if (t == DT_F32)
-        TILE(c->b, COPY_UB, t, size[0], size[1], c->probs, zero, chunk, s.buf, zero, chunk, 1);
-    else
-        TILE(c->b, CAST, t, DT_F32, size[0], size[1], c->probs, zero, chunk, s.buf, zero, chunk, 1, 1);
-    TILE(c->b, STORE, k->tp, place(c, p, ATT_SLOTS, ATTEND_CHUNK), c->probs, zero, t, one, one, size[0], size[1], zero,
-         zero, chunk, one, zero, zero, chunk, one);
+    const int32_t probs = c->probs >= 0 ? c->probs : s.buf;
+    const expr pitch = num(c, c->pitch);
+    if (t != DT_F32) /* in place a row's narrower numbers lie where it begins */
+        TILE(c->b, CAST, t, DT_F32, size[0], size[1], probs, zero, pitch, s.buf, zero, chunk, 1, 1);
+    else if (probs != s.buf)
+        TILE(c->b, COPY_UB, t, size[0], size[1], probs, zero, pitch, s.buf, zero, chunk, 1);
+    TILE(c->b, STORE, k->tp, place(c, p, ATT_SLOTS, ATTEND_CHUNK), probs, zero, t, one, one, size[0], size[1], zero,
+         zero, pitch, one, zero, zero, chunk, one);
     tile_note(c->b, "the cube core may read the probabilities");
     tile_if(c->b, p->last);
     TILE(c->b, XSET, TU_MTE3, ATT_PROBS_READY);
@@ -337,68 +420,108 @@ static void soften(struct vec *c, const struct piece *p)
 
 /* ---- products to results ---- */
 
-/* Factors of all rows held, for a chunk; an item begins with its first. */
-static void merge_numbers(struct vec *c, const struct piece *p)
+/* What a piece's rows have come to: -T, sum, results. */
+struct rows {
+    struct operand neg, sum, out;
+};
+
+static struct rows rows_of_part(struct vec *c, const struct piece *p)
 {
-    const expr zero = num(c, 0), n = num(c, c->k->state), at = held(c, p);
-    const struct operand max = line(c->max, zero, zero), sum = line(c->sum, zero, zero), old = line(c->old, zero, zero),
-                         new = line(c->new, zero, zero), next = line(c->next, zero, zero),
-                         part = line(c->part_max, at, zero), part_sum = line(c->part_sum, at, zero);
-    tile_if(c->b, expr_mul(c->x, p->first, expr_cmp(c->x, EXPR_EQ, p->step.chunk, zero)));
-    tile_note(c->b, "an item begins");
-    fill(c, c->max, 1, c->k->state, -FLT_MAX);
-    fill(c, c->sum, 1, c->k->state, 0);
-    fill(c, c->out, 1, c->k->state * c->wide, 0);
+    const expr zero = num(c, 0), wide = num(c, c->wide), at = held(c, p);
+    return (struct rows){
+        line(c->neg, at, zero), line(c->sum, at, zero), {c->out, expr_mul(c->x, p->state, wide), wide, 1}};
+}
+
+static struct rows rows_of_all(struct vec *c, const struct piece *p)
+{
+    const expr zero = num(c, 0), wide = num(c, c->wide);
+    return (struct rows){line(c->all_neg, p->state, zero),
+                         line(c->all_sum, p->state, zero),
+                         {c->all_out, expr_mul(c->x, p->state, wide), wide, 1}};
+}
+
+/* Factors of all rows held, of those before and of the part that joins them. */
+static void join_numbers(struct vec *c, const struct piece *p, expr first)
+{
+    const expr zero = num(c, 0), n = num(c, c->k->state), at = expr_sub(c->x, held(c, p), p->state);
+    const struct operand neg = line(c->neg, at, zero), sum = line(c->sum, at, zero),
+                         all_neg = line(c->all_neg, zero, zero), all_sum = line(c->all_sum, zero, zero),
+                         a = line(c->scale_all, zero, zero), b = line(c->scale_part, zero, zero),
+                         next = line(c->next, zero, zero);
+    tile_if(c->b, first);
+    on_line(c, K_FN_Identity, n, (const struct operand[4]){all_neg, neg, absent, absent});
+    on_line(c, K_FN_Identity, n, (const struct operand[4]){all_sum, sum, absent, absent});
     tile_end(c->b);
-    tile_if(c->b, p->first);
-    on_line(c, K_FN_Max, n, (const struct operand[4]){next, max, part, absent});
-    on_line(c, K_FN_Sub, n, (const struct operand[4]){old, max, next, absent});
-    on_line(c, K_FN_Exp, n, (const struct operand[4]){old, old, absent, absent});
-    on_line(c, K_FN_Sub, n, (const struct operand[4]){new, part, next, absent});
-    on_line(c, K_FN_Exp, n, (const struct operand[4]){new, new, absent, absent});
-    on_line(c, K_FN_Identity, n, (const struct operand[4]){max, next, absent, absent});
-    on_line(c, K_FN_Mul, n, (const struct operand[4]){sum, sum, old, absent});
-    on_line(c, K_FN_Fma, n, (const struct operand[4]){sum, part_sum, new, sum});
+    tile_if(c->b, expr_sub(c->x, num(c, 1), first));
+    on_line(c, K_FN_Min, n, (const struct operand[4]){next, all_neg, neg, absent});
+    on_line(c, K_FN_Sub, n, (const struct operand[4]){a, next, all_neg, absent});
+    on_line(c, K_FN_Exp, n, (const struct operand[4]){a, a, absent, absent});
+    on_line(c, K_FN_Sub, n, (const struct operand[4]){b, next, neg, absent});
+    on_line(c, K_FN_Exp, n, (const struct operand[4]){b, b, absent, absent});
+    on_line(c, K_FN_Identity, n, (const struct operand[4]){all_neg, next, absent, absent});
+    on_line(c, K_FN_Mul, n, (const struct operand[4]){all_sum, all_sum, a, absent});
+    on_line(c, K_FN_Fma, n, (const struct operand[4]){all_sum, sum, b, all_sum});
     tile_end(c->b);
 }
 
-/* 1 / sum of the piece's rows, with the sink, where there is one; old: what out is then multiplied by. */
-static void finish_numbers(struct vec *c, const struct piece *p)
+/* A part is complete: it joins those before. */
+static void join_part(struct vec *c, const struct piece *p, const expr size[2])
+{
+    struct expr_pool *x = c->x;
+    const struct rows part = rows_of_part(c, p), all = rows_of_all(c, p);
+    const struct operand a = {c->scale_all, p->state, num(c, 1), 0}, b = {c->scale_part, p->state, num(c, 1), 0};
+    const expr first = expr_cmp(x, EXPR_LT, p->step.chunk, num(c, ATTEND_PART_CHUNKS));
+    const expr ends = expr_mul(x, p->step.active, ends_part(c, p));
+    tile_note(c->b, "a part of the keys is complete");
+    tile_if(c->b, expr_mul(x, ends, p->first));
+    join_numbers(c, p, first);
+    tile_end(c->b);
+    tile_if(c->b, expr_mul(x, ends, first));
+    copy_rows(c, size, &all.out, &part.out);
+    tile_end(c->b);
+    tile_if(c->b, expr_mul(x, ends, expr_sub(x, num(c, 1), first)));
+    vec3(c, K_FN_Mul, size, (const struct operand[4]){all.out, all.out, a, absent});
+    vec3(c, K_FN_Fma, size, (const struct operand[4]){all.out, part.out, b, all.out});
+    tile_end(c->b);
+}
+
+/* 1 / sum of the piece's rows, with the sink, where there is one; a: what results are then multiplied by. */
+static void finish_numbers(struct vec *c, const struct piece *p, const struct rows *r)
 {
     const struct att_kernel *k = c->k;
-    const expr zero = num(c, 0), at = expr_add(c->x, held(c, p), p->state);
-    const struct operand max = line(c->max, p->state, zero), sum = line(c->sum, p->state, zero),
-                         old = line(c->old, p->state, zero), new = line(c->new, p->state, zero),
-                         next = line(c->next, p->state, zero), inv = line(c->inv, p->state, zero),
-                         sink = line(c->sinks, at, zero);
+    const expr zero = num(c, 0), n = p->n;
+    const struct operand a = line(c->scale_all, p->state, zero), b = line(c->scale_part, p->state, zero),
+                         next = line(c->next, p->state, zero), inv = line(c->inv, p->state, zero);
     if (k->sink >= 0) {
-        on_line(c, K_FN_Max, p->n, (const struct operand[4]){next, max, sink, absent});
-        on_line(c, K_FN_Sub, p->n, (const struct operand[4]){old, max, next, absent});
-        on_line(c, K_FN_Exp, p->n, (const struct operand[4]){old, old, absent, absent});
-        on_line(c, K_FN_Sub, p->n, (const struct operand[4]){new, sink, next, absent});
-        on_line(c, K_FN_Exp, p->n, (const struct operand[4]){new, new, absent, absent});
-        on_line(c, K_FN_Mul, p->n, (const struct operand[4]){sum, sum, old, absent});
-        on_line(c, K_FN_Add, p->n, (const struct operand[4]){sum, sum, new, absent});
+        const struct operand sink = line(c->sinks, held(c, p), zero);
+        on_line(c, K_FN_Neg, n, (const struct operand[4]){b, sink, absent, absent});
+        on_line(c, K_FN_Min, n, (const struct operand[4]){next, r->neg, b, absent});
+        on_line(c, K_FN_Sub, n, (const struct operand[4]){a, next, r->neg, absent});
+        on_line(c, K_FN_Exp, n, (const struct operand[4]){a, a, absent, absent});
+        on_line(c, K_FN_Sub, n, (const struct operand[4]){b, next, b, absent});
+        on_line(c, K_FN_Exp, n, (const struct operand[4]){b, b, absent, absent});
+        on_line(c, K_FN_Mul, n, (const struct operand[4]){r->sum, r->sum, a, absent});
+        on_line(c, K_FN_Add, n, (const struct operand[4]){r->sum, r->sum, b, absent});
     }
     tile_if(c->b, expr_cmp(c->x, EXPR_EQ, k->total, zero));
-    TILE(c->b, FILL, DT_F32, num(c, 1), p->n, c->sum, p->state, zero, tile_float_bits(1));
+    TILE(c->b, FILL, DT_F32, num(c, 1), n, r->sum.buf, r->sum.off, zero, tile_float_bits(1));
     tile_end(c->b);
     if (k->a->empty == ATTEND_EMPTY_ZERO)
-        on_line(c, K_FN_Max, p->n, (const struct operand[4]){sum, sum, number(c, 1), absent});
+        on_line(c, K_FN_Max, n, (const struct operand[4]){r->sum, r->sum, number(c, 1), absent});
     if (k->a->empty == ATTEND_EMPTY_OR_NAN_ZERO)
-        on_line(c, K_FN_Greater, p->n,
-                (const struct operand[4]){line(c->some, p->state, zero), sum, number(c, 0), absent});
-    on_line(c, K_FN_Reciprocal, p->n, (const struct operand[4]){inv, sum, absent, absent});
+        on_line(c, K_FN_Greater, n,
+                (const struct operand[4]){line(c->some, p->state, zero), r->sum, number(c, 0), absent});
+    on_line(c, K_FN_Reciprocal, n, (const struct operand[4]){inv, r->sum, absent, absent});
 }
 
-static void finish(struct vec *c, const struct piece *p, const struct operand *out)
+static void finish(struct vec *c, const struct piece *p, const expr size[2])
 {
     const struct att *a = c->k->a;
     const expr zero = num(c, 0), one = num(c, 1), wide = num(c, c->wide);
-    const expr size[2] = {p->n, num(c, a->v_size)};
-    const struct operand old = {c->old, p->state, one, 0}, inv = {c->inv, p->state, one, 0},
-                         some = {c->some, p->state, one, 0};
-    finish_numbers(c, p);
+    const struct rows r = c->k->parts ? rows_of_all(c, p) : rows_of_part(c, p);
+    const struct operand old = {c->scale_all, p->state, one, 0}, inv = {c->inv, p->state, one, 0},
+                         some = {c->some, p->state, one, 0}, *out = &r.out;
+    finish_numbers(c, p, &r);
     if (c->k->sink >= 0)
         vec3(c, K_FN_Mul, size, (const struct operand[4]){*out, *out, old, absent});
     vec3(c, K_FN_Add, size, (const struct operand[4]){*out, *out, number(c, 0), absent});
@@ -416,27 +539,45 @@ static void merge(struct vec *c, const struct piece *p)
     struct att_kernel *k = c->k;
     struct expr_pool *x = c->x;
     const expr zero = num(c, 0), one = num(c, 1), wide = num(c, c->wide), v_size = num(c, k->a->v_size);
-    const expr size[2] = {p->n, v_size};
-    const expr ends = expr_mul(x, p->step.active, expr_cmp(x, EXPR_EQ, p->step.chunk, expr_sub(x, k->s.chunks, one)));
-    const struct operand out = {c->out, expr_mul(x, p->state, wide), wide, 1}, part = {c->part, zero, wide, 1};
-    const struct operand old = {c->old, p->state, one, 0}, new = {c->new, p->state, one, 0};
+    const expr size[2] = {p->n, v_size}, ends = expr_mul(x, p->step.active, ends_all(c, p)), begins = begins_part(c, p);
+    const struct rows r = rows_of_part(c, p);
+    const struct operand part = {c->part, zero, wide, 1}, old = {c->old, held(c, p), one, 0};
     tile_note(c->b, "the cube core has written the product of a chunk");
     tile_if(c->b, p->first);
     TILE(c->b, XWAIT, TU_MTE2, ATT_PART_READY);
     tile_end(c->b);
     TILE(c->b, LOAD, c->part, zero, k->to, place(c, p, ATT_PARTS, k->a->v_size), DT_F32, one, one, size[0], size[1],
          zero, zero, v_size, one, zero, zero, wide, one);
-    merge_numbers(c, p);
-    vec3(c, K_FN_Mul, size, (const struct operand[4]){out, out, old, absent});
-    vec3(c, K_FN_Fma, size, (const struct operand[4]){out, part, new, out});
+    tile_if(c->b, expr_mul(x, p->step.active, begins));
+    copy_rows(c, size, &r.out, &part);
+    tile_end(c->b);
+    tile_if(c->b, expr_mul(x, p->step.active, expr_sub(x, one, begins)));
+    vec3(c, K_FN_Fma, size, (const struct operand[4]){r.out, r.out, old, part});
+    tile_end(c->b);
+    if (k->parts)
+        join_part(c, p, size);
     tile_note(c->b, "the last chunk gives the result");
     tile_if(c->b, ends);
-    finish(c, p, &out);
+    finish(c, p, size);
     tile_end(c->b);
     const expr row = expr_add(x, expr_mul(x, p->plane0, k->plane_rows), p->row0);
     const expr to = expr_add(x, att_batch_offset(k, p->step.it.batch, k->y_batch), expr_mul(x, row, k->y_row));
     TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, one, expr_mul(x, ends, size[0]), size[1], zero, zero, wide,
          one, zero, zero, k->y_row, one);
+}
+
+static void fill(struct vec *c, int32_t buf, int64_t from, int64_t n, float v)
+{
+    TILE(c->b, FILL, DT_F32, num(c, 1), num(c, n), buf, num(c, from), num(c, n), tile_float_bits(v));
+}
+
+/* Numbers of a beginning; those of parts are read for all rows held. */
+static void begin(struct vec *c)
+{
+    const int64_t rows = c->k->state;
+    fill(c, c->neg, 0, ATT_PARTS * rows, 0);
+    fill(c, c->neg, ATT_PARTS * rows, rows, FLT_MAX);
+    fill(c, c->sum, 0, ATT_PARTS * rows, 0);
 }
 
 void att_vector_code(struct att_kernel *k)
@@ -445,8 +586,7 @@ void att_vector_code(struct att_kernel *k)
     tile_section_begin(c.b, TCORE_VECTOR);
     vr_code_buffers(&k->f);
     declare(&c);
-    fill(&c, c.part_max, 1, k->state * ATT_PARTS, 0);
-    fill(&c, c.part_sum, 1, k->state * ATT_PARTS, 0);
+    begin(&c);
     tile_note(c.b, "pieces of this core's part of each step");
     const expr steps = expr_add(c.x, att_steps(k), num(&c, ATT_MERGE));
     const expr w = tile_loop(c.b, "j", expr_mul(c.x, steps, k->s.pieces));

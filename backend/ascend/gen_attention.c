@@ -140,7 +140,8 @@ static enum npuc_status launch(struct emit *e, const struct att *a, const struct
                              .goal = v->goal,
                              .sink = v->sink,
                              .piece = v->piece,
-                             .state = att_state_rows(v->tile.m)};
+                             .state = att_state_rows(v->tile.m),
+                             .parts = att_has_parts(e, a)};
     open_form(k, v);
     att_cube_code(k);
     att_vector_code(k);

@@ -181,6 +181,13 @@ void vr_footprint(const struct vr *r, bool chunked, int64_t max_rows, int64_t *p
     *fixed = narrow + (r->has_red ? max_rows * LANES_SIZE : 0) + 256;
 }
 
+bool vr_over_input(const struct vr *r, int value)
+{
+    struct pass ps;
+    make_pass(r, false, -1, &ps);
+    return is_wide(&r->values[value]) && (r->values[value].kind == VR_INPUT || ps.over[value] >= 0);
+}
+
 /* ---- emission ---- */
 
 static int32_t ex(const struct vr_form *f, int64_t v)

@@ -54,5 +54,7 @@ void vr_code_buffers(struct vr_form *f);
 void vr_code_tile(struct vr_form *f);
 /* Bytes of UB that a form takes per element of `cap`, and a fixed part: exactly what vr_code declares. */
 void vr_footprint(const struct vr *r, bool chunked, int64_t max_rows, int64_t *per_element, int64_t *fixed);
+/* Is the value in the ring of an input when it stays on chip: read as it is, or computed in place? */
+bool vr_over_input(const struct vr *r, int value);
 
 #endif

@@ -414,6 +414,10 @@ static enum npuc_status softmax_matmul_legal(struct ir_ctx *cx, struct node *n)
     if (group < 1)
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'group' is %lld, expected a positive number",
                           (long long)group);
+    const float scale = node_attr_float(n, "scale", 1.0f);
+    if (!(scale > 0 && scale <= 1)) /* larger ones overflow where a row is masked */
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'scale' is %g, expected more than 0 and at most 1",
+                          (double)scale);
     return NPUC_OK;
 }
 
