@@ -269,6 +269,8 @@ static enum npuc_status frame_node(struct frame *f, const struct node *n)
     }
     enum npuc_status s = operands(f, n, &in);
     const struct node *product = product_before(n, &row);
+    if (s == NPUC_OK && f->watch)
+        s = f->watch->node(f->watch->user, n, in);
     if (s == NPUC_OK)
         s = product ? eval_epilogue(f, product, node_in(n, row), out) : eval_one(f, n, in, out);
     for (int i = 0; s == NPUC_OK && i < n->n_out; i++) {
@@ -347,7 +349,14 @@ enum npuc_status ir_eval_node(struct ir_ctx *cx, const struct node *n, const str
 enum npuc_status ir_eval(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs,
                          struct k_tensor *outputs, struct arena *a)
 {
+    return ir_eval_watched(cx, g, inputs, outputs, a, NULL);
+}
+
+enum npuc_status ir_eval_watched(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs,
+                                 struct k_tensor *outputs, struct arena *a, const struct ir_watch *watch)
+{
     struct frame f = frame_new(cx, g->module, a);
+    f.watch = watch;
     f.symbols = ARENA_ARRAY(a, int64_t, f.n_symbols + 1);
     for (int64_t i = 0; i < f.n_symbols; i++)
         f.symbols[i] = INT64_MIN;

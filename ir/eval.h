@@ -15,4 +15,13 @@ NPUC_MUST_CHECK enum npuc_status ir_eval_node(struct ir_ctx *cx, const struct no
 NPUC_MUST_CHECK enum npuc_status ir_eval(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs,
                                          struct k_tensor *outputs, struct arena *a);
 
+/* The same, with a look at every node before it runs, in bodies too. Returning anything but NPUC_OK ends the run. */
+struct ir_watch {
+    enum npuc_status (*node)(void *user, const struct node *n, const struct k_tensor *const *in);
+    void *user;
+};
+NPUC_MUST_CHECK enum npuc_status ir_eval_watched(struct ir_ctx *cx, const struct graph *g,
+                                                 const struct k_tensor *inputs, struct k_tensor *outputs,
+                                                 struct arena *a, const struct ir_watch *watch);
+
 #endif

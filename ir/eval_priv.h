@@ -12,6 +12,7 @@ struct frame {
     bool *has;
     int64_t *symbols; /* may be NULL: nothing is bound, SizeOf cannot be computed */
     int64_t n_symbols;
+    const struct ir_watch *watch; /* may be NULL */
 };
 
 /* The nodes of a graph whose inputs are set; results into out. */

@@ -37,10 +37,12 @@ struct quant_codes {
     int64_t groups;
 };
 
+struct node;
 struct quantiser {
     void *user;
-    /* How the product that comes from the ONNX node of that name is coded; NULL: it stays as it is. */
-    const struct quant_product *(*product)(void *user, const char *name);
+    /* Asked for every product with a constant weight: how n, which comes from the ONNX node of that name, is coded;
+     * NULL: it stays as it is. */
+    const struct quant_product *(*product)(void *user, const struct node *n, const char *name);
     /* Codes of its weight, in `a`. An error is reported by the caller with the returned text; NULL: fine. */
     const char *(*encode)(void *user, const char *name, const struct quant_operand *o, const struct quant_matrix *w,
                           struct quant_codes *out, struct arena *a);

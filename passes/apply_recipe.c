@@ -49,6 +49,13 @@ static bool read_constant(struct pass_ctx *px, const struct value *v, struct k_t
     return ir_eval_node(px->cx, n, (const struct k_tensor *const[]){&inner}, NULL, out, &px->arena) == NPUC_OK;
 }
 
+static bool is_constant(const struct value *v)
+{
+    while (v->def && (v->def->op == OP_Cast || v->def->op == OP_Transpose))
+        v = node_in(v->def, 0);
+    return value_const(v) != NULL;
+}
+
 static bool is_plain_left(const struct node *n)
 {
     return node_attr_int(n, "transA", 0) == 0 && node_attr_int(n, "transBatchA", 0) == 0 &&
@@ -61,10 +68,11 @@ static bool read_product(struct pass_ctx *px, struct node *n, struct product *p)
     const bool conv = n->op == OP_Conv;
     if (!conv && n->op != OP_MatMul && n->op != OP_Gemm && n->op != OP_FusedMatMul)
         return false;
-    if (!n->loc || n->loc->n < 1 || !is_plain_left(n) || !dtype_is_float(n->out[0].type->dtype))
+    if (!n->loc || n->loc->n < 1 || !is_constant(node_in(n, 1)) || node_in(n, 1)->type->rank < 2 || !is_plain_left(n) ||
+        !dtype_is_float(n->out[0].type->dtype))
         return false;
     *p = (struct product){.n = n, .name = str_text(&px->cx->strings, n->loc->names[0])};
-    p->form = q->product(q->user, p->name);
+    p->form = q->product(q->user, n, p->name);
     p->channel_axis = conv || node_attr_int(n, "transB", 0) != 0 ? 0 : 1;
     return p->form && read_constant(px, node_in(n, 1), &p->w) && (conv ? p->w.rank >= 3 : p->w.rank == 2);
 }
@@ -74,7 +82,7 @@ static bool read_product(struct pass_ctx *px, struct node *n, struct product *p)
 /* [channels][k] in floats. */
 static float *as_rows(struct pass_ctx *px, const struct product *p, int64_t channels, int64_t k)
 {
-    float *to = ARENA_ARRAY(&px->arena, float, channels * k + 1);
+    float *to = ARENA_ARRAY(&px->arena, float, channels *k + 1);
     for (int64_t c = 0; c < channels; c++)
         for (int64_t i = 0; i < k; i++)
             to[c * k + i] = (float)k_get_f64(&p->w, p->channel_axis == 0 ? c * k + i : i * channels + c);

@@ -297,8 +297,9 @@ struct quant_entry *quant_recipe_find(const struct quant_recipe *r, const char *
     return NULL;
 }
 
-static const struct quant_product *product_of(void *user, const char *name)
+static const struct quant_product *product_of(void *user, const struct node *n, const char *name)
 {
+    (void)n;
     struct quant_entry *e = quant_recipe_find(user, name);
     if (!e)
         return NULL;

@@ -11,14 +11,17 @@ static const struct {
     {"seqlen", ROLE_VALID_ROWS},
 };
 
-enum role role_of(const struct npurt_value *v)
+enum role role_of_name(const char *name)
 {
-    if (v->cache)
-        return ROLE_CACHE;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(names); i++)
-        if (strstr(v->name, names[i].part))
+        if (strstr(name, names[i].part))
             return names[i].role;
     return ROLE_UNKNOWN;
+}
+
+enum role role_of(const struct npurt_value *v)
+{
+    return v->cache ? ROLE_CACHE : role_of_name(v->name);
 }
 
 bool plan_is_language_model(const npurt_plan *p)

@@ -6,6 +6,7 @@
 #include "npuc/npurt.h"
 
 enum role { ROLE_TOKENS, ROLE_MASK, ROLE_POSITIONS, ROLE_FIRST_ROW, ROLE_VALID_ROWS, ROLE_CACHE, ROLE_UNKNOWN };
+enum role role_of_name(const char *name); /* of an input that is no cache */
 enum role role_of(const struct npurt_value *v);
 /* Does the plan have KV caches and token inputs whose roles are all known? */
 bool plan_is_language_model(const npurt_plan *p);

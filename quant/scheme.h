@@ -1,0 +1,15 @@
+/* Schemes by name: how a scheme's products are coded. Rows: schemes.def. */
+#ifndef QUANT_SCHEME_H
+#define QUANT_SCHEME_H
+
+#include "ir/quantiser.h"
+
+struct quant_scheme {
+    const char *name, *weight, *input, *what;
+};
+const struct quant_scheme *quant_schemes(int64_t *n);
+/* "w8a8", "w4a16-g64": operands as recipes write them, in `a`; false: there is no such scheme. An input of "" stays,
+ * one that ends in " static" gets its scale from calibration. */
+bool quant_scheme_find(const char *name, struct arena *a, const char **weight, const char **input);
+
+#endif

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""npuc quantize and compile --recipe on the example model: perplexities, the same bytes twice, edited and broken recipes."""
+import argparse
+import json
+import pathlib
+import re
+import sys
+import tempfile
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import support
+
+FLOAT = 24.942867 # perplexity of the first 8 windows, onnxruntime 1.32, fp32
+
+
+class Bench:
+    def __init__(self, npuc, root, d):
+        self.npuc, self.d, self.bard = npuc, d, root / "examples" / "bard"
+        self.model, self.text = self.bard / "model.onnx", self.bard / "eval" / "test.npy"
+
+    def quantize(self, out, *options):
+        support.must([self.npuc, "quantize", self.model, "-o", out, "--quiet", *options])
+        return out.read_text()
+
+    def perplexity(self, recipe):
+        plan = self.d / "q.plan"
+        support.must([self.npuc, "compile", self.model, "--recipe", recipe, "-o", plan, "--quiet"])
+        run = [self.npuc, "perplexity", plan, "--tokens", self.text, "--window", "256", "--bos", "0", "--windows", "8"]
+        return json.loads(support.must([*run, "--json"]))["perplexity"]
+
+    def refused(self, command, code, words):
+        done = support.call(command)
+        assert done.returncode == code and words in done.stderr, (command[1:], done.returncode, done.stderr)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def check_schemes(b):
+    data = b.d / "calib.npy"
+    np.save(data, np.load(b.text)[-4096:].reshape(16, 256)) # not among the windows that are scored
+    fixed = ["--scheme", "w8a8", "--calib", data, "--runs", "4"]
+    for most, options in [(0.002, ["--scheme", "w8a16"]), (0.005, ["--scheme", "w8a8-dynamic"]),
+                          (0.02, ["--scheme", "w4a16-g32"]), (0.05, ["--scheme", "w4a16-g128"]),
+                          (0.01, ["--scheme", "fp8-w8a16"]), (0.06, fixed)]:
+        r = b.d / "r.recipe"
+        first = b.quantize(r, *options)
+        rise = b.perplexity(r) / FLOAT - 1
+        assert abs(rise) < most, f"{options[1]}: perplexity changes by {rise:+.2%}"
+        assert b.quantize(r, *options) == first, f"{options[1]}: a second run writes another recipe"
+    by = {how: b.quantize(b.d / "r.recipe", *fixed, "--activations", how) for how in ("minmax", "percentile", "mse", "ema")}
+    assert len(set(by.values())) == 4, "calibrators agree"
+
+
+def check_recipes(b):
+    r = b.d / "r.recipe"
+    text = b.quantize(r, "--scheme", "w8a16", "--keep", "*lm_head*", "--keep", "*/layers.[01]/*")
+    assert text.count("keep    = asked for by --keep") == 15 and text.count("weight  =") == 21, text
+    b.perplexity(r)
+    name = re.search(r"^\[(.*)\]$", text, re.M).group(1)
+    for wrong, words in [
+        ("", "version"),
+        ("version = 2\n", "version 1"),
+        (f"version = 1\n[{name}]\nweight = int9 channel\n", ":3"),
+        (f"version = 1\n[{name}]\nweight = int8 rows\n", "'rows'"),
+        (f"version = 1\n[{name}]\nweight = int8 token\n", "no scale per token"),
+        (f"version = 1\n[{name}]\nweight = int8 by=magic\n", "algorithm"),
+        (f"version = 1\n[{name}]\nweight = int4 group=0\n", "group"),
+        (f"version = 1\n[{name}]\nweight = int8\ninput = int8\n", "scale=S"),
+        (f"version = 1\n[{name}]\nweight = int8\ninput = int8 scale=nan\n", "positive"),
+        (f"version = 1\n[{name}]\nweight = int8\ninput = uint8 scale=1 zero=-1\n", "zero"),
+        (f"version = 1\n[{name}]\nweight = int8\nkeep = both\n", "both kept and quantised"),
+        (f"version = 1\n[{name}]\ninput = int8 token\n", "no weight"),
+        (f"version = 1\n[{name}]\nweight = int8\n[{name}]\nweight = int8\n", "twice"),
+        ("version = 1\n[/nobody]\nweight = int8\n", "no product"),
+        ("version = 1\nweight = int8\n", "found 'weight'"),
+        ("version = 1\nhello\n", "key = value"),
+    ]:
+        r.write_text(wrong)
+        b.refused([b.npuc, "compile", b.model, "--recipe", r, "-o", b.d / "q.plan", "--quiet"], 3, words)
+
+
+def check_data(b):
+    r = b.d / "bad.recipe"
+    start = [b.npuc, "quantize", b.model, "-o", r, "--quiet"]
+    np.save(b.d / "floats.npy", np.zeros((2, 8), np.float32))
+    np.save(b.d / "none.npy", np.zeros((0, 8), np.int64))
+    np.save(b.d / "foreign.npy", np.full((1, 8), 99999, np.int64))
+    np.savez(b.d / "names.npz", wrong=np.zeros(1, np.int64))
+    for data, words in [("floats.npy", "token ids"), ("none.npy", "no token"), ("foreign.npy", "99999"),
+                        ("names.npz", "input_ids"), ("nowhere", "calibration data")]:
+        b.refused([*start, "--scheme", "w8a8", "--calib", b.d / data], 3, words)
+    b.refused([*start, "--scheme", "w8a8"], 2, "--calib")
+    b.refused([*start, "--scheme", "w1a1"], 2, "w1a1")
+    b.refused([*start, "--scheme", "w4a16-g0"], 2, "w4a16-g0")
+    b.refused([*start, "--scheme", "w8a16", "--weights", "magic"], 2, "magic")
+    assert not r.exists(), "a refused run leaves a recipe"
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--npuc", required=True)
+    ap.add_argument("--root", required=True, type=pathlib.Path)
+    args = ap.parse_args()
+    with tempfile.TemporaryDirectory() as tmp:
+        b = Bench(args.npuc, args.root, pathlib.Path(tmp))
+        check_recipes(b)
+        check_data(b)
+        check_schemes(b)
+
+
+main()

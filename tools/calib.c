@@ -1,0 +1,174 @@
+#include "tools/calib.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "tools/npy.h"
+#include "tools/npz.h"
+#include "tools/roles.h"
+
+static enum npuc_status fail(const struct calib *c, const char *what)
+{
+    return diag_error_text(c->d, &(struct diag_loc){.file = c->path, .index = -1}, D_INPUT_FILE, what);
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    const size_t n = strlen(s), m = strlen(end);
+    return n > m && strcmp(s + n - m, end) == 0;
+}
+
+/* ---- opening */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static enum npuc_status open_folder(struct calib *c)
+{
+    DIR *dir = opendir(c->path);
+    if (!dir)
+        return fail(c, "expected calibration data: TOKENS.npy, INPUTS.npz or a folder; it cannot be opened");
+    for (const struct dirent *e; (e = readdir(dir)) != NULL;)
+        if (ends_with(e->d_name, ".npz"))
+            vec_push(c->arena, &c->files, arena_printf(c->arena, "%s/%s", c->path, e->d_name));
+    closedir(dir);
+    if (c->files.len > 0)
+        qsort(c->files.data, (size_t)c->files.len, sizeof *c->files.data, by_name);
+    c->by_file = c->files.len > 0;
+    c->n_runs = c->by_file ? c->files.len : 1;
+    return NPUC_OK;
+}
+
+static enum npuc_status open_tokens(struct calib *c)
+{
+    const enum npuc_status s = npy_read(c->path, c->arena, c->d, &c->tokens);
+    if (s != NPUC_OK)
+        return s;
+    if (!dtype_is_integer(c->tokens.dtype) || c->tokens.rank < 1 || c->tokens.rank > 2)
+        return fail(c,
+                    arena_printf(c->arena,
+                                 "expected token ids, integers [windows][tokens]; found %s of rank %d (inputs of other "
+                                 "models go into an .npz file)",
+                                 dtype_table[c->tokens.dtype].name, c->tokens.rank));
+    if (k_count(&c->tokens) == 0)
+        return fail(c, "holds no token: there is nothing to calibrate with");
+    c->by_tokens = true;
+    c->n_runs = c->tokens.rank == 2 ? c->tokens.dims[0] : 1;
+    return NPUC_OK;
+}
+
+enum npuc_status calib_open(struct calib *c, const char *path, const struct graph *g, struct arena *a, struct diag *d)
+{
+    struct stat st;
+    *c = (struct calib){.path = path, .g = g, .d = d, .arena = a};
+    if (ends_with(path, ".npy"))
+        return open_tokens(c);
+    if (ends_with(path, ".npz")) {
+        vec_push(a, &c->files, path);
+        c->by_file = true;
+        c->n_runs = 1;
+        return NPUC_OK;
+    }
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
+        return fail(c, "expected calibration data: TOKENS.npy, INPUTS.npz or a folder of them");
+    return open_folder(c);
+}
+
+/* ---- a run */
+
+static const char *name_of(const struct calib *c, const struct value *v)
+{
+    return str_text(&c->g->module->cx->strings, v->name);
+}
+
+/* Whole numbers first, first + step ..; from[i] where given. */
+static void fill(const struct k_tensor *t, const struct k_tensor *from, int64_t at, int64_t first, int64_t step)
+{
+    for (int64_t i = 0; i < k_count(t); i++) {
+        const int64_t v = from ? k_get_i64(from, at + i) : first + i * step;
+        if (dtype_is_float(t->dtype))
+            k_set_f64(t, i, (double)v);
+        else
+            k_set_i64(t, i, v);
+    }
+}
+
+/* A cache without rows: 1 where the first size is open, 0 where another is. */
+static enum npuc_status empty_cache(const struct calib *c, const struct value *v, struct k_tensor *t, struct arena *a)
+{
+    const struct expr_pool *p = &c->g->module->cx->exprs;
+    bool empty = false;
+    *t = (struct k_tensor){.dtype = v->type->dtype, .rank = v->type->rank, .data = arena_zalloc(a, 64)};
+    for (int i = 0; i < t->rank; i++)
+        if (!expr_is_const(p, v->type->dims[i], &t->dims[i])) {
+            t->dims[i] = i == 0;
+            empty = empty || i > 0;
+        }
+    return empty ? NPUC_OK
+                 : fail(c, arena_printf(c->arena,
+                                        "token ids do not tell what input '%s' is for; give all inputs in an .npz file",
+                                        name_of(c, v)));
+}
+
+static enum npuc_status token_input(const struct calib *c, int64_t run, const struct value *v, struct k_tensor *t,
+                                    struct arena *a)
+{
+    const int64_t n = c->tokens.dims[c->tokens.rank - 1];
+    const enum role role = role_of_name(name_of(c, v));
+    if (role == ROLE_UNKNOWN || v->type->rank > 2)
+        return empty_cache(c, v, t, a);
+    const bool one = role == ROLE_FIRST_ROW || role == ROLE_VALID_ROWS;
+    const int64_t count = one ? 1 : n;
+    *t = (struct k_tensor){.dtype = v->type->dtype, .rank = v->type->rank};
+    for (int i = 0; i < t->rank; i++)
+        t->dims[i] = i == t->rank - 1 ? count : 1;
+    if (!dtype_bytes(t->dtype, count, &t->size))
+        return fail(c, "too many tokens");
+    t->data = arena_zalloc(a, t->size + 8);
+    switch (role) {
+    case ROLE_TOKENS: fill(t, &c->tokens, run * n, 0, 0); break;
+    case ROLE_MASK: fill(t, NULL, 0, 1, 0); break;
+    case ROLE_POSITIONS: fill(t, NULL, 0, 0, 1); break;
+    case ROLE_VALID_ROWS: fill(t, NULL, 0, n, 0); break;
+    case ROLE_FIRST_ROW:
+    case ROLE_CACHE:
+    case ROLE_UNKNOWN: fill(t, NULL, 0, 0, 0); break;
+    }
+    return NPUC_OK;
+}
+
+static enum npuc_status check_input(const struct calib *c, const struct value *v, const struct k_tensor *t)
+{
+    const char *name = name_of(c, v);
+    if (t->dtype != v->type->dtype)
+        return fail(c, arena_printf(c->arena, "input '%s': expected %s, found %s", name,
+                                    dtype_table[v->type->dtype].name, dtype_table[t->dtype].name));
+    for (int64_t i = 0; dtype_is_float(t->dtype) && i < k_count(t); i++)
+        if (!isfinite(k_get_f64(t, i)))
+            return fail(c, arena_printf(c->arena, "input '%s': element %" PRId64 " is no finite number", name, i));
+    return NPUC_OK;
+}
+
+enum npuc_status calib_inputs(const struct calib *c, int64_t i, struct k_tensor *inputs, struct arena *a)
+{
+    enum npuc_status s = NPUC_OK;
+    for (int k = 0; s == NPUC_OK && k < c->g->n_inputs; k++) {
+        const struct value *v = c->g->inputs[k];
+        const char *name = name_of(c, v);
+        if (c->by_tokens)
+            s = token_input(c, i, v, &inputs[k], a);
+        else if (c->by_file)
+            s = npz_read(c->files.data[i], name, a, c->d, &inputs[k]);
+        else
+            s = npy_read(arena_printf(a, "%s/%s.npy", c->path, name), a, c->d, &inputs[k]);
+        if (s == NPUC_OK)
+            s = check_input(c, v, &inputs[k]);
+    }
+    return s;
+}
