@@ -8,36 +8,6 @@
 
 enum { MAX_VALUES = 512 };
 
-/* Operators that may mix images along an axis which an attribute names, with its default. */
-static const struct {
-    enum op op;
-    const char *axis;
-    int64_t otherwise;
-} along[] = {
-    {OP_Concat, "axis", 0},
-    {OP_Softmax, "axis", -1},
-    {OP_LogSoftmax, "axis", -1},
-    {OP_LayerNormalization, "axis", -1},
-    {OP_RMSNormalization, "axis", -1},
-    {OP_Split, "axis", 0},
-};
-/* Those that never do: images of the result are images of the operands that have them. */
-static const enum op apart[] = {
-    OP_Conv,
-    OP_ConvInteger,
-    OP_ConvTranspose,
-    OP_MaxPool,
-    OP_AveragePool,
-    OP_GlobalMaxPool,
-    OP_GlobalAveragePool,
-    OP_BatchNormalization,
-    OP_InstanceNormalization,
-    OP_GroupNormalization,
-    OP_Resize,
-    OP_Yield,
-    OP_Constant,
-};
-
 static bool images_of(const struct ir_ctx *cx, const struct value *v, int64_t *n)
 {
     return v->type->kind == TYPE_TENSOR && !type_is_object(v->type) && v->type->rank > 0 &&
@@ -77,23 +47,17 @@ static bool rest_is_fixed(const struct node *n, const struct node *outer)
 
 static bool op_is_apart(const struct node *n, const struct node *outer)
 {
-    const struct op_def *d = op_table[n->op];
-    const int rank = n->n_out > 0 ? n->out[0].type->rank : 0;
-    if (n->op == OP_MaxPool && node_out(n, 1)) /* places are counted over all images */
+    const enum op op = n->op;
+    const enum op_class cls = op_table[op]->cls;
+    if (op == OP_MaxPool && node_out(n, 1)) /* places are counted over all images */
         return false;
-    if ((d->cls == CLS_CONV || n->op == OP_Gemm) && !rest_is_fixed(n, outer))
+    if ((cls == CLS_CONV || op == OP_Gemm) && !rest_is_fixed(n, outer))
         return false;
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(apart); i++)
-        if ((enum op)n->op == apart[i])
-            return true;
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(along); i++)
-        if ((enum op)n->op == along[i].op) {
-            const int64_t axis = node_attr_int(n, along[i].axis, along[i].otherwise);
-            return axis > 0 || (axis < 0 && axis + rank > 0);
-        }
-    if (n->op == OP_MatMul || n->op == OP_Gemm || n->op == OP_MatMulInteger || n->op == OP_FusedMatMul)
-        return product_is_apart(n);
-    return d->cls == CLS_ELEMENTWISE && n->op != OP_QuantizeLinear && n->op != OP_DequantizeLinear;
+    if (op_has(op, T_ALONG)) {
+        const int64_t axis = node_attr_int(n, "axis", 0);
+        return axis > 0 || (axis < 0 && axis + n->out[0].type->rank > 0);
+    }
+    return op_has(op, T_APART | T_ELEMENTWISE) && (cls != CLS_MATMUL || product_is_apart(n));
 }
 
 struct parts {

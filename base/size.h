@@ -18,6 +18,10 @@ NPUC_MUST_CHECK static inline bool size_in(int64_t off, int64_t len, int64_t siz
 {
     return off >= 0 && len >= 0 && len <= size && off <= size - len;
 }
+static inline int64_t size_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 static inline int64_t size_ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;

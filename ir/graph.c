@@ -45,6 +45,14 @@ void ir_module_free(struct module *m)
     arena_free(&arena);
 }
 
+bool value_used_in_body(const struct value *v)
+{
+    for_each_use (u, v)
+        if (u->user->graph != v->graph)
+            return true;
+    return false;
+}
+
 bool value_has_one_use(const struct value *v)
 {
     return v->uses && !v->uses->next;

@@ -165,6 +165,7 @@ struct graph *node_region(const struct node *n, int i);
         for (struct graph * r; (r = node_region((n), r##_i)) != NULL; r##_i++)
 bool graph_is_isolated(const struct graph *g); /* a function or a Fused region: uses no values of enclosing graphs */
 bool value_has_one_use(const struct value *v);
+bool value_used_in_body(const struct value *v); /* bodies of control flow read values of the graph around them */
 struct node *graph_yield(const struct graph *g);
 /* The bytes behind a value defined by a Constant node, else NULL. */
 const struct blob *value_const(const struct value *v);

@@ -49,7 +49,10 @@ enum op_trait {
     T_TERMINATOR = 1 << 10,
     T_REGION = 1 << 11,
     T_NONDETERMINISTIC = 1 << 12,
-    T_DATA_SHAPE = 1 << 13 /* output size depends on input data: fresh symbols */
+    T_DATA_SHAPE = 1 << 13 /* output size depends on input data: fresh symbols */,
+    T_APART =
+        1 << 14 /* elements of different places on axis 0 never meet; of products, where axis 0 is rows or batch */,
+    T_ALONG = 1 << 15 /* elements meet along attribute `axis`, or from it on: on axis 0 only when it names that */
 };
 
 /* Attribute schema: kind, name and default; a sentinel with name NULL ends the array. */

@@ -12,8 +12,6 @@ struct target_info {
     bool (*in_region)(const struct target_info *t, struct ir_ctx *cx, const struct node *n);
     /* Does the node read its operand x in memory as lines of channels, without the Transpose before it? May be NULL. */
     bool (*takes_lines)(const struct target_info *t, struct ir_ctx *cx, const struct node *n, const struct value *x);
-    /* Matmul weight layout the generator wants for an element type. */
-    struct layout (*weight_layout)(const struct target_info *t, enum dtype dtype);
     /* How feature maps of an element type lie best for the matrix unit; kind ND: as they come. NULL: so for all. */
     struct layout (*map_layout)(const struct target_info *t, enum dtype dtype);
     double launch_ns, bytes_per_ns; /* what a conversion costs: a launch, and its bytes at the rate of main memory */

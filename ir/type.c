@@ -106,6 +106,16 @@ static bool is_row_of_channels(const struct ir_ctx *cx, const struct type *t)
            (expr_is_const(&cx->exprs, t->dims[1], &size) && size % t->layout.c0 == 0);
 }
 
+bool type_same_dims(const struct type *a, const struct type *b)
+{
+    if (a->kind != TYPE_TENSOR || b->kind != TYPE_TENSOR || a->rank != b->rank)
+        return false;
+    for (int i = 0; i < a->rank; i++)
+        if (a->dims[i] != b->dims[i])
+            return false;
+    return true;
+}
+
 bool type_lies_alike(const struct ir_ctx *cx, const struct type *a, const struct type *b)
 {
     return a == b || (is_row_of_channels(cx, a) && is_row_of_channels(cx, b));

@@ -65,6 +65,8 @@ const struct type *type_join(struct ir_ctx *cx, const struct type *a, const stru
 bool type_is_object(const struct type *t);
 const char *type_text(struct ir_ctx *cx, const struct type *t); /* "f32[batch,seq,64]"; in the scratch arena */
 expr type_count(struct ir_ctx *cx, const struct type *t);       /* elements; EXPR_INVALID for unknown rank */
+/* Are both tensors, of equal sizes? Ones of unknown rank are alike. */
+bool type_same_dims(const struct type *a, const struct type *b);
 /* Do tensors of these types with the same dims have the same bytes, whatever their layouts are called? So for maps of
  * one position. */
 bool type_lies_alike(const struct ir_ctx *cx, const struct type *a, const struct type *b);

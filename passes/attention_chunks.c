@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "passes/attention.h"
+#include "passes/match.h"
 
 #define MAX_VIEWS 8
 
@@ -24,23 +25,17 @@ struct found {
     enum attend_empty empty;
 };
 
-static struct node *def_of(const struct value *v, enum op op)
-{
-    return v && v->def && v->def->op == op ? v->def : NULL;
-}
-
 static bool is_number(const struct value *v, double number)
 {
     double x;
-    return v && value_const(v) && type_const_count(v->graph->module->cx, v->type) == 1 && value_const_f64(v, 0, &x) &&
-           x == number;
+    return match_scalar(v, &x) && x == number;
 }
 
 /* What `v` is when the rows without probability are set to `number` in it; v itself otherwise. */
 static struct value *unguarded(struct value *v, double number, bool *guarded)
 {
-    const struct node *n = def_of(v, OP_Where);
-    if (!n || !is_number(node_in(n, 1), number) || !def_of(node_in(n, 0), OP_Equal))
+    const struct node *n = match_def(v, OP_Where);
+    if (!n || !is_number(node_in(n, 1), number) || !match_def(node_in(n, 0), OP_Equal))
         return v;
     *guarded = true;
     return node_in(n, 2);
@@ -54,7 +49,7 @@ static struct value *other(const struct node *n, const struct value *is)
 
 static struct node *row_reduction(struct value *v, enum op op, const struct value *of)
 {
-    struct node *n = def_of(v, op);
+    struct node *n = match_def(v, op);
     return n && node_in(n, 0) == of ? n : NULL;
 }
 
@@ -64,7 +59,7 @@ static bool read_max(struct value *max, struct found *f, bool *guarded)
     max = unguarded(max, 0, guarded);
     if (row_reduction(max, OP_ReduceMax, f->scores))
         return true;
-    const struct node *both = def_of(max, OP_Max);
+    const struct node *both = match_def(max, OP_Max);
     if (!both || both->n_in != 2)
         return false;
     for (int i = 0; i < 2; i++)
@@ -78,10 +73,10 @@ static bool read_sum(struct value *sum, struct found *f, const struct value *e, 
     sum = unguarded(sum, 1, guarded);
     if (!f->sink)
         return row_reduction(sum, OP_ReduceSum, e) != NULL;
-    const struct node *add = def_of(sum, OP_Add);
+    const struct node *add = match_def(sum, OP_Add);
     for (int i = 0; add && i < 2; i++) {
-        const struct node *last = def_of(node_in(add, i), OP_Exp);
-        const struct node *less = last ? def_of(node_in(last, 0), OP_Sub) : NULL;
+        const struct node *last = match_def(node_in(add, i), OP_Exp);
+        const struct node *less = last ? match_def(node_in(last, 0), OP_Sub) : NULL;
         if (less && node_in(less, 0) == f->sink && node_in(less, 1) == max)
             return row_reduction(other(add, node_in(add, i)), OP_ReduceSum, e) != NULL;
     }
@@ -92,7 +87,7 @@ static bool read_sum(struct value *sum, struct found *f, const struct value *e, 
 static bool read_steps(const struct node *div, struct found *f)
 {
     bool max_guarded = false, sum_guarded = false;
-    const struct node *e = def_of(node_in(div, 0), OP_Exp), *d = e ? def_of(node_in(e, 0), OP_Sub) : NULL;
+    const struct node *e = match_def(node_in(div, 0), OP_Exp), *d = e ? match_def(node_in(e, 0), OP_Sub) : NULL;
     if (!d || div->out[0].type->dtype != DT_F32)
         return false;
     f->scores = node_in(d, 0);
@@ -112,15 +107,15 @@ static bool read_softmax(const struct node *n, struct found *f)
 
 static bool read_probabilities(struct value *p, struct found *f)
 {
-    const struct node *where = def_of(p, OP_Where), *nan = where ? def_of(node_in(where, 0), OP_IsNaN) : NULL;
+    const struct node *where = match_def(p, OP_Where), *nan = where ? match_def(node_in(where, 0), OP_IsNaN) : NULL;
     if (nan && is_number(node_in(where, 1), 0) && node_in(nan, 0) == node_in(where, 2)) {
-        const struct node *s = def_of(node_in(where, 2), OP_Softmax);
+        const struct node *s = match_def(node_in(where, 2), OP_Softmax);
         f->empty = ATTEND_EMPTY_OR_NAN_ZERO;
         return s && read_softmax(s, f);
     }
-    if (def_of(p, OP_Softmax))
+    if (match_def(p, OP_Softmax))
         return read_softmax(p->def, f);
-    return def_of(p, OP_Div) && read_steps(p->def, f);
+    return match_def(p, OP_Div) && read_steps(p->def, f);
 }
 
 static bool find(struct graph *body, struct found *f)

@@ -17,7 +17,7 @@
  * they were; (4) runs after placement and before fuse_vector, which would take the Add; Fused nodes are not fused
  * again. Left alone: residuals behind products (a matrix, not a row), casts to wider types for vector operators, whose
  * region does them while it reads. */
-#include "passes/pass.h"
+#include "passes/match.h"
 
 #define MAX_MEMBERS 12
 #define MAX_MOVES   6
@@ -107,10 +107,10 @@ static bool is_per_channel(const struct value *v, const struct type *of)
     return true;
 }
 
-static bool value_is_one_number(const struct value *v)
+static bool is_number(const struct value *v)
 {
     double number;
-    return v && value_n_elems(v->graph->module->cx, v) == 1 && value_const_f64(v, 0, &number);
+    return match_scalar(v, &number);
 }
 
 /* Members behind a convolution of integers, in this order. Those to STEP_ADD make its sums numbers; the others may be
@@ -129,9 +129,9 @@ static bool is_scaled_step(const struct node *n, const struct value *sum, int64_
     case STEP_ADD: return n->op == OP_Add && is_per_channel(other, sum->type);
     case 4: return n->op == OP_Cast && dtype_is_float(to) && dtype_size(to) == 2;
     case STEP_MAP: return n->op == OP_Add && other && other != sum && other->type == sum->type;
-    case STEP_CODES: return n->op == OP_Mul && value_is_one_number(other);
+    case STEP_CODES: return n->op == OP_Mul && is_number(other);
     case 9: return n->op == OP_Round;
-    case 10: return n->op == OP_Clip && value_is_one_number(node_in(n, 1)) && value_is_one_number(node_in(n, 2));
+    case 10: return n->op == OP_Clip && is_number(node_in(n, 1)) && is_number(node_in(n, 2));
     case 11: return n->op == OP_Cast && to == DT_I8;
     default: return n->op == OP_Relu;
     }
@@ -157,14 +157,6 @@ static struct node *next_step(const struct node *conv, const struct value *sum, 
     return NULL;
 }
 
-static bool has_foreign_use(const struct value *v)
-{
-    for_each_use (u, v)
-        if (u->user->graph != v->graph)
-            return true;
-    return false;
-}
-
 static void collect_scaled(struct node *conv, struct chain *c)
 {
     struct node *next;
@@ -172,7 +164,7 @@ static void collect_scaled(struct node *conv, struct chain *c)
     int64_t whole = 1, plain = 1; /* members when it may end; without maps and codes */
     for (int64_t step = 1; step < STEPS; step++) {
         const struct value *sum = &c->nodes[c->n - 1]->out[0];
-        if (has_foreign_use(sum) || !(next = next_step(conv, sum, &step)))
+        if (value_used_in_body(sum) || !(next = next_step(conv, sum, &step)))
             break;
         c->nodes[c->n++] = next;
         whole = step >= STEP_ADD && (step < STEP_CODES || step == STEPS - 1) ? c->n : whole;

@@ -62,30 +62,11 @@ static int64_t count_uses(const struct value *v)
     return n;
 }
 
-static bool same_shape(const struct type *a, const struct type *b)
-{
-    if (a->kind != TYPE_TENSOR || a->rank != b->rank)
-        return false;
-    for (int i = 0; i < a->rank; i++)
-        if (a->dims[i] != b->dims[i])
-            return false;
-    return true;
-}
-
 static bool may_join(const struct region *r, const struct node *n)
 {
     const struct target_info *t = r->px->target;
     return r->n < MAX_MEMBERS && n->place == PLACE_NPU && n->n_out == 1 && op_table[n->op]->cls == CLS_ELEMENTWISE &&
-           same_shape(n->out[0].type, r->product->out[0].type) && (!t->in_region || t->in_region(t, r->px->cx, n));
-}
-
-/* Bodies of control flow read values of the graph around them. */
-static bool used_in_body(const struct value *v)
-{
-    for_each_use (u, v)
-        if (u->user->graph != v->graph)
-            return true;
-    return false;
+           type_same_dims(n->out[0].type, r->product->out[0].type) && (!t->in_region || t->in_region(t, r->px->cx, n));
 }
 
 static void visit(struct region *r, struct node *n)
@@ -107,7 +88,7 @@ static void visit(struct region *r, struct node *n)
         r->nodes[r->n++] = n;
         r->pending += count_uses(&n->out[0]);
         r->works = r->works || (n->op != OP_Cast && n->op != OP_CastLike);
-        r->fits = r->fits && !used_in_body(&n->out[0]);
+        r->fits = r->fits && !value_used_in_body(&n->out[0]);
         map_put(&r->seen, n->id, MEMBER);
         return;
     }
@@ -143,7 +124,7 @@ static bool collect(struct pass_ctx *px, struct node *product, struct region *r)
 {
     *r = (struct region){.px = px, .product = product, .nodes = {product}, .n = 1, .fits = true};
     r->pending = count_uses(&product->out[0]);
-    if (r->pending == 0 || used_in_body(&product->out[0]))
+    if (r->pending == 0 || value_used_in_body(&product->out[0]))
         return false;
     map_init(&r->seen, &px->arena);
     map_put(&r->seen, product->id, MEMBER);
@@ -178,8 +159,8 @@ static bool pull(struct region *r, const struct value *v, int depth)
     if (!n || depth == 0 || n->graph != r->product->graph || map_find(&r->seen, n->id) || n->n_out != 1 ||
         r->n == MAX_MEMBERS || !only_members_read(r, v))
         return false;
-    const bool peer =
-        is_product(r->px, n) && node_in(n, 0) == node_in(r->product, 0) && same_shape(v->type, r->product->out[0].type);
+    const bool peer = is_product(r->px, n) && node_in(n, 0) == node_in(r->product, 0) &&
+                      type_same_dims(v->type, r->product->out[0].type);
     if (!peer && !may_join(r, n))
         return false;
     map_put(&r->seen, n->id, MEMBER);

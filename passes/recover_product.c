@@ -53,16 +53,6 @@ static bool same_matrix(const struct type *a, const struct type *b)
     return a->dims[a->rank - 1] == b->dims[b->rank - 1] && a->dims[a->rank - 2] == b->dims[b->rank - 2];
 }
 
-static bool same_dims(const struct type *a, const struct type *b)
-{
-    if (a->rank != b->rank)
-        return false;
-    for (int i = 0; i < a->rank; i++)
-        if (a->dims[i] != b->dims[i])
-            return false;
-    return true;
-}
-
 /* Transpose, or Reshape - Transpose - Reshape that flattens the batch axes around it (torch's form for any rank). */
 static bool peel_transpose(struct operand *o)
 {
@@ -179,7 +169,7 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
         y = ir_op2(&b, OP_Mul, y, ir_scalar_like(&b, y, o->scale));
     if (y && o->group > 1)
         y = ir_reshape(&b, y, n->out[0].type->rank, n->out[0].type->dims);
-    if (!y || !same_dims(y->type, n->out[0].type))
+    if (!y || !type_same_dims(y->type, n->out[0].type))
         return NPUC_E_INTERNAL;
     ir_replace_all(&n->out[0], y);
     ir_erase(n);

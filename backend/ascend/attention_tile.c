@@ -8,11 +8,6 @@
 #define MAX_N     128
 #define MAX_PIECE 32
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int64_t down(int64_t v, int64_t unit)
 {
     return v / unit * unit;
@@ -33,7 +28,7 @@ static bool fit_l1(const struct machine *mc, const struct att *a, struct att_til
     const struct {
         int64_t key_bufs, v_bufs;
         int ring, prob_slots;
-    } all[] = {{nk, nv, 2, 2}, {nk, nv, 2, 1}, {nk, nv, 1, 1}, {least(nk, 2), least(nv, 2), 1, 1}, {1, 1, 1, 1}};
+    } all[] = {{nk, nv, 2, 2}, {nk, nv, 2, 1}, {nk, nv, 1, 1}, {size_min(nk, 2), size_min(nv, 2), 1, 1}, {1, 1, 1, 1}};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++) {
         t->key_bufs = (int)all[i].key_bufs;
         t->v_bufs = (int)all[i].v_bufs;
@@ -49,12 +44,12 @@ static bool fit_l1(const struct machine *mc, const struct att *a, struct att_til
 static void override(const struct tiling *w, struct att_tile *t)
 {
     if (w && w->n > 0) {
-        t->n = least(t->n, size_align(w->n, FRACTAL));
-        t->pn = least(t->pn, size_align(w->n, FRACTAL));
+        t->n = size_min(t->n, size_align(w->n, FRACTAL));
+        t->pn = size_min(t->pn, size_align(w->n, FRACTAL));
     }
     if (w && w->k > 0) {
-        t->k0 = least(t->k0, size_align(w->k, FRACTAL * 2));
-        t->pk = least(t->pk, size_align(w->k, FRACTAL * 2));
+        t->k0 = size_min(t->k0, size_align(w->k, FRACTAL * 2));
+        t->pk = size_min(t->pk, size_align(w->k, FRACTAL * 2));
     }
 }
 
@@ -65,13 +60,13 @@ static bool fit_rows(const struct machine *mc, const struct att *a, int64_t m, c
     const int64_t c0 = mc->c0_bytes / (es < ps ? es : ps), unit = c0 > FRACTAL ? c0 : FRACTAL;
     const int64_t l0c = mc->size[TS_L0C] / 2, l0a = mc->size[TS_L0A] / 2, l0b = mc->size[TS_L0B] / 2;
     t->m = m;
-    t->n = down(least(MAX_N, l0c / (2 * 4 * m)), FRACTAL);
-    t->pn = down(least(size_align(a->v_size, FRACTAL), l0c / (4 * m)), FRACTAL);
+    t->n = down(size_min(MAX_N, l0c / (2 * 4 * m)), FRACTAL);
+    t->pn = down(size_min(size_align(a->v_size, FRACTAL), l0c / (4 * m)), FRACTAL);
     if (t->n == 0 || t->pn == 0)
         return false;
     t->size_pad = size_align(a->size, unit);
-    t->k0 = down(least(t->size_pad, least(l0a / (m * es), l0b / (t->n * es))), unit);
-    t->pk = down(least(ATTEND_CHUNK, least(l0a / (m * ps), l0b / (t->pn * ps))), unit);
+    t->k0 = down(size_min(t->size_pad, size_min(l0a / (m * es), l0b / (t->n * es))), unit);
+    t->pk = down(size_min(ATTEND_CHUNK, size_min(l0a / (m * ps), l0b / (t->pn * ps))), unit);
     override(w, t);
     return t->k0 > 0 && t->pk > 0 &&
            blocks(ATTEND_CHUNK, t->n) * blocks(a->size, t->k0) +
@@ -83,7 +78,7 @@ static bool fit_rows(const struct machine *mc, const struct att *a, int64_t m, c
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out)
 {
     if (w && w->m > 0)
-        rows = least(rows, size_align(w->m, FRACTAL));
+        rows = size_min(rows, size_align(w->m, FRACTAL));
     for (; rows >= FRACTAL; rows = down(rows / 2, FRACTAL))
         if (fit_rows(m, a, rows, w, out))
             return true;
@@ -120,9 +115,9 @@ int64_t att_piece(const struct vr *r, const struct att *a, int64_t m)
     const struct tiling *w = r->e->tiling;
     const int64_t held = held_bytes(r->e, a, m), wide = size_align(a->v_size, 8);
     const bool in_place = vr_over_input(r, r->outputs[0].value);
-    int64_t rows = least(MAX_PIECE, m / 2);
+    int64_t rows = size_min(MAX_PIECE, m / 2);
     if (w && w->rows > 0)
-        rows = least(rows, w->rows);
+        rows = size_min(rows, w->rows);
     for (; rows > 0; rows = rows > 8 ? rows - 8 : rows / 2) {
         int64_t per_element, fixed;
         vr_footprint(r, false, rows, &per_element, &fixed);

@@ -1,13 +1,6 @@
 /* The Ascend family: its generators and what passes get to know of its machines. */
 #include "backend/ascend/gens.h"
 
-static struct layout weight_layout(const struct target_info *t, enum dtype dtype)
-{
-    const struct machine *m = t->machine;
-    const int size = dtype_size(dtype);
-    return (struct layout){.kind = LAYOUT_NZ_T, .c0 = size > 0 ? (int)m->c0_bytes / size : 0};
-}
-
 /* Maps as L1 holds them: blocks of channels. */
 static struct layout map_layout(const struct target_info *t, enum dtype dtype)
 {
@@ -25,7 +18,6 @@ static bool takes_lines(const struct target_info *t, struct ir_ctx *cx, const st
 static void target_info(const struct machine *m, struct target_info *out)
 {
     vector_target_info(m, out);
-    out->weight_layout = weight_layout;
     out->map_layout = map_layout;
     out->takes_lines = takes_lines;
 }

@@ -80,16 +80,6 @@ static bool view_strides(struct ir_ctx *cx, const struct mm *p, const struct typ
 
 /* ---- match -------------------------------------------------------------------------------------------------- */
 
-static bool same_shape(const struct type *a, const struct type *b)
-{
-    if (a->kind != TYPE_TENSOR || a->rank != b->rank)
-        return false;
-    for (int i = 0; i < a->rank; i++)
-        if (a->dims[i] != b->dims[i])
-            return false;
-    return true;
-}
-
 /* Is operand i only an example of a type? */
 static bool is_read(const struct node *n, int i)
 {
@@ -102,7 +92,7 @@ static bool check_member(struct ir_ctx *cx, const struct mm *p, const struct mm_
     expr stride[IR_MAX_RANK];
     const struct type *c = t->products[0]->out[0].type;
     if (n->n_out != 1 || op_has((enum op)n->op, T_REDUCE) || op_table[n->op]->cls != CLS_ELEMENTWISE ||
-        !same_shape(n->out[0].type, c))
+        !type_same_dims(n->out[0].type, c))
         return refuse(reason, "operators behind a product that do not work element by element");
     if (!lower_check(cx, n, reason))
         return false;
@@ -128,7 +118,7 @@ static bool find_products(const struct machine *m, struct ir_ctx *cx, const stru
             return false;
         if (t->n_products == 0)
             *p = q;
-        else if (!mm_is_peer(cx, p, &q) || p->n != q.n || !same_shape(t->products[0]->out[0].type, n->out[0].type))
+        else if (!mm_is_peer(cx, p, &q) || p->n != q.n || !type_same_dims(t->products[0]->out[0].type, n->out[0].type))
             return refuse(reason, "products that share no operand");
         else
             t->peers[t->n_products - 1] = q;
@@ -233,11 +223,6 @@ static struct lower *lower_tail(struct emit *e, const struct mm *p, int32_t work
     return l;
 }
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 struct mm_tail_code *mm_tail_open(struct emit *e, const struct mm *p, const struct mm_tile *t, int32_t workspace,
                                   struct kparams *params)
 {
@@ -246,7 +231,7 @@ struct mm_tail_code *mm_tail_open(struct emit *e, const struct mm *p, const stru
     struct expr_pool *x = &params->k->exprs;
     f->r = &lower_tail(e, p, workspace, t)->r;
     const int64_t wide = t->m > FEW_ROWS ? t->n : size_ceil_div(t->n, 2);
-    f->max_rows = least(vr_row_limit(f->r, false), t->m);
+    f->max_rows = size_min(vr_row_limit(f->r, false), t->m);
     f->cap = vr_capacity(f->r, false, f->max_rows);
     if (f->r->overflow || f->cap < PITCH_UNIT) {
         (void)node_error(e->cx, e->node, D_UNSUPPORTED,
@@ -254,8 +239,8 @@ struct mm_tail_code *mm_tail_open(struct emit *e, const struct mm *p, const stru
                          (long long)e->m->size[TS_UB]);
         return NULL;
     }
-    const int64_t cols = least(size_align(wide, PITCH_UNIT), f->cap), half = size_ceil_div(t->m, 2);
-    const int64_t rows = least(least(f->cap / cols, f->max_rows), t->m > FEW_ROWS ? half : t->m);
+    const int64_t cols = size_min(size_align(wide, PITCH_UNIT), f->cap), half = size_ceil_div(t->m, 2);
+    const int64_t rows = size_min(size_min(f->cap / cols, f->max_rows), t->m > FEW_ROWS ? half : t->m);
     f->cap = cols * rows;
     f->max_rows = rows;
     c->cols = expr_const(x, cols);

@@ -9,14 +9,6 @@ const struct gen mlu_gens[] = {
     {NULL, NULL, NULL},
 };
 
-/* Weights are rows of outputs, as they come from most models. */
-static struct layout weight_layout(const struct target_info *t, enum dtype dtype)
-{
-    (void)t;
-    (void)dtype;
-    return (struct layout){.kind = LAYOUT_ND};
-}
-
 /* Lines of channels: rows of the tensor unit. */
 static struct layout map_layout(const struct target_info *t, enum dtype dtype)
 {
@@ -27,7 +19,6 @@ static struct layout map_layout(const struct target_info *t, enum dtype dtype)
 static void target_info(const struct machine *m, struct target_info *out)
 {
     vector_target_info(m, out);
-    out->weight_layout = weight_layout;
     out->whole_precision = true; /* as MagicMind's force_float16 */
     out->map_layout = map_layout;
 }

@@ -15,18 +15,9 @@ static const struct gen gens[] = {
     {NULL, NULL, NULL},
 };
 
-/* How the constant side of a product is stored: as the model has it. */
-static struct layout weight_layout(const struct target_info *t, enum dtype dtype)
-{
-    (void)t;
-    (void)dtype;
-    return (struct layout){.kind = LAYOUT_ND};
-}
-
 static void target_info(const struct machine *m, struct target_info *out)
 {
     vector_target_info(m, out);
-    out->weight_layout = weight_layout;
 }
 
 extern const struct family family_template;
