@@ -94,6 +94,11 @@ struct tiling {                                   /* --tile m=..,n=..,k=..,rows=
     enum tiling_l2 l2;
 };
 
+/* ---- sizes to plan for ---- */
+int64_t size_known(const struct ir_ctx *cx, expr size); /* when constant, else -1 */
+/* One that the range of `size` allows, near `otherwise`; at least 1. */
+double size_typical(const struct ir_ctx *cx, expr size, double otherwise);
+
 /* ---- services for generators (backend/emit.c) ---- */
 int32_t emit_tensor(struct emit *e,
                     struct value *v); /* plan tensor of a value; constants become ND weights on first use */
@@ -134,6 +139,8 @@ struct kparams {
     expr bound[64]; /* plan expression of each parameter */
     int32_t n;
 };
+/* A kernel to be filled: *b builds it, *p binds its parameters. */
+struct tile_kernel *emit_kernel(struct emit *e, const char *name, struct tile_builder *b, struct kparams *p);
 expr kparam(struct kparams *p, const char *name, expr ir); /* kernel expression */
 
 /* Element strides of a value's storage per dimension of its type, as ir expressions: ND row-major, or with the capacity

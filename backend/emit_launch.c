@@ -1,6 +1,8 @@
 /* Steps: launches of tile kernels, and where they come from. */
 #include "backend/emit_priv.h"
 
+#include <math.h>
+
 static const char *vendor_name(struct emit *e, const struct node *n)
 {
     const sym kind = n->op == OP_Fused ? node_attr_str(n, "kind", 0) : 0;
@@ -89,6 +91,27 @@ void emit_say_why(struct emit *e, int64_t first, const char *why)
     for (int64_t i = first; i < e->plan->steps.len; i++)
         if (e->plan->steps.data[i].kind == PS_LAUNCH)
             e->plan->steps.data[i].reason = str_internz(&e->plan->strings, why);
+}
+
+struct tile_kernel *emit_kernel(struct emit *e, const char *name, struct tile_builder *b, struct kparams *p)
+{
+    struct tile_kernel *k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    *b = (struct tile_builder){.k = k, .arena = e->arena};
+    *p = (struct kparams){.e = e, .k = k};
+    return k;
+}
+
+int64_t size_known(const struct ir_ctx *cx, expr size)
+{
+    int64_t v;
+    return expr_is_const(&cx->exprs, size, &v) ? v : -1;
+}
+
+double size_typical(const struct ir_ctx *cx, expr size, double otherwise)
+{
+    const struct expr_range r = expr_range_of(&cx->exprs, size);
+    const double v = r.max == INT64_MAX ? otherwise : fmin(otherwise, (double)r.max);
+    return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
 }
 
 expr kparam(struct kparams *p, const char *name, expr ir)

@@ -350,10 +350,8 @@ enum npuc_status conv_emit(struct emit *e, const struct conv *p, const struct co
     snprintf(name, sizeof name, "conv%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)c.t.m, (long long)c.t.n, (long long)c.t.k0);
     c.w = (struct conv_walk){.p = p, .windows = c.t.n, .taps = c.t.taps, .strips = c.t.strips};
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = c.w.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    c.params = (struct kparams){.e = e, .k = c.k};
     declare(&c);
     set_blocks(&c);
     tile_section_begin(&c.b, TCORE_CUBE);

@@ -28,30 +28,6 @@ struct search {
     double cycles;
 };
 
-static int64_t constant(const struct ir_ctx *cx, expr e)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, e, &v) ? v : -1;
-}
-
-static double typical(const struct ir_ctx *cx, expr e, double otherwise)
-{
-    const struct expr_range r = expr_range_of(&cx->exprs, e);
-    const double v = r.max == INT64_MAX ? otherwise : fmin(otherwise, (double)r.max);
-    return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Elements of x under `windows` windows and `taps` kernel positions of an axis. */
-static int64_t under(const struct conv *p, int axis, int64_t windows, int64_t taps)
-{
-    return ((windows - 1) * p->stride[axis] + (taps - 1) * p->dilation[axis]) / p->step[axis] + 1;
-}
-
 /* The part of x that a block shows, in lines; false when it is too long. */
 static bool fit_map(const struct search *s, struct conv_tile *t)
 {
@@ -63,21 +39,21 @@ static bool fit_map(const struct search *s, struct conv_tile *t)
         return true;
     }
     if (t->strips) {
-        t->line = under(p, W, t->n, taps_w);
+        t->line = conv_under(p, W, t->n, taps_w);
         if (s->size_w >= 0)
-            t->line = least(t->line, s->size_w > 0 ? s->size_w : 1);
-        t->lines = t->line * under(p, H, 1, taps_h);
+            t->line = size_min(t->line, s->size_w > 0 ? s->size_w : 1);
+        t->lines = t->line * conv_under(p, H, 1, taps_h);
         return t->lines <= MAX_LINES;
     }
     if (s->out_w < 1 || s->size_w < 1)
         return false;
     int64_t rows = (s->out_w - 1 + t->n - 1) / s->out_w + 1;
     if (s->out_h >= 0)
-        rows = least(rows, s->out_h > 0 ? s->out_h : 1);
-    rows = under(p, H, rows, taps_h);
-    const int64_t all = constant(s->cx, p->size[H]);
+        rows = size_min(rows, s->out_h > 0 ? s->out_h : 1);
+    rows = conv_under(p, H, rows, taps_h);
+    const int64_t all = size_known(s->cx, p->size[H]);
     if (all >= 0)
-        rows = least(rows, all > 0 ? all : 1);
+        rows = size_min(rows, all > 0 ? all : 1);
     t->line = s->size_w;
     t->lines = rows * t->line;
     return rows <= MAX_LINES && t->lines <= MAX_LINES;
@@ -104,10 +80,10 @@ static bool fit_l0(const struct search *s, struct conv_tile *t)
         return false;
     t->acc_slots = 2 * acc <= m->size[TS_L0C] ? 2 : 1;
     const int64_t a = s->p->out_lines ? t->n : t->m, b = s->p->out_lines ? t->m : t->n;
-    t->k0 = least(m->size[TS_L0A] / (2 * a * s->es), m->size[TS_L0B] / (2 * b * s->es)) / s->unit * s->unit;
-    t->k0 = least(t->k0, whole);
+    t->k0 = size_min(m->size[TS_L0A] / (2 * a * s->es), m->size[TS_L0B] / (2 * b * s->es)) / s->unit * s->unit;
+    t->k0 = size_min(t->k0, whole);
     if (s->wish && s->wish->k > 0)
-        t->k0 = least(t->k0, size_align(s->wish->k, s->unit));
+        t->k0 = size_min(t->k0, size_align(s->wish->k, s->unit));
     return t->k0 >= s->unit;
 }
 
@@ -193,13 +169,13 @@ struct conv_tile conv_choose_tile(const struct machine *m, const struct ir_ctx *
     const int64_t es = dtype_size(p->in), c0 = m->c0_bytes / es;
     struct search s = {.m = m, .cx = cx, .p = p, .wish = w, .es = es, .c0 = c0, .cycles = INFINITY};
     s.unit = c0 > FRACTAL ? c0 : FRACTAL;
-    s.size_w = constant(cx, p->size[W]);
-    s.out_h = constant(cx, p->out_size[H]);
-    s.out_w = constant(cx, p->out_size[W]);
-    s.batch = typical(cx, p->batch, 1);
-    s.planes = typical(cx, p->out_size[D], TYPICAL);
-    s.row = typical(cx, p->out_size[W], TYPICAL);
-    s.positions = s.row * typical(cx, p->out_size[H], TYPICAL);
+    s.size_w = size_known(cx, p->size[W]);
+    s.out_h = size_known(cx, p->out_size[H]);
+    s.out_w = size_known(cx, p->out_size[W]);
+    s.batch = size_typical(cx, p->batch, 1);
+    s.planes = size_typical(cx, p->out_size[D], TYPICAL);
+    s.row = size_typical(cx, p->out_size[W], TYPICAL);
+    s.positions = s.row * size_typical(cx, p->out_size[H], TYPICAL);
     const int64_t want_m = w && w->m > 0 ? size_align(w->m, FRACTAL) : 0,
                   want_n = w && w->n > 0 ? size_align(w->n, FRACTAL) : 0;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)

@@ -113,9 +113,7 @@ static void open_form(struct att_kernel *k, const struct variant *v)
     f->r = &v->l->r;
     f->max_rows = v->piece;
     f->cap = v->piece * ATTEND_CHUNK;
-    f->k = tile_kernel_new(e->arena, &e->plan->strings, name);
-    f->p = (struct kparams){.e = e, .k = f->k};
-    f->b = (struct tile_builder){.k = f->k, .arena = e->arena};
+    f->k = emit_kernel(e, name, &f->b, &f->p);
     declare_params(k, &v->split);
     declare_tensors(k, v->workspace);
     f->cols = f->dims[f->r->rank - 1];

@@ -499,9 +499,10 @@ static void list_tensors(const struct mm_kernel *c, const struct mm_tensors *t, 
         tensors[n++] = f->tensors[i];
 }
 
-static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t,
-                               const struct mm_tile *tile, const char *label)
+static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t, const void *form,
+                               const char *label)
 {
+    const struct mm_tile *tile = form;
     if (tile->m == 0)
         return node_error(e->cx, p->c->def, D_MEMORY_FULL,
                           "no tile of the product fits: the target has %lld bytes of L1, %lld of L0A, %lld of L0C",
@@ -512,10 +513,8 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
              p->n_peers ? "_group" : "", p->tail ? "_vector" : "", dtype_table[mm_code(p)].name, (long long)tile->m,
              (long long)tile->n, (long long)tile->k0);
     struct mm_kernel c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    c.params = (struct kparams){.e = e, .k = c.k};
     const int32_t slots = p->feed   ? workspace(e, p, tile, "weight tiles")
                           : p->tail ? workspace(e, p, tile, "product tiles")
                                     : -1;
@@ -533,40 +532,20 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     return emit_launch(e, c.k, c.tail ? c.tail->f.tensors : tensors, c.params.bound, mm_macs(e, p), label);
 }
 
-struct choice {
-    struct emit *e;
-    const struct mm *p;
-    struct mm_axes axes;
-};
-
-static void choose(void *user, const double *at, void *form)
+static void choose(struct emit *e, const struct mm *p, const struct mm_sizes *s, void *form)
 {
-    const struct choice *c = user;
-    const struct mm_sizes s = mm_sizes_at(&c->axes, at);
-    const struct mm_tile t = mm_choose_tile(c->e->m, c->p, &s, c->e->tiling);
+    const struct mm_tile t = mm_choose_tile(e->m, p, s, e->tiling);
     memcpy(form, &t, sizeof t);
 }
 
-static double cycles(void *user, const double *at, const void *form)
+static double cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const void *form)
 {
-    const struct choice *c = user;
-    const struct mm_sizes s = mm_sizes_at(&c->axes, at);
-    return mm_tile_cycles(c->e->m, c->p, &s, form);
+    return mm_tile_cycles(m, p, s, form);
 }
 
 enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
 {
-    struct choice c = {.e = e, .p = p};
-    struct variant_space s = {.form_size = sizeof(struct mm_tile), .user = &c, .choose = choose, .cycles = cycles};
-    struct variant v[VARIANT_MOST];
-    const expr outer = e->guard;
-    enum npuc_status st = NPUC_OK;
-    mm_axes(e, p, &s, &c.axes);
-    const int n = variants_find(e, &s, v);
-    for (int i = 0; i < n && st == NPUC_OK; i++) {
-        e->guard = v[i].guard;
-        st = launch(e, p, t, (const struct mm_tile *)(const void *)v[i].form, label);
-    }
-    e->guard = outer;
-    return st;
+    static const struct mm_forms forms = {
+        .form_size = sizeof(struct mm_tile), .choose = choose, .cycles = cycles, .launch = launch};
+    return mm_emit_forms(e, p, t, label, &forms);
 }

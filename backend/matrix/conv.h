@@ -37,6 +37,11 @@ struct conv {
 /* The pattern, or false with *reason set when it is a convolution. */
 bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct conv *out,
                 const char **reason);
+/* Elements of x under `windows` windows and `taps` kernel positions of an axis. */
+static inline int64_t conv_under(const struct conv *p, int axis, int64_t windows, int64_t taps)
+{
+    return ((windows - 1) * p->stride[axis] + (taps - 1) * p->dilation[axis]) / p->step[axis] + 1;
+}
 /* Multiply-accumulates, over the plan's symbols. */
 expr conv_macs(struct emit *e, const struct conv *p);
 

@@ -2,6 +2,11 @@
 
 #include <math.h>
 
+struct axes {
+    struct mm_sizes known; /* sizes that are no axis */
+    int batch, m, n, k;    /* axes, -1: known */
+};
+
 static double value_of(const struct ir_ctx *cx, expr e)
 {
     int64_t v;
@@ -16,27 +21,27 @@ static uint64_t key_of(const struct mm *p, expr batch, double n)
     return map_hash_bytes(k, (int64_t)sizeof k);
 }
 
-void mm_axes(const struct emit *e, const struct mm *p, struct variant_space *s, struct mm_axes *out)
+static void find_axes(const struct emit *e, const struct mm *p, struct variant_space *s, struct axes *out)
 {
     struct ir_ctx *cx = e->cx;
     expr batch = expr_const(&cx->exprs, 1);
     for (int i = 0; i < p->n_batch; i++)
         batch = expr_mul(&cx->exprs, batch, p->batch[i]);
-    *out = (struct mm_axes){.known = {.batch = value_of(cx, batch),
-                                      .m = value_of(cx, p->m),
-                                      .n = value_of(cx, p->n),
-                                      .k = value_of(cx, p->k)},
-                            .m = variants_axis(s, cx, p->m),
-                            .n = variants_axis(s, cx, p->n),
-                            .k = variants_axis(s, cx, p->k),
-                            .batch = variants_axis(s, cx, batch)};
+    *out = (struct axes){.known = {.batch = value_of(cx, batch),
+                                   .m = value_of(cx, p->m),
+                                   .n = value_of(cx, p->n),
+                                   .k = value_of(cx, p->k)},
+                         .m = variants_axis(s, cx, p->m),
+                         .n = variants_axis(s, cx, p->n),
+                         .k = variants_axis(s, cx, p->k),
+                         .batch = variants_axis(s, cx, batch)};
     for (int i = 0; i < p->n_peers; i++) /* their columns follow */
         out->known.n += value_of(cx, p->peers[i].n);
     s->coarse = p->feed != NULL;
     s->key = p->feed ? 0 : key_of(p, batch, out->known.n);
 }
 
-struct mm_sizes mm_sizes_at(const struct mm_axes *x, const double *at)
+static struct mm_sizes sizes_at(const struct axes *x, const double *at)
 {
     struct mm_sizes s = x->known;
     s.m = x->m < 0 ? s.m : fmax(1, at[x->m]);
@@ -44,4 +49,43 @@ struct mm_sizes mm_sizes_at(const struct mm_axes *x, const double *at)
     s.k = x->k < 0 ? s.k : fmax(1, at[x->k]);
     s.batch = x->batch < 0 ? s.batch : fmax(1, at[x->batch]);
     return s;
+}
+
+struct choice {
+    struct emit *e;
+    const struct mm *p;
+    const struct mm_forms *f;
+    struct axes axes;
+};
+
+static void choose(void *user, const double *at, void *form)
+{
+    const struct choice *c = user;
+    const struct mm_sizes s = sizes_at(&c->axes, at);
+    c->f->choose(c->e, c->p, &s, form);
+}
+
+static double cycles(void *user, const double *at, const void *form)
+{
+    const struct choice *c = user;
+    const struct mm_sizes s = sizes_at(&c->axes, at);
+    return c->f->cycles(c->e->m, c->p, &s, form);
+}
+
+enum npuc_status mm_emit_forms(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label,
+                               const struct mm_forms *f)
+{
+    struct choice c = {.e = e, .p = p, .f = f};
+    struct variant_space s = {.form_size = f->form_size, .user = &c, .choose = choose, .cycles = cycles};
+    struct variant v[VARIANT_MOST];
+    const expr outer = e->guard;
+    enum npuc_status st = NPUC_OK;
+    find_axes(e, p, &s, &c.axes);
+    const int n = variants_find(e, &s, v);
+    for (int i = 0; i < n && st == NPUC_OK; i++) {
+        e->guard = v[i].guard;
+        st = f->launch(e, p, t, v[i].form, label);
+    }
+    e->guard = outer;
+    return st;
 }

@@ -5,11 +5,16 @@
 #include "backend/matrix/mm.h"
 #include "backend/variants.h"
 
-struct mm_axes {
-    struct mm_sizes known; /* sizes that are no axis */
-    int batch, m, n, k;    /* axes, -1: known */
+/* How a family writes a product: forms are its tiles, of form_size bytes. */
+struct mm_forms {
+    int64_t form_size;
+    void (*choose)(struct emit *e, const struct mm *p, const struct mm_sizes *s, void *form);
+    double (*cycles)(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const void *form);
+    enum npuc_status (*launch)(struct emit *e, const struct mm *p, const struct mm_tensors *t, const void *form,
+                               const char *label);
 };
-void mm_axes(const struct emit *e, const struct mm *p, struct variant_space *s, struct mm_axes *out);
-struct mm_sizes mm_sizes_at(const struct mm_axes *x, const double *at);
+/* Emits the product: one launch, or one per part of the sizes when they are not known. */
+NPUC_MUST_CHECK enum npuc_status mm_emit_forms(struct emit *e, const struct mm *p, const struct mm_tensors *t,
+                                               const char *label, const struct mm_forms *f);
 
 #endif

@@ -489,11 +489,9 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
     c.t = mlu_conv_choose_tile(e->m, e->cx, p, e->tiling);
     snprintf(name, sizeof name, "conv%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)c.t.m, (long long)c.t.n, (long long)c.t.kb);
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.k = emit_kernel(e, name, &c.b, &c.params);
     c.w = (struct conv_walk){.p = p, .windows = c.t.m, .taps = c.t.taps, .strips = c.t.strips};
     c.x = c.w.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    c.params = (struct kparams){.e = e, .k = c.k};
     declare(&c);
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);

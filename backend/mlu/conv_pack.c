@@ -73,10 +73,8 @@ enum npuc_status mlu_conv_pack(struct emit *e, const struct conv *p, int32_t *pa
     struct pack c = {.e = e, .t = p->in, .channels = p->group * p->cin};
     *packed = emit_temp(e, "lines of channels", p->in, 3, (const expr[]){p->batch, plane, expr_const(ir, c.channels)});
     snprintf(name, sizeof name, "nhwc_%s", dtype_table[p->in].name);
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    c.params = (struct kparams){.e = e, .k = c.k};
     c.batch = kparam(&c.params, "batch", p->batch);
     c.plane = kparam(&c.params, "plane", plane);
     tile_params_done(c.k);

@@ -29,34 +29,10 @@ struct search {
     double cycles;
 };
 
-static int64_t constant(const struct ir_ctx *cx, expr e)
-{
-    int64_t v;
-    return expr_is_const(&cx->exprs, e, &v) ? v : -1;
-}
-
-static double typical(const struct ir_ctx *cx, expr e, double otherwise)
-{
-    const struct expr_range r = expr_range_of(&cx->exprs, e);
-    const double v = r.max == INT64_MAX ? otherwise : fmin(otherwise, (double)r.max);
-    return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Elements of x under `windows` windows and `taps` kernel positions of an axis. */
-static int64_t under(const struct conv *p, int axis, int64_t windows, int64_t taps)
-{
-    return ((windows - 1) * p->stride[axis] + (taps - 1) * p->dilation[axis]) / p->step[axis] + 1;
-}
-
 /* Lines of a map of which only `most` exist (-1: unknown). */
 static int64_t bounded(int64_t lines, int64_t most)
 {
-    return most < 0 ? lines : least(lines, most > 0 ? most : 1);
+    return most < 0 ? lines : size_min(lines, most > 0 ? most : 1);
 }
 
 /* The part of x that a block shows, in lines; false when it is too long. */
@@ -70,14 +46,14 @@ static bool fit_map(const struct search *s, struct mlu_conv_tile *t)
         return true;
     }
     if (t->strips) {
-        t->line = bounded(under(p, W, t->m, taps_w), s->size_w);
-        t->lines = t->line * under(p, H, 1, taps_h);
+        t->line = bounded(conv_under(p, W, t->m, taps_w), s->size_w);
+        t->lines = t->line * conv_under(p, H, 1, taps_h);
         return t->lines <= MAX_LINES;
     }
     if (s->out_w < 1 || s->size_w < 1)
         return false;
     const int64_t windows = bounded((s->out_w - 1 + t->m - 1) / s->out_w + 1, s->out_h);
-    const int64_t rows = bounded(under(p, H, windows, taps_h), constant(s->cx, p->size[H]));
+    const int64_t rows = bounded(conv_under(p, H, windows, taps_h), size_known(s->cx, p->size[H]));
     t->line = s->size_w;
     t->lines = rows * t->line;
     return rows <= MAX_LINES && t->lines <= MAX_LINES;
@@ -240,15 +216,15 @@ struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct 
                        .wish = w,
                        .es = dtype_size(p->in),
                        .os = dtype_size(p->out),
-                       .size_w = constant(cx, p->size[W]),
-                       .out_h = constant(cx, p->out_size[H]),
-                       .out_w = constant(cx, p->out_size[W]),
-                       .batch = typical(cx, p->batch, 1),
-                       .planes = typical(cx, p->out_size[D], TYPICAL),
-                       .row = typical(cx, p->out_size[W], TYPICAL),
+                       .size_w = size_known(cx, p->size[W]),
+                       .out_h = size_known(cx, p->out_size[H]),
+                       .out_w = size_known(cx, p->out_size[W]),
+                       .batch = size_typical(cx, p->batch, 1),
+                       .planes = size_typical(cx, p->out_size[D], TYPICAL),
+                       .row = size_typical(cx, p->out_size[W], TYPICAL),
                        .r = mlu_rates_of(m, p->in),
                        .cycles = INFINITY};
-    s.positions = s.row * typical(cx, p->out_size[H], TYPICAL);
+    s.positions = s.row * size_typical(cx, p->out_size[H], TYPICAL);
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)
         for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++)
             for (int strips = 0; strips < 2; strips++)

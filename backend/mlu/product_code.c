@@ -239,9 +239,10 @@ static void body(struct code *c)
     tile_end(&c->b);
 }
 
-static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t,
-                               const struct product_tile *tile, const char *label)
+static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t, const void *form,
+                               const char *label)
 {
+    const struct product_tile *tile = form;
     char name[48];
     if (tile->m == 0)
         return node_error(e->cx, p->c->def, D_MEMORY_FULL,
@@ -249,10 +250,8 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)tile->m, (long long)tile->n, (long long)tile->k);
     struct code c = {.e = e, .p = p, .t = *tile};
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    c.params = (struct kparams){.e = e, .k = c.k};
     declare(&c);
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);
@@ -260,40 +259,20 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     return emit_launch(e, c.k, (const int32_t[]){t->a, t->b, t->c, t->bias}, c.params.bound, mm_macs(e, p), label);
 }
 
-struct choice {
-    struct emit *e;
-    const struct mm *p;
-    struct mm_axes axes;
-};
-
-static void choose(void *user, const double *at, void *form)
+static void choose(struct emit *e, const struct mm *p, const struct mm_sizes *s, void *form)
 {
-    const struct choice *c = user;
-    const struct mm_sizes s = mm_sizes_at(&c->axes, at);
-    const struct product_tile t = product_choose_tile(c->e->m, c->e->cx, c->p, &s, c->e->tiling);
+    const struct product_tile t = product_choose_tile(e->m, e->cx, p, s, e->tiling);
     memcpy(form, &t, sizeof t);
 }
 
-static double cycles(void *user, const double *at, const void *form)
+static double cycles(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const void *form)
 {
-    const struct choice *c = user;
-    const struct mm_sizes s = mm_sizes_at(&c->axes, at);
-    return product_cycles(c->e->m, c->p, &s, form);
+    return product_cycles(m, p, s, form);
 }
 
 enum npuc_status product_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
 {
-    struct choice c = {.e = e, .p = p};
-    struct variant_space s = {.form_size = sizeof(struct product_tile), .user = &c, .choose = choose, .cycles = cycles};
-    struct variant v[VARIANT_MOST];
-    const expr outer = e->guard;
-    enum npuc_status st = NPUC_OK;
-    mm_axes(e, p, &s, &c.axes);
-    const int n = variants_find(e, &s, v);
-    for (int i = 0; i < n && st == NPUC_OK; i++) {
-        e->guard = v[i].guard;
-        st = launch(e, p, t, (const struct product_tile *)(const void *)v[i].form, label);
-    }
-    e->guard = outer;
-    return st;
+    static const struct mm_forms forms = {
+        .form_size = sizeof(struct product_tile), .choose = choose, .cycles = cycles, .launch = launch};
+    return mm_emit_forms(e, p, t, label, &forms);
 }

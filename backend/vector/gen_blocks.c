@@ -99,10 +99,9 @@ enum npuc_status emit_map_blocks(struct emit *e, const struct map_blocks *m, con
     struct pack c = {.e = e, .m = m, .c0 = m->c0, .positions = BLOCK_BYTES / (m->c0 * dtype_size(m->dtype))};
     c.c1 = size_ceil_div(m->channels, c.c0);
     snprintf(name, sizeof name, "%s_%s", m->back ? "unpack" : "pack", dtype_table[m->dtype].name);
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    struct kparams params;
+    c.k = emit_kernel(e, name, &c.b, &params);
     c.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    struct kparams params = {.e = e, .k = c.k};
     c.maps = kparam(&params, "maps", m->maps);
     c.plane = kparam(&params, "plane", m->plane);
     tile_params_done(c.k);

@@ -41,10 +41,10 @@ static struct run run_of(struct expr_pool *x, enum dtype t, expr first, expr n)
 
 enum npuc_status emit_packed_cast(struct emit *e, const struct packed_cast *c, const char *label)
 {
-    struct tile_kernel *k = tile_kernel_new(e->arena, &e->plan->strings, "cast_packed");
+    struct kparams p;
+    struct tile_builder b;
+    struct tile_kernel *k = emit_kernel(e, "cast_packed", &b, &p);
     struct expr_pool *x = &k->exprs;
-    struct kparams p = {.e = e, .k = k};
-    struct tile_builder b = {.k = k, .arena = e->arena};
     const expr n = kparam(&p, "n", c->n), one = expr_const(x, 1), zero = expr_const(x, 0);
     const expr cores = expr_const(x, e->m->n_vector);
     const int64_t per_element = dtype_table[c->from].bits + dtype_table[c->to].bits; /* two slots each, in bits / 2 */

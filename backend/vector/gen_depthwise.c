@@ -77,21 +77,14 @@ static bool fits(const struct machine *m, const struct conv *p, const struct ext
     return 2 * map * es + wide + turned + 2 * acc * 4 + (p->out != DT_F32 ? 2 * acc * es : 0) + small <= m->size[TS_UB];
 }
 
-static double typical(const struct ir_ctx *cx, expr e, double otherwise)
-{
-    const struct expr_range r = expr_range_of(&cx->exprs, e);
-    const double v = r.max == INT64_MAX ? otherwise : fmin(otherwise, (double)r.max);
-    return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
-}
-
 static double cycles_of(const struct machine *m, const struct ir_ctx *cx, const struct conv *p, const struct extent *t)
 {
     const double fixed = target_num(m->target, TK_VEC_FIXED), bytes = target_num(m->target, TK_VEC_BYTES);
-    const double rows = fmin((double)t->rows, typical(cx, p->out_size[H], 64)),
-                 cols = fmin((double)t->cols, typical(cx, p->out_size[W], 64));
-    const double items = typical(cx, p->batch, 1) * ceil((double)p->group / (double)t->channels) *
-                         ceil(typical(cx, p->out_size[H], 64) / (double)t->rows) *
-                         ceil(typical(cx, p->out_size[W], 64) / (double)t->cols);
+    const double rows = fmin((double)t->rows, size_typical(cx, p->out_size[H], 64)),
+                 cols = fmin((double)t->cols, size_typical(cx, p->out_size[W], 64));
+    const double items = size_typical(cx, p->batch, 1) * ceil((double)p->group / (double)t->channels) *
+                         ceil(size_typical(cx, p->out_size[H], 64) / (double)t->rows) *
+                         ceil(size_typical(cx, p->out_size[W], 64) / (double)t->cols);
     const double repeats = ceil(((rows - 1) * (double)t->pitch + cols) * 4 / bytes), channels = (double)t->channels;
     const double fma = fixed * fmin(channels, repeats) + channels * repeats + fixed + channels * 32 / bytes;
     const double map = (double)map_size(p, t) * 4 / bytes * (changes(p) ? 4 : 1) + 4 * fixed;
@@ -319,10 +312,8 @@ enum npuc_status gen_depthwise_emit(struct emit *e, struct node *n)
         c.t = choose(e->m, e->cx, &p, NULL);
     snprintf(name, sizeof name, "depthwise_%s_%lldx%lldx%lld", dtype_table[p.in].name, (long long)c.t.channels,
              (long long)c.t.rows, (long long)c.t.cols);
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    c.params = (struct kparams){.e = e, .k = c.k};
     declare(&c);
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);

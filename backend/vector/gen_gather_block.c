@@ -203,10 +203,10 @@ enum npuc_status gen_gather_block_emit(struct emit *e, struct node *n)
     char name[48];
     snprintf(name, sizeof name, "gather%lld_%s", (long long)q.bits, dtype_table[q.to].name);
     struct table_kernel g = {.t = {.q = &q}, .index_type = node_in(n, IN_INDEX)->type->dtype};
-    g.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    struct tile_builder b;
+    struct kparams params;
+    g.k = emit_kernel(e, name, &b, &params);
     g.x = &g.k->exprs;
-    struct tile_builder b = {.k = g.k, .arena = e->arena};
-    struct kparams params = {.e = e, .k = g.k};
     (void)choose_tile(e->m, &g.t);
     g.n_index = kparam(&params, "n_index", index_count(&e->cx->exprs, node_in(n, IN_INDEX)->type));
     tile_params_done(g.k);

@@ -465,10 +465,8 @@ enum npuc_status gen_lines_emit(struct emit *e, struct node *n)
         c.t = choose(e->m, e->cx, &v, NULL);
     snprintf(name, sizeof name, "%s_%s_%lldx%lldx%lld", names[v.kind], dtype_table[v.in].name, (long long)c.t.rows,
              (long long)c.t.cols, (long long)c.t.channels);
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    c.params = (struct kparams){.e = e, .k = c.k};
     c.batch = kparam(&c.params, "batch", v.batch);
     tile_params_done(c.k);
     c.tx = tile_tensor(c.k, e->arena, "x", v.in, true, false);

@@ -26,10 +26,10 @@ enum npuc_status gen_range_emit(struct emit *e, struct node *n)
     const struct type *t = n->out[0].type;
     if (!known(e->cx, n, &first, &delta))
         return node_error(e->cx, n, D_UNSUPPORTED, "start and step are not known before run time");
-    struct tile_kernel *k = tile_kernel_new(e->arena, &e->plan->strings, "range");
+    struct kparams p;
+    struct tile_builder b;
+    struct tile_kernel *k = emit_kernel(e, "range", &b, &p);
     struct expr_pool *x = &k->exprs;
-    struct kparams p = {.e = e, .k = k};
-    struct tile_builder b = {.k = k, .arena = e->arena};
     expr len = kparam(&p, "len", t->dims[0]), start = kparam(&p, "start", first), step = kparam(&p, "step", delta);
     tile_params_done(k);
     int32_t out = tile_tensor(k, e->arena, "out", t->dtype, false, true);
