@@ -63,7 +63,7 @@ static void size_parts(struct mm_kernel *c)
 
 static bool is_parted(const struct mm_kernel *c)
 {
-    return c->t.grid_m == 0 && mm_last_parts(&c->t) > 1;
+    return c->t.grid_m == 0 && !c->p->feed && !c->p->tail && mm_last_parts(&c->t) > 1;
 }
 
 /* Of the tiles those that are done whole: all, or the full rounds of all cores when the parts of the others find a core

@@ -199,7 +199,7 @@ static void try_shape(struct search *x, const struct mm_tile *shape)
         if (fit_k(x->m, x->p, x->s->k, part, &t))
             cycles = fmin(cycles, mm_closed_form(x->m, x->p, x->s, &t, &x->rates));
     }
-    if (cycles < INFINITY)
+    if (cycles < (double)INFINITY)
         keep(x, shape, cycles);
 }
 

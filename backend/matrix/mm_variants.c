@@ -15,9 +15,10 @@ static double value_of(const struct ir_ctx *cx, expr e)
 
 static uint64_t key_of(const struct mm *p, expr batch, double n)
 {
-    const int64_t k[] = {p->in,           p->out,  p->m,       p->n,     p->k,       p->a_row,   p->b_row,
-                         p->c_row,        batch,   p->a_trans, p->relu,  p->weight,  p->b_trans, p->weight_trans,
-                         p->bias != NULL, p->code, p->b_code,  p->block, (int64_t)n, p->n_peers};
+    const int64_t k[] = {
+        p->in,           p->out,          p->m,       p->n,      p->k,      p->a_row,   p->b_row,
+        p->c_row,        batch,           p->a_trans, p->relu,   p->weight, p->b_trans, p->weight_trans,
+        p->bias != NULL, p->tail != NULL, p->code,    p->b_code, p->block,  (int64_t)n, p->n_peers};
     return map_hash_bytes(k, (int64_t)sizeof k);
 }
 
