@@ -5,6 +5,7 @@
  * becomes
  *   %y = Fused %x, %w, %bias {kind="matmul_epilogue" body=(...) { MatMul; Add; Relu; Yield }} : f32[b,s,64]
  *
+ * Behind a product of integers the members are a Cast to f32, a Mul by a constant row and a Cast to a narrower float.
  * Behind a convolution of integers the members are those that make it a number again: a Cast to f32, a Mul by a factor
  * and an Add of a term per channel, a Cast to a narrower float, Relu; then an Add of another map and Relu; then the
  * codes in integers of the result: Mul, Round, Clip, Cast. A result that others read beside its codes stays one of the
@@ -194,6 +195,26 @@ static void collect(const struct pass_ctx *px, struct node *product, struct chai
     }
 }
 
+/* Behind a product of integers: Cast to f32, Mul by a constant row, Cast to a narrower float. */
+static void collect_factor(struct node *product, struct chain *c)
+{
+    *c = (struct chain){.nodes = {product}, .n = 1};
+    for (int step = 1; step < 4; step++) {
+        const struct value *sum = &c->nodes[c->n - 1]->out[0];
+        struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;
+        if (!next || next->place != PLACE_NPU || next->graph != product->graph || next->n_out != 1)
+            break;
+        const struct value *other = node_in(next, node_in(next, 0) == sum ? 1 : 0);
+        const bool fits =
+            step == 2 ? next->op == OP_Mul && is_row(other, sum->type)
+                      : next->op == OP_Cast && (step == 3 ? narrows(next, sum) : next->out[0].type->dtype == DT_F32);
+        if (!fits)
+            break;
+        c->nodes[c->n++] = next;
+    }
+    c->n = c->n < 3 ? 1 : c->n;
+}
+
 /* The first node behind the product that the chain leaves where it is. */
 static struct node *behind(const struct chain *c)
 {
@@ -231,9 +252,12 @@ enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
     for (struct node *n = g->first, *next; n; n = next) {
         next = n->next;
         const bool integers = n->op == OP_ConvInteger && n->place == PLACE_NPU;
-        if (!is_product(n) && !is_conv(n) && !integers)
+        const bool products = n->op == OP_MatMulInteger && n->place == PLACE_NPU && n->out[0].type->rank >= 1;
+        if (!is_product(n) && !is_conv(n) && !integers && !products)
             continue;
-        if (integers)
+        if (products)
+            collect_factor(n, &c);
+        else if (integers)
             collect_scaled(n, &c);
         else
             collect(px, n, &c);

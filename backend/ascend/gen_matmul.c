@@ -10,7 +10,8 @@ bool gen_matmul_match(const struct machine *m, struct ir_ctx *cx, const struct n
 
 struct mm_tensors mm_operands(struct emit *e, const struct mm *p)
 {
-    struct mm_tensors t = {.a = emit_tensor(e, p->a), .c = -1, .bias = mm_bias_tensor(e, p)};
+    struct mm_tensors t = {
+        .a = emit_tensor(e, p->a), .c = -1, .bias = mm_bias_tensor(e, p), .factor = mm_factor_tensor(e, p)};
     if (p->block) {
         t.b = emit_tensor(e, p->b);
         t.a_scale = emit_tensor(e, p->a_scale);

@@ -32,7 +32,8 @@ enum npuc_status gen_nbits_emit(struct emit *e, struct node *n)
                           why ? why : "");
     nbits_take_tensors(e, n, &q);
     struct mm p = nbits_product(e, &q, n);
-    struct mm_tensors t = {.a = emit_tensor(e, p.a), .b = -1, .c = emit_tensor(e, p.c), .bias = mm_bias_tensor(e, &p)};
+    struct mm_tensors t = {
+        .a = emit_tensor(e, p.a), .b = -1, .c = emit_tensor(e, p.c), .bias = mm_bias_tensor(e, &p), .factor = -1};
     nbits_feed_init(&f, &q, e->m, e->tiling);
     enum npuc_status st = NPUC_OK;
     if (feeds(e->m, &f))

@@ -40,6 +40,7 @@ static void tail_tensors(struct mm_kernel *c, const struct mm_tensors *t, int32_
         q->tb = vr_declare_tensor(f, t[i].b, c->p->block ? c->p->b_code : c->p->in, false);
         q->tc = vr_declare_tensor(f, store, c->p->out, true);
         q->tbias = product_of(c, i)->bias ? vr_declare_tensor(f, t[i].bias, DT_F32, false) : -1;
+        q->tfactor = product_of(c, i)->factor ? vr_declare_tensor(f, t[i].factor, DT_F32, false) : -1;
     }
     if (c->p->block) {
         c->sa.tensor = vr_declare_tensor(f, t->a_scale, DT_F8E8M0, false);
@@ -116,6 +117,9 @@ static enum npuc_status declare(struct mm_kernel *c, const struct mm_tensors *t,
         q->tbias = -1;
         if (product_of(c, i)->bias)
             q->tbias = tile_tensor(c->k, a, arena_printf(a, "bias%s", text), DT_F32, true, false);
+        q->tfactor = -1;
+        if (product_of(c, i)->factor)
+            q->tfactor = tile_tensor(c->k, a, arena_printf(a, "factor%s", text), DT_F32, true, false);
     }
     if (p->block) {
         c->sa.tensor = tile_tensor(c->k, a, "A_scale", DT_F8E8M0, true, false);
@@ -202,8 +206,7 @@ static void locate_part(struct mm_kernel *c)
     c->n_pad = expr_align(x, c->n, 16);
 }
 
-/* Code that names tensors, for the part of the tile: one after the other under conditions. */
-static void for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const struct mm_one *q))
+void mm_for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const struct mm_one *q))
 {
     for (int i = 0; i < c->n_parts; i++) {
         if (c->n_parts > 1)
@@ -311,7 +314,7 @@ static void load_row(struct mm_kernel *c, const struct mm_one *q)
 static void load_bias(struct mm_kernel *c)
 {
     if (c->has_bias)
-        for_part(c, load_row);
+        mm_for_part(c, load_row);
 }
 
 /* 1 when the part starts from a bias row. */
@@ -374,7 +377,7 @@ static void load_block(struct mm_kernel *c, expr j)
         return;
     }
     if (c->p->weight) {
-        for_part(c, load_weight);
+        mm_for_part(c, load_weight);
         return;
     }
     tile_note(&c->b, c->p->b_trans ? "b: ND to NZ" : "b: columns of K rows, transposed on the way to L0");
@@ -424,13 +427,19 @@ static expr blocks_of(struct mm_kernel *c)
     return expr_select(x, expr_cmp(x, EXPR_LT, zero, expr_min(x, c->im, c->in)), n, zero);
 }
 
+void mm_fixp(struct mm_kernel *c, const struct mm_one *q, expr off, expr row)
+{
+    struct expr_pool *x = c->x;
+    TILE(&c->b, FIXP, q->tc, off, row, c->acc, expr_align(x, c->im, 16), mm_sum(mm_code(c->p)), c->p->out, c->im, c->in,
+         c->p->relu, q->tfactor, q->tfactor < 0 ? num(c, 0) : c->n0);
+}
+
 static void store_result(struct mm_kernel *c, const struct mm_one *q)
 {
     struct expr_pool *x = c->x;
     const expr off = expr_add(x, c->off_c, expr_add(x, expr_mul(x, c->m0, c->c_row), c->n0));
     tile_note(&c->b, c->p->relu ? "store: relu, narrowed, NZ to ND" : "store: narrowed, NZ to ND");
-    TILE(&c->b, FIXP, q->tc, off, c->c_row, c->acc, expr_align(x, c->im, 16), mm_sum(mm_code(c->p)), c->p->out, c->im,
-         c->in, c->p->relu, -1, num(c, 0));
+    mm_fixp(c, q, off, c->c_row);
 }
 
 static void accumulate(struct mm_kernel *c)
@@ -457,7 +466,7 @@ static void body(struct mm_kernel *c)
         mm_store_for_tail(c);
         mm_close_slot(c);
     } else {
-        for_part(c, store_result);
+        mm_for_part(c, store_result);
     }
     tile_end(&c->b);
 }
@@ -480,7 +489,7 @@ static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_til
 
 /* The tensors of a kernel without a tail, in the order of declare(). */
 static void list_tensors(const struct mm_kernel *c, const struct mm_tensors *t, int32_t slots,
-                         int32_t tensors[3 + 3 * MM_MAX_GROUP])
+                         int32_t tensors[3 + 4 * MM_MAX_GROUP])
 {
     const struct mm_feed *f = c->p->feed;
     int32_t n = 0;
@@ -490,6 +499,8 @@ static void list_tensors(const struct mm_kernel *c, const struct mm_tensors *t, 
         tensors[n++] = t[i].c;
         if (product_of(c, i)->bias)
             tensors[n++] = t[i].bias;
+        if (product_of(c, i)->factor)
+            tensors[n++] = t[i].factor;
     }
     if (c->p->block) {
         tensors[n++] = t->a_scale;
@@ -508,7 +519,7 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
                           "no tile of the product fits: the target has %lld bytes of L1, %lld of L0A, %lld of L0C",
                           (long long)e->m->size[TS_L1], (long long)e->m->size[TS_L0A], (long long)e->m->size[TS_L0C]);
     char name[48];
-    int32_t tensors[3 + 3 * MM_MAX_GROUP];
+    int32_t tensors[3 + 4 * MM_MAX_GROUP];
     snprintf(name, sizeof name, "matmul%s%s%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "",
              p->n_peers ? "_group" : "", p->tail ? "_vector" : "", dtype_table[mm_code(p)].name, (long long)tile->m,
              (long long)tile->n, (long long)tile->k0);

@@ -124,13 +124,22 @@ void mm_close_slot(struct mm_kernel *c)
     TILE(&c->b, XSET, TU_FIX, TAIL_READY);
 }
 
+static void store_part(struct mm_kernel *c, const struct mm_one *q)
+{
+    const expr at = expr_add(c->x, tail_slot(c), expr_mul_const(c->x, c->which, c->t.m * c->t.n));
+    tile_note(&c->b, "store to the workspace");
+    mm_fixp(c, q, at, num(c, c->t.n));
+}
+
 void mm_store_for_tail(struct mm_kernel *c)
 {
-    struct expr_pool *x = c->x;
-    const expr at = expr_add(x, tail_slot(c), expr_mul_const(x, c->which, c->t.m * c->t.n));
-    tile_note(&c->b, "store to the workspace");
-    TILE(&c->b, FIXP, c->parts[0].tc, at, num(c, c->t.n), c->acc, expr_align(x, c->im, 16), mm_sum(mm_code(c->p)),
-         c->p->out, c->im, c->in, c->p->relu, -1, num(c, 0));
+    bool factors = false;
+    for (int i = 0; i < c->n_parts; i++)
+        factors = factors || c->parts[i].tfactor >= 0;
+    if (factors)
+        mm_for_part(c, store_part);
+    else
+        store_part(c, c->parts);
 }
 
 void mm_tail_body(struct mm_kernel *c)

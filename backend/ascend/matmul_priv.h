@@ -5,9 +5,10 @@
 
 #include "backend/ascend/matmul.h"
 
-/* A product of the group: tensors of the kernel, tbias -1 without; n and columns of tiles where they are known. */
+/* A product of the group: tensors of the kernel, tbias and tfactor -1 without; n and columns of tiles where they are
+ * known. */
 struct mm_one {
-    int32_t tb, tc, tbias;
+    int32_t tb, tc, tbias, tfactor;
     int64_t n, columns;
 };
 struct mm_kernel {
@@ -41,6 +42,11 @@ static inline expr num(struct mm_kernel *c, int64_t v)
 {
     return expr_const(c->x, v);
 }
+
+/* Code that names tensors, for the part of the tile: one after the other under conditions. */
+void mm_for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const struct mm_one *q));
+/* The tile to q's result: relu, factors, narrowing. */
+void mm_fixp(struct mm_kernel *c, const struct mm_one *q, expr off, expr row);
 
 /* Opens the loop over this core's tiles, on either kind of core. */
 void mm_open_tiles(struct mm_kernel *c);

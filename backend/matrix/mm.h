@@ -24,7 +24,8 @@ struct mm {
     enum dtype code, b_code;
     int64_t block; /* 0: no scales */
     struct value *a, *b, *c;
-    struct value *bias; /* one row of n starting values, or NULL */
+    struct value *bias;   /* one row of n starting values, or NULL */
+    struct value *factor; /* integers: one f32 row of n that the sums are multiplied by on the way out, or NULL */
     expr m, n, k;
     expr a_row, b_row, c_row; /* between rows as stored */
     bool a_trans;             /* a is stored [k, m] */
@@ -61,6 +62,7 @@ static inline int64_t mm_pack(const struct mm *p)
 struct mm_tensors {
     int32_t a, b, c, bias;    /* plan tensors, bias -1; b of no meaning with a feed */
     int32_t a_scale, b_scale; /* of no meaning without block scales */
+    int32_t factor;           /* -1 without; of no meaning to families that refuse it */
 };
 
 /* Can the two products be done by one kernel, side by side? */
@@ -72,6 +74,8 @@ bool mm_has_mac(const struct machine *m, enum dtype t, enum dtype out);
 bool mm_takes_bias(const struct machine *m);
 /* The f32 row of starting values as a plan tensor, -1 without one. */
 int32_t mm_bias_tensor(struct emit *e, const struct mm *p);
+/* The f32 row of factors as a plan tensor, -1 without one. */
+int32_t mm_factor_tensor(struct emit *e, const struct mm *p);
 /* Multiply-accumulates of the product, over the plan's symbols. */
 expr mm_macs(struct emit *e, const struct mm *p);
 /* Sizes to plan for. */

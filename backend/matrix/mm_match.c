@@ -9,7 +9,7 @@
 struct pattern {
     const struct node *outer; /* the Fused node, or the product itself */
     const struct node *product;
-    struct value *bias; /* as a value outside of the region */
+    struct value *bias, *factor; /* as values outside of the region */
     struct value *result;
     bool relu;
 };
@@ -73,6 +73,38 @@ static bool take_add(struct pattern *p, const struct node *n, const struct value
     return true;
 }
 
+/* Behind a product of integers: Cast to f32, Mul by a constant row, perhaps Cast to a narrower float. */
+static bool take_scaled(struct pattern *p, const struct node *n, const struct value *sum, int step)
+{
+    const enum dtype to = n->out[0].type->dtype;
+    if (step != 2)
+        return n->op == OP_Cast && node_in(n, 0) == sum && (step == 1 ? to == DT_F32 : to == DT_F16 || to == DT_BF16);
+    struct value *f = n->op == OP_Mul ? outside(node_in(n, node_in(n, 0) == sum ? 1 : 0)) : NULL;
+    if (!f || !value_const(f) || f->type->dtype != DT_F32 || sum->type->rank < 1 ||
+        !is_row_of(f, sum->type->dims[sum->type->rank - 1]))
+        return false;
+    p->factor = f;
+    return true;
+}
+
+static bool match_scaled(struct pattern *p, const struct graph *g)
+{
+    struct value *last = NULL;
+    int step = 0;
+    for_each_node (n, g) {
+        if (n->op == OP_Constant)
+            continue;
+        if (n->op == OP_Yield)
+            return p->factor && n->n_in == 1 && node_in(n, 0) == last;
+        if (step > 3 || n->n_out != 1 || (step == 0 ? n->op != OP_MatMulInteger : !take_scaled(p, n, last, step)))
+            return false;
+        p->product = step == 0 ? n : p->product;
+        last = node_out(n, 0);
+        step++;
+    }
+    return false;
+}
+
 /* Product, then at most Add of a row, Relu, Cast in this order, in one chain. */
 static bool match_chain(struct pattern *p, const struct graph *g)
 {
@@ -108,7 +140,7 @@ static bool match_pattern(const struct node *n, struct pattern *p)
         return n->n_out == 1 &&
                node_attr_str(n, "kind", 0) != str_internz(&n->graph->module->cx->strings, MM_TAIL_KIND) &&
                node_attr_str(n, "kind", 0) != str_internz(&n->graph->module->cx->strings, MM_GROUP_KIND) &&
-               match_chain(p, node_region(n, 0));
+               (match_scaled(p, node_region(n, 0)) || match_chain(p, node_region(n, 0)));
     return is_product(n);
 }
 
@@ -294,7 +326,9 @@ static bool check_types(const struct machine *m, const struct pattern *p, const 
         return refuse(reason, "8-bit operands with zero points of a form that is not taken apart");
     if (p->product->op == OP_ScaledMatMul)
         return check_codes(m, p, reason);
-    if (b->type->dtype != a->type->dtype || !mm_has_mac(m, a->type->dtype, y->type->dtype))
+    if (p->factor && m->mac_rows)
+        return refuse(reason, "sums of integers are scaled by the vector unit");
+    if (b->type->dtype != a->type->dtype || !mm_has_mac(m, a->type->dtype, p->factor ? DT_I32 : y->type->dtype))
         return refuse(reason,
                       "the matrix unit takes two operands of one type, f32, f16 or bf16 into floats or i8 into i32");
     if (y->type->layout.kind != LAYOUT_ND)
@@ -409,7 +443,12 @@ bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, 
     struct value *va = outside(node_in(p.product, 0)), *vb = outside(node_in(p.product, 1));
     if (!check_types(m, &p, va, vb, reason) || !check_attrs(p.product, reason))
         return false;
-    *out = (struct mm){.in = va->type->dtype, .out = p.result->type->dtype, .a = va, .c = p.result, .relu = p.relu};
+    *out = (struct mm){.in = va->type->dtype,
+                       .out = p.result->type->dtype,
+                       .a = va,
+                       .c = p.result,
+                       .relu = p.relu,
+                       .factor = p.factor};
     out->a_trans = node_attr_int(p.product, "transA", 0) != 0;
     const bool scaled = p.product->op == OP_ScaledMatMul && node_in(p.product, 2);
     struct value *constant = scaled ? NULL : constant_of(vb, &trans_b); /* with its scales, which lie as it does */
@@ -444,6 +483,11 @@ int32_t mm_bias_tensor(struct emit *e, const struct mm *p)
     if (!value_const(p->bias))
         return weight_is_rounded(p->bias) ? emit_rounded(e, p->bias) : emit_tensor(e, p->bias);
     return emit_weight(e, p->bias, p->bias->type->dtype == DT_F32 ? WF_COPY : WF_CAST, DT_F32, false);
+}
+
+int32_t mm_factor_tensor(struct emit *e, const struct mm *p)
+{
+    return p->factor ? emit_weight(e, p->factor, WF_COPY, DT_F32, false) : -1;
 }
 
 expr mm_macs(struct emit *e, const struct mm *p)
