@@ -55,12 +55,13 @@ static enum npuc_status try_branch(npurt_session *s, int64_t first, int64_t n, d
 {
     struct npurt_step *const outer = s->trial, sum = {0};
     struct npurt_step local = sum;
-    const double traffic = s->traffic, dirty = s->dirty;
+    const double traffic = s->traffic, dirty = s->dirty, ahead = s->ahead;
     s->trial = &local;
     const enum npuc_status st = rt_steps(s, first, n);
     s->trial = outer;
     s->traffic = traffic;
     s->dirty = dirty;
+    s->ahead = ahead;
     *us = local.us;
     return st;
 }

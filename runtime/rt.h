@@ -98,6 +98,7 @@ struct npurt_session {
     struct map timings; /* hash -> struct emu_timing */
     double dirty;       /* bytes in L2 that memory does not have yet */
     double traffic;     /* bytes moved so far: the clock of L2 residency */
+    double ahead;       /* bytes of weights to come that memory had time to bring to L2 */
     VEC(struct npurt_step) report_steps;
     int64_t *record_of;       /* per step of the plan: its place in report_steps, -1: has not run */
     struct npurt_step *note;  /* of the step that runs */

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define DIRTY_STEPS 16
+#define AHEAD_STEPS 64  /* of a tensor */
+#define AHEAD_SHARE 0.5 /* of L2 for weights to come: the rest is left to what runs */
 
 static void mark_warm(npurt_session *s, const struct plan_step *step, struct emu_launch *l, struct emu_tensor *t)
 {
@@ -38,11 +40,38 @@ static void touch(npurt_session *s, const struct plan_step *step, double bytes)
             s->tensors[s->tensors[step->tensors[i]].root].touched = s->traffic;
 }
 
+/* Weights that a product finds in L2, because memory had nothing else to do before: of what there was time for, in the
+ * order in which launches ask. In steps, as above. */
+static void take_ahead(npurt_session *s, const struct plan_step *step, const struct emu_launch *l, struct emu_tensor *t)
+{
+    for (int32_t i = 0; i < step->n_in && l->kernel->has[TCORE_CUBE]; i++) {
+        if (step->tensors[i] < 0 || t[i].warm || t[i].size <= 0 ||
+            s->plan->tensors.data[s->tensors[step->tensors[i]].root].kind != PT_WEIGHT)
+            continue;
+        const double share = s->ahead / (double)t[i].size;
+        const int64_t parts = share < 1 ? (int64_t)(share * AHEAD_STEPS) : AHEAD_STEPS;
+        t[i].ahead = parts < AHEAD_STEPS ? t[i].size / AHEAD_STEPS * parts : t[i].size;
+        s->ahead -= (double)t[i].ahead;
+    }
+}
+
+/* Memory was busy with `bytes` in `us`; what it could have moved beside is weights of later launches (a prefetch that
+ * the host queues beside the kernels, one behind the other, and that gives way to them). */
+static void give_ahead(npurt_session *s, double us, double bytes)
+{
+    const double rate = target_num(&s->target, TK_L2_PREFETCH), hbm = target_num(&s->target, TK_HBM_BANDWIDTH);
+    const double most = AHEAD_SHARE * target_num(&s->target, TK_L2_SIZE), idle = us * 1e-6 * hbm - bytes;
+    if (isnan(rate) || idle <= 0)
+        return;
+    s->ahead += idle < us * 1e-6 * rate ? idle : us * 1e-6 * rate;
+    s->ahead = s->ahead < most ? s->ahead : most;
+}
+
 /* What determines the time of a launch. */
 static uint64_t launch_hash(npurt_session *s, const struct plan_step *step, const struct emu_launch *l)
 {
     const int64_t line = (int64_t)target_num(&s->target, TK_L2_LINE);
-    const int64_t n = 3 + step->n_params + 2 * (int64_t)step->n_in;
+    const int64_t n = 3 + step->n_params + 3 * (int64_t)step->n_in;
     int64_t *key = ARENA_ARRAY(&s->scratch, int64_t, n);
     if (!key)
         return 0;
@@ -51,8 +80,9 @@ static uint64_t launch_hash(npurt_session *s, const struct plan_step *step, cons
     for (int32_t i = 0; i < step->n_params; i++)
         key[2 + i] = l->params[i];
     for (int32_t i = 0; i < step->n_in; i++) {
-        key[2 + step->n_params + 2 * i] = l->tensors[i].size;
-        key[3 + step->n_params + 2 * i] = l->tensors[i].address % (line > 0 ? line : 1) * 8 +
+        key[2 + step->n_params + 3 * i] = l->tensors[i].size;
+        key[3 + step->n_params + 3 * i] = l->tensors[i].ahead;
+        key[4 + step->n_params + 3 * i] = l->tensors[i].address % (line > 0 ? line : 1) * 8 +
                                           l->tensors[i].on_chip * 4 + (l->tensors[i].part > 0) * 2 + l->tensors[i].warm;
     }
     key[n - 1] = (int64_t)l->dirty;
@@ -90,6 +120,7 @@ enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, 
     if (!tensors)
         return rt_fail(s, D_HOST_MEMORY, "out of host memory");
     mark_warm(s, step, l, tensors);
+    take_ahead(s, step, l, tensors);
     l->dirty = dirty_at_launch(s);
     const uint64_t hash = launch_hash(s, step, l);
     const uint64_t *known = map_find(&s->timings, hash);
@@ -105,6 +136,9 @@ enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, 
         map_put(&s->timings, hash, (uint64_t)(uintptr_t)t);
     }
     add_timing(s, t);
+    const double back = l->dirty + (double)t->gm_written - t->dirty;
+    give_ahead(s, (t->cycles + t->launch_cyc) / target_num(&s->target, TK_CLOCK) * 1e6,
+               (double)t->l2_miss + (back > 0 ? back : 0));
     s->dirty = t->dirty;
     touch(s, step, (double)t->gm_read + (double)t->gm_written);
     return NPUC_OK;
@@ -117,6 +151,7 @@ void rt_time_bytes(npurt_session *s, const struct plan_step *step, double bytes)
     r->us += us;
     r->cycles += us * 1e-6 * target_num(&s->target, TK_CLOCK);
     r->bound_by = "host";
+    give_ahead(s, us, 0);
     touch(s, step, bytes);
 }
 

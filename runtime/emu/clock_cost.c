@@ -62,6 +62,9 @@ void clock_rates_of(const struct target *t, struct clock_rates *r)
     r->vec_bytes = whole(t, TK_VEC_BYTES, 1);
     r->ub_block = whole(t, TK_UB_BLOCK, 1);
     r->bank_groups = whole(t, TK_UB_BANK_GROUPS, 0);
+    const int64_t banks = whole(t, TK_UB_BANKS, 0);
+    r->bank_span =
+        r->bank_groups > 0 ? whole(t, TK_UB_SIZE, 1) / (banks / r->bank_groups > 0 ? banks / r->bank_groups : 1) : 0;
     r->l2_cube = num(t, TK_MTE2_CUBE_RATE);
     r->l2_vector = num(t, TK_MTE2_VECTOR_RATE);
     r->cold_vector = num(t, TK_MTE2_COLD_RATE);

@@ -27,6 +27,7 @@ struct region { /* GM between two addresses that tensors of the launch cover */
     int64_t lo, hi;
     int32_t first; /* its first chunk */
     bool warm;
+    int64_t ahead; /* address up to which it is warm; then: chunks */
 };
 /* Reads that found everything, or brought it, and writes: the same again within a part of the cache's size of new lines
  * finds everything. A part of a quarter moves a product's time by one percent, one of a 32nd by nothing. When all of
@@ -75,14 +76,15 @@ static void merge_regions(struct clock_l2 *c, int64_t n)
 {
     for (int64_t t = 0; t < n; t++) {
         const struct emu_tensor *x = &c->launch->tensors[t];
-        struct region r = {x->address, x->address + (x->size > 0 ? x->size : 1), 0, x->warm};
+        struct region r = {x->address, x->address + (x->size > 0 ? x->size : 1), 0, x->warm, x->address + x->ahead};
         for (int32_t i = 0; i < c->n_regions;) {
             struct region *o = &c->regions[i];
             if (o->hi <= r.lo || r.hi <= o->lo) {
                 i++;
                 continue;
             }
-            r = (struct region){o->lo < r.lo ? o->lo : r.lo, o->hi > r.hi ? o->hi : r.hi, 0, r.warm || o->warm};
+            const struct region *low = o->lo < r.lo ? o : &r;
+            r = (struct region){low->lo, o->hi > r.hi ? o->hi : r.hi, 0, r.warm || o->warm, low->ahead};
             *o = c->regions[--c->n_regions];
             i = 0;
         }
@@ -98,6 +100,7 @@ static bool number_chunks(struct clock_l2 *c, int64_t n)
     for (int32_t i = 0; i < c->n_regions; i++) {
         struct region *r = &c->regions[i];
         r->lo -= r->lo % c->line;
+        r->ahead = (r->ahead - r->lo) / chunk; /* whole chunks */
         r->first = (int32_t)chunks;
         chunks += size_ceil_div(r->hi - r->lo, chunk);
         if (chunks >= INT32_MAX)
@@ -243,7 +246,7 @@ static void touch_gathered(struct touches *x)
     x->lines = 0;
     if (!lines)
         return;
-    x->missed += touch_chunk(c, k, lines, x->region->warm, x->past);
+    x->missed += touch_chunk(c, k, lines, x->region->warm || x->chunk < x->region->ahead, x->past);
     if (x->write && (lines & ~k->dirty)) {
         const int64_t new = count_bits(lines & ~k->dirty) * c->line;
         c->written.bytes += new;

@@ -17,6 +17,7 @@ struct clock_rates {
     double mac_head;
     double vec[TK_COUNT]; /* TK_VEC_* */
     int64_t vec_bytes, ub_block, bank_groups;
+    int64_t bank_span; /* bytes of one bank of every group: neighbours in UB */
     double l2_cube, l2_vector, cold_vector, nd2nz, floor, row, latency, miss_latency;
     int64_t line;
     double mte3, mte3_floor, mte3_rmw;

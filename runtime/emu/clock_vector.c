@@ -84,6 +84,16 @@ static int64_t address_of(const struct clock_cx *cx, const struct emu_op *op, in
     return b->base + op->slot[field] * b->slot_size + (int64_t)((double)(op->arg[field + 1] % MOST_ELEMENTS) * width);
 }
 
+/* Two accesses of a repeat each that begin `apart` bytes from each other: in some bank group of both? */
+static bool groups_meet(const struct clock_rates *r, const struct block *b, int64_t apart)
+{
+    const int64_t period = r->bank_groups * r->ub_block;
+    const double row = (double)b->cols * b->width;
+    const double read = !b->dense && row < (double)r->vec_bytes ? row : (double)r->vec_bytes;
+    apart = (apart % period + period) % period;
+    return (double)apart < read || (double)(period - apart) < read;
+}
+
 static bool reads_conflict(const struct clock_cx *cx, const struct emu_op *op, const struct block *b)
 {
     const struct clock_rates *r = cx->rates;
@@ -92,13 +102,25 @@ static bool reads_conflict(const struct clock_cx *cx, const struct emu_op *op, c
     if (period == 0 || op->arg[fa] < 0 || op->arg[fb] < 0 || !op->arg[fa + 3] || !op->arg[fb + 3])
         return false;
     const int64_t from_a = address_of(cx, op, fa, b->width), from_b = address_of(cx, op, fb, b->width);
-    int64_t apart = from_a > from_b ? from_a - from_b : from_b - from_a;
-    if (apart == 0)
+    return from_a != from_b && groups_meet(r, b, from_a - from_b);
+}
+
+/* A result is written one repeat late: when the repeat behind it is read from the same bank. */
+static bool write_conflicts(const struct clock_cx *cx, const struct emu_op *op, const struct block *b, int arity)
+{
+    const struct clock_rates *r = cx->rates;
+    const int field = EMU_FIELD(VEC, a);
+    if (r->bank_span == 0 || !b->dense || (double)b->rows * (double)b->cols * b->width <= (double)r->vec_bytes)
         return false;
-    apart %= period;
-    const double row = (double)b->cols * b->width;
-    const double read = !b->dense && row < (double)r->vec_bytes ? row : (double)r->vec_bytes;
-    return (double)apart < read || (double)(period - apart) < read;
+    const int64_t to = address_of(cx, op, EMU_FIELD(VEC, dst), b->width);
+    for (int i = 0; i < arity; i++) {
+        if (op->arg[field + 4 * i] < 0)
+            continue;
+        const int64_t from = address_of(cx, op, field + 4 * i, b->width);
+        if (from / r->bank_span == to / r->bank_span && groups_meet(r, b, to - r->vec_bytes - from))
+            return true;
+    }
+    return false;
 }
 
 void clock_vec(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
@@ -120,6 +142,8 @@ void clock_vec(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *
     double cycles = alu_cycles(r, a->fn);
     if (info->arity >= 2 && reads_conflict(cx, op, &b))
         cycles += r->vec[TK_VEC_CONFLICT] - r->vec[TK_VEC_OP];
+    else if (r->vec[TK_VEC_CONFLICT_WRITE] > r->vec[TK_VEC_OP] && write_conflicts(cx, op, &b, info->arity))
+        cycles += r->vec[TK_VEC_CONFLICT_WRITE] - r->vec[TK_VEC_OP];
     if (is_widened(a->dtype)) {
         b.width = 4;
         cycles += (info->arity + 1) * r->vec[TK_VEC_CAST];

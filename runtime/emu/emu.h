@@ -19,6 +19,7 @@ struct emu_tensor {
     bool on_chip;   /* in the shared memory of the cluster that asks: no traffic of GM */
     int64_t part;   /* bytes of the part that each copy of the kernel sees; 0: all see all */
     bool warm;      /* bytes expected in L2 at launch: written or read recently (computed from the schedule) */
+    int64_t ahead;  /* bytes from its begin on that came to L2 while earlier launches ran */
 };
 struct emu_launch {
     const struct tile_kernel *kernel;

@@ -429,6 +429,44 @@ static void a_barrier_waits_for_the_slowest(void **state)
     unit_end(&u);
 }
 
+/* Chunks of L2 are 64 lines of 512 B: the first of two has come while another launch ran. */
+static void bytes_brought_ahead_are_hits(void **state)
+{
+    struct emu_unit u;
+    (void)state;
+    unit_begin(&u, TCORE_VECTOR);
+    const int32_t x = tensor(&u, 65536, false), buf = unit_buf(&u, TS_UB, 1, 65536);
+    u.tensors[x].ahead = 32768;
+    unit_load(&u, buf, 0, x, 0, DT_F16, 32768);
+    const struct emu_timing t = time_of(&u);
+    assert_int_equal(t.l2_hit, 32768);
+    assert_int_equal(t.l2_miss, 32768);
+    close_to(t.cycles, ISSUE + 0.5 * 65536 / 64.0 + 32768 / 32.0);
+    unit_end(&u);
+}
+
+/* 64 repeats of an addition of f32 whose result lies `to` elements from its first operand; the second is in another
+ * bank. */
+static double add_to(int64_t to)
+{
+    struct emu_unit u;
+    unit_begin(&u, TCORE_VECTOR);
+    const int32_t buf = unit_buf(&u, TS_UB, 1, 131072);
+    const expr one = num(&u, 1), n = num(&u, 4096), zero = num(&u, 0);
+    TILE(&u.b, VEC, K_FN_Add, DT_F32, one, n, buf, num(&u, to), n, buf, zero, n, 1, buf, num(&u, 16384 + 64), n, 1, -1,
+         0, zero, 0, 0, 0, 0);
+    const double cycles = time_of(&u).cycles;
+    unit_end(&u);
+    return cycles;
+}
+
+static void a_result_waits_for_the_bank_that_is_read(void **state)
+{
+    (void)state;
+    close_to(add_to(0), ISSUE + VEC_FIXED + 64);
+    close_to(add_to(8192 + 64), ISSUE + VEC_FIXED + 64 * 1.77);
+}
+
 static void a_load_beyond_its_tensor_is_a_fault(void **state)
 {
     struct emu_unit u;
@@ -472,6 +510,8 @@ int main(void)
         cmocka_unit_test(times_do_not_depend_on_data),
         cmocka_unit_test(cores_of_a_block_wait_for_each_other),
         cmocka_unit_test(a_barrier_waits_for_the_slowest),
+        cmocka_unit_test(bytes_brought_ahead_are_hits),
+        cmocka_unit_test(a_result_waits_for_the_bank_that_is_read),
         cmocka_unit_test(a_load_beyond_its_tensor_is_a_fault),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

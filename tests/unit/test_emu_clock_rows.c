@@ -225,17 +225,18 @@ static void elementwise_streams(void **state)
     conclude("streams", 6);
 }
 
-/* A thousand additions of 4096 elements that stay in UB: the sources apart by `apart` bytes beyond their size. */
+/* A thousand additions of 4096 elements in place: the sources apart by `apart` bytes and a bank, as the result would
+ * meet the second source otherwise. */
 static void run_bank(const char *id, int64_t apart, double measured_us)
 {
     struct emu_unit u;
     begin(&u, "ascend-910b1", TCORE_VECTOR);
     u.target.value[TK_LAUNCH].number = 0; /* the counter is read on the core */
-    const int32_t buf = unit_buf(&u, TS_UB, 1, 65536);
+    const int32_t buf = unit_buf(&u, TS_UB, 1, 131072);
     const expr one = num(&u, 1), n = num(&u, 4096), zero = num(&u, 0);
     (void)tile_loop(&u.b, "i", num(&u, 1000));
-    TILE(&u.b, VEC, K_FN_Add, DT_F32, one, n, buf, zero, n, buf, zero, n, 1, buf, num(&u, 4096 + apart / 4), n, 1, -1,
-         0, zero, 0, 0, 0, 0);
+    TILE(&u.b, VEC, K_FN_Add, DT_F32, one, n, buf, zero, n, buf, zero, n, 1, buf, num(&u, (65536 + apart) / 4), n, 1,
+         -1, 0, zero, 0, 0, 0, 0);
     tile_end(&u.b);
     finish(&u, id, measured_us);
 }
