@@ -62,11 +62,12 @@ struct emit {
     struct module *module;
     const struct machine *m;
     struct plan *plan;
-    struct arena *arena; /* lives until the plan is written */
-    int32_t *tensor_of;  /* value id -> plan tensor, -1 */
-    struct map kernels;  /* content hash -> kernel number */
-    struct node *node;   /* being emitted */
-    expr guard;          /* ir expression: condition (0 or 1) of the launches being appended; EXPR_INVALID: always */
+    struct arena *arena;          /* lives until the plan is written */
+    int32_t *tensor_of;           /* value id -> plan tensor, -1 */
+    const struct value **part_of; /* value id -> the Concat's result that holds it, NULL (emit_concat.c) */
+    struct map kernels;           /* content hash -> kernel number */
+    struct node *node;            /* being emitted */
+    expr guard; /* ir expression: condition (0 or 1) of the launches being appended; EXPR_INVALID: always */
     VEC(struct emit_weight) weights; /* per PT_WEIGHT tensor: how to produce its bytes */
     const struct tiling *tiling;     /* NULL: chosen by the tiler; set by --tile for equality tests */
     const struct backend_options *options;
@@ -146,6 +147,9 @@ expr kparam(struct kparams *p, const char *name, expr ir); /* kernel expression 
 /* Element strides of a value's storage per dimension of its type, as ir expressions: ND row-major, or with the capacity
  * of a cache. false for blocked layouts. */
 bool value_strides(struct ir_ctx *cx, const struct value *v, expr strides[IR_MAX_RANK]);
+
+/* Is v made as a part of `whole`, so that a Concat has nothing to move? */
+bool emit_is_placed(const struct emit *e, const struct value *v, const struct value *whole);
 
 /* Inserts SET/WAIT flags and ring preambles, places buffers; fails with an internal error when a program does not fit
  * its space. See backend/schedule.c for the rules a generator must keep. */

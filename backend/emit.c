@@ -74,6 +74,11 @@ static struct value *shown_blocks(const struct node *n)
                                                                                                : NULL;
 }
 
+bool is_shown(const struct value *v)
+{
+    return v->def && (is_view(v->def) ? v->type->layout.kind != LAYOUT_ND : shown_blocks(v->def) != NULL);
+}
+
 static bool outputs_are_bound(const struct emitter *em, const struct node *n)
 {
     for (int i = 0; i < n->n_out; i++)
@@ -358,6 +363,7 @@ static enum npuc_status emit_graph(struct emitter *em)
     for (int i = 0; i < yield->n_in && st == NPUC_OK; i++)
         if (node_in(yield, i)->def && node_in(yield, i)->def->op != OP_Constant)
             claim_output(em, node_in(yield, i));
+    emit_claim_parts(em);
     for_each_node (n, em->graph) {
         if (st != NPUC_OK)
             return st;
@@ -401,6 +407,7 @@ static struct emitter *emitter_new(struct ir_ctx *cx, struct module *mod, const 
     e->tensor_of = ARENA_ARRAY(e->arena, int32_t, mod->n_values);
     for (uint32_t i = 0; i < mod->n_values; i++)
         e->tensor_of[i] = -1;
+    e->part_of = ARENA_ARRAY(e->arena, const struct value *, mod->n_values);
     return em;
 }
 

@@ -31,6 +31,11 @@ struct value *computed_value(struct value *v);
 bool is_part_of_input(const struct emitter *em, const struct node *n);
 enum npuc_status emit_parts(struct emitter *em, struct node *n);
 
+/* emit_concat.c: operands of Concats get their place in the result. After outputs are claimed, before any step */
+void emit_claim_parts(struct emitter *em);
+/* emit.c: a map in blocks that a view of other dimensions shows */
+bool is_shown(const struct value *v);
+
 /* emit_control.c */
 enum npuc_status emit_if(struct emitter *em, struct node *n);
 enum npuc_status emit_loop(struct emitter *em, struct node *n);

@@ -67,9 +67,10 @@ enum npuc_status gen_block_parts_emit(struct emit *e, struct node *n)
         struct value *v = part(n, i);
         const expr len = member_of(x, v->type), dims[2] = {all->type->dims[0], len};
         const struct vr_view one = part_view(e, v, expr_const(x, 0), len), in_all = part_view(e, all, at, member);
-        const bool joins = n->op == OP_Concat;
+        const bool joins = n->op == OP_Concat, placed = joins && emit_is_placed(e, v, all);
         const enum npuc_status s =
-            view_copy(e, 2, dims, joins ? &in_all : &one, joins ? &one : &in_all, op_table[n->op]->name);
+            placed ? NPUC_OK
+                   : view_copy(e, 2, dims, joins ? &in_all : &one, joins ? &one : &in_all, op_table[n->op]->name);
         if (s != NPUC_OK)
             return s;
         at = expr_add(x, at, len);

@@ -194,8 +194,11 @@ static enum npuc_status emit_concat(struct emit *e, struct node *n)
     own_view(e, &n->out[0], &dst);
     for (int i = 0; i < n->n_in; i++) {
         struct value *v = node_in(n, i);
-        own_view(e, v, &src);
-        enum npuc_status s = copy(e, v->type->rank, v->type->dims, &dst, &src, label_of(n));
+        enum npuc_status s = NPUC_OK;
+        if (!emit_is_placed(e, v, &n->out[0])) {
+            own_view(e, v, &src);
+            s = copy(e, v->type->rank, v->type->dims, &dst, &src, label_of(n));
+        }
         if (s != NPUC_OK)
             return s;
         dst.offset = expr_add(x, dst.offset, expr_mul(x, v->type->dims[axis], dst.stride[axis]));
