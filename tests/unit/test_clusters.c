@@ -109,6 +109,41 @@ static void test_instances(void **state)
     }
 }
 
+/* Floats along three axes stay on a cluster per image, however large their filters; along two, filters beyond the
+ * WRAM of a cluster take all of them. */
+static void test_filters(void **state)
+{
+    enum { CHANNELS = 512, TAPS = 9 };
+    static const struct {
+        const char *dims;
+        int rank;
+        int32_t copies;
+    } rows[] = {{"2, 512, 2, 2", 4, 0}, {"2, 512, 1, 2, 2", 5, 2}};
+    static const float zeros[CHANNELS * CHANNELS * TAPS];
+    (void)state;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(rows); i++) {
+        void *own = NULL;
+        assert_int_equal(infer_unit_setup(&own), 0);
+        struct infer_unit *f = own;
+        struct backend_unit u;
+        backend_setup(&u, f);
+        const int64_t dims[] = {CHANNELS, CHANNELS, rows[i].rank > 4 ? 1 : 3, 3, 3};
+        struct value *of[] = {in(f, DT_F32, rows[i].dims),
+                              ir_const(&f->b, DT_F32, rows[i].rank, dims, zeros, sizeof zeros)};
+        struct node *n = ir_new(&f->b, OP_Conv, 2, of, 1);
+        const int64_t pads[2][6] = {{1, 1, 1, 1}, {0, 1, 1, 0, 1, 1}};
+        ir_set_ints(n, "pads", pads[i], 2 * (rows[i].rank - 2));
+        assert_int_equal(ir_infer(n), NPUC_OK);
+        struct value *y = named(f, &n->out[0], "y");
+        backend_yield(f, 1, &y);
+        backend_compile(&u);
+        const struct plan_step *last = &u.plan.steps.data[u.plan.steps.len - 1];
+        assert_int_equal(last->copies, rows[i].copies);
+        backend_teardown(&u);
+        infer_unit_teardown(&own);
+    }
+}
+
 /* A part that is larger than the shared memory stays in global memory. */
 static void test_budget(void **state)
 {
@@ -167,6 +202,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_division),
         cmocka_unit_test(test_instances),
+        cmocka_unit_test(test_filters),
         cmocka_unit_test_setup_teardown(test_budget, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_apart, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_verified, infer_unit_setup, infer_unit_teardown),
