@@ -97,3 +97,20 @@ void k_cast(enum dtype to, void *dst, enum dtype from, const void *src, int64_t 
     else
         cast_range(to, dst, from, src, n, saturate);
 }
+
+void k_cast_nearest(enum dtype to, void *dst, enum dtype from, const void *src, int64_t n)
+{
+    const float ends[2] = {to == DT_U8 ? 0 : -128, to == DT_U8 ? 255 : 127};
+    const int64_t size = dtype_size(from);
+    float low, high, part[CHUNK]; /* in the type `from` */
+    k_cast(from, &low, DT_F32, &ends[0], 1, false);
+    k_cast(from, &high, DT_F32, &ends[1], 1, false);
+    for (int64_t at = 0; at < n; at += CHUNK) {
+        const int64_t m = n - at < CHUNK ? n - at : CHUNK;
+        const struct k_rows x[3] = {{(const uint8_t *)src + at * size, m, 1}};
+        const struct k_rows whole[3] = {{part, m, 1}, {&low, 0, 0}, {&high, 0, 0}};
+        k_vec(K_FN_Round, from, 1, m, part, m, x, NULL);
+        k_vec(K_FN_Clip, from, 1, m, part, m, whole, NULL);
+        k_cast(to, (uint8_t *)dst + at, from, part, m, false);
+    }
+}

@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "kernels/loops.h"
 #include "kernels/mac_priv.h"
+#include "kernels/vec.h"
 #include "kernels/wide.h"
 
 static void tile_scalar(const struct k_tile *t, int rows)
@@ -275,5 +276,19 @@ void k_scale_blocks(float *v, int64_t first, int64_t n, const uint8_t *scales, i
         const float scale = half_small_to_f32(DT_F8E8M0, scales[j * step]);
         for (; i < end; i++)
             v[i] *= scale;
+    }
+}
+
+void k_mac_out(enum dtype to, void *dst, enum dtype sum, const void *c, int64_t n, float factor, const float *bias)
+{
+    float part[256];
+    for (int64_t at = 0; at < n; at += NPUC_ARRAY_LEN(part)) {
+        const int64_t m = n - at < NPUC_ARRAY_LEN(part) ? n - at : NPUC_ARRAY_LEN(part);
+        k_cast(DT_F32, part, sum, (const float *)c + at, m, false);
+        for (int64_t i = 0; factor != 1 && i < m; i++)
+            part[i] *= factor;
+        for (int64_t i = 0; bias && i < m; i++)
+            part[i] += bias[at + i];
+        k_cast(to, (uint8_t *)dst + at * dtype_size(to), DT_F32, part, m, false);
     }
 }

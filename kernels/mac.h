@@ -58,6 +58,10 @@ struct k_matmul_args {
 struct pool;
 void k_matmul(const struct k_matmul_args *g, struct pool *pool);
 
+/* Sums as they leave a matrix unit of rows: n elements of to(f32(sum) * factor + bias), sums f32 or i32, `to` a float,
+ * bias n floats or NULL; f32 after each step. A factor of 1 is no step. */
+void k_mac_out(enum dtype to, void *dst, enum dtype sum, const void *c, int64_t n, float factor, const float *bias);
+
 /* Layout changes between a dense matrix and the C1-R-C0 form ("NZ": [ceil(cols/c0)][rows_pad][c0], element (r,c) at
  * (c/c0*rows_pad + r)*c0 + c%c0). `size` bytes per element (1, 2, 4). Padding (cols to c0, rows to rows_pad) is zeroed.
  */

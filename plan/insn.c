@@ -57,6 +57,7 @@ void tile_insn_access(const struct tile_insn *in, struct tile_access *out)
      */
     static const bool reads_first[TILE_OP_END] = {
         [TILE_MAC] = true, [TILE_MAC_MX] = true, [TILE_MAC_ROWS] = true, [TILE_RED_ADD] = true};
+    static const int8_t keeps[TILE_OP_END] = {[TILE_MAC_OUT] = 3}; /* number of a field that is read and written too */
     const struct tile_insn_info *row = &tile_insn_table[in->op];
     *out = (struct tile_access){0};
     if (row->cls == TC_CTRL)
@@ -66,7 +67,7 @@ void tile_insn_access(const struct tile_insn *in, struct tile_access *out)
         const enum tile_field_kind kind = row->fields[i].kind;
         if ((kind != TF_BUF && kind != TF_BUF_OPT) || in->arg[i] < 0)
             continue;
-        if (first)
+        if (first || (i > 0 && i == keeps[in->op]))
             out->writes[out->n_writes++] = in->arg[i];
         if (!first || reads_first[in->op])
             out->reads[out->n_reads++] = in->arg[i];

@@ -43,6 +43,7 @@ enum tile_field_kind {
 };
 
 #define TILE_MAX_ARGS     24
+#define TILE_NEAREST      2  /* CAST: to the nearest integers */
 #define TILE_MAX_EVENTS   8  /* flags per (source, destination) pair of units */
 #define TILE_MAX_CLUSTERS 64 /* that share one load */
 #define TILE_MAX_XEVENTS  16 /* flags between the cores of a block */

@@ -46,6 +46,8 @@ static const struct {
     {TILE_MAC_ROWS, TC_MATRIX, "c", SPACE(UB)},
     {TILE_MAC_ROWS, TC_MATRIX, "a", SPACE(UB)},
     {TILE_MAC_ROWS, TC_MATRIX, "b", SPACE(L0B)},
+    {TILE_MAC_OUT, TC_MATRIX, "b", SPACE(L0B)},
+    {TILE_MAC_OUT, TC_MATRIX, NULL, SPACE(UB)},
     {ANY_OP, TC_FIX, NULL, SPACE(L0C)},
     {ANY_OP, TC_VECTOR, NULL, SPACE(UB)},
     {ANY_OP, TC_CLUSTER, NULL, SPACE(L1)},
@@ -124,7 +126,7 @@ static const struct {
     {TILE_MAC_MX, "dtype", is_code},      {TILE_MAC_MX, "b_dtype", is_code}, {TILE_COPY_L0A, "dtype", is_fractal},
     {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac},  {TILE_DEQUANT, "to", is_scale},
     {TILE_DEQUANT, "sdtype", is_scale},   {TILE_DEQUANT, "code", is_stored}, {TILE_FIXP_NZ, "from", is_wide},
-    {TILE_FIXP_NZ, "to", is_real},
+    {TILE_FIXP_NZ, "to", is_real},        {TILE_MAC_OUT, "dtype", is_mac},   {TILE_MAC_OUT, "to", is_scale},
 };
 /* Small integers; fields without a row are 0 or 1. */
 static const struct {
@@ -136,6 +138,7 @@ static const struct {
     {TILE_WAIT, "event", 0, TILE_MAX_EVENTS - 1},
     {TILE_XSET, "event", 0, TILE_MAX_XEVENTS - 1},
     {TILE_XWAIT, "event", 0, TILE_MAX_XEVENTS - 1},
+    {TILE_CAST, "saturate", 0, TILE_NEAREST},
     {TILE_RED_ADD, "op", K_RED_SUM, K_RED_ABSSUM},
     {TILE_RED_END, "op", K_RED_SUM, K_RED_ABSSUM},
     {TILE_FIXP_NZ, "block", 8, 16},
@@ -216,6 +219,14 @@ static const char *dequant_problem(const struct tile_insn *in)
     return (q->zero >= 0) == (q->zero_kind != 0) ? NULL : "zero points do not fit their kind";
 }
 
+static const char *cast_problem(const struct tile_insn *in)
+{
+    const struct tile_CAST *c = TILE_AS(CAST, in);
+    if (c->saturate != TILE_NEAREST || ((c->to == DT_I8 || c->to == DT_U8) && is_scale((enum dtype)c->from)))
+        return NULL;
+    return "the nearest integers are those of 8 bits, of f32, f16 or bf16";
+}
+
 static const char *flag_problem(const struct tile_insn *in)
 {
     const struct tile_SET *f = TILE_AS(SET, in); /* WAIT has the same fields */
@@ -225,10 +236,8 @@ static const char *flag_problem(const struct tile_insn *in)
 const char *tile_insn_problem(const struct tile_insn *in)
 {
     static const char *(*const rules[TILE_OP_END])(const struct tile_insn *) = {
-        [TILE_VEC] = vec_problem,
-        [TILE_DEQUANT] = dequant_problem,
-        [TILE_SET] = flag_problem,
-        [TILE_WAIT] = flag_problem,
+        [TILE_VEC] = vec_problem,  [TILE_CAST] = cast_problem, [TILE_DEQUANT] = dequant_problem,
+        [TILE_SET] = flag_problem, [TILE_WAIT] = flag_problem,
     };
     return rules[in->op] ? rules[in->op](in) : NULL;
 }

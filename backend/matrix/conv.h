@@ -19,6 +19,8 @@ struct conv {
     bool constant;       /* w is stored in the order of L1: [group][position][cin/c0][cout][c0] */
     bool transposed;     /* w is [channel][out of the group][position], positions backwards */
     bool relu;
+    bool uniform; /* `scale` has one number for all channels: `factor` */
+    float factor;
     struct value *scale;     /* f32 per channel, for sums of integers: the result is f32(sum) * scale + bias (f32), then
                               * narrowed, then relu; NULL: none. Units of rows alone */
     struct conv_tail {       /* behind scaled sums, on values of type `out` */

@@ -141,6 +141,20 @@ static bool number(const struct node *n, int i, float *out)
     return true;
 }
 
+/* A constant whose elements are all the same number. */
+static bool is_uniform(const struct ir_ctx *cx, const struct value *v, float *out)
+{
+    double first, other;
+    const int64_t n = value_n_elems(cx, v);
+    if (!value_const(v) || !value_const_f64(v, 0, &first))
+        return false;
+    for (int64_t i = 1; i < n; i++)
+        if (!value_const_f64(v, i, &other) || other != first)
+            return false;
+    *out = (float)first;
+    return true;
+}
+
 static bool same_map(const struct value *a, const struct value *b)
 {
     if (a->type->kind != TYPE_TENSOR || a->type->rank != b->type->rank || a->type->layout.kind != b->type->layout.kind)
@@ -407,6 +421,7 @@ bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n
         return refuse(reason, "8-bit operands with zero points");
     if (out->scale && !read_tail(&r, &out->tail))
         return refuse(reason, "results behind a convolution that its kernel does not make");
+    out->uniform = out->scale && is_uniform(cx, out->scale, &out->factor);
     if (!check_types(m, &r, out, reason))
         return false;
     if (out->group < 1 || out->group > MOST)

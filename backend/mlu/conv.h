@@ -20,6 +20,10 @@ struct mlu_conv_tile {
     struct mlu_lanes on;          /* with runs the filters of a tile stay in WRAM while windows pass by */
 };
 
+/* Sums of integers that have a factor for each channel: the unit's way out knows one for all. */
+bool mlu_conv_by_channel(const struct conv *p);
+int64_t mlu_conv_steps(const struct conv *p, const struct mlu_conv_tile *t); /* of K */
+int64_t mlu_conv_last(const struct conv *p, const struct mlu_conv_tile *t); /* sum of the loops' counters in the last */
 struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
                                           const struct tiling *w);
 /* conv_pack.c: x as [batch][positions][channels] in a temporary of the plan. */

@@ -6,8 +6,8 @@
  *       for each block of K (double):             kernel positions x channels
  *         filters to WRAM, the map under the block IO-DMA
  *         for each kernel position:               elements of the windows to rows            Move-DMA
- *         accumulate in NRAM                                                                 TFU
- *       bias, relu, narrowed, turned to rows of channels                                     VFU
+ *         accumulate; at last biased and narrowed to NRAM                                    TFU
+ *       relu, factors of the channels, what else follows, turned to rows of channels         VFU
  *       store                                                                                IO-DMA
  *
  * A direct product loads x as it is, rows of channels, and turns it. */
@@ -31,8 +31,8 @@ struct code {
     struct tile_builder b;
     struct kparams params;
     int32_t tx, tw, ty, tbias, tscale, tcodes, tadded;
-    int32_t map, a, weights, acc, out, turned, bias, wide_bias; /* buffers */
-    int32_t real, scale;                                        /* f32 of sums of integers, and its factors; -1 */
+    int32_t map, a, weights, turned, bias, wide_bias; /* buffers */
+    int32_t acc, made, out, scale;            /* sums between steps of K; what leaves the unit; narrowed; factors; -1 */
     int32_t codes, added, work, turned_codes; /* integers of the result, what they are made in; the map added; -1 */
     int32_t shared;                           /* filters in SRAM */
     struct mlu_items item;
@@ -61,6 +61,12 @@ static enum dtype bias_type(const struct conv *p)
     return p->scale ? DT_F32 : p->in;
 }
 
+/* What leaves the tensor unit: sums of integers as they are, or with a factor for each channel still to come. */
+static enum dtype made_type(const struct conv *p)
+{
+    return mlu_conv_by_channel(p) ? DT_F32 : p->out;
+}
+
 /* Does the float leave the kernel? */
 static bool seen(const struct conv *p)
 {
@@ -76,7 +82,7 @@ static void declare(struct code *c)
     c->tw = tile_tensor(c->k, c->e->arena, "W", p->in, true, false);
     c->ty = seen(p) ? tile_tensor(c->k, c->e->arena, "Y", p->out, false, true) : -1;
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", bias_type(p), true, false) : -1;
-    c->tscale = p->scale ? tile_tensor(c->k, c->e->arena, "scale", DT_F32, true, false) : -1;
+    c->tscale = mlu_conv_by_channel(p) ? tile_tensor(c->k, c->e->arena, "scale", DT_F32, true, false) : -1;
     c->tadded = p->tail.added ? tile_tensor(c->k, c->e->arena, "added", p->out, true, false) : -1;
     c->tcodes = p->tail.codes ? tile_tensor(c->k, c->e->arena, "codes", DT_I8, false, true) : -1;
 }
@@ -92,16 +98,15 @@ static void buffers(struct code *c)
     c->weights = tile_buf(&c->b, "w", TS_L0B, p->in, t->w_slots, t->n * t->w_pitch * es);
     c->map = as_it_lies ? -1 : tile_buf(&c->b, "x", TS_UB, p->in, t->slots, map * t->kb * es);
     c->a = tile_buf(&c->b, "windows", TS_UB, p->in, t->slots, t->m * t->pitch * es);
-    c->acc = tile_buf(&c->b, "acc", TS_UB, sum, t->sums, t->m * t->n * 4);
-    c->real = p->scale ? tile_buf(&c->b, "real", TS_UB, DT_F32, t->sums, t->m * t->n * 4) : -1;
-    c->out = p->out == end_type(p)
-                 ? p->scale ? c->real : c->acc
-                 : tile_buf(&c->b, "out", TS_UB, p->out, p->out_lines ? t->sums : 1, t->m * t->n * os);
+    const bool narrows = mlu_conv_by_channel(p) && p->out != DT_F32;
+    c->acc = p->out != DT_I32 && mlu_conv_steps(p, t) > 1 ? tile_buf(&c->b, "acc", TS_UB, sum, 1, t->m * t->n * 4) : -1;
+    c->made = tile_buf(&c->b, "sums", TS_UB, made_type(p), t->sums, t->m * t->n * dtype_size(made_type(p)));
+    c->out = narrows ? tile_buf(&c->b, "out", TS_UB, p->out, t->sums, t->m * t->n * os) : c->made;
     c->turned = p->out_lines ? -1 : tile_buf(&c->b, "turned", TS_UB, p->out, t->sums, t->m * t->n * os);
     c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, bias_type(p), 1, t->n * dtype_size(bias_type(p))) : -1;
     c->wide_bias =
         p->bias && bias_type(p) != end_type(p) ? tile_buf(&c->b, "wide_bias", TS_UB, sum, 1, t->n * 4) : c->bias;
-    c->scale = p->scale ? tile_buf(&c->b, "scale", TS_UB, DT_F32, 1, t->n * 4) : -1;
+    c->scale = mlu_conv_by_channel(p) ? tile_buf(&c->b, "scale", TS_UB, DT_F32, 1, t->n * 4) : -1;
     c->added = p->tail.added ? tile_buf(&c->b, "added", TS_UB, p->out, t->sums, t->m * t->n * os) : -1;
     c->codes = p->tail.codes ? tile_buf(&c->b, "codes", TS_UB, DT_I8, t->sums, t->m * t->n) : -1;
     c->work = p->tail.codes && p->tail.y ? tile_buf(&c->b, "work", TS_UB, p->out, 1, t->m * t->n * os) : -1;
@@ -258,7 +263,7 @@ static void load_bias(struct code *c)
 {
     const struct conv *p = c->p;
     const expr z = num(c, 0), one = num(c, 1);
-    if (p->scale) {
+    if (c->scale >= 0) {
         tile_note(&c->b, "factors of the channels");
         load_row(c, c->scale, c->tscale, DT_F32);
     }
@@ -292,7 +297,27 @@ static void gather(struct code *c, expr t)
          (int32_t)p->stride[H], (int32_t)p->stride[W], (int32_t)p->step[H], (int32_t)p->step[W]);
 }
 
-static void block_body(struct code *c, expr first)
+/* One step of K: the first begins with zero, the last leaves the unit, biased and narrowed where no factors of the
+ * channels come between. Plain sums of integers stay where they are made. */
+static void multiply(struct code *c, expr step, expr filters)
+{
+    struct expr_pool *x = c->x;
+    const struct conv *p = c->p;
+    const expr z = num(c, 0), pitch = num(c, c->t.n), line = num(c, c->t.pitch), w_line = num(c, c->t.w_pitch);
+    const expr k = expr_mul_const(x, c->ik, c->t.taps), init = expr_cmp(x, EXPR_EQ, step, z);
+    const expr last = expr_cmp(x, EXPR_EQ, step, num(c, mlu_conv_last(p, &c->t)));
+    const bool by_channel = mlu_conv_by_channel(p);
+    tile_note(&c->b, "windows times filters");
+    if (made_type(p) == DT_I32)
+        TILE(&c->b, MAC_ROWS, c->made, z, pitch, c->a, z, line, c->weights, filters, w_line, p->in, c->w.count, c->in,
+             k, init);
+    else
+        TILE(&c->b, MAC_OUT, c->made, z, pitch, c->acc, z, pitch, c->a, z, line, c->weights, filters, w_line,
+             by_channel ? -1 : c->wide_bias, z, p->in, made_type(p), c->w.count, c->in, k, init, last,
+             tile_float_bits(p->scale && !by_channel ? p->factor : 1));
+}
+
+static void block_body(struct code *c, expr step)
 {
     struct expr_pool *x = c->x;
     const expr z = num(c, 0), at = expr_mul_const(x, conv_walk_tap(&c->w), c->p->cin);
@@ -307,10 +332,7 @@ static void block_body(struct code *c, expr first)
         gather(c, tap.i);
         mlu_close_turns(&c->b, &tap);
     }
-    tile_note(&c->b, "windows times filters");
-    TILE(&c->b, MAC_ROWS, c->acc, z, num(c, c->t.n), c->a, z, num(c, c->t.pitch), c->weights,
-         c->t.on.runs ? expr_add(x, at, c->k0) : z, num(c, c->t.w_pitch), c->p->in, c->w.count, c->in,
-         expr_mul_const(x, c->ik, c->t.taps), expr_cmp(x, EXPR_EQ, first, z));
+    multiply(c, step, c->t.on.runs ? expr_add(x, at, c->k0) : z);
 }
 
 /* One formula on the tile in `buf`, with a row per channel or without. */
@@ -321,31 +343,25 @@ static void vec(struct code *c, enum k_fn fn, enum dtype t, int32_t buf, int32_t
          row < 0 ? 0 : 1, -1, 0, z, 0, 0, 0, 0);
 }
 
-static void cast(struct code *c, int32_t to, enum dtype t, int32_t from, enum dtype f)
+static void cast(struct code *c, int32_t to, enum dtype t, int32_t from, enum dtype f, int32_t how)
 {
     const expr z = num(c, 0), pitch = num(c, c->t.n);
-    TILE(&c->b, CAST, t, f, c->w.count, c->in, to, z, pitch, from, z, pitch, 1, 1);
+    TILE(&c->b, CAST, t, f, c->w.count, c->in, to, z, pitch, from, z, pitch, 1, how);
 }
 
-/* What follows the sums, in the order of the graph: bias, relu, narrowed; integers are scaled first and narrowed before
- * relu. */
+/* What follows the sums and the unit has not done: factors and terms of the channels, narrowed; relu. */
 static void epilogue(struct code *c)
 {
     const struct conv *p = c->p;
-    const enum dtype t = end_type(p);
-    const int32_t buf = p->scale ? c->real : c->acc;
-    tile_note(&c->b, "the bias after the sum; relu; narrowed");
-    if (p->scale) {
-        cast(c, buf, t, c->acc, mm_sum(p->in));
-        vec(c, K_FN_Mul, t, buf, c->scale);
+    if (mlu_conv_by_channel(p)) {
+        tile_note(&c->b, "factors of the channels, bias, narrowed");
+        vec(c, K_FN_Mul, DT_F32, c->made, c->scale);
+        if (p->bias)
+            vec(c, K_FN_Add, DT_F32, c->made, c->wide_bias);
+        if (c->out != c->made)
+            cast(c, c->out, p->out, c->made, DT_F32, 1);
     }
-    if (p->bias)
-        vec(c, K_FN_Add, t, buf, c->wide_bias);
-    if (p->relu && !p->scale)
-        vec(c, K_FN_Relu, t, buf, -1);
-    if (c->out != buf)
-        cast(c, c->out, p->out, buf, t);
-    if (p->relu && p->scale)
+    if (p->relu)
         vec(c, K_FN_Relu, p->out, c->out, -1);
 }
 
@@ -398,6 +414,15 @@ static void load_added(struct code *c)
     TILE(&c->b, TRANSP, p->out, c->in, c->w.count, c->added, z, pitch, c->turned, z, across);
 }
 
+/* Does the conversion to bytes, nearest and up to the ends of their range, say what the graph says? A lower end above
+ * that of bytes binds nothing behind relu. */
+static bool converts(const struct conv *p)
+{
+    const struct conv_tail *t = &p->tail;
+    const bool positive = (t->added ? t->relu : p->relu) && t->factor > 0 && t->low <= 0;
+    return (t->low <= -128 || positive) && t->high >= 127;
+}
+
 /* Behind scaled sums, in the order of the graph and in its type. */
 static void tail(struct code *c)
 {
@@ -420,10 +445,12 @@ static void tail(struct code *c)
     tile_note(&c->b, "integers of the result");
     TILE(&c->b, VEC, K_FN_Mul, f, c->w.count, c->in, work, z, pitch, c->out, z, pitch, 1, -1,
          tile_float_bits(t->factor), z, 0, -1, 0, z, 0, 0, 0, 0);
-    vec(c, K_FN_Round, f, work, -1);
-    TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1, tile_float_bits(t->low), z,
-         0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
-    cast(c, c->codes, DT_I8, work, f);
+    if (!converts(c->p)) {
+        vec(c, K_FN_Round, f, work, -1);
+        TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1,
+             tile_float_bits(t->low), z, 0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
+    }
+    cast(c, c->codes, DT_I8, work, f, converts(c->p) ? TILE_NEAREST : 1);
     store(c, c->tcodes, c->codes, c->turned_codes, DT_I8);
 }
 
@@ -452,7 +479,7 @@ static void plane_body(struct code *c, expr kd)
     conv_walk_block(&c->w, expr_add(x, expr_mul_const(x, kd, blocks), j.i));
     c->k0 = expr_mul_const(x, l.i, c->t.kb);
     c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, num(c, c->p->cin), c->k0));
-    block_body(c, expr_add(x, kd, expr_add(x, j.i, l.i)));
+    block_body(c, expr_add(x, kd, expr_add(x, j.i, l.i))); /* 0 first, mlu_conv_last at last */
     mlu_close_turns(&c->b, &l);
     mlu_close_turns(&c->b, &j);
 }

@@ -64,19 +64,38 @@ static int64_t all_taps(const struct conv *p)
     return p->kernel[D] * conv_plane_taps(p);
 }
 
+bool mlu_conv_by_channel(const struct conv *p)
+{
+    return p->scale && !p->uniform;
+}
+
+static int64_t plane_blocks(const struct conv *p, const struct mlu_conv_tile *t)
+{
+    return conv_plane_taps(p) / t->taps;
+}
+
+int64_t mlu_conv_steps(const struct conv *p, const struct mlu_conv_tile *t)
+{
+    return p->kernel[D] * plane_blocks(p, t) * size_ceil_div(p->cin, t->kb);
+}
+
+int64_t mlu_conv_last(const struct conv *p, const struct mlu_conv_tile *t)
+{
+    return p->kernel[D] + plane_blocks(p, t) + size_ceil_div(p->cin, t->kb) - 3;
+}
+
 static bool fits(const struct search *s, const struct mlu_conv_tile *t)
 {
     const struct conv *p = s->p;
     const int64_t map = p->direct && p->lines ? 0 : (p->direct ? t->m : t->lines) * t->kb * s->es,
                   rows = t->m * t->pitch * s->es;
-    const int64_t sums = t->m * t->n * 4, all = t->m * t->n * s->os, narrow = s->os < 4 && !p->out_lines ? all : 0;
-    const int64_t out = s->os < 4 || !p->out_lines ? all : 0;
-    const int64_t real = p->scale ? t->m * t->n * 4 : 0;
-    const int64_t codes = p->tail.codes ? t->m * t->n * (2 * t->sums + s->os) : 0,
-                  added = p->tail.added ? t->sums * all : 0;
+    const int64_t cells = t->m * t->n, all = cells * s->os, turned = p->out_lines ? 0 : all;
+    const int64_t acc = mlu_conv_steps(p, t) > 1 && p->out != DT_I32 ? cells * 4 : 0;
+    const int64_t made = all + (mlu_conv_by_channel(p) && s->os < 4 ? cells * 4 : 0);
+    const int64_t codes = p->tail.codes ? cells * (2 * t->sums + s->os) : 0, added = p->tail.added ? t->sums * all : 0;
     const int64_t bias = p->bias ? t->n * 8 : 0, rounding = 10 * s->m->align[TS_UB];
     const int64_t weights = t->w_slots * t->n * t->w_pitch * s->es;
-    return t->slots * (map + rows) + t->sums * (sums + real + out) + narrow + codes + added + 2 * bias + rounding <=
+    return t->slots * (map + rows) + t->sums * (made + turned) + acc + codes + added + 2 * bias + rounding <=
                s->m->size[TS_UB] &&
            weights <= s->m->size[TS_L0B] && (t->on.lanes == 1 || weights <= s->m->size[TS_L1]);
 }
@@ -141,12 +160,12 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
                  store = (p->out_lines ? im * row_bytes(in * (double)s->os, true)
                                        : in * row_bytes(im * (double)s->os, true)) /
                          r->core;
-    const double narrow = s->os < 4 ? 1.5 : 0, scaled = p->scale ? 2 : 0,
-                 passes = (p->bias != NULL) + p->relu + narrow + scaled;
-    const double tail = (p->tail.added ? 1 + p->tail.relu : 0) + (p->tail.codes ? 4 : 0);
+    const double by_channel = mlu_conv_by_channel(p) ? 1 + (p->bias != NULL) + (s->os < 4) : 0;
+    const double tail = p->relu + (p->tail.added ? 1 + p->tail.relu : 0) + (p->tail.codes ? 2 : 0);
     const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * im * in / r->vec;
     const double turn_x = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
-    const double end = im * in * (4 * passes + (double)s->os * tail) / r->vec + (passes + tail + 1) * r->fixed + turned,
+    const double end = im * in * (4 * by_channel + (double)s->os * tail) / r->vec + (by_channel + tail + 1) * r->fixed +
+                       turned,
                  vec = end + turn_x;
     const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 1 + (double)t->taps);
     const double apart = t->sums > 1 ? 0 : end;

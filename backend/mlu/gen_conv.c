@@ -36,7 +36,7 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
     const enum npuc_status st = p.direct || p.lines ? NPUC_OK : mlu_conv_pack(e, &p, &t.x);
     if (st != NPUC_OK)
         return st;
-    t.scale = p.scale ? emit_tensor(e, p.scale) : -1;
+    t.scale = mlu_conv_by_channel(&p) ? emit_tensor(e, p.scale) : -1;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);
     struct value *y = p.scale ? p.tail.y : p.y;
     t.y = y ? emit_tensor(e, y) : -1;

@@ -211,16 +211,27 @@ static void mac(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
 }
 
 /* The unit takes the rows of a one by one against mac.columns rows of b. */
+static void rows_of(const struct clock_rates *r, int64_t t, const int64_t extent[3], struct clock_cost *c)
+{
+    c->unit = TU_M;
+    if (extent[0] <= 0 || extent[1] <= 0 || extent[2] <= 0 || r->k0[t] == 0)
+        return;
+    c->macs = round_up(extent[0], 1) * round_up(extent[1], r->mac_columns) * round_up(extent[2], r->k0[t]);
+    c->busy = r->mac[t] > 0 ? (double)c->macs / r->mac[t] : 0;
+    c->head = r->mac_head;
+}
+
 static void mac_rows(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_MAC_ROWS *a = EMU_ARGS(MAC_ROWS, op);
-    const struct clock_rates *r = cx->rates;
-    c->unit = TU_M;
-    if (a->m <= 0 || a->n <= 0 || a->k <= 0 || r->k0[a->dtype] == 0)
-        return;
-    c->macs = round_up(a->m, 1) * round_up(a->n, r->mac_columns) * round_up(a->k, r->k0[a->dtype]);
-    c->busy = r->mac[a->dtype] > 0 ? (double)c->macs / r->mac[a->dtype] : 0;
-    c->head = r->mac_head;
+    rows_of(cx->rates, a->dtype, (const int64_t[3]){a->m, a->n, a->k}, c);
+}
+
+/* Results leave the unit as they are made: converting them takes no time of its own. */
+static void mac_out(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
+{
+    const struct emu_MAC_OUT *a = EMU_ARGS(MAC_OUT, op);
+    rows_of(cx->rates, a->dtype, (const int64_t[3]){a->m, a->n, a->k}, c);
 }
 
 static void move_rows(const struct clock_cx *cx, struct clock_cost *c, const int64_t extent[3], double rate)
@@ -250,16 +261,37 @@ static void windows(struct clock_cx *cx, const struct emu_op *op, struct clock_c
 }
 
 static clock_cost_fn *const costs[TILE_OP_END] = {
-    [TILE_LOAD] = clock_load,       [TILE_STORE] = clock_store,     [TILE_LOAD_NZ] = clock_load_nz,
-    [TILE_LOADX] = clock_loadx,     [TILE_STOREX] = clock_storex,   [TILE_COPY_L0A] = copy_l0a,
-    [TILE_IM2COL] = im2col,         [TILE_IM2COL_C04] = im2col_c04, [TILE_COPY_L0B] = copy_l0b,
-    [TILE_COPY_BT] = copy_bt,       [TILE_MAC_ROWS] = mac_rows,     [TILE_COPY_ROWS] = copy_rows,
-    [TILE_WINDOWS] = windows,       [TILE_COPY_MX] = copy_mx,       [TILE_MAC_MX] = mac_mx,
-    [TILE_FIXP] = clock_fixp,       [TILE_FIXP_NZ] = clock_fixp_nz, [TILE_MAC] = mac,
-    [TILE_VEC] = clock_vec,         [TILE_CAST] = clock_cast,       [TILE_RED_ADD] = clock_red_add,
-    [TILE_RED_END] = clock_red_end, [TILE_FILL] = clock_fill,       [TILE_IOTA] = clock_iota,
-    [TILE_DEQUANT] = clock_dequant, [TILE_TRANSP] = clock_transp,   [TILE_CASTP] = clock_castp,
-    [TILE_ORDER] = clock_order,     [TILE_PICK] = clock_pick,       [TILE_COPY_UB] = clock_copy_ub,
+    [TILE_LOAD] = clock_load,
+    [TILE_STORE] = clock_store,
+    [TILE_LOAD_NZ] = clock_load_nz,
+    [TILE_LOADX] = clock_loadx,
+    [TILE_STOREX] = clock_storex,
+    [TILE_COPY_L0A] = copy_l0a,
+    [TILE_IM2COL] = im2col,
+    [TILE_IM2COL_C04] = im2col_c04,
+    [TILE_COPY_L0B] = copy_l0b,
+    [TILE_COPY_BT] = copy_bt,
+    [TILE_MAC_ROWS] = mac_rows,
+    [TILE_MAC_OUT] = mac_out,
+    [TILE_COPY_ROWS] = copy_rows,
+    [TILE_WINDOWS] = windows,
+    [TILE_COPY_MX] = copy_mx,
+    [TILE_MAC_MX] = mac_mx,
+    [TILE_FIXP] = clock_fixp,
+    [TILE_FIXP_NZ] = clock_fixp_nz,
+    [TILE_MAC] = mac,
+    [TILE_VEC] = clock_vec,
+    [TILE_CAST] = clock_cast,
+    [TILE_RED_ADD] = clock_red_add,
+    [TILE_RED_END] = clock_red_end,
+    [TILE_FILL] = clock_fill,
+    [TILE_IOTA] = clock_iota,
+    [TILE_DEQUANT] = clock_dequant,
+    [TILE_TRANSP] = clock_transp,
+    [TILE_CASTP] = clock_castp,
+    [TILE_ORDER] = clock_order,
+    [TILE_PICK] = clock_pick,
+    [TILE_COPY_UB] = clock_copy_ub,
     [TILE_LOADC] = clock_loadc,
 };
 

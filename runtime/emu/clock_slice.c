@@ -22,6 +22,7 @@ static const uint32_t decides[TILE_OP_END] = {
     [TILE_COPY_MX] = F(COPY_MX, rows) | F(COPY_MX, n),
     [TILE_MAC_MX] = F(MAC_MX, m) | F(MAC_MX, n) | F(MAC_MX, k),
     [TILE_MAC_ROWS] = F(MAC_ROWS, m) | F(MAC_ROWS, n) | F(MAC_ROWS, k),
+    [TILE_MAC_OUT] = F(MAC_OUT, m) | F(MAC_OUT, n) | F(MAC_OUT, k),
     [TILE_COPY_ROWS] = F(COPY_ROWS, rows) | F(COPY_ROWS, cols),
     [TILE_WINDOWS] = F(WINDOWS, n) | F(WINDOWS, k),
     [TILE_VEC] = F(VEC, rows) | F(VEC, cols) | F(VEC, dst_off) | F(VEC, dst_row) | F(VEC, a_off) | F(VEC, a_row) |

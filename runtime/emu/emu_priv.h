@@ -232,6 +232,6 @@ emu_handler emu_do_copy_l0a, emu_do_copy_l0b, emu_do_copy_bt, emu_do_im2col, emu
     emu_do_fixp_nz;
 emu_handler emu_do_vec, emu_do_cast, emu_do_red_add, emu_do_red_end, emu_do_fill, emu_do_iota;
 emu_handler emu_do_dequant, emu_do_transp, emu_do_copy_ub, emu_do_castp, emu_do_order, emu_do_pick;
-emu_handler emu_do_mac_rows, emu_do_copy_rows, emu_do_windows, emu_do_copy_mx, emu_do_mac_mx;
+emu_handler emu_do_mac_rows, emu_do_mac_out, emu_do_copy_rows, emu_do_windows, emu_do_copy_mx, emu_do_mac_mx;
 
 #endif

@@ -47,6 +47,94 @@ bool emu_do_mac_rows(struct emu_data *d, struct emu_op *op)
     return true;
 }
 
+/* Row and column extents of the parts that a sum without a buffer of its own is made in. */
+enum { PART_ROWS = 24, PART_COLS = EMU_ROW_BYTES / 4 / PART_ROWS };
+
+static bool out_in_range(const struct emu_MAC_OUT *a)
+{
+    return a->k >= 0 && a->m <= MOST && a->n <= MOST && a->k <= MOST && a->init >= 0 && a->init <= 1 && a->last >= 0 &&
+           a->last <= 1;
+}
+
+/* Operands of one MAC_OUT, at its first element. */
+struct out_rows {
+    const struct emu_MAC_OUT *a;
+    const uint8_t *x, *w;
+    const float *bias;
+    uint8_t *sums, *dst; /* NULL: none */
+    int32_t size, to;    /* bytes of elements */
+    float factor;
+};
+
+/* Rows m0.. and columns n0.. of all. `sums`: room for them where no buffer holds them. */
+static void out_part(const struct out_rows *o, const int64_t at[2], const int64_t n[2], uint8_t *sums)
+{
+    const struct emu_MAC_OUT *a = o->a;
+    const int64_t row = o->sums ? a->c_row : PART_COLS;
+    uint8_t *c = o->sums ? o->sums + (at[0] * a->c_row + at[1]) * 4 : sums;
+    const struct k_matmul_args g = {.dtype = (enum dtype)a->dtype,
+                                    .m = n[0],
+                                    .n = n[1],
+                                    .k = a->k,
+                                    .a = o->x + at[0] * a->a_row * o->size,
+                                    .b = o->w + at[1] * a->b_row * o->size,
+                                    .a_row = a->a_row,
+                                    .a_col = 1,
+                                    .b_row = 1,
+                                    .b_col = a->b_row,
+                                    .c = c,
+                                    .c_row = row,
+                                    .adds = a->init == 0};
+    k_matmul(&g, NULL);
+    for (int64_t r = 0; o->dst && r < n[0]; r++)
+        k_mac_out((enum dtype)a->to, o->dst + ((at[0] + r) * a->dst_row + at[1]) * o->to,
+                  a->dtype == DT_I8 ? DT_I32 : DT_F32, c + r * row * 4, n[1], o->factor,
+                  o->bias ? o->bias + at[1] : NULL);
+}
+
+static bool out_operands(struct emu_data *d, struct emu_op *op, struct out_rows *o)
+{
+    const struct emu_MAC_OUT *a = o->a;
+    const struct emu_span sx = emu_rows(a->a_off, a->m, a->a_row, a->k, 1, o->size),
+                          sw = emu_rows(a->b_off, a->n, a->b_row, a->k, 1, o->size),
+                          sc = emu_rows(a->c_off, a->m, a->c_row, a->n, 1, 4),
+                          sb = emu_rows(a->bias_off, 1, 0, a->n, 1, 4),
+                          sd = emu_rows(a->dst_off, a->m, a->dst_row, a->n, 1, o->to);
+    const int32_t bits = (int32_t)a->factor;
+    memcpy(&o->factor, &bits, sizeof bits);
+    if (!(o->x = emu_buf(d, op, EMU_FIELD(MAC_OUT, a), &sx, false)) ||
+        !(o->w = emu_buf(d, op, EMU_FIELD(MAC_OUT, b), &sw, false)) ||
+        (a->last && a->bias >= 0 && !(o->bias = emu_buf(d, op, EMU_FIELD(MAC_OUT, bias), &sb, false))))
+        return false;
+    if (a->c >= 0 && ((a->init == 0 && !emu_buf(d, op, EMU_FIELD(MAC_OUT, c), &sc, false)) ||
+                      !(o->sums = emu_buf(d, op, EMU_FIELD(MAC_OUT, c), &sc, true))))
+        return false;
+    return !a->last || (o->dst = emu_buf(d, op, EMU_FIELD(MAC_OUT, dst), &sd, true));
+}
+
+bool emu_do_mac_out(struct emu_data *d, struct emu_op *op)
+{
+    const struct emu_MAC_OUT *a = EMU_ARGS(MAC_OUT, op);
+    struct out_rows o = {.a = a, .size = emu_esize(d, op, a->dtype), .to = dtype_size((enum dtype)a->to)};
+    bool empty;
+    if (!o.size || !emu_extents(d, op, 2, &a->m, &empty) || empty)
+        return o.size && !d->error[0];
+    if (!k_mac_supports((enum dtype)a->dtype) || o.size > 4 || !out_in_range(a))
+        return emu_fault(d, op, "%lld x %lld x %lld of %s, init %lld, last %lld", (long long)a->m, (long long)a->n,
+                         (long long)a->k, dtype_table[a->dtype].name, (long long)a->init, (long long)a->last);
+    if (a->c < 0 && !(a->init && a->last))
+        return emu_fault(d, op, "sums between steps without a buffer");
+    if (!out_operands(d, op, &o))
+        return false;
+    for (int64_t m = 0; m < a->m; m += PART_ROWS)
+        for (int64_t n = 0; n < a->n; n += PART_COLS) {
+            const int64_t at[2] = {m, n}, part[2] = {a->m - m < PART_ROWS ? a->m - m : PART_ROWS,
+                                                     a->n - n < PART_COLS ? a->n - n : PART_COLS};
+            out_part(&o, at, part, d->row);
+        }
+    return true;
+}
+
 bool emu_do_copy_rows(struct emu_data *d, struct emu_op *op)
 {
     const struct emu_COPY_ROWS *a = EMU_ARGS(COPY_ROWS, op);

@@ -85,8 +85,11 @@ bool emu_do_cast(struct emu_data *d, struct emu_op *op)
         return false;
     for (int64_t r = 0; r < a->rows; r++) {
         uint8_t *row = y + r * a->dst_row * to;
-        k_cast((enum dtype)a->to, row, (enum dtype)a->from, x + r * a->src_row * from, a->src_col ? a->cols : 1,
-               a->saturate != 0);
+        const uint8_t *given = x + r * a->src_row * from;
+        if (a->saturate == TILE_NEAREST)
+            k_cast_nearest((enum dtype)a->to, row, (enum dtype)a->from, given, a->src_col ? a->cols : 1);
+        else
+            k_cast((enum dtype)a->to, row, (enum dtype)a->from, given, a->src_col ? a->cols : 1, a->saturate != 0);
         for (int64_t c = 1; !a->src_col && c < a->cols; c++)
             memcpy(row + c * to, row, (size_t)to);
     }
