@@ -142,6 +142,32 @@ def resize(g):
         g.add("Conv", [y, g.new(dtype, [g.pick([4, 40]), channels, 1, 1])])
 
 
+def scaled_conv(g):
+    """A convolution of bytes whose sums become numbers: factors of the channels or one, another map, codes of the result."""
+    channels, size, outs = g.pick([1, 3, 16, 40]), [g.pick([1, 5, 8, 13]) for _ in range(2)], g.pick([1, 5, 16, 70])
+    kernel = [min(g.pick([1, 1, 3]), s) for s in size]
+    x, w = g.new(np.dtype(np.int8), [g.int(1, 2), channels, *size], constant=False), g.new(np.dtype(np.int8), [outs, channels, *kernel], constant=True)
+    y, = g.add("ConvInteger", [x, w], {"pads": [g.int(0, 1) for _ in range(4)], "strides": [g.int(1, 2) for _ in range(2)]})
+    y, = g.add("Cast", [y], {"to": onnx.TensorProto.FLOAT})
+    factors = np.full([outs, 1, 1], 0.0078, np.float32) if g.chance(0.5) else np.linspace(0.001, 0.02, outs, dtype=np.float32).reshape(outs, 1, 1)
+    y, = g.add("Mul", [y, g.given(factors, True)])
+    y, = g.add("Add", [y, g.new(np.dtype(np.float32), [outs, 1, 1], constant=True)])
+    if g.chance(0.6):
+        y, = g.add("Cast", [y], {"to": onnx.TensorProto.FLOAT16})
+    if g.chance(0.5):
+        y, = g.add("Relu", [y])
+    if g.chance(0.5):
+        other = g.new(y.dtype, y.shape, constant=False)
+        y, = g.add("Add", [y, other] if g.chance(0.5) else [other, y])
+        if g.chance(0.5):
+            y, = g.add("Relu", [y])
+    if g.chance(0.6):
+        y, = g.add("Mul", [y, g.given(np.asarray(g.pick([0.5, 8.0, 31.7]), y.dtype), True)])
+        y, = g.add("Round", [y])
+        y, = g.add("Clip", [y, g.given(np.asarray(g.pick([-128, -127, 0]), y.dtype), True), g.given(np.asarray(g.pick([127, 127, 100]), y.dtype), True)])
+        g.add("Cast", [y], {"to": onnx.TensorProto.INT8})
+
+
 def pool(g):
     recipes.pool(g)
     made = {a.name: onnx.helper.get_attribute_value(a) for a in g.nodes[-1].attribute}
@@ -149,7 +175,7 @@ def pool(g):
         g.nodes.pop()
 
 
-GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "depthwise": [depthwise],
+GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "scaled": [scaled_conv], "depthwise": [depthwise],
               "attention": [softmax_attention, moves.attention], "rotary": [rotary], "turn": [moves.transpose],
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
               "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool], "resize": [resize],

@@ -145,7 +145,7 @@ static bool number(const struct node *n, int i, float *out)
 static bool is_uniform(const struct ir_ctx *cx, const struct value *v, float *out)
 {
     double first, other;
-    const int64_t n = value_n_elems(cx, v);
+    const int64_t n = type_const_count(cx, v->type);
     if (!value_const(v) || !value_const_f64(v, 0, &first))
         return false;
     for (int64_t i = 1; i < n; i++)
