@@ -27,7 +27,7 @@ void ir_set_ints(struct node *n, const char *attr, const int64_t *v, int64_t len
 void ir_set_graph(struct node *n, const char *attr, struct graph *g);
 void ir_set_attr(struct node *n, const char *attr, struct attr v); /* payload is copied into the module's arena */
 void ir_copy_attrs(struct node *n, const struct node *from); /* those that both operators have and `from` has set */
-enum npuc_status ir_infer(struct node *n); /* infer hook: types and known elements of the outputs */
+enum npuc_status ir_infer(struct node *n);                   /* infer hook: types and known elements of the outputs */
 /* ir_new + infer for the common case of one output; NULL after a reported error. */
 struct value *ir_op1(struct builder *b, enum op op, struct value *a);
 struct value *ir_op2(struct builder *b, enum op op, struct value *x, struct value *y);
