@@ -193,14 +193,6 @@ static void try_tile(struct search *s, struct mlu_conv_tile t)
     }
 }
 
-/* A kernel of three axes: the unit's windows have two, so planes of it are convolved one after the other onto the same
- * sums. Published latencies of such networks are those of planes that are not loaded while another one is multiplied,
- * and of lines of few channels that are not packed into rows of several kernel positions. */
-static bool has_planes(const struct conv *p)
-{
-    return p->kernel[D] > 1;
-}
-
 /* All depths of rings, ways to bring the filters, and whether they and the map stay. */
 static void try_depths(struct search *s, struct mlu_conv_tile t)
 {
@@ -213,7 +205,7 @@ static void try_depths(struct search *s, struct mlu_conv_tile t)
             t.on.runs = (f & 4) != 0;
             t.whole = (f & 8) != 0;
             const bool once = t.taps == conv_plane_taps(s->p) || s->p->direct;
-            if ((has_planes(s->p) && t.slots > 1) || (t.w_slots == 1 && t.slots > 1 && !t.on.runs) || (t.whole && once))
+            if ((t.w_slots == 1 && t.slots > 1 && !t.on.runs) || (t.whole && once))
                 continue;
             try_tile(s, t);
         }
@@ -224,8 +216,7 @@ static void try_blocks(struct search *s, int64_t m, int64_t n, bool strips)
 {
     const struct conv *p = s->p;
     const int64_t taps[3] = {conv_plane_taps(p), p->kernel[W], 1};
-    const bool apart = has_planes(p) && p->cin * s->es < ROW_BYTES;
-    for (int i = apart ? 2 : 0; i < 3; i++)
+    for (int i = 0; i < 3; i++)
         if (i == 0 || taps[i] != taps[i - 1])
             try_depths(s, (struct mlu_conv_tile){.m = m, .n = n, .taps = taps[i], .strips = strips});
 }
