@@ -2,8 +2,8 @@
  * Concat moves only what has another place already.
  *
  * In one piece: no axis that storage puts before the joined one is longer than 1. A value joined twice has one place;
- * the later Concat gets it, since what encoders hand over is joined late. Left alone: inputs, constants, results of
- * the model, values of branches and loops, views of other layouts, sizes. */
+ * the later Concat gets it, since what encoders hand over is joined late; one that a Concat joins twice is copied. Left
+ * alone: inputs, constants, results of the model, values of branches and loops, views of other layouts, sizes. */
 #include "backend/emit_priv.h"
 
 static bool is_dense_map(const struct type *t)
@@ -76,6 +76,15 @@ static void place_operand(struct emitter *em, struct value *v, struct value *who
     e->part_of[v->id] = whole;
 }
 
+/* Is operand i the same value as another one? It has one place, so that the other must be copied. */
+static bool is_joined_again(const struct node *n, int i)
+{
+    for (int k = 0; k < n->n_in; k++)
+        if (k != i && node_in(n, k) == node_in(n, i))
+            return true;
+    return false;
+}
+
 static void place_operands(struct emitter *em, struct node *n)
 {
     struct ir_ctx *cx = em->e.cx;
@@ -90,7 +99,7 @@ static void place_operands(struct emitter *em, struct node *n)
     for (int i = 0; step != EXPR_INVALID && i < n->n_in; i++) {
         struct value *v = node_in(n, i);
         if (v->type->layout.kind == t->layout.kind && v->type->layout.c0 == t->layout.c0 &&
-            v->type->dtype == t->dtype && begins_block(cx, t, before))
+            v->type->dtype == t->dtype && begins_block(cx, t, before) && !is_joined_again(n, i))
             place_operand(em, v, whole, expr_mul(x, before, step));
         before = expr_add(x, before, v->type->dims[axis]);
     }

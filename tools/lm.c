@@ -98,7 +98,7 @@ int lm_check_tokens(const struct lm *lm, const int64_t *tokens, int64_t n)
 {
     for (int64_t i = 0; lm->vocab > 0 && i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= lm->vocab) {
-            term_error("%s: token %" PRId64 " is none of the model's vocabulary of %" PRId64
+            term_error("%s: token %" PRId64 " is outside of the model's vocabulary of %" PRId64
                        "; the ids come from another tokenizer",
                        lm->s.path, tokens[i], lm->vocab);
             return diag_exit_code(NPUC_E_INVALID);
