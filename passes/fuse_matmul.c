@@ -247,8 +247,10 @@ static void fuse(struct pass_ctx *px, struct chain *c)
 enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
 {
     struct chain c;
+    struct map tried; /* products by id: what the target refused stands behind its chain again */
     if (!px->target)
         return NPUC_OK;
+    map_init(&tried, &px->arena);
     for (struct node *n = g->first, *next; n; n = next) {
         next = n->next;
         const bool integers = n->op == OP_ConvInteger && n->place == PLACE_NPU;
@@ -261,8 +263,9 @@ enum npuc_status fuse_matmul(struct pass_ctx *px, struct graph *g)
             collect_scaled(n, &c);
         else
             collect(px, n, &c);
-        if (c.n < 2 || !ir_may_rewrite(px->cx))
+        if (c.n < 2 || map_find(&tried, n->id) || !ir_may_rewrite(px->cx))
             continue;
+        map_put(&tried, n->id, 1);
         next = behind(&c);
         fuse(px, &c);
     }
