@@ -75,7 +75,7 @@ struct emit {
     VEC(int32_t) divided; /* plan tensors of which a copy sees a part */
 };
 /* Bytes of a weight: the blob, converted on the way out. */
-enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST, WF_CONV, WF_CONV_C04 };
+enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST, WF_CONV };
 struct emit_weight {
     int32_t tensor;
     const struct blob *blob;
@@ -110,9 +110,6 @@ int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum
  * rows, [group][out][position][channel]; positions of a transposed one backwards. A row (bias) is a weight of one
  * channel and position. */
 int32_t emit_conv_weight(struct emit *e, struct value *v, enum dtype dtype, int64_t group, bool transposed);
-/* The weight of a convolution of at most four channels, not transposed, of one group, as [position*4 + channel, to
- * c0][out, to 16] in columns of c0: zeros fill up. */
-int32_t emit_conv_weight_c04(struct emit *e, struct value *v, enum dtype dtype);
 /* Is v a Cast of a constant that is done when the weight is stored? Such nodes take no step. */
 bool weight_is_cast(const struct value *v);
 /* Is it one of f32 to a narrower type? emit_rounded stores the rounded elements as f32, a row for sums of f32. */

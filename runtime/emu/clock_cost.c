@@ -159,14 +159,6 @@ static void im2col(struct clock_cx *cx, const struct emu_op *op, struct clock_co
     copy_l0(cx, c, (const int64_t[3]){a->dtype, a->n, a->k}, c->to == TS_L0A ? cx->rates->l0a : cx->rates->l0b);
 }
 
-static void im2col_c04(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
-{
-    const struct emu_IM2COL_C04 *a = EMU_ARGS(IM2COL_C04, op);
-    const int64_t k = a->taps < INT64_MAX / 4 ? 4 * a->taps : a->taps;
-    c->to = cx->section->bufs.data[a->dst].space;
-    copy_l0(cx, c, (const int64_t[3]){a->dtype, a->n, k}, c->to == TS_L0A ? cx->rates->l0a : cx->rates->l0b);
-}
-
 static void copy_bt(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_COPY_BT *a = EMU_ARGS(COPY_BT, op);
@@ -261,37 +253,16 @@ static void windows(struct clock_cx *cx, const struct emu_op *op, struct clock_c
 }
 
 static clock_cost_fn *const costs[TILE_OP_END] = {
-    [TILE_LOAD] = clock_load,
-    [TILE_STORE] = clock_store,
-    [TILE_LOAD_NZ] = clock_load_nz,
-    [TILE_LOADX] = clock_loadx,
-    [TILE_STOREX] = clock_storex,
-    [TILE_COPY_L0A] = copy_l0a,
-    [TILE_IM2COL] = im2col,
-    [TILE_IM2COL_C04] = im2col_c04,
-    [TILE_COPY_L0B] = copy_l0b,
-    [TILE_COPY_BT] = copy_bt,
-    [TILE_MAC_ROWS] = mac_rows,
-    [TILE_MAC_OUT] = mac_out,
-    [TILE_COPY_ROWS] = copy_rows,
-    [TILE_WINDOWS] = windows,
-    [TILE_COPY_MX] = copy_mx,
-    [TILE_MAC_MX] = mac_mx,
-    [TILE_FIXP] = clock_fixp,
-    [TILE_FIXP_NZ] = clock_fixp_nz,
-    [TILE_MAC] = mac,
-    [TILE_VEC] = clock_vec,
-    [TILE_CAST] = clock_cast,
-    [TILE_RED_ADD] = clock_red_add,
-    [TILE_RED_END] = clock_red_end,
-    [TILE_FILL] = clock_fill,
-    [TILE_IOTA] = clock_iota,
-    [TILE_DEQUANT] = clock_dequant,
-    [TILE_TRANSP] = clock_transp,
-    [TILE_CASTP] = clock_castp,
-    [TILE_ORDER] = clock_order,
-    [TILE_PICK] = clock_pick,
-    [TILE_COPY_UB] = clock_copy_ub,
+    [TILE_LOAD] = clock_load,       [TILE_STORE] = clock_store,     [TILE_LOAD_NZ] = clock_load_nz,
+    [TILE_LOADX] = clock_loadx,     [TILE_STOREX] = clock_storex,   [TILE_COPY_L0A] = copy_l0a,
+    [TILE_IM2COL] = im2col,         [TILE_COPY_L0B] = copy_l0b,     [TILE_COPY_BT] = copy_bt,
+    [TILE_MAC_ROWS] = mac_rows,     [TILE_MAC_OUT] = mac_out,       [TILE_COPY_ROWS] = copy_rows,
+    [TILE_WINDOWS] = windows,       [TILE_COPY_MX] = copy_mx,       [TILE_MAC_MX] = mac_mx,
+    [TILE_FIXP] = clock_fixp,       [TILE_FIXP_NZ] = clock_fixp_nz, [TILE_MAC] = mac,
+    [TILE_VEC] = clock_vec,         [TILE_CAST] = clock_cast,       [TILE_RED_ADD] = clock_red_add,
+    [TILE_RED_END] = clock_red_end, [TILE_FILL] = clock_fill,       [TILE_IOTA] = clock_iota,
+    [TILE_DEQUANT] = clock_dequant, [TILE_TRANSP] = clock_transp,   [TILE_CASTP] = clock_castp,
+    [TILE_ORDER] = clock_order,     [TILE_PICK] = clock_pick,       [TILE_COPY_UB] = clock_copy_ub,
     [TILE_LOADC] = clock_loadc,
 };
 

@@ -17,7 +17,6 @@ static const uint32_t decides[TILE_OP_END] = {
     [TILE_COPY_L0B] = F(COPY_L0B, n) | F(COPY_L0B, k),
     [TILE_COPY_BT] = F(COPY_BT, n),
     [TILE_IM2COL] = F(IM2COL, n) | F(IM2COL, k),
-    [TILE_IM2COL_C04] = F(IM2COL_C04, n) | F(IM2COL_C04, taps),
     [TILE_MAC] = F(MAC, m) | F(MAC, n) | F(MAC, k),
     [TILE_COPY_MX] = F(COPY_MX, rows) | F(COPY_MX, n),
     [TILE_MAC_MX] = F(MAC_MX, m) | F(MAC_MX, n) | F(MAC_MX, k),

@@ -228,8 +228,7 @@ NPUC_MUST_CHECK bool emu_machine_reserve(struct emu_machine *m, int64_t n); /* n
 
 /* ---- handlers ---- */
 emu_handler emu_do_load, emu_do_store, emu_do_load_nz, emu_do_loadx, emu_do_storex, emu_do_sload;
-emu_handler emu_do_copy_l0a, emu_do_copy_l0b, emu_do_copy_bt, emu_do_im2col, emu_do_im2col_c04, emu_do_mac, emu_do_fixp,
-    emu_do_fixp_nz;
+emu_handler emu_do_copy_l0a, emu_do_copy_l0b, emu_do_copy_bt, emu_do_im2col, emu_do_mac, emu_do_fixp, emu_do_fixp_nz;
 emu_handler emu_do_vec, emu_do_cast, emu_do_red_add, emu_do_red_end, emu_do_fill, emu_do_iota;
 emu_handler emu_do_dequant, emu_do_transp, emu_do_copy_ub, emu_do_castp, emu_do_order, emu_do_pick;
 emu_handler emu_do_mac_rows, emu_do_mac_out, emu_do_copy_rows, emu_do_windows, emu_do_copy_mx, emu_do_mac_mx;

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { LINE = 32, MOST = INT32_MAX, FEW = 4 /* channels of C04 */ };
+enum { LINE = 32, MOST = INT32_MAX };
 
 /* The line of the map that window q begins with, or -1 in the padding. */
 static int64_t line_of(const struct emu_IM2COL *a, int64_t q)
@@ -68,65 +68,5 @@ bool emu_do_im2col(struct emu_data *d, struct emu_op *op)
     uint8_t *y = x ? emu_buf(d, op, EMU_FIELD(IM2COL, dst), &dst, true) : NULL;
     if (y)
         gather(y, x, a, size, rows);
-    return y != NULL;
-}
-
-/* ---- four channels a position: kernel positions are neighbours in a line ---- */
-
-static bool in_range_c04(const struct emu_IM2COL_C04 *a)
-{
-    const int64_t small[] = {a->n, a->tap, a->taps, a->h, a->w, a->row_pitch, a->first};
-    const int64_t large[] = {a->top, a->left};
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(small); i++)
-        if (small[i] < 0 || small[i] > MOST / FEW)
-            return false;
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(large); i++)
-        if (large[i] < -(int64_t)MOST || large[i] > MOST)
-            return false;
-    return a->cols >= 1 && a->kw >= 1 && a->stride_h >= 1 && a->stride_w >= 1 && a->dil_h >= 1 && a->dil_w >= 1;
-}
-
-/* Where line c of window p lies in L0, as in gather(). */
-static int64_t place_of(int64_t p, int64_t c, int64_t k1, int64_t n16, bool rows)
-{
-    return (rows ? (p / 16 * k1 + c) * 16 + p % 16 : c * n16 + p) * LINE;
-}
-
-static void gather_c04(uint8_t *dst, const uint8_t *map, const struct emu_IM2COL_C04 *a, int32_t size, bool rows)
-{
-    const int64_t few = FEW * size, per_line = LINE / few, k1 = size_ceil_div(a->taps, per_line);
-    const int64_t n16 = rows ? 16 : size_align(a->n, 16);
-    for (int64_t p = 0; p < a->n; p++) {
-        const int64_t q = a->first + p;
-        const int64_t y0 = a->top + q / a->cols * a->stride_h, x0 = a->left + q % a->cols * a->stride_w;
-        for (int64_t j = 0; j < k1 * per_line; j++) {
-            const int64_t t = a->tap + j, y = y0 + t / a->kw * a->dil_h, x = x0 + t % a->kw * a->dil_w;
-            uint8_t *to = dst + place_of(p, j / per_line, k1, n16, rows) + j % per_line * few;
-            if (j < a->taps && y >= 0 && x >= 0 && y < a->h && x < a->w)
-                memcpy(to, map + (y * a->row_pitch + x) * few, (size_t)few);
-            else
-                memset(to, 0, (size_t)few);
-        }
-    }
-}
-
-bool emu_do_im2col_c04(struct emu_data *d, struct emu_op *op)
-{
-    const struct emu_IM2COL_C04 *a = EMU_ARGS(IM2COL_C04, op);
-    const int32_t size = emu_esize(d, op, a->dtype);
-    if (!size || size > 4 || !in_range_c04(a))
-        return emu_fault(d, op, "%lld windows of %lld positions over a map of %lld x %lld", (long long)a->n,
-                         (long long)a->taps, (long long)a->h, (long long)a->w);
-    if (a->n == 0 || a->taps == 0)
-        return true;
-    const int64_t c0 = LINE / size, k1 = size_ceil_div(FEW * a->taps, c0), n16 = size_align(a->n, 16);
-    const struct emu_span src = {0, {1, a->h, a->w, FEW}, {0, a->row_pitch * FEW, FEW, 1}, size};
-    const bool rows = d->section->bufs.data[a->dst].space == TS_L0A;
-    const struct emu_span dst =
-        rows ? emu_rows(0, 1, 0, n16 * k1 * c0, 1, size) : emu_rows(0, k1, n16 * c0, a->n * c0, 1, size);
-    const uint8_t *x = emu_buf(d, op, EMU_FIELD(IM2COL_C04, src), &src, false);
-    uint8_t *y = x ? emu_buf(d, op, EMU_FIELD(IM2COL_C04, dst), &dst, true) : NULL;
-    if (y)
-        gather_c04(y, x, a, size, rows);
     return y != NULL;
 }
