@@ -80,6 +80,14 @@ def softmax_attention(g):
     g.add("MatMul", [shares, values])
 
 
+def long_attention(g):
+    """Attention over several parts of 2048 keys, with scales of its own; now and then causal."""
+    dtype, h, d = g.pick(CORE_TYPES[:2]), g.int(1, 2), g.pick([16, 40])
+    q, k = g.pick([1, 5, 17]), g.pick([2049, 2300, 4097])
+    operands = [g.new(dtype, [1, h, n, d], constant=False) for n in (q, k, k)]
+    g.add("Attention", operands, {"is_causal": g.int(0, 1), "scale": g.pick([0.05, 0.3, 1.0])})
+
+
 def behind(g, y, n):
     """Up to n elementwise operators on y: with a row, a column, one number, a whole operand, y itself."""
     for _ in range(g.int(1, n)):
@@ -176,7 +184,7 @@ def pool(g):
 
 
 GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "scaled": [scaled_conv], "depthwise": [depthwise],
-              "attention": [softmax_attention, moves.attention], "rotary": [rotary], "turn": [moves.transpose],
+              "attention": [softmax_attention, moves.attention], "long_keys": [long_attention], "rotary": [rotary], "turn": [moves.transpose],
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
               "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool], "resize": [resize],
               "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast], "quant": [moves.quantise],
