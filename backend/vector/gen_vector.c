@@ -259,9 +259,19 @@ static int lower_formula(struct lower *l, struct node *n)
     return vr_vec(&l->r, (enum k_fn)d->fn, t, a, param);
 }
 
+/* A conversion has no immediates: a number is loaded like any other operand. */
+static int loaded(struct lower *l, struct value *v)
+{
+    const int a = lower_operand(l, v);
+    struct vr_view view;
+    if (l->r.values[a].kind != VR_IMM)
+        return a;
+    return space_view(l, v, &view) ? vr_input(&l->r, &view) : 0;
+}
+
 static int lower_cast(struct lower *l, struct node *n)
 {
-    return vr_cast_as(&l->r, n->out[0].type->dtype, arg(l, n, 0), node_attr_int(n, "saturate", 1) != 0);
+    return vr_cast_as(&l->r, n->out[0].type->dtype, loaded(l, node_in(n, 0)), node_attr_int(n, "saturate", 1) != 0);
 }
 
 /* The type of CastLike's second operand decides, not its elements. */
@@ -333,7 +343,7 @@ static int lower_reduce(struct lower *l, struct node *n)
     const struct reduction *d = reductions;
     while (d->op != (enum op)n->op)
         d++;
-    int v = vr_reduce(&l->r, d->red, f32_of(l, arg(l, n, 0)));
+    int v = vr_reduce(&l->r, d->red, f32_of(l, loaded(l, node_in(n, 0))));
     if (d->mean)
         v = vr_vec2(&l->r, K_FN_Div, v, row_count(l));
     if (d->after != K_FN_none)
@@ -354,7 +364,7 @@ static bool check_reduce(struct ir_ctx *cx, const struct node *n, const char **r
 
 static int lower_softmax(struct lower *l, struct node *n)
 {
-    int x = f32_of(l, arg(l, n, 0));
+    int x = f32_of(l, loaded(l, node_in(n, 0)));
     int e = vr_vec1(&l->r, K_FN_Exp, vr_vec2(&l->r, K_FN_Sub, x, vr_reduce(&l->r, K_RED_MAX, x)));
     int y = vr_vec2(&l->r, K_FN_Div, e, vr_reduce(&l->r, K_RED_SUM, e));
     return vr_cast(&l->r, n->out[0].type->dtype, y);
@@ -362,7 +372,7 @@ static int lower_softmax(struct lower *l, struct node *n)
 
 static int lower_log_softmax(struct lower *l, struct node *n)
 {
-    int x = f32_of(l, arg(l, n, 0));
+    int x = f32_of(l, loaded(l, node_in(n, 0)));
     int d = vr_vec2(&l->r, K_FN_Sub, x, vr_reduce(&l->r, K_RED_MAX, x));
     int s = vr_vec1(&l->r, K_FN_Log, vr_reduce(&l->r, K_RED_SUM, vr_vec1(&l->r, K_FN_Exp, d)));
     return vr_cast(&l->r, n->out[0].type->dtype, vr_vec2(&l->r, K_FN_Sub, d, s));
@@ -387,13 +397,13 @@ static int rms_of(struct lower *l, struct node *n, int v)
 
 static int lower_rms_norm(struct lower *l, struct node *n)
 {
-    int y = rms_of(l, n, f32_of(l, arg(l, n, 0)));
+    int y = rms_of(l, n, f32_of(l, loaded(l, node_in(n, 0))));
     return vr_vec2(&l->r, K_FN_Mul, y, arg(l, n, 1));
 }
 
 static int lower_layer_norm(struct lower *l, struct node *n)
 {
-    int x = f32_of(l, arg(l, n, 0));
+    int x = f32_of(l, loaded(l, node_in(n, 0)));
     int d = vr_vec2(&l->r, K_FN_Sub, x, vr_vec2(&l->r, K_FN_Div, vr_reduce(&l->r, K_RED_SUM, x), row_count(l)));
     int y = vr_vec2(&l->r, K_FN_Mul, rms_of(l, n, d), arg(l, n, 1));
     return node_in(n, 2) ? vr_vec2(&l->r, K_FN_Add, y, arg(l, n, 2)) : y;

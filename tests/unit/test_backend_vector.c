@@ -20,6 +20,14 @@ static const struct graph_case cases[] = {
      0},
     {"cast_i64", HEAD "%x: i64[b,s]) -> (%y: f32[b,s]) {\n    %y = Cast %x {to=1} : f32[b,s]\n    Yield %y" TAIL, 2, 77,
      0},
+    {"cast_number",
+     HEAD "%x: f32[s]) -> (%y: f32[s], %z: f32[]) {\n    %k = Constant {value=u8[] [134]} : u8[]\n"
+          "    %z = Cast %k {to=1} : f32[]\n    %y = Sub %x, %z : f32[s]\n    Yield %y, %z" TAIL,
+     1, 5, 0},
+    {"sum_of_number",
+     HEAD "%x: f32[s]) -> (%y: f32[s]) {\n    %k = Constant {value=f32[1] [2.5]} : f32[1]\n"
+          "    %z = ReduceSum %k : f32[1]\n    %y = Sub %x, %z : f32[s]\n    Yield %y" TAIL,
+     1, 5, 0},
     {"less",
      HEAD "%x: i64[s,1], %z: i64[t]) -> (%y: bool[s,t]) {\n    %y = LessOrEqual %x, %z : bool[s,t]\n    Yield %y" TAIL,
      1, 5, 130},
