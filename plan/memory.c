@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS 2048
+#define ROUNDS 8192
 #define WORK   (INT64_C(1) << 27) /* pairs of items that all rounds together may look at */
 
 struct order_key {

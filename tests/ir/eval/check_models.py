@@ -40,7 +40,7 @@ def run_case(opt, folder, case, meta, passes, out):
     it back from text after each pass, which takes several times as long as the rest."""
     names = meta.get("files", {})
     command = [opt, "--eval", str(folder / "model.onnx"), "--output-dir", out]
-    if case == min((folder / "cases").iterdir()):
+    if case == min(case.parent.iterdir()):
         command += ["--round-trip"]
     if passes != "NONE":
         command += ["-p", *shlex.split(passes)]
