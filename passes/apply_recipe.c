@@ -100,11 +100,20 @@ struct shape {
     int64_t dims[K_MAX_RANK];
 };
 
-/* A constant of codes [channels][cols] in the order of the weight. */
+/* Codes [channels][cols]. */
+struct code_rows {
+    const int16_t *codes;
+    enum dtype type;
+    int64_t cols;
+};
+
+/* A constant of them in the order of the weight. */
 static struct value *code_constant(struct pass_ctx *px, struct builder *b, const struct product *p,
-                                   const int16_t *codes, enum dtype t, int64_t cols, const struct shape *s)
+                                   const struct code_rows *rows, const struct shape *s)
 {
-    const int64_t channels = p->w.dims[p->channel_axis];
+    const int64_t channels = p->w.dims[p->channel_axis], cols = rows->cols;
+    const int16_t *codes = rows->codes;
+    const enum dtype t = rows->type;
     struct k_tensor to = {.dtype = t, .rank = s->rank};
     if (!dtype_bytes(t, channels * cols, &to.size))
         return NULL;
@@ -171,8 +180,9 @@ static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p
     struct shape codes = {.rank = p->w.rank};
     memcpy(codes.dims, p->w.dims, sizeof codes.dims);
     struct value *const in[3] = {
-        code_constant(px, &b, p, made.codes, o->codes, k, &codes), scale_constant(px, &b, p, &made, t, &scales),
-        made.zeros ? code_constant(px, &b, p, made.zeros, o->codes, made.groups, &scales) : NULL};
+        code_constant(px, &b, p, &(struct code_rows){made.codes, o->codes, k}, &codes),
+        scale_constant(px, &b, p, &made, t, &scales),
+        made.zeros ? code_constant(px, &b, p, &(struct code_rows){made.zeros, o->codes, made.groups}, &scales) : NULL};
     const bool grouped = o->per == QUANT_PER_GROUP;
     if (in[0] && in[1])
         *out = dequantize(&b, in, grouped ? 1 - p->channel_axis : p->channel_axis, grouped ? o->group : 0);

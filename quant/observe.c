@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#define HALF (0.5 * OBSERVE_BINS)
+
 void observer_init(struct observer *o, struct arena *a)
 {
     *o = (struct observer){.count = ARENA_ARRAY(a, int64_t, OBSERVE_BINS)};
@@ -10,7 +12,7 @@ void observer_init(struct observer *o, struct arena *a)
 
 double observer_bin_low(const struct observer *o, int64_t bin)
 {
-    return o->reach * ((double)bin / (OBSERVE_BINS / 2) - 1);
+    return o->reach * ((double)bin / HALF - 1);
 }
 
 /* Doubles the reach until it is above `size`. */
@@ -37,7 +39,7 @@ static void add(struct observer *o, double v)
     }
     if (fabs(v) >= o->reach)
         widen(o, fabs(v));
-    const int64_t bin = (int64_t)floor((v / o->reach + 1) * (OBSERVE_BINS / 2));
+    const int64_t bin = (int64_t)floor((v / o->reach + 1) * HALF);
     o->count[bin]++;
     o->lo = fmin(o->lo, v);
     o->hi = fmax(o->hi, v);
