@@ -148,7 +148,7 @@ static struct value *dequantised(struct builder *b, struct node *n)
     return v ? ir_cast(b, v, n->out[0].type->dtype) : NULL;
 }
 
-static enum npuc_status lower_graph(struct pass_ctx *px, struct graph *g)
+enum npuc_status lower_quant(struct pass_ctx *px, struct graph *g)
 {
     for_each_node_safe(n, g)
     {
@@ -165,9 +165,4 @@ static enum npuc_status lower_graph(struct pass_ctx *px, struct graph *g)
         pass_count(px, STAT_lower_quant_lowered, 1);
     }
     return NPUC_OK;
-}
-
-enum npuc_status lower_quant(struct pass_ctx *px, struct graph *g)
-{
-    return pass_each_graph(px, g, lower_graph);
 }

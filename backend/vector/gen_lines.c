@@ -9,6 +9,7 @@
  * Kernel positions ascend, sums are f32: the bits of the forms for other layouts (gen_pool.c, gen_depthwise.c). */
 #include "backend/matrix/conv.h"
 #include "backend/vector/gens.h"
+#include "backend/vector/line_tiles.h"
 #include "base/size.h"
 #include "kernels/vec.h"
 
@@ -45,7 +46,7 @@ struct code {
     expr batch;
     int32_t tx, ty, tw, tbias;
     int32_t map, wide, acc, result, raw_w, weights, raw_bias, bias;
-    expr stripe, c0, nc, r0, nr, q0, nq;
+    struct line_place at; /* first and n: windows */
 };
 
 static expr num(struct code *c, int64_t v)
@@ -187,15 +188,18 @@ static bool fits(const struct machine *m, const struct windows *v, const struct 
            m->size[TS_UB];
 }
 
+static struct line_map map_of(const struct windows *v)
+{
+    return (struct line_map){v->line, v->stripes, {v->count[H], v->count[W]}, v->batch};
+}
+
 static double cycles_of(const struct machine *m, const struct ir_ctx *cx, const struct windows *v,
                         const struct extent *t)
 {
     const struct target *g = m->target;
-    const struct expr_range r = expr_range_of(&cx->exprs, v->batch);
-    const double batch = r.max < 64 ? (double)r.max : r.min > 1 ? (double)r.min : 1;
+    const struct line_map lines = map_of(v);
+    const double items = line_tiles(cx, &lines, &(struct line_tile){t->channels, {t->rows, t->cols}});
     const double fixed = target_num(g, TK_VEC_FIXED), bytes = target_num(g, TK_VEC_BYTES), es = dtype_size(v->in);
-    const double items = batch * (double)v->stripes * (double)size_ceil_div(v->line, t->channels) *
-                         (double)size_ceil_div(v->count[H], t->rows) * (double)size_ceil_div(v->count[W], t->cols);
     const double line = ceil((double)t->channels * dtype_size(acc_of(v)) / bytes);
     const double rows = fmin((double)t->rows, (double)v->count[H]), cols = fmin((double)t->cols, (double)v->count[W]);
     const double map = (double)(t->map_rows * t->map_cols * t->channels);
@@ -205,31 +209,28 @@ static double cycles_of(const struct machine *m, const struct ir_ctx *cx, const 
     return ceil(items / m->n_vector) * (fmax(vec, load) + 100) + load;
 }
 
+struct search {
+    const struct machine *m;
+    const struct ir_ctx *cx;
+    const struct windows *v;
+};
+
+static double cycles_of_tile(const void *user, const struct line_tile *tile)
+{
+    const struct search *s = user;
+    const struct extent t = extent_of(s->v, tile->channels, tile->count[H], tile->count[W]);
+    return fits(s->m, s->v, &t) ? cycles_of(s->m, s->cx, s->v, &t) : (double)INFINITY;
+}
+
 /* channels = 0: nothing fits. */
 static struct extent choose(const struct machine *m, const struct ir_ctx *cx, const struct windows *v,
                             const struct tiling *w)
 {
-    static const int64_t steps[] = {1, 2, 3, 4, 7, 8, 14, 16, 28, 32, 56, 64, 112, 128},
-                         lines[] = {16, 32, 64, 128, 256, 512, 1024};
-    struct extent best = {0};
-    double least = INFINITY;
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(lines); i++)
-        for (int64_t j = 0; j < NPUC_ARRAY_LEN(steps); j++)
-            for (int64_t k = 0; k < NPUC_ARRAY_LEN(steps); k++) {
-                const int64_t channels = lines[i] < v->line ? lines[i] : v->line;
-                if ((i > 0 && lines[i - 1] >= v->line) || (j > 0 && steps[j - 1] >= v->count[H]) ||
-                    (k > 0 && steps[k - 1] >= v->count[W]))
-                    continue;
-                if (w && ((w->rows > 0 && steps[j] > w->rows) || (w->n > 0 && steps[k] > w->n)))
-                    continue;
-                const struct extent t = extent_of(v, channels, steps[j], steps[k]);
-                const double cycles = fits(m, v, &t) ? cycles_of(m, cx, v, &t) : (double)INFINITY;
-                if (cycles < least) {
-                    least = cycles;
-                    best = t;
-                }
-            }
-    return best;
+    static const int64_t steps[] = {1, 2, 3, 4, 7, 8, 14, 16, 28, 32, 56, 64, 112, 128};
+    const struct search s = {m, cx, v};
+    const struct line_map map = map_of(v);
+    const struct line_tile t = line_tile_choose(&map, steps, NPUC_ARRAY_LEN(steps), w, cycles_of_tile, &s);
+    return t.channels > 0 ? extent_of(v, t.channels, t.count[H], t.count[W]) : (struct extent){0};
 }
 
 static bool match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct windows *v,
@@ -271,30 +272,6 @@ static void buffers(struct code *c)
     c->bias = !v->bias || f32 ? c->raw_bias : buffer(c, "bias", DT_F32, 1, t->pitch);
 }
 
-static void open_tiles(struct code *c)
-{
-    struct expr_pool *x = c->x;
-    const struct windows *v = c->v;
-    const struct extent *t = &c->t;
-    const expr ct = num(c, size_ceil_div(v->line, t->channels)), rt = num(c, size_ceil_div(v->count[H], t->rows)),
-               qt = num(c, size_ceil_div(v->count[W], t->cols));
-    const expr stripes = expr_mul_const(x, c->batch, v->stripes);
-    const expr tiles = expr_mul(x, expr_mul(x, stripes, ct), expr_mul(x, rt, qt));
-    c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_vector), tiles));
-    const expr block = expr_sym(x, c->k->sym_block);
-    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks));
-    expr at = expr_add(x, block, expr_mul(x, i, c->k->blocks));
-    c->c0 = expr_mul_const(x, expr_mod(x, at, ct), t->channels);
-    at = expr_floordiv(x, at, ct);
-    c->q0 = expr_mul_const(x, expr_mod(x, at, qt), t->cols);
-    at = expr_floordiv(x, at, qt);
-    c->r0 = expr_mul_const(x, expr_mod(x, at, rt), t->rows);
-    c->stripe = expr_floordiv(x, at, rt);
-    c->nc = expr_min(x, num(c, t->channels), expr_sub(x, num(c, v->line), c->c0));
-    c->nq = expr_min(x, num(c, t->cols), expr_sub(x, num(c, v->count[W]), c->q0));
-    c->nr = expr_min(x, num(c, t->rows), expr_sub(x, num(c, v->count[H]), c->r0));
-}
-
 /* The positions of x under `n` windows from `first`: where they begin, where within the tile's, how many. */
 static void part_of(struct code *c, int i, expr first, expr n, expr *from, expr *skip, expr *len)
 {
@@ -331,8 +308,8 @@ static void load_map(struct code *c)
     const expr z = num(c, 0), one = num(c, 1), line = num(c, v->line);
     const int64_t whole = t->map_rows * t->map_cols * t->pitch, row = t->map_cols * t->pitch;
     expr y, dy, ny, w, dw, nw;
-    part_of(c, H, c->r0, c->nr, &y, &dy, &ny);
-    part_of(c, W, c->q0, c->nq, &w, &dw, &nw);
+    part_of(c, H, c->at.first[H], c->at.n[H], &y, &dy, &ny);
+    part_of(c, W, c->at.first[W], c->at.n[W], &w, &dw, &nw);
     tile_note(&c->b, "the map under the windows");
     const bool fills = has_padding(v) || (c->wide != c->map && !is_exact(v, t));
     if (fills) {
@@ -340,11 +317,11 @@ static void load_map(struct code *c)
         TILE(&c->b, FILL, v->in, one, num(c, whole), c->map, z, z, tile_float_bits(pad));
         tile_if(&c->b, expr_mul(x, expr_cmp(x, EXPR_LT, z, ny), expr_cmp(x, EXPR_LT, z, nw)));
     }
-    expr from = expr_add(x, expr_mul_const(x, c->stripe, v->size[H]), y);
-    from = expr_add(x, expr_mul(x, expr_add(x, expr_mul_const(x, from, v->size[W]), w), line), c->c0);
+    expr from = expr_add(x, expr_mul_const(x, c->at.stripe, v->size[H]), y);
+    from = expr_add(x, expr_mul(x, expr_add(x, expr_mul_const(x, from, v->size[W]), w), line), c->at.c0);
     const expr to = expr_add(x, expr_mul_const(x, dy, row), expr_mul_const(x, dw, t->pitch));
-    TILE(&c->b, LOAD, c->map, to, c->tx, from, v->in, one, ny, nw, c->nc, z, expr_mul_const(x, line, v->size[W]), line,
-         one, z, num(c, row), num(c, t->pitch), one);
+    TILE(&c->b, LOAD, c->map, to, c->tx, from, v->in, one, ny, nw, c->at.nc, z, expr_mul_const(x, line, v->size[W]),
+         line, one, z, num(c, row), num(c, t->pitch), one);
     if (fills)
         tile_end(&c->b);
     if (c->wide != c->map)
@@ -360,21 +337,21 @@ static void load_small(struct code *c)
     const bool blocks = v->stripes > 1 || !c->e->m->mac_rows;
     const int64_t per_line = blocks ? 16 * v->line : v->line, per_tap = v->stripes * per_line;
     const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.pitch), taps = num(c, taps_of(v));
-    const expr stripe = expr_mod(x, c->stripe, num(c, v->stripes));
+    const expr stripe = expr_mod(x, c->at.stripe, num(c, v->stripes));
     tile_note(&c->b, "weights of the channels");
-    TILE(&c->b, LOAD, c->raw_w, z, c->tw, expr_add(x, expr_mul_const(x, stripe, per_line), c->c0), v->in, one, one,
-         taps, c->nc, z, z, num(c, per_tap), one, z, z, pitch, one);
+    TILE(&c->b, LOAD, c->raw_w, z, c->tw, expr_add(x, expr_mul_const(x, stripe, per_line), c->at.c0), v->in, one, one,
+         taps, c->at.nc, z, z, num(c, per_tap), one, z, z, pitch, one);
     if (c->weights != c->raw_w)
-        TILE(&c->b, CAST, DT_F32, v->in, taps, c->nc, c->weights, z, pitch, c->raw_w, z, pitch, 1, 1);
+        TILE(&c->b, CAST, DT_F32, v->in, taps, c->at.nc, c->weights, z, pitch, c->raw_w, z, pitch, 1, 1);
     if (!v->bias)
         return;
-    const expr first = expr_add(x, expr_mul_const(x, stripe, v->line), c->c0);
-    const expr n = expr_min(x, c->nc, expr_sub(x, num(c, v->channels), first));
+    const expr first = expr_add(x, expr_mul_const(x, stripe, v->line), c->at.c0);
+    const expr n = expr_min(x, c->at.nc, expr_sub(x, num(c, v->channels), first));
     if (v->channels % v->line)
         TILE(&c->b, FILL, v->in, one, pitch, c->raw_bias, z, z, tile_float_bits(0.0f));
     TILE(&c->b, LOAD, c->raw_bias, z, c->tbias, first, v->in, one, one, one, n, z, z, z, one, z, z, z, one);
     if (c->bias != c->raw_bias)
-        TILE(&c->b, CAST, DT_F32, v->in, one, c->nc, c->bias, z, z, c->raw_bias, z, z, 1, 1);
+        TILE(&c->b, CAST, DT_F32, v->in, one, c->at.nc, c->bias, z, z, c->raw_bias, z, z, 1, 1);
 }
 
 static void combine(struct code *c, expr row, int64_t tap)
@@ -389,20 +366,20 @@ static void combine(struct code *c, expr row, int64_t tap)
     const expr step = num(c, v->stride[W] * t->pitch);
     const float start = least_of(v);
     if (v->kind == WIN_FMA)
-        TILE(&c->b, VEC, K_FN_Fma, DT_F32, c->nq, c->nc, c->acc, to, pitch, c->wide, from, step, 1, c->weights,
+        TILE(&c->b, VEC, K_FN_Fma, DT_F32, c->at.n[W], c->at.nc, c->acc, to, pitch, c->wide, from, step, 1, c->weights,
              num(c, (taps_of(v) - 1 - tap) * t->pitch), z, 1, tap > 0 ? c->acc : -1,
              tap > 0 ? to : tile_float_bits(0.0f), tap > 0 ? pitch : z, tap > 0, 0, 0, 0);
     else
-        TILE(&c->b, VEC, v->kind == WIN_MAX ? K_FN_Max : K_FN_Add, acc_of(v), c->nq, c->nc, c->acc, to, pitch, c->wide,
-             from, step, 1, tap > 0 ? c->acc : -1, tap > 0 ? to : tile_float_bits(start), tap > 0 ? pitch : z, tap > 0,
-             -1, 0, z, 0, 0, 0, 0);
+        TILE(&c->b, VEC, v->kind == WIN_MAX ? K_FN_Max : K_FN_Add, acc_of(v), c->at.n[W], c->at.nc, c->acc, to, pitch,
+             c->wide, from, step, 1, tap > 0 ? c->acc : -1, tap > 0 ? to : tile_float_bits(start), tap > 0 ? pitch : z,
+             tap > 0, -1, 0, z, 0, 0, 0, 0);
 }
 
 /* acc = fn(acc, operand) on the row of windows at `to`; an operand of -1 is the immediate `off`. */
 static void on_row(struct code *c, expr to, enum k_fn fn, int32_t operand, expr off)
 {
     const expr z = num(c, 0), pitch = num(c, c->t.pitch);
-    TILE(&c->b, VEC, fn, acc_of(c->v), c->nq, c->nc, c->acc, to, pitch, c->acc, to, pitch, 1, operand, off, z,
+    TILE(&c->b, VEC, fn, acc_of(c->v), c->at.n[W], c->at.nc, c->acc, to, pitch, c->acc, to, pitch, 1, operand, off, z,
          operand >= 0, -1, 0, z, 0, 0, 0, 0);
 }
 
@@ -418,7 +395,7 @@ static void finish_row(struct code *c, expr row)
     if (v->relu)
         on_row(c, to, K_FN_Relu, -1, z);
     if (c->result != c->acc)
-        TILE(&c->b, CAST, v->out, acc_of(v), c->nq, c->nc, c->result, to, pitch, c->acc, to, pitch, 1, 1);
+        TILE(&c->b, CAST, v->out, acc_of(v), c->at.n[W], c->at.nc, c->result, to, pitch, c->acc, to, pitch, 1, 1);
 }
 
 static void store(struct code *c)
@@ -426,11 +403,11 @@ static void store(struct code *c)
     struct expr_pool *x = c->x;
     const struct windows *v = c->v;
     const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.pitch), line = num(c, v->line);
-    expr to = expr_add(x, expr_mul_const(x, c->stripe, v->count[H]), c->r0);
-    to = expr_add(x, expr_mul(x, expr_add(x, expr_mul_const(x, to, v->count[W]), c->q0), line), c->c0);
+    expr to = expr_add(x, expr_mul_const(x, c->at.stripe, v->count[H]), c->at.first[H]);
+    to = expr_add(x, expr_mul(x, expr_add(x, expr_mul_const(x, to, v->count[W]), c->at.first[W]), line), c->at.c0);
     tile_note(&c->b, "store");
-    TILE(&c->b, STORE, c->ty, to, c->result, z, v->out, one, c->nr, c->nq, c->nc, z, num(c, c->t.cols * c->t.pitch),
-         pitch, one, z, expr_mul_const(x, line, v->count[W]), line, one);
+    TILE(&c->b, STORE, c->ty, to, c->result, z, v->out, one, c->at.n[H], c->at.n[W], c->at.nc, z,
+         num(c, c->t.cols * c->t.pitch), pitch, one, z, expr_mul_const(x, line, v->count[W]), line, one);
 }
 
 static void tile_body(struct code *c)
@@ -439,7 +416,7 @@ static void tile_body(struct code *c)
     if (c->v->kind == WIN_FMA)
         load_small(c);
     tile_note(&c->b, "kernel positions in ascending order");
-    const expr row = tile_loop(&c->b, "row", c->nr);
+    const expr row = tile_loop(&c->b, "row", c->at.n[H]);
     for (int64_t tap = 0; tap < taps_of(c->v); tap++)
         combine(c, row, tap);
     finish_row(c, row);
@@ -475,7 +452,8 @@ enum npuc_status gen_lines_emit(struct emit *e, struct node *n)
     c.tbias = v.bias ? tile_tensor(c.k, e->arena, "bias", v.in, true, false) : -1;
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);
-    open_tiles(&c);
+    const struct line_map map = map_of(&v);
+    c.at = line_tiles_open(e->m, &c.b, &map, &(struct line_tile){c.t.channels, {c.t.rows, c.t.cols}}, c.batch);
     tile_body(&c);
     tile_end(&c.b);
     /* [channel][one][position] is a transposed filter of one result: its channels become neighbours */

@@ -12,6 +12,7 @@
  * Rows before columns, taps in ascending order, products and sums rounded: the bits of kernels/op_resize.c. Mode
  * nearest moves elements of any type. */
 #include "backend/vector/gens.h"
+#include "backend/vector/line_tiles.h"
 #include "base/size.h"
 #include "kernels/resize.h"
 #include "kernels/vec.h"
@@ -20,7 +21,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { H, W, AXES, MOST_PHASES = 32, MOST_TAPS = 16, MOST_OUT = 1 << 14, UNIT = 32 /* bytes: a block of UB */ };
+enum {
+    H,
+    W,
+    AXES = LINE_AXES,
+    MOST_PHASES = 32,
+    MOST_TAPS = 16,
+    MOST_OUT = 1 << 14,
+    UNIT = 32 /* bytes: a block of UB */
+};
 
 /* Result o is the sum of weight[o % phases][i] times element first[o % phases] + low + o / phases * step + i. */
 struct side {
@@ -222,10 +231,10 @@ static bool fits(const struct machine *m, const struct resize *v, const struct e
            m->size[TS_UB];
 }
 
-static double batch_of(const struct ir_ctx *cx, const struct resize *v)
+/* Periods are what a tile has rows and columns of. */
+static struct line_map map_of(const struct resize *v)
 {
-    const struct expr_range r = expr_range_of(&cx->exprs, v->batch);
-    return r.max < 64 ? (double)r.max : r.min > 1 ? (double)r.min : 1;
+    return (struct line_map){v->line, v->stripes, {v->side[H].periods, v->side[W].periods}, v->batch};
 }
 
 static double cycles_of(const struct machine *m, const struct ir_ctx *cx, const struct resize *v,
@@ -234,9 +243,8 @@ static double cycles_of(const struct machine *m, const struct ir_ctx *cx, const 
     const struct target *g = m->target;
     const double fixed = target_num(g, TK_VEC_FIXED), es = dtype_size(v->type);
     const double line = ceil((double)t->channels * (v->moves ? es : 4) / target_num(g, TK_VEC_BYTES));
-    const double items = batch_of(cx, v) * (double)v->stripes * (double)size_ceil_div(v->line, t->channels) *
-                         (double)size_ceil_div(v->side[H].periods, t->periods[H]) *
-                         (double)size_ceil_div(v->side[W].periods, t->periods[W]);
+    const struct line_map map = map_of(v);
+    const double items = line_tiles(cx, &map, &(struct line_tile){t->channels, {t->periods[H], t->periods[W]}});
     const double rows = (double)(t->periods[H] * v->side[H].phases), width = (double)t->map[W],
                  cols = (double)(t->periods[W] * v->side[W].phases);
     double per_row = is_wide(v) ? 0 : fixed + cols * line;
@@ -252,37 +260,35 @@ static double cycles_of(const struct machine *m, const struct ir_ctx *cx, const 
     return ceil(items / m->n_vector) * (fmax(vec, fmax(load, store)) + 100) + load + store;
 }
 
-static int64_t lesser(int64_t a, int64_t b)
+struct search {
+    const struct machine *m;
+    const struct ir_ctx *cx;
+    const struct resize *v;
+};
+
+/* A tile has no more periods than there are. */
+static struct extent extent_of_tile(const struct resize *v, const struct line_tile *t)
 {
-    return a < b ? a : b;
+    return extent_of(v, t->channels, size_min(t->count[H], v->side[H].periods),
+                     size_min(t->count[W], v->side[W].periods));
+}
+
+static double cycles_of_tile(const void *user, const struct line_tile *tile)
+{
+    const struct search *s = user;
+    const struct extent t = extent_of_tile(s->v, tile);
+    return fits(s->m, s->v, &t) ? cycles_of(s->m, s->cx, s->v, &t) : (double)INFINITY;
 }
 
 /* channels = 0: nothing fits. */
 static struct extent choose(const struct machine *m, const struct ir_ctx *cx, const struct resize *v,
                             const struct tiling *w)
 {
-    static const int64_t steps[] = {1, 2, 3, 4, 5, 7, 8, 10, 14, 16, 20, 28, 32, 40, 56, 64, 80, 112, 128, 160, 256},
-                         lines[] = {16, 32, 64, 128, 256, 512, 1024};
-    struct extent best = {0};
-    double least = INFINITY;
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(lines); i++)
-        for (int64_t j = 0; j < NPUC_ARRAY_LEN(steps); j++)
-            for (int64_t k = 0; k < NPUC_ARRAY_LEN(steps); k++) {
-                if ((i > 0 && lines[i - 1] >= v->line) || (j > 0 && steps[j - 1] >= v->side[H].periods) ||
-                    (k > 0 && steps[k - 1] >= v->side[W].periods))
-                    continue;
-                if (w && ((w->rows > 0 && steps[j] > w->rows) || (w->n > 0 && steps[k] > w->n)))
-                    continue;
-                const int64_t channels = lines[i] < v->line ? lines[i] : v->line;
-                const struct extent t =
-                    extent_of(v, channels, lesser(steps[j], v->side[H].periods), lesser(steps[k], v->side[W].periods));
-                const double cycles = fits(m, v, &t) ? cycles_of(m, cx, v, &t) : (double)INFINITY;
-                if (cycles < least) {
-                    least = cycles;
-                    best = t;
-                }
-            }
-    return best;
+    static const int64_t steps[] = {1, 2, 3, 4, 5, 7, 8, 10, 14, 16, 20, 28, 32, 40, 56, 64, 80, 112, 128, 160, 256};
+    const struct search s = {m, cx, v};
+    const struct line_map map = map_of(v);
+    const struct line_tile t = line_tile_choose(&map, steps, NPUC_ARRAY_LEN(steps), w, cycles_of_tile, &s);
+    return t.channels > 0 ? extent_of_tile(v, &t) : (struct extent){0};
 }
 
 static bool match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct resize *v,
@@ -317,7 +323,7 @@ struct code {
     expr batch;
     int32_t tx, ty;
     int32_t map, wide, row, product, acc, result;
-    expr stripe, c0, nc, from[AXES], n[AXES]; /* periods of the tile */
+    struct line_place at; /* first and n: periods */
 };
 
 static expr num(struct code *c, int64_t v)
@@ -342,32 +348,6 @@ static void buffers(struct code *c)
     c->result = buffer(c, "result", v->type, 2, s.result);
 }
 
-static void open_tiles(struct code *c)
-{
-    struct expr_pool *x = c->x;
-    const struct resize *v = c->v;
-    const struct extent *t = &c->t;
-    const expr ct = num(c, size_ceil_div(v->line, t->channels));
-    expr counts[AXES], tiles = expr_mul(x, expr_mul_const(x, c->batch, v->stripes), ct);
-    for (int i = H; i < AXES; i++) {
-        counts[i] = num(c, size_ceil_div(v->side[i].periods, t->periods[i]));
-        tiles = expr_mul(x, tiles, counts[i]);
-    }
-    c->k->blocks = expr_max(x, num(c, 1), expr_min(x, num(c, c->e->m->n_vector), tiles));
-    const expr block = expr_sym(x, c->k->sym_block);
-    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks));
-    expr at = expr_add(x, block, expr_mul(x, i, c->k->blocks));
-    c->c0 = expr_mul_const(x, expr_mod(x, at, ct), t->channels);
-    c->nc = expr_min(x, num(c, t->channels), expr_sub(x, num(c, v->line), c->c0));
-    at = expr_floordiv(x, at, ct);
-    for (int a = W; a >= H; a--) {
-        c->from[a] = expr_mul_const(x, expr_mod(x, at, counts[a]), t->periods[a]);
-        c->n[a] = expr_min(x, num(c, t->periods[a]), expr_sub(x, num(c, v->side[a].periods), c->from[a]));
-        at = expr_floordiv(x, at, counts[a]);
-    }
-    c->stripe = at;
-}
-
 /* Positions of the map under the tile along one axis: where on chip, from where, how many, the step between them. */
 struct piece {
     expr to, from, n;
@@ -376,7 +356,7 @@ struct piece {
 
 static expr positions(struct code *c, int a)
 {
-    const expr more = expr_sub(c->x, c->n[a], num(c, 1));
+    const expr more = expr_sub(c->x, c->at.n[a], num(c, 1));
     return expr_add(c->x, expr_mul_const(c->x, more, c->v->side[a].step), num(c, c->v->side[a].span));
 }
 
@@ -386,7 +366,7 @@ static int pieces_of(struct code *c, int a, struct piece out[3])
     struct expr_pool *x = c->x;
     const struct side *s = &c->v->side[a];
     const expr z = num(c, 0), in = num(c, s->of.in), len = positions(c, a);
-    const expr top = expr_add(x, expr_mul_const(x, c->from[a], s->step), num(c, s->low));
+    const expr top = expr_add(x, expr_mul_const(x, c->at.first[a], s->step), num(c, s->low));
     const expr before = s->low < 0 ? expr_min(x, len, expr_max(x, z, expr_sub(x, z, top))) : z;
     const bool ends = (s->periods - 1) * s->step + s->low + s->span > s->of.in;
     const expr after = ends ? expr_min(x, len, expr_max(x, z, expr_sub(x, expr_add(x, top, len), in))) : z;
@@ -414,13 +394,13 @@ static void load_map(struct code *c)
     for (int i = 0; i < n_rows; i++)
         for (int j = 0; j < n_cols; j++) {
             const struct piece *r = &rows[i], *q = &cols[j];
-            expr from = expr_add(x, expr_mul_const(x, c->stripe, v->side[H].of.in), r->from);
-            from = expr_add(x, expr_mul_const(x, expr_add(x, expr_mul(x, from, width), q->from), v->line), c->c0);
+            expr from = expr_add(x, expr_mul_const(x, c->at.stripe, v->side[H].of.in), r->from);
+            from = expr_add(x, expr_mul_const(x, expr_add(x, expr_mul(x, from, width), q->from), v->line), c->at.c0);
             const expr to = expr_add(x, expr_mul_const(x, r->to, row), expr_mul_const(x, q->to, c->t.pitch));
             const bool some = n_rows > 1 || n_cols > 1;
             if (some)
                 tile_if(&c->b, expr_mul(x, expr_cmp(x, EXPR_LT, z, r->n), expr_cmp(x, EXPR_LT, z, q->n)));
-            TILE(&c->b, LOAD, c->map, to, c->tx, from, v->type, one, r->n, q->n, c->nc, z, num(c, r->step * across),
+            TILE(&c->b, LOAD, c->map, to, c->tx, from, v->type, one, r->n, q->n, c->at.nc, z, num(c, r->step * across),
                  num(c, q->step * v->line), one, z, num(c, row), num(c, c->t.pitch), one);
             if (some)
                 tile_end(&c->b);
@@ -428,7 +408,7 @@ static void load_map(struct code *c)
     if (c->wide == c->map)
         return;
     const expr y = tile_loop(&c->b, "y", positions(c, H)), at = expr_mul_const(x, y, row);
-    TILE(&c->b, CAST, DT_F32, v->type, positions(c, W), c->nc, c->wide, at, num(c, c->t.pitch), c->map, at,
+    TILE(&c->b, CAST, DT_F32, v->type, positions(c, W), c->at.nc, c->wide, at, num(c, c->t.pitch), c->map, at,
          num(c, c->t.pitch), 1, 1);
     tile_end(&c->b);
 }
@@ -449,16 +429,16 @@ static void sum(struct code *c, const struct lines *dst, const struct lines *src
     for (int64_t i = 0; i < s->of.n; i++) {
         const expr from = expr_add(x, src->off, num(c, (s->first[phase] + i) * apart));
         if (c->v->moves) {
-            TILE(&c->b, COPY_UB, c->v->type, n, c->nc, dst->buf, dst->off, to, src->buf, from, by, 1);
+            TILE(&c->b, COPY_UB, c->v->type, n, c->at.nc, dst->buf, dst->off, to, src->buf, from, by, 1);
             continue;
         }
         const bool first = i == 0;
-        TILE(&c->b, VEC, K_FN_Mul, DT_F32, n, c->nc, first ? dst->buf : c->product, first ? dst->off : z,
+        TILE(&c->b, VEC, K_FN_Mul, DT_F32, n, c->at.nc, first ? dst->buf : c->product, first ? dst->off : z,
              first ? to : pitch, src->buf, from, by, 1, -1, tile_float_bits(s->weight[phase][i]), z, 0, -1, 0, z, 0, 0,
              0, 0);
         if (!first)
-            TILE(&c->b, VEC, K_FN_Add, DT_F32, n, c->nc, dst->buf, dst->off, to, dst->buf, dst->off, to, 1, c->product,
-                 z, pitch, 1, -1, 0, z, 0, 0, 0, 0);
+            TILE(&c->b, VEC, K_FN_Add, DT_F32, n, c->at.nc, dst->buf, dst->off, to, dst->buf, dst->off, to, 1,
+                 c->product, z, pitch, 1, -1, 0, z, 0, 0, 0, 0);
     }
 }
 
@@ -481,11 +461,11 @@ static void one_row(struct code *c, expr period, int64_t phase)
     for (int64_t q = 0; (!w->keeps || h->keeps) && q < w->phases; q++) {
         const struct lines from = {rows.buf, rows.off, w->step * pitch},
                            into = {dst.buf, expr_add(x, dst.off, num(c, q * pitch)), w->phases * pitch};
-        sum(c, &into, &from, c->n[W], pitch, w, q);
+        sum(c, &into, &from, c->at.n[W], pitch, w, q);
     }
     if (c->acc >= 0)
-        TILE(&c->b, CAST, v->type, DT_F32, expr_mul_const(x, c->n[W], w->phases), c->nc, c->result, to, num(c, pitch),
-             c->acc, z, num(c, pitch), 1, 1);
+        TILE(&c->b, CAST, v->type, DT_F32, expr_mul_const(x, c->at.n[W], w->phases), c->at.nc, c->result, to,
+             num(c, pitch), c->acc, z, num(c, pitch), 1, 1);
 }
 
 static void store(struct code *c)
@@ -496,14 +476,14 @@ static void store(struct code *c)
     expr first[AXES], n[AXES];
     for (int i = H; i < AXES; i++) {
         const struct side *s = &v->side[i];
-        first[i] = expr_mul_const(x, c->from[i], s->phases);
-        n[i] = expr_min(x, expr_mul_const(x, c->n[i], s->phases), expr_sub(x, num(c, s->of.out), first[i]));
+        first[i] = expr_mul_const(x, c->at.first[i], s->phases);
+        n[i] = expr_min(x, expr_mul_const(x, c->at.n[i], s->phases), expr_sub(x, num(c, s->of.out), first[i]));
     }
-    expr to = expr_add(x, expr_mul_const(x, c->stripe, v->side[H].of.out), first[H]);
+    expr to = expr_add(x, expr_mul_const(x, c->at.stripe, v->side[H].of.out), first[H]);
     to = expr_add(x, expr_mul_const(x, to, v->side[W].of.out), first[W]);
-    to = expr_add(x, expr_mul_const(x, to, v->line), c->c0);
+    to = expr_add(x, expr_mul_const(x, to, v->line), c->at.c0);
     tile_note(&c->b, "store");
-    TILE(&c->b, STORE, c->ty, to, c->result, z, v->type, one, n[H], n[W], c->nc, z,
+    TILE(&c->b, STORE, c->ty, to, c->result, z, v->type, one, n[H], n[W], c->at.nc, z,
          num(c, c->t.periods[W] * v->side[W].phases * c->t.pitch), num(c, c->t.pitch), one, z,
          num(c, v->line * v->side[W].of.out), num(c, v->line), one);
 }
@@ -512,10 +492,12 @@ static void code(struct code *c)
 {
     tile_section_begin(&c->b, TCORE_VECTOR);
     buffers(c);
-    open_tiles(c);
+    const struct line_map map = map_of(c->v);
+    c->at = line_tiles_open(c->e->m, &c->b, &map,
+                            &(struct line_tile){c->t.channels, {c->t.periods[H], c->t.periods[W]}}, c->batch);
     load_map(c);
     tile_note(&c->b, "rows, then columns");
-    const expr period = tile_loop(&c->b, "row", c->n[H]);
+    const expr period = tile_loop(&c->b, "row", c->at.n[H]);
     for (int64_t phase = 0; phase < c->v->side[H].phases; phase++)
         one_row(c, period, phase);
     tile_end(&c->b);
@@ -536,10 +518,9 @@ enum npuc_status gen_resize_emit(struct emit *e, struct node *n)
     snprintf(name, sizeof name, "resize_%s_%lldx%lldx%lld", dtype_table[v.type].name,
              (long long)(c.t.periods[H] * v.side[H].phases), (long long)(c.t.periods[W] * v.side[W].phases),
              (long long)c.t.channels);
-    c.k = tile_kernel_new(e->arena, &e->plan->strings, name);
+    struct kparams params;
+    c.k = emit_kernel(e, name, &c.b, &params);
     c.x = &c.k->exprs;
-    c.b = (struct tile_builder){.k = c.k, .arena = e->arena};
-    struct kparams params = {.e = e, .k = c.k};
     c.batch = kparam(&params, "batch", v.batch);
     tile_params_done(c.k);
     c.tx = tile_tensor(c.k, e->arena, "x", v.type, true, false);
