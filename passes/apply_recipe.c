@@ -124,7 +124,7 @@ static struct value *code_constant(struct pass_ctx *px, struct builder *b, const
             if (dtype_is_float(t) && dtype_table[t].bits == 8)
                 ((uint8_t *)to.data)[at] = (uint8_t)codes[c * cols + i];
             else if (dtype_is_float(t))
-                k_set_f64(&to, at, half_small_to_f32(t, (uint8_t)codes[c * cols + i]));
+                k_set_f64(&to, at, (double)half_small_to_f32(t, (uint8_t)codes[c * cols + i]));
             else
                 k_set_i64(&to, at, codes[c * cols + i]);
         }
@@ -139,7 +139,7 @@ static struct value *scale_constant(struct pass_ctx *px, struct builder *b, cons
     to.data = arena_zalloc(&px->arena, to.size + 8);
     for (int64_t c = 0; c < channels; c++)
         for (int64_t g = 0; g < q->groups; g++)
-            k_set_f64(&to, index_of(p, channels, q->groups, c, g), q->scales[c * q->groups + g]);
+            k_set_f64(&to, index_of(p, channels, q->groups, c, g), (double)q->scales[c * q->groups + g]);
     return ir_const(b, t, s->rank, s->dims, to.data, to.size);
 }
 
