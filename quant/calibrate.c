@@ -5,10 +5,6 @@
 
 #include "quant/weight.h"
 
-#define CALIBRATOR(nm, ...) static quant_calibrate_fn quant_calibrate_##nm;
-#include "quant/calibrators.def"
-#undef CALIBRATOR
-
 static const struct quant_calibrator rows[] = {
 #define CALIBRATOR(nm, wh) {#nm, wh, quant_calibrate_##nm},
 #include "quant/calibrators.def"
@@ -29,20 +25,19 @@ const struct quant_calibrator *quant_calibrator_find(const char *name)
     return NULL;
 }
 
-static struct quant_range quant_calibrate_minmax(const struct observer *seen, const struct quant_operand *o)
+struct quant_range quant_calibrate_minmax(const struct observer *seen, const struct quant_operand *o)
 {
     (void)o;
     return (struct quant_range){seen->lo, seen->hi};
 }
 
-static struct quant_range quant_calibrate_ema(const struct observer *seen, const struct quant_operand *o)
+struct quant_range quant_calibrate_ema(const struct observer *seen, const struct quant_operand *o)
 {
     (void)o;
     return (struct quant_range){seen->ema_lo, seen->ema_hi};
 }
 
-/* The range without `share` of the elements at either end, to the edge of a bin. */
-static struct quant_range without(const struct observer *seen, double share)
+struct quant_range quant_range_without(const struct observer *seen, double share)
 {
     const double most = share * (double)seen->n;
     int64_t first = 0, last = OBSERVE_BINS - 1;
@@ -54,14 +49,13 @@ static struct quant_range without(const struct observer *seen, double share)
                                 fmin(observer_bin_low(seen, last + 1), seen->hi)};
 }
 
-static struct quant_range quant_calibrate_percentile(const struct observer *seen, const struct quant_operand *o)
+struct quant_range quant_calibrate_percentile(const struct observer *seen, const struct quant_operand *o)
 {
     (void)o;
-    return without(seen, 0.00005);
+    return quant_range_without(seen, 0.00005);
 }
 
-/* Squared error of coding what was seen, its elements at the middles of their bins. */
-static double error_of(const struct observer *seen, const struct quant_operand *o, struct quant_range r)
+double quant_range_error(const struct observer *seen, const struct quant_operand *o, struct quant_range r)
 {
     const struct quant_scale s = quant_cover(o, DT_F32, r.lo, r.hi);
     const double half = seen->reach / OBSERVE_BINS;
@@ -76,15 +70,15 @@ static double error_of(const struct observer *seen, const struct quant_operand *
     return sum;
 }
 
-static struct quant_range quant_calibrate_mse(const struct observer *seen, const struct quant_operand *o)
+struct quant_range quant_calibrate_mse(const struct observer *seen, const struct quant_operand *o)
 {
     enum { STEPS = 100 };
     struct quant_range best = {seen->lo, seen->hi};
-    double least = error_of(seen, o, best);
+    double least = quant_range_error(seen, o, best);
     for (int i = 1; i < STEPS; i++) {
         const double f = 1 - (double)i / STEPS;
         const struct quant_range r = {seen->lo * f, seen->hi * f};
-        const double e = error_of(seen, o, r);
+        const double e = quant_range_error(seen, o, r);
         if (e < least) {
             least = e;
             best = r;

@@ -19,7 +19,7 @@ static const struct arg_option options[] = {
     {"scheme", "S", "how products are coded: w8a16, w8a8, w8a8-dynamic, w4a16-gN, fp8-w8a16"},
     {"calib", "DATA", "calibration data: TOKENS.npy, INPUTS.npz or a folder; for schemes with fixed scales"},
     {"runs", "N", "use the first N runs of the data"},
-    {"activations", "BY", "how ranges of activations are found: minmax, ema, percentile, mse; default minmax"},
+    {"activations", "BY", "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
     {"weights", "BY", "how codes of weights are found; default minmax"},
     {"keep", "PATTERN", "leave products whose names match alone: --keep '*lm_head*'; repeated"},
     {"D", "NAME=SIZE", "fix a dimension of the model while calibrating"},
