@@ -1,11 +1,17 @@
 #include "tools/json.h"
 
+#include <math.h>
 #include <stdio.h>
 
 json_t *json_text(const char *s)
 {
     json_t *j = s ? json_string(s) : NULL;
     return j ? j : json_null();
+}
+
+json_t *json_number(double v)
+{
+    return isfinite(v) ? json_real(v) : json_null();
 }
 
 void json_put(json_t *object, const char *key, json_t *value)
