@@ -109,7 +109,8 @@ struct npurt_session {
     struct {
         uint8_t *data;
         int64_t size;
-    } out;                /* dense copy of a cache's view */
+    } out,                /* dense copy of a cache's view */
+        fed;              /* what npurt_run_tokens gave the inputs */
     struct arena views;   /* lists of the last object handed to the user */
     int64_t object_total; /* bytes of all objects */
     atomic_int cancel;

@@ -182,6 +182,7 @@ void npurt_session_free(npurt_session *s)
     arena_free(&s->views);
     arena_free(&s->scratch);
     arena_free(&s->arena);
+    free(s->fed.data);
     free(s);
 }
 

@@ -7,7 +7,6 @@
 #include "base/half.h"
 #include "kernels/tensor.h"
 #include "tools/npy.h"
-#include "tools/roles.h"
 #include "tools/term.h"
 
 int lm_fail(const struct lm *lm, const char *text, const char *what)
@@ -58,23 +57,17 @@ bool lm_read_ids(const char *text, const char *option, struct arena *a, struct l
 
 static bool find_logits(struct lm *lm)
 {
-    bool cached = false;
-    for (int i = 0; i < npurt_plan_inputs(lm->s.plan); i++)
-        cached = cached || npurt_plan_input(lm->s.plan, i)->cache;
-    for (int i = npurt_plan_outputs(lm->s.plan) - 1; i >= 0; i--) {
-        const struct npurt_value *v = npurt_plan_output(lm->s.plan, i);
-        if (!v->cache && (!lm->logits || strstr(v->name, "logits")))
-            lm->logits = v->name;
-    }
-    for (int i = 0; i < npurt_plan_outputs(lm->s.plan); i++) {
-        const struct npurt_value *v = npurt_plan_output(lm->s.plan, i);
-        if (v->name == lm->logits && v->rank > 0 && v->dims[v->rank - 1].min == v->dims[v->rank - 1].max)
-            lm->vocab = v->dims[v->rank - 1].min;
-    }
-    return cached && lm->logits;
+    const int i = npurt_logits_output(lm->s.plan);
+    if (i < 0)
+        return false;
+    const struct npurt_value *v = npurt_plan_output(lm->s.plan, i);
+    lm->logits = v->name;
+    if (v->rank > 0 && v->dims[v->rank - 1].min == v->dims[v->rank - 1].max)
+        lm->vocab = v->dims[v->rank - 1].min;
+    return true;
 }
 
-bool lm_open(struct lm *lm, const struct args *a, int default_mode, int *exit_code)
+bool lm_open_timed(struct lm *lm, const struct args *a, int default_mode, int *exit_code)
 {
     if (!session_open(&lm->s, a, a->words.data[0], default_mode, exit_code))
         return false;
@@ -84,6 +77,13 @@ bool lm_open(struct lm *lm, const struct args *a, int default_mode, int *exit_co
                     lm->s.path);
         return false;
     }
+    return true;
+}
+
+bool lm_open(struct lm *lm, const struct args *a, int default_mode, int *exit_code)
+{
+    if (!lm_open_timed(lm, a, default_mode, exit_code))
+        return false;
     if (lm->s.mode == NPURT_CLOCK) {
         *exit_code =
             lm_fail(lm, "this needs the model's values: --mode data or both; npuc estimate gives times alone", "");
@@ -106,61 +106,10 @@ int lm_check_tokens(const struct lm *lm, const int64_t *tokens, int64_t n)
     return 0;
 }
 
-/* An integer input of n values: from[i], or first, first + step, ... */
-static enum npuc_status give(struct lm *lm, const struct npurt_value *v, int64_t n, int64_t first, int64_t step,
-                             const int64_t *from)
-{
-    const int64_t dims[2] = {1, n};
-    const int64_t flat[1] = {n};
-    void *data = arena_zalloc(lm->arena, n * 8 + 8);
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t x = from ? from[i] : first + i * step;
-        if (v->dtype == NPURT_I64)
-            ((int64_t *)data)[i] = x;
-        else if (v->dtype == NPURT_I32)
-            ((int32_t *)data)[i] = (int32_t)x;
-        else if (v->dtype == NPURT_BOOL)
-            ((uint8_t *)data)[i] = x != 0;
-        else
-            ((float *)data)[i] = (float)x;
-    }
-    return npurt_set_input(lm->s.run, v->name, v->dtype, v->rank == 1 ? 1 : 2, v->rank == 1 ? flat : dims, data);
-}
-
-static enum npuc_status give_role(struct lm *lm, const struct npurt_value *v, const int64_t *tokens, int64_t past,
-                                  int64_t rows)
-{
-    switch (role_of(v)) {
-    case ROLE_TOKENS: return give(lm, v, rows, 0, 0, tokens);
-    case ROLE_MASK: return give(lm, v, past + rows, 1, 0, NULL);
-    case ROLE_POSITIONS: return give(lm, v, rows, past, 1, NULL);
-    case ROLE_FIRST_ROW: return give(lm, v, 1, past, 0, NULL);
-    case ROLE_VALID_ROWS: return give(lm, v, 1, past + rows, 0, NULL);
-    case ROLE_CACHE:
-    case ROLE_UNKNOWN: return NPUC_OK;
-    }
-    return NPUC_OK;
-}
-
 int lm_step(struct lm *lm, const int64_t *tokens, int64_t past, int64_t rows)
 {
-    const int code = lm_check_tokens(lm, tokens, rows);
-    if (code != 0)
-        return code;
-    const struct arena_mark mark = arena_mark(lm->arena);
-    for (int i = 0; i < npurt_plan_inputs(lm->s.plan); i++) {
-        const struct npurt_value *v = npurt_plan_input(lm->s.plan, i);
-        const enum role role = role_of(v);
-        if (role == ROLE_UNKNOWN && !v->optional)
-            return lm_fail(lm, "cannot tell what this input of the plan is for: ", v->name);
-        if (role != ROLE_CACHE && v->rank > 2)
-            return lm_fail(lm, "language models are fed inputs of rank 1 and 2; this one has another: ", v->name);
-        const enum npuc_status st = give_role(lm, v, tokens, past, rows);
-        if (st != NPUC_OK)
-            return session_fail(&lm->s, st);
-    }
-    const enum npuc_status st = npurt_run(lm->s.run);
-    arena_release(lm->arena, mark);
+    const struct npurt_tokens t = {.ids = tokens, .batch = 1, .rows = rows, .past = past};
+    const enum npuc_status st = npurt_run_tokens(lm->s.run, &t);
     return st == NPUC_OK ? 0 : session_fail(&lm->s, st);
 }
 

@@ -1,5 +1,5 @@
-/* A language model's plan driven by token ids: its inputs are filled by their roles (roles.h), call by call, on the KV
- * caches of the plan. What generate and perplexity share. */
+/* A language model's plan driven by token ids: its inputs are filled by their roles (npurt_run_tokens), call by call,
+ * on the KV caches of the plan. What generate and perplexity share. */
 #ifndef TOOLS_LM_H
 #define TOOLS_LM_H
 
@@ -22,6 +22,7 @@ bool lm_read_ids(const char *text, const char *option, struct arena *a, struct l
 int lm_check_tokens(const struct lm *lm, const int64_t *tokens, int64_t n);
 /* Opens the plan and finds its logits; `default_mode` as for session_open. The caller closes lm->s in any case. */
 bool lm_open(struct lm *lm, const struct args *a, int default_mode, int *exit_code);
+bool lm_open_timed(struct lm *lm, const struct args *a, int default_mode, int *exit_code); /* mode clock is fine too */
 /* Runs `rows` tokens that follow `past` tokens in the caches. 0, or an exit code after a message: tokens outside of the
  * vocabulary are refused, nothing has run then. */
 int lm_step(struct lm *lm, const int64_t *tokens, int64_t past, int64_t rows);

@@ -1,22 +1,10 @@
 #include "tools/roles.h"
 
-#include <string.h>
-
-static const struct {
-    const char *part;
-    enum role role;
-} names[] = {
-    {"input_ids", ROLE_TOKENS},   {"tokens", ROLE_TOKENS},       {"mask", ROLE_MASK},
-    {"position", ROLE_POSITIONS}, {"write_ind", ROLE_FIRST_ROW}, {"nonpad", ROLE_VALID_ROWS},
-    {"seqlen", ROLE_VALID_ROWS},
-};
+#include "runtime/roles.h"
 
 enum role role_of_name(const char *name)
 {
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(names); i++)
-        if (strstr(name, names[i].part))
-            return names[i].role;
-    return ROLE_UNKNOWN;
+    return (enum role)rt_role_of_name(name);
 }
 
 enum role role_of(const struct npurt_value *v)

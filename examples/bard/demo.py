@@ -26,8 +26,8 @@ def main():
     ap.add_argument("--new", type=int, default=64)
     ap.add_argument("--prompt", default="ROMEO.\n")
     args = ap.parse_args()
-    os.environ["NPUC"] = str(pathlib.Path(args.npuc).resolve())
-    from npuc import TextGenerator
+    os.environ.setdefault("NPUC_LIB", str(pathlib.Path(args.npuc).resolve().parent))
+    from npuc import Generator
 
     with tempfile.TemporaryDirectory() as folder:
         plan = pathlib.Path(folder) / "bard.plan"
@@ -35,16 +35,15 @@ def main():
         say(f"$ npuc compile examples/bard/model.onnx --target {args.target} -o bard.plan")
         subprocess.run([args.npuc, "compile", HERE / "model.onnx", "--target", args.target, "-o", plan], check=True)
         say(f"\n$ npuc generate bard.plan --tokens ... --new {args.new} --mode both      ({args.prompt.strip()!r} as tokens)\n")
-        bard = TextGenerator(plan, HERE / "tokenizer.json", bos=0, eos=0)
-        text, report = bard.generate(args.prompt, args.new, "--mode", "both")
+        with Generator(plan, HERE, bos=0, mode="both") as bard:
+            result, ids = bard.generate(args.prompt, args.new), ",".join(map(str, bard.encode(args.prompt)))
         seconds = time.monotonic() - begin
-        say("\n".join("  | " + line for line in (args.prompt + text).splitlines()))
-        ids = ",".join(map(str, bard.encode(args.prompt)))
+        say("\n".join("  | " + line for line in (args.prompt + result.text).splitlines()))
         say(f"\n$ npuc generate bard.plan --tokens ... --new {args.new} --profile")
         subprocess.run([args.npuc, "generate", plan, "--tokens", ids, "--new", str(args.new), "--profile"], check=True)
         say(f"\n$ npuc check examples/bard/model.onnx --target {args.target}")
         subprocess.run([args.npuc, "check", HERE / "model.onnx", "--target", args.target], check=True)
-    say(f"\nCompiled and generated {len(report['tokens'])} tokens, with the clock, in {seconds:.1f} s on this computer.")
+    say(f"\nCompiled and generated {len(result.tokens)} tokens, with the clock, in {seconds:.1f} s on this computer.")
     return 0
 
 

@@ -122,6 +122,50 @@ enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length); /* forg
 enum npuc_status npurt_cache_save(npurt_session *s, const char *path);
 enum npuc_status npurt_cache_restore(npurt_session *s, const char *path); /* of a session with the same plan */
 
+/* ---- language models ---- */
+/* What an input is for, told by its name and kind: token ids, mask over the tokens so far, positions of the new tokens,
+ * the cache row that the first of them goes to, the tokens so far as a number. */
+enum npurt_role {
+    NPURT_ROLE_UNKNOWN,
+    NPURT_ROLE_TOKENS,
+    NPURT_ROLE_MASK,
+    NPURT_ROLE_POSITIONS,
+    NPURT_ROLE_FIRST_ROW,
+    NPURT_ROLE_VALID_ROWS,
+    NPURT_ROLE_CACHE
+};
+int npurt_input_role(const npurt_plan *p, int i);
+int npurt_logits_output(const npurt_plan *p); /* the output that holds logits; -1: no model with caches and logits */
+/* One call: new tokens that follow those in the caches. Sequences of unequal lengths share a batch when the shorter
+ * ones are filled up in front; what only fills is masked and has no position, so the model needs a mask then. */
+struct npurt_tokens {
+    const int64_t *ids;     /* [batch][rows]; copied */
+    int64_t batch, rows;    /* sequences, new tokens of each */
+    int64_t past;           /* tokens of each in the caches, filling included */
+    const int64_t *filling; /* [batch]: leading tokens of a sequence that only fill; NULL: none */
+};
+/* Sets all inputs by their roles and runs. Refused with nothing run or changed in the caches: ids outside of the
+ * vocabulary, more tokens than the caches have room for, inputs whose role is not known. */
+enum npuc_status npurt_run_tokens(npurt_session *s, const struct npurt_tokens *t);
+/* How a token is chosen. Zeroed: the first largest logit. Steps in this order, each on what the one before left: the
+ * penalty divides positive logits of tokens that were there before by its value and multiplies negative ones; logits
+ * are divided by the temperature; the top_k largest stay (0: all; the smaller id first among equals); of these the
+ * fewest that have a share of top_p (0 or 1: all); of these those that are at least min_p times as likely as the
+ * likeliest. One of the rest is drawn by its share: the first whose weights, summed over the ids as they are when all
+ * stay and over the likeliest first otherwise, exceed the part u of the sum, where u = (x >> 11) / 2^53 and x is number
+ * `draw` of the generator SplitMix64 started with `seed`. */
+struct npurt_sampling {
+    double temperature; /* 0: no drawing */
+    int64_t top_k;
+    double top_p, min_p;
+    double repeat_penalty; /* 0 or 1: none */
+    uint64_t seed, draw;
+};
+/* Chooses by row `row` of the last run's logits seen as [rows][vocabulary]; < 0 counts from the last. `before`: the n
+ * tokens for the penalty. NPUC_E_INVALID when no logit is finite or one is NaN. */
+enum npuc_status npurt_sample(npurt_session *s, int64_t row, const struct npurt_sampling *how, const int64_t *before,
+                              int64_t n, int64_t *token);
+
 /* ---- reports ---- */
 #define NPURT_UNITS  7 /* S, MTE2, MTE3, MTE1, M, FIX, V */
 #define NPURT_SPACES 9 /* GM, L1, L0A, L0B, L0C, BT, UB, L0A_MX, L0B_MX */

@@ -4,11 +4,11 @@ from ._compile import Plan, compile, targets, version
 from ._errors import NpucError
 from ._session import NodeArg, Session
 
-__all__ = ["NodeArg", "NpucError", "Plan", "Session", "TextGenerator", "command", "compile", "run_json", "targets", "version"]
+__all__ = ["Generator", "NodeArg", "NpucError", "Plan", "Session", "command", "compile", "run_json", "targets", "version"]
 
 
 def __getattr__(name):
-    if name == "TextGenerator": # needs the package tokenizers, which nothing else does
-        from .llm import TextGenerator
-        return TextGenerator
+    if name == "Generator": # left out of the way of `python -m npuc.llm`
+        from .llm import Generator
+        return Generator
     raise AttributeError(f"module 'npuc' has no attribute '{name}'")

@@ -56,6 +56,16 @@ class Report(C.Structure):
                 ("core_names", C.POINTER(C.c_char_p))]
 
 
+class Tokens(C.Structure):
+    _fields_ = [("ids", C.POINTER(C.c_int64)), ("batch", C.c_int64), ("rows", C.c_int64), ("past", C.c_int64),
+                ("filling", C.POINTER(C.c_int64))]
+
+
+class Sampling(C.Structure):
+    _fields_ = [("temperature", C.c_double), ("top_k", C.c_int64), ("top_p", C.c_double), ("min_p", C.c_double),
+                ("repeat_penalty", C.c_double), ("seed", C.c_uint64), ("draw", C.c_uint64)]
+
+
 _HANDLE, _TEXT = C.c_void_p, C.c_char_p
 _FUNCTIONS = { # name: (result, arguments)
     "npuc_compiler_new": (_HANDLE, []),
@@ -86,6 +96,11 @@ _FUNCTIONS = { # name: (result, arguments)
     "npurt_report": (C.POINTER(Report), [_HANDLE]),
     "npurt_cache_length": (C.c_int64, [_HANDLE]),
     "npurt_cache_truncate": (C.c_int, [_HANDLE, C.c_int64]),
+    "npurt_cache_capacity": (C.c_int64, [_HANDLE]),
+    "npurt_input_role": (C.c_int, [_HANDLE, C.c_int]),
+    "npurt_logits_output": (C.c_int, [_HANDLE]),
+    "npurt_run_tokens": (C.c_int, [_HANDLE, C.POINTER(Tokens)]),
+    "npurt_sample": (C.c_int, [_HANDLE, C.c_int64, C.POINTER(Sampling), C.POINTER(C.c_int64), C.c_int64, C.POINTER(C.c_int64)]),
     "npurt_unit_name": (_TEXT, [C.c_int]),
     "npurt_space_name": (_TEXT, [C.c_int]),
 }

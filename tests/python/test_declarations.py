@@ -7,7 +7,7 @@ import unittest
 from npuc import _dtypes, _lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-KINDS = {"int": ctypes.c_int, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "double": ctypes.c_double}
+KINDS = {"int": ctypes.c_int, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "uint64_t": ctypes.c_uint64, "double": ctypes.c_double}
 
 
 def header(name):
@@ -36,7 +36,8 @@ class Declarations(unittest.TestCase):
 
     def test_structs(self):
         for struct, declared in (("npurt_dim", _lib.Dim), ("npurt_value", _lib.Value), ("npurt_tensor", _lib.Tensor),
-                                 ("npurt_options", _lib.Options), ("npurt_step", _lib.Step), ("npurt_report", _lib.Report)):
+                                 ("npurt_options", _lib.Options), ("npurt_step", _lib.Step), ("npurt_report", _lib.Report),
+                                 ("npurt_tokens", _lib.Tokens), ("npurt_sampling", _lib.Sampling)):
             self.check(struct, declared)
 
     def test_constants(self):

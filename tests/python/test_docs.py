@@ -12,7 +12,7 @@ class Examples(unittest.TestCase):
     def test_examples(self):
         blocks = re.findall(r"^```python\n(.*?)^```", DOC.read_text(encoding="utf-8"), re.S | re.M)
         self.assertGreater(len(blocks), 3)
-        here, names = os.getcwd(), {}
+        here, names = os.getcwd(), {"os": os, "examples": str(DOC.parents[1] / "examples")}
         with tempfile.TemporaryDirectory() as scratch:
             os.chdir(scratch)
             try:
