@@ -269,10 +269,12 @@ static enum npuc_status frame_node(struct frame *f, const struct node *n)
     }
     enum npuc_status s = operands(f, n, &in);
     const struct node *product = product_before(n, &row);
-    if (s == NPUC_OK && f->watch)
+    if (s == NPUC_OK && f->watch && f->watch->node)
         s = f->watch->node(f->watch->user, n, in);
     if (s == NPUC_OK)
         s = product ? eval_epilogue(f, product, node_in(n, row), out) : eval_one(f, n, in, out);
+    if (s == NPUC_OK && f->watch && f->watch->result)
+        s = f->watch->result(f->watch->user, n, in, out);
     for (int i = 0; s == NPUC_OK && i < n->n_out; i++) {
         const struct value *v = &n->out[i];
         if (v->type->kind == TYPE_NONE)

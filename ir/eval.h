@@ -15,10 +15,13 @@ NPUC_MUST_CHECK enum npuc_status ir_eval_node(struct ir_ctx *cx, const struct no
 NPUC_MUST_CHECK enum npuc_status ir_eval(struct ir_ctx *cx, const struct graph *g, const struct k_tensor *inputs,
                                          struct k_tensor *outputs, struct arena *a);
 
-/* The same, with a look at every node before it runs, in bodies too. Returning anything but NPUC_OK ends the run. */
+/* The same, with a look at every node before it runs and after, in bodies too; either may be NULL. Returning anything
+ * but NPUC_OK ends the run. Tensors are valid during the call alone. */
 struct ir_watch {
     enum npuc_status (*node)(void *user, const struct node *n, const struct k_tensor *const *in);
     void *user;
+    enum npuc_status (*result)(void *user, const struct node *n, const struct k_tensor *const *in,
+                               const struct k_tensor *out);
 };
 NPUC_MUST_CHECK enum npuc_status ir_eval_watched(struct ir_ctx *cx, const struct graph *g,
                                                  const struct k_tensor *inputs, struct k_tensor *outputs,
