@@ -106,7 +106,7 @@ static enum npuc_status watch_node(void *user, const struct node *n, const struc
 static enum npuc_status calibrate(struct quantization *q)
 {
     const struct graph *g = q->c.module->funcs.data[0];
-    const struct ir_watch watch = {watch_node, q};
+    const struct ir_watch watch = {.node = watch_node, .user = q};
     enum npuc_status s = calib_open(&q->data, args_value(q->args, "calib"), g, q->arena, &q->c.diag);
     const bool shows = term_is_tty(2) && !args_flag(q->args, "quiet");
     q->runs = q->runs < q->data.n_runs ? q->runs : q->data.n_runs;
