@@ -3,8 +3,8 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/stopwatch.h"
 #include "compiler/compile.h"
 #include "ir/text.h"
 
@@ -29,6 +29,7 @@ void compilation_free(struct compilation *c)
     if (c->module)
         ir_module_free(c->module);
     onnx_close(c->model);
+    quant_recipe_close(&c->recipe);
     if (c->has_cx)
         ir_ctx_free(&c->cx);
     if (c->has_target)
@@ -38,19 +39,11 @@ void compilation_free(struct compilation *c)
 
 /* ---- progress ---- */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void stage_done(struct compilation *c, const char *stage, const char *text)
 {
-    double t = now();
     if (c->progress)
-        c->progress(c->progress_user, stage, text, t - c->stage_start);
-    c->stage_start = t;
+        c->progress(c->progress_user, stage, text, stopwatch_since(c->stage_start));
+    c->stage_start = stopwatch_ns();
 }
 
 /* ---- out of memory ---- */
@@ -152,7 +145,7 @@ static enum npuc_status load_target(struct compilation *c)
 static enum npuc_status step_import(struct compilation *c, const char *model, const char *plan)
 {
     (void)plan;
-    c->stage_start = now();
+    c->stage_start = stopwatch_ns();
     enum npuc_status s = load_target(c);
     if (s != NPUC_OK)
         return s;

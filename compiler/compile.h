@@ -62,7 +62,7 @@ struct compilation {
     int64_t *sizes;
     int32_t *gear;
     struct gears *gears; /* gears.c: the other combinations of sizes; NULL: there are none */
-    double stage_start;
+    int64_t stage_start; /* of stopwatch_ns */
     bool has_cx, has_target, has_px, has_plan;
 };
 

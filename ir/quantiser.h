@@ -18,17 +18,30 @@ struct quant_operand {
     bool dynamic;   /* activations: the scale is that of the values at run time */
     double scale;   /* of an activation that is not dynamic */
     int64_t zero;   /* likewise */
+    bool data;      /* of a weight: its codes are in the recipe's data file */
     const char *by; /* how the numbers were found; a name of quant/ */
 };
+struct quant_vector {
+    const float *data; /* NULL: there is none */
+    int64_t n;
+};
+enum quant_rotation { QUANT_UNROTATED, QUANT_HADAMARD };
+/* y = x W becomes (x / smooth) H  times  H' (smooth W), both operands coded then, plus correct. smooth: [k] or, of a
+ * convolution, [input channels of a group]; H orthogonal of length k; correct: [channels]. */
 struct quant_product {
     struct quant_operand input, weight;
+    struct quant_vector smooth, correct;
+    enum quant_rotation rotate;
 };
 
+struct quant_statistics; /* quant/statistics.h */
 /* A weight as a matrix: [channels][k], k all that is summed up for an output channel. */
 struct quant_matrix {
     const float *data;
     int64_t channels, k;
     enum dtype scale_type; /* of the graph: scales are rounded to it before codes are chosen */
+    const struct quant_statistics
+        *seen; /* of what it is multiplied with, after smooth and rotate; NULL: nothing known */
 };
 struct quant_codes {
     int16_t *codes; /* [channels][k]: integers, or the bits of a small float */
@@ -46,6 +59,9 @@ struct quantiser {
     /* Codes of its weight, in `a`. An error is reported by the caller with the returned text; NULL: fine. */
     const char *(*encode)(void *user, const char *name, const struct quant_operand *o, const struct quant_matrix *w,
                           struct quant_codes *out, struct arena *a);
+    /* When set: a look at the weight, as the model has it, of each product for which product() gave a form without
+     * codes for the weight. NULL: fine, else why not, as for encode. */
+    const char *(*look)(void *user, const char *name, const struct quant_matrix *w);
 };
 
 #endif

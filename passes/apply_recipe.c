@@ -171,7 +171,7 @@ static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p
     struct quant_codes made = {0};
     if (o->per == QUANT_PER_GROUP && p->w.rank != 2)
         return refuse(px, p, "a convolution has no groups of weights; use per channel");
-    const struct quant_matrix m = {as_rows(px, p, channels, k), channels, k, t};
+    const struct quant_matrix m = {as_rows(px, p, channels, k), channels, k, t, NULL};
     const char *why = q->encode(q->user, p->name, o, &m, &made, &px->arena);
     if (why)
         return refuse(px, p, why);
@@ -268,8 +268,19 @@ static struct value *shared_input(struct pass_ctx *px, const struct product *p, 
     return new->v;
 }
 
+static enum npuc_status look(struct pass_ctx *px, const struct product *p)
+{
+    const struct quantiser *q = px->options.quantiser;
+    const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
+    const struct quant_matrix m = {as_rows(px, p, channels, k), channels, k, p->n->out[0].type->dtype, NULL};
+    const char *why = q->look(q->user, p->name, &m);
+    return why ? refuse(px, p, why) : NPUC_OK;
+}
+
 static enum npuc_status apply(struct pass_ctx *px, const struct product *p, struct map *made)
 {
+    if (px->options.quantiser->look && p->form->weight.codes == DT_NONE)
+        return look(px, p);
     if (p->form->weight.codes != DT_NONE) {
         struct value *w = NULL;
         const enum npuc_status s = code_weight(px, p, &w);

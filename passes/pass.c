@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/file.h"
+#include "base/stopwatch.h"
 #include "ir/text.h"
 
 const struct pass pass_table[PASS_COUNT] = {
@@ -104,13 +104,6 @@ static enum npuc_status run_graph(struct pass_ctx *px, const struct pass *p, str
     return p->run(px, g);
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static enum npuc_status dump(struct pass_ctx *px, const char *dir, int64_t index, const char *name)
 {
     struct file_writer *w = ARENA_NEW(&px->arena, struct file_writer);
@@ -142,9 +135,9 @@ enum npuc_status pass_run_all(struct pass_ctx *px, const struct pass_step *steps
     enum npuc_status s = run->verify_each ? ir_verify(px->m, "reading") : NPUC_OK;
     for (int64_t i = 0; s == NPUC_OK && i < n; i++) {
         const struct pass *p = &pass_table[steps[i].id];
-        const int64_t start = now_ns();
+        const int64_t start = stopwatch_ns();
         s = run_one(px, p);
-        const int64_t ns = now_ns() - start;
+        const int64_t ns = stopwatch_ns() - start;
         if (s == NPUC_OK && run->verify_each)
             s = ir_verify(px->m, p->name);
         if (run->dump_dir && (s == NPUC_OK || s == NPUC_E_INTERNAL)) { /* a broken graph is worth seeing */

@@ -48,9 +48,12 @@ static void add(struct observer *o, double v)
     o->n++;
 }
 
-bool observe(struct observer *o, const struct k_tensor *t, struct arena *a)
+bool observe(struct observer *o, const struct k_tensor *t, int axis, struct arena *a)
 {
-    const int64_t n = k_count(t), channels = t->rank > 0 ? t->dims[t->rank - 1] : 1;
+    const int64_t n = k_count(t), channels = t->rank > 0 ? t->dims[axis] : 1;
+    int64_t inner = 1;
+    for (int i = axis + 1; i < t->rank; i++)
+        inner *= t->dims[i];
     if (!o->channel)
         o->channel = ARENA_ARRAY(a, float, (o->n_channels = channels) + 1);
     if (!o->channel || !o->count || channels != o->n_channels)
@@ -58,7 +61,7 @@ bool observe(struct observer *o, const struct k_tensor *t, struct arena *a)
     double lo = 0, hi = 0;
     for (int64_t i = 0; i < n; i++) {
         const double v = t->dtype == DT_F32 ? (double)((const float *)t->data)[i] : k_get_f64(t, i);
-        float *top = &o->channel[i % channels];
+        float *top = &o->channel[i / inner % channels];
         add(o, v);
         if (isfinite(v)) {
             *top = fmaxf(*top, (float)fabs(v));

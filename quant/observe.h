@@ -17,12 +17,13 @@ struct observer {
      * element lies outside; two bins then become one, so that no count is lost. */
     double reach;
     int64_t *count;
-    float *channel; /* largest magnitude at each index of the last axis, n_channels of them; NULL before the first */
+    float *channel; /* largest magnitude at each index of the axis of channels, n_channels; NULL before the first */
     int64_t n_channels;
 };
 void observer_init(struct observer *o, struct arena *a);
-/* Elements of a float tensor; false without memory or when its last axis has another length than before. */
-NPUC_MUST_CHECK bool observe(struct observer *o, const struct k_tensor *t, struct arena *a);
+/* Elements of a float tensor, its channels along `axis`; false without memory or when that axis has another length than
+ * before. */
+NPUC_MUST_CHECK bool observe(struct observer *o, const struct k_tensor *t, int axis, struct arena *a);
 double observer_bin_low(const struct observer *o, int64_t bin); /* lower edge */
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "quant/codes.h"
 #include "quant/weight.h"
 
 enum { MAX_LINE = 4096, VERSION = 1 };
@@ -63,6 +64,8 @@ static bool read_format(const char *word, struct quant_operand *o)
     return o->codes != DT_NONE;
 }
 
+static const char words[] = "expected tensor, channel, token, group=N, zero, zero=Z, scale=S, by=NAME or data";
+
 /* A word behind the format; NULL or what is wrong with it. */
 static const char *read_word(struct reader *in, char *word, struct quant_operand *o)
 {
@@ -77,8 +80,12 @@ static const char *read_word(struct reader *in, char *word, struct quant_operand
         o->shifted = true;
         return NULL;
     }
+    if (strcmp(word, "data") == 0) {
+        o->data = true;
+        return NULL;
+    }
     if (!value)
-        return "expected tensor, channel, token, group=N, zero, zero=Z, scale=S or by=NAME";
+        return words;
     *value++ = '\0';
     if (strcmp(word, "group") == 0) {
         o->per = QUANT_PER_GROUP;
@@ -96,7 +103,7 @@ static const char *read_word(struct reader *in, char *word, struct quant_operand
         o->by = arena_strndup(in->r->arena, value, (int64_t)strlen(value));
         return NULL;
     }
-    return "expected tensor, channel, token, group=N, zero, zero=Z, scale=S or by=NAME";
+    return words;
 }
 
 static void read_operand(struct reader *in, char *text, struct quant_operand *o)
@@ -128,6 +135,8 @@ static const char *check_weight(const struct quant_operand *o)
 static const char *check_input(struct quant_operand *o)
 {
     o->dynamic = o->per == QUANT_PER_TOKEN;
+    if (o->data)
+        return "an input has no codes in a data file";
     if (o->codes != DT_I8 && o->codes != DT_U8)
         return "expected int8 or uint8 as the format of an input";
     if (o->per != QUANT_PER_TENSOR && o->per != QUANT_PER_TOKEN)
@@ -140,32 +149,109 @@ static const char *check_input(struct quant_operand *o)
     return o->zero < least || o->zero > least + 255 ? "zero: expected a code of the format" : NULL;
 }
 
+/* ---- keys: a row each */
+
+typedef void key_fn(struct reader *in, struct quant_entry *e, char *value);
+
+static void read_version(struct reader *in, struct quant_entry *e, char *value)
+{
+    (void)e;
+    int64_t version;
+    in->version = true;
+    if (!read_whole(value, 1, VERSION, &version))
+        wrong(in,
+              arena_printf(in->r->arena, "expected version %d, found '%s'; this npuc reads no other", VERSION, value));
+}
+
+static void read_scheme(struct reader *in, struct quant_entry *e, char *value)
+{
+    (void)e;
+    in->r->scheme = arena_strndup(in->r->arena, value, (int64_t)strlen(value));
+}
+
+static void read_data(struct reader *in, struct quant_entry *e, char *value)
+{
+    (void)e;
+    in->r->data = arena_strndup(in->r->arena, value, (int64_t)strlen(value));
+}
+
+static void read_keep(struct reader *in, struct quant_entry *e, char *value)
+{
+    e->keep = arena_strndup(in->r->arena, value, (int64_t)strlen(value));
+}
+
+/* An operand that is given once; false after a message. */
+static bool read_once(struct reader *in, const struct quant_entry *e, char *value, struct quant_operand *o)
+{
+    if (o->codes != DT_NONE)
+        wrong(in, arena_printf(in->r->arena, "an operand of '%s' is given twice", e->name));
+    read_operand(in, value, o);
+    return in->status == NPUC_OK;
+}
+
+static void read_weight(struct reader *in, struct quant_entry *e, char *value)
+{
+    const char *why = read_once(in, e, value, &e->form.weight) ? check_weight(&e->form.weight) : NULL;
+    if (why)
+        wrong(in, why);
+}
+
+static void read_input(struct reader *in, struct quant_entry *e, char *value)
+{
+    const char *why = read_once(in, e, value, &e->form.input) ? check_input(&e->form.input) : NULL;
+    if (why)
+        wrong(in, why);
+}
+
+static void read_flag(struct reader *in, const char *value, const char *expected, bool *out)
+{
+    *out = strcmp(value, expected) == 0;
+    if (!*out)
+        wrong(in, arena_printf(in->r->arena, "expected %s, found '%s'", expected, value));
+}
+
+static void read_smooth(struct reader *in, struct quant_entry *e, char *value)
+{
+    read_flag(in, value, "data", &e->smooth);
+}
+
+static void read_correct(struct reader *in, struct quant_entry *e, char *value)
+{
+    read_flag(in, value, "data", &e->correct);
+}
+
+static void read_rotate(struct reader *in, struct quant_entry *e, char *value)
+{
+    bool rotates;
+    read_flag(in, value, "hadamard", &rotates);
+    e->form.rotate = rotates ? QUANT_HADAMARD : QUANT_UNROTATED;
+}
+
+static const struct {
+    const char *name;
+    key_fn *read;
+    bool of_node; /* stands below a [node] */
+} keys[] = {
+    {"version", read_version, false}, {"scheme", read_scheme, false}, {"data", read_data, false},
+    {"keep", read_keep, true},        {"weight", read_weight, true},  {"input", read_input, true},
+    {"smooth", read_smooth, true},    {"rotate", read_rotate, true},  {"correct", read_correct, true},
+};
+
 static void read_value(struct reader *in, const char *key, char *value)
 {
     struct quant_recipe *r = in->r;
     struct quant_entry *e = r->entries.len ? &r->entries.data[r->entries.len - 1] : NULL;
-    int64_t version;
-    if (!e && strcmp(key, "version") == 0) {
-        in->version = true;
-        if (!read_whole(value, 1, VERSION, &version))
-            wrong(in,
-                  arena_printf(r->arena, "expected version %d, found '%s'; this npuc reads no other", VERSION, value));
-    } else if (!e && strcmp(key, "scheme") == 0) {
-        r->scheme = arena_strndup(r->arena, value, (int64_t)strlen(value));
-    } else if (e && strcmp(key, "keep") == 0) {
-        e->keep = arena_strndup(r->arena, value, (int64_t)strlen(value));
-    } else if (e && (strcmp(key, "weight") == 0 || strcmp(key, "input") == 0)) {
-        struct quant_operand *o = *key == 'w' ? &e->form.weight : &e->form.input;
-        if (o->codes != DT_NONE)
-            wrong(in, arena_printf(r->arena, "%s is given twice for '%s'", key, e->name));
-        read_operand(in, value, o);
-        const char *why = in->status == NPUC_OK ? (*key == 'w' ? check_weight(o) : check_input(o)) : NULL;
-        if (why)
-            wrong(in, why);
-    } else {
-        wrong(in, arena_printf(r->arena, "expected %s, found '%s'",
-                               e ? "weight, input or keep" : "version, scheme or [node]", key));
+    const char *known = "";
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(keys); i++) {
+        if (keys[i].of_node != (e != NULL))
+            continue;
+        if (strcmp(keys[i].name, key) == 0) {
+            keys[i].read(in, e, value);
+            return;
+        }
+        known = arena_printf(r->arena, "%s%s, ", known, keys[i].name);
     }
+    wrong(in, arena_printf(r->arena, "expected %sor [node], found '%s'", known, key));
 }
 
 static void close_entry(struct reader *in)
@@ -173,7 +259,11 @@ static void close_entry(struct reader *in)
     const struct quant_entry *e = in->r->entries.len ? &in->r->entries.data[in->r->entries.len - 1] : NULL;
     if (!e || in->status != NPUC_OK)
         return;
-    if (e->keep && (e->form.weight.codes || e->form.input.codes))
+    const bool changed = e->form.weight.codes || e->form.input.codes || e->smooth || e->correct || e->form.rotate;
+    const bool needs = e->smooth || e->correct || e->form.weight.data;
+    if (needs && !in->r->data)
+        wrong(in, arena_printf(in->r->arena, "'%s' needs a data file; expected data = FILE at the beginning", e->name));
+    else if (e->keep && changed)
         wrong(in, arena_printf(in->r->arena, "'%s' is both kept and quantised; take one away", e->name));
     else if (!e->keep && !e->form.weight.codes)
         wrong(in, arena_printf(in->r->arena, "'%s' has no weight = line; expected one, or keep = REASON", e->name));
@@ -193,10 +283,9 @@ static void read_line(struct reader *in, char *line)
     if (line[0] == '[' && line[n - 1] == ']' && n > 2) {
         close_entry(in);
         line[n - 1] = '\0';
-        if (quant_recipe_find(r, line + 1))
-            wrong(in, arena_printf(r->arena, "node '%s' is given twice", line + 1));
         const struct quant_entry e = {.name = arena_strndup(r->arena, line + 1, (int64_t)n - 2), .line = in->line};
-        vec_push(r->arena, &r->entries, e);
+        if (!quant_recipe_add(r, &e))
+            wrong(in, arena_printf(r->arena, "node '%s' is given twice", e.name));
     } else if (eq && line[0] != '[') {
         *eq = '\0';
         read_value(in, trim(line), trim(eq + 1));
@@ -209,7 +298,8 @@ enum npuc_status quant_recipe_parse(struct quant_recipe *r, const char *path, co
                                     struct arena *a, struct diag *d)
 {
     char line[MAX_LINE];
-    *r = (struct quant_recipe){.arena = a, .path = path};
+    quant_recipe_init(r, a);
+    r->path = path;
     struct reader in = {.r = r, .d = d};
     for (int64_t at = 0; at < len && in.status == NPUC_OK;) {
         const char *end = memchr(text + at, '\n', (size_t)(len - at));
@@ -230,6 +320,37 @@ enum npuc_status quant_recipe_parse(struct quant_recipe *r, const char *path, co
     return in.status;
 }
 
+/* ---- the data file */
+
+static bool read_vector(struct quant_recipe *r, const struct quant_entry *e, const char *part, struct quant_vector *out)
+{
+    const struct k_tensor *t = quant_store_find(&r->store, e->name, part);
+    if (!t || t->dtype != DT_F32 || t->rank != 1)
+        return false;
+    *out = (struct quant_vector){t->data, t->dims[0]};
+    return true;
+}
+
+static enum npuc_status open_data(struct quant_recipe *r, struct diag *d)
+{
+    const char *why = NULL, *path = file_contained(r->arena, r->path, r->data, &why);
+    if (!path)
+        return diag_error_text(d, &(struct diag_loc){.file = r->path, .index = -1}, D_INPUT_FILE,
+                               arena_printf(r->arena, "data = %s: %s", r->data, why));
+    const enum npuc_status s = quant_store_open(&r->store, path, r->arena, d);
+    for (int64_t i = 0; s == NPUC_OK && i < r->entries.len; i++) {
+        struct quant_entry *e = &r->entries.data[i];
+        const char *missing = e->smooth && !read_vector(r, e, "smooth", &e->form.smooth)      ? "smooth"
+                              : e->correct && !read_vector(r, e, "correct", &e->form.correct) ? "correct"
+                                                                                              : NULL;
+        if (missing)
+            return diag_error_text(
+                d, &(struct diag_loc){.file = path, .index = -1}, D_INPUT_FILE,
+                arena_printf(r->arena, "expected a vector '%s.%s' of F32; there is none", e->name, missing));
+    }
+    return s;
+}
+
 enum npuc_status quant_recipe_read(struct quant_recipe *r, const char *path, struct arena *a, struct diag *d)
 {
     struct file_map m;
@@ -238,7 +359,7 @@ enum npuc_status quant_recipe_read(struct quant_recipe *r, const char *path, str
         return s;
     s = quant_recipe_parse(r, arena_strndup(a, path, (int64_t)strlen(path)), (const char *)m.data, m.size, a, d);
     file_map_close(&m);
-    return s;
+    return s == NPUC_OK && r->data ? open_data(r, d) : s;
 }
 
 /* ---- writing */
@@ -257,7 +378,8 @@ static const char *operand_text(const struct quant_operand *o, struct arena *a)
     }
     const char *scale = o->scale > 0 ? arena_printf(a, " scale=%.9g", o->scale) : "";
     const char *zero = !o->shifted ? "" : o->scale > 0 ? arena_printf(a, " zero=%" PRId64, o->zero) : " zero";
-    return arena_printf(a, "%s%s%s%s%s%s", name, share, scale, zero, o->by ? " by=" : "", o->by ? o->by : "");
+    return arena_printf(a, "%s%s%s%s%s%s%s", name, share, scale, zero, o->by ? " by=" : "", o->by ? o->by : "",
+                        o->data ? " data" : "");
 }
 
 const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int64_t *len)
@@ -270,6 +392,8 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
     fprintf(f, "# npuc recipe\nversion = %d\n", VERSION);
     if (r->scheme)
         fprintf(f, "scheme  = %s\n", r->scheme);
+    if (r->data)
+        fprintf(f, "data    = %s\n", r->data);
     for (int64_t i = 0; i < r->entries.len; i++) {
         const struct quant_entry *e = &r->entries.data[i];
         fprintf(f, "\n[%s]\n", e->name);
@@ -279,6 +403,12 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
             fprintf(f, "weight  = %s\n", operand_text(&e->form.weight, a));
         if (e->form.input.codes)
             fprintf(f, "input   = %s\n", operand_text(&e->form.input, a));
+        if (e->smooth)
+            fprintf(f, "smooth  = data\n");
+        if (e->form.rotate)
+            fprintf(f, "rotate  = hadamard\n");
+        if (e->correct)
+            fprintf(f, "correct = data\n");
     }
     const bool whole = fclose(f) == 0;
     const char *copy = whole ? arena_strndup(a, text, (int64_t)size) : NULL;
@@ -289,12 +419,31 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
 
 /* ---- use */
 
-struct quant_entry *quant_recipe_find(const struct quant_recipe *r, const char *name)
+void quant_recipe_init(struct quant_recipe *r, struct arena *a)
 {
-    for (int64_t i = 0; i < r->entries.len; i++)
-        if (strcmp(r->entries.data[i].name, name) == 0)
-            return &r->entries.data[i];
-    return NULL;
+    *r = (struct quant_recipe){.arena = a};
+    strtab_init(&r->names, a);
+    map_init(&r->by_name, a);
+}
+
+void quant_recipe_close(struct quant_recipe *r)
+{
+    quant_store_close(&r->store);
+}
+
+bool quant_recipe_add(struct quant_recipe *r, const struct quant_entry *e)
+{
+    if (quant_recipe_find(r, e->name))
+        return false;
+    vec_push(r->arena, &r->entries, *e);
+    map_put(&r->by_name, str_internz(&r->names, e->name), (uint64_t)r->entries.len);
+    return true;
+}
+
+struct quant_entry *quant_recipe_find(struct quant_recipe *r, const char *name)
+{
+    const uint64_t *at = map_find(&r->by_name, str_internz(&r->names, name));
+    return at ? &r->entries.data[*at - 1] : NULL;
 }
 
 static const struct quant_product *product_of(void *user, const struct node *n, const char *name)
@@ -310,9 +459,8 @@ static const struct quant_product *product_of(void *user, const struct node *n, 
 static const char *encode(void *user, const char *name, const struct quant_operand *o, const struct quant_matrix *w,
                           struct quant_codes *out, struct arena *a)
 {
-    (void)user;
-    (void)name;
-    return quant_encode_weight(o, w, out, a);
+    struct quant_recipe *r = user;
+    return o->data ? quant_load_codes(&r->store, name, o, w, out, a) : quant_encode_weight(o, w, out, a);
 }
 
 struct quantiser quant_recipe_quantiser(struct quant_recipe *r)

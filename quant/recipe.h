@@ -2,6 +2,7 @@
  *
  *     version = 1
  *     scheme  = w8a8
+ *     data    = bard.safetensors                               what is too long for text (store.h), beside the recipe
  *     [/model/layers.0/mlp/up_proj/MatMul]                     name of the node in the ONNX file
  *     weight  = int8 channel by=minmax
  *     input   = int8 scale=0.0213 by=minmax
@@ -10,7 +11,11 @@
  *
  * An operand is a format (formats.def), what shares a scale (tensor, channel, token, group=N; tensor when absent),
  * `zero` for codes with zero points (zero=Z gives that of an input), scale=S for an input whose scale is fixed, by=NAME
- * for how the numbers are found (weights.def). '#' starts a comment. */
+ * for how the numbers are found (weights.def), `data` for codes of a weight that the data file holds. Beside operands:
+ *     smooth  = data        the input is divided by NODE.smooth [k], rows of the weight are multiplied by it
+ *     rotate  = hadamard    both are turned by an orthogonal matrix of length k
+ *     correct = data        NODE.correct [channels] is added to the output
+ * '#' starts a comment. */
 #ifndef QUANT_RECIPE_H
 #define QUANT_RECIPE_H
 
@@ -18,29 +23,40 @@
 #include "base/map.h"
 #include "base/vec.h"
 #include "ir/quantiser.h"
+#include "quant/store.h"
 
 struct quant_entry {
     const char *name;
     const char *keep; /* why the product stays as it is; NULL: it does not */
     struct quant_product form;
+    bool smooth, correct; /* vectors of the form are in the data file */
     int line;
     bool used; /* a product of that name was found */
 };
 struct quant_recipe {
     struct arena *arena;
     const char *path, *scheme;
+    const char *data; /* name of the data file, NULL: none; relative to the folder of the recipe */
+    struct quant_store store;
     VEC(struct quant_entry) entries;
+    struct strtab names;
+    struct map by_name; /* name of an entry -> index + 1 */
 };
 
-/* Reads the file; an error names line, what was expected and found. Everything lives in `a`. */
+/* Reads the file and opens its data file; an error names line, what was expected and found. Everything lives in `a` but
+ * the map of the data file: quant_recipe_close. */
 NPUC_MUST_CHECK enum npuc_status quant_recipe_read(struct quant_recipe *r, const char *path, struct arena *a,
                                                    struct diag *d);
-/* As quant_recipe_read on text; `path` is for messages. */
+/* As quant_recipe_read on text, without the data file; `path` is for messages. */
 NPUC_MUST_CHECK enum npuc_status quant_recipe_parse(struct quant_recipe *r, const char *path, const char *text,
                                                     int64_t len, struct arena *a, struct diag *d);
 /* The text form: reads back as the same recipe. In `a`. */
 const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int64_t *len);
-struct quant_entry *quant_recipe_find(const struct quant_recipe *r, const char *name);
+void quant_recipe_init(struct quant_recipe *r, struct arena *a);
+void quant_recipe_close(struct quant_recipe *r); /* also of one that is all zeros */
+/* Appends an entry and knows it by its name; false: there is one already. */
+NPUC_MUST_CHECK bool quant_recipe_add(struct quant_recipe *r, const struct quant_entry *e);
+struct quant_entry *quant_recipe_find(struct quant_recipe *r, const char *name);
 /* What passes ask; r must outlive it. */
 struct quantiser quant_recipe_quantiser(struct quant_recipe *r);
 /* An error when an entry belongs to no product of the model: NPUC_OK when all were used. */

@@ -5,13 +5,14 @@
 
 #include "base/half.h"
 #include "base/size.h"
+#include "quant/statistics.h"
 
 #define WEIGHT(nm, ...) static quant_weight_fn quant_weight_##nm;
 #include "quant/weights.def"
 #undef WEIGHT
 
 static const struct quant_weight_row rows[] = {
-#define WEIGHT(nm, wh) {#nm, wh, quant_weight_##nm},
+#define WEIGHT(nm, nd, wh) {#nm, nd, wh, quant_weight_##nm},
 #include "quant/weights.def"
 #undef WEIGHT
 };
@@ -131,6 +132,8 @@ const char *quant_encode_weight(const struct quant_operand *o, const struct quan
     int64_t count;
     if (!row)
         return "there is no such algorithm for weights";
+    if (row->needs && !w->seen)
+        return "its algorithm for weights needs calibration data: its codes come from npuc quantize, with `data`";
     if (w->channels < 1 || w->k < 1 || !size_mul(w->channels, w->k, &count))
         return "the weight is empty";
     for (int64_t i = 0; i < count; i++)

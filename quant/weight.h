@@ -10,7 +10,9 @@
 typedef const char *quant_weight_fn(const struct quant_operand *o, const struct quant_matrix *w,
                                     struct quant_codes *out, struct arena *a);
 struct quant_weight_row {
-    const char *name, *what;
+    const char *name;
+    unsigned needs; /* enum quant_statistic */
+    const char *what;
     quant_weight_fn *run;
 };
 const struct quant_weight_row *quant_weight_find(const char *name); /* NULL: none of this name */

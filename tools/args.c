@@ -1,6 +1,9 @@
 #include "tools/args.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/term.h"
@@ -123,4 +126,22 @@ bool args_words(const struct command *cmd, const struct args *a, int64_t n, int 
     return fail(cmd, exit_code,
                 a->words.len < n ? "an argument is missing; usage: npuc" : "too many arguments; usage: npuc",
                 arena_printf((struct arena *)(uintptr_t)&a->arena, "%s %s", cmd->name, cmd->usage));
+}
+
+bool args_number(const struct command *cmd, const struct args *a, const char *name, struct arg_range r, int64_t *out,
+                 int *exit_code)
+{
+    const char *v = args_value(a, name);
+    char *end = NULL;
+    errno = 0;
+    *out = v ? strtoll(v, &end, 10) : r.otherwise;
+    if (!v || (end != v && *end == '\0' && errno == 0 && *out >= r.least && *out <= r.most))
+        return true;
+    if (r.most == INT64_MAX)
+        term_error("npuc %s: --%s takes a whole number from %" PRId64 " on, not %s", cmd->name, name, r.least, v);
+    else
+        term_error("npuc %s: --%s takes a whole number from %" PRId64 " to %" PRId64 ", not %s", cmd->name, name,
+                   r.least, r.most, v);
+    *exit_code = 2;
+    return false;
 }

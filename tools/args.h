@@ -34,6 +34,13 @@ const char *args_value(const struct args *a, const char *name); /* last given, o
 bool args_flag(const struct args *a, const char *name);
 /* Exactly n positional words, or a message and false. */
 bool args_words(const struct command *cmd, const struct args *a, int64_t n, int *exit_code);
+/* The value of --name as a whole number from `least` to `most`, `otherwise` when it is not given; a message and false.
+ */
+struct arg_range {
+    int64_t least, most, otherwise;
+};
+bool args_number(const struct command *cmd, const struct args *a, const char *name, struct arg_range r, int64_t *out,
+                 int *exit_code);
 void command_help(const struct command *cmd);
 
 #endif

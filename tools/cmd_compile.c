@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "base/stopwatch.h"
 #include "tools/conversions.h"
 #include "tools/model_args.h"
 #include "tools/term.h"
@@ -57,12 +57,10 @@ static void print_json(const struct compilation *c, const char *plan)
 /* Layout conversions that are left: a line behind those of the stages. */
 static void print_conversions(struct args *a, const char *plan)
 {
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
+    const int64_t begin = stopwatch_ns();
     const char *line = conversions_of_file(plan, &a->arena);
-    clock_gettime(CLOCK_MONOTONIC, &to);
     if (line)
-        term_stage("layouts", line, (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec));
+        term_stage("layouts", line, stopwatch_since(begin));
 }
 
 static int run(const struct command *cmd, int argc, char **argv)

@@ -162,19 +162,6 @@ static int one_target(const struct request *q, const char *target, json_t *all)
     return code;
 }
 
-static bool number(const struct args *a, const char *name, int64_t otherwise, int64_t *out, int *code)
-{
-    const char *v = args_value(a, name);
-    char *end = NULL;
-    *out = v ? strtoll(v, &end, 10) : otherwise;
-    if (v && (end == v || *end || *out < 1 || *out > 1 << 24)) {
-        term_error("npuc estimate: --%s takes a positive number, not %s", name, v);
-        *code = 2;
-        return false;
-    }
-    return true;
-}
-
 static int all_targets(struct request *q)
 {
     json_t *all = json_object();
@@ -199,8 +186,9 @@ static int run(const struct command *cmd, int argc, char **argv)
     if (!args_parse(cmd, argc, argv, &a, &code))
         return code;
     struct request q = {.a = &a, .json = args_flag(&a, "json"), .profile = args_flag(&a, "profile")};
-    if (args_words(cmd, &a, 1, &code) && number(&a, "context", 2048, &q.context, &code) &&
-        number(&a, "batch", 1, &q.batch, &code)) {
+    if (args_words(cmd, &a, 1, &code) &&
+        args_number(cmd, &a, "context", (struct arg_range){1, 1 << 24, 2048}, &q.context, &code) &&
+        args_number(cmd, &a, "batch", (struct arg_range){1, 1 << 24, 1}, &q.batch, &code)) {
         q.path = a.words.data[0];
         code = all_targets(&q);
     }

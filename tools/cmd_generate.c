@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/stopwatch.h"
 #include "tools/json.h"
 #include "tools/lm.h"
 #include "tools/report.h"
@@ -49,13 +49,6 @@ struct generation {
     bool json, table;
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool is_timed(const struct generation *g)
 {
     return g->lm.s.mode != NPURT_DATA;
@@ -98,7 +91,7 @@ static void show_call(struct generation *g, json_t **json, const char *title)
 
 static int prefill(struct generation *g)
 {
-    const double begin = now();
+    const int64_t begin = stopwatch_ns();
     int64_t past = 0, rows = 0;
     int code = 0;
     for (; code == 0 && past < g->n_prompt; past += rows) {
@@ -110,7 +103,7 @@ static int prefill(struct generation *g)
     if (g->chunk < g->n_prompt && term_is_tty(2))
         fprintf(stderr, "\r\033[K");
     g->n_prefills = g->steps.len;
-    g->prefill_seconds = now() - begin;
+    g->prefill_seconds = stopwatch_since(begin);
     if (code == 0)
         show_call(
             g, &g->prefill,
@@ -160,7 +153,7 @@ static const char *find_end(const struct generation *g, int64_t token)
 static int generate(struct generation *g)
 {
     int code = prefill(g);
-    const double begin = now();
+    const int64_t begin = stopwatch_ns();
     while (code == 0 && !g->finish) {
         int64_t token;
         code = pick(g, &token);
@@ -175,7 +168,7 @@ static int generate(struct generation *g)
         if (code == 0 && is_timed(g))
             g->decode_bytes += npurt_report(g->lm.s.run)->gm_read;
     }
-    g->decode_seconds = now() - begin;
+    g->decode_seconds = stopwatch_since(begin);
     if (!g->json && has_values(g) && n_generated(g) > 0)
         printf("\n");
     if (code == 0 && n_generated(g) > 1)

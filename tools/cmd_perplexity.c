@@ -14,8 +14,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/stopwatch.h"
 #include "quant/metrics.h"
 #include "tools/json.h"
 #include "tools/lm.h"
@@ -60,13 +60,6 @@ struct scoring {
     int64_t n_kl, agree;
     double seconds;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void moments_add(struct moments *m, double v)
 {
@@ -186,7 +179,8 @@ static void show_progress(int64_t done, const struct scoring *s)
 static int score_text(struct scoring *s)
 {
     int code = 0;
-    const double begin = now(), n = (double)s->targets;
+    const int64_t begin = stopwatch_ns();
+    const double n = (double)s->targets;
     for (int64_t w = 0; code == 0 && w < s->windows; w++) {
         const int64_t *y = s->text.list.data + w * s->window;
         s->plan.total = s->reference.total = 0;
@@ -201,26 +195,13 @@ static int score_text(struct scoring *s)
     }
     if (term_is_tty(2))
         fprintf(stderr, "\r\033[K");
-    s->seconds = now() - begin;
+    s->seconds = stopwatch_since(begin);
     return code;
 }
 
 /* ---- arguments and results */
 
-static bool read_number(const struct args *a, const char *name, int64_t otherwise, int64_t least, int64_t *out,
-                        int *exit_code)
-{
-    const char *v = args_value(a, name);
-    char *end = NULL;
-    *out = v ? strtoll(v, &end, 10) : otherwise;
-    if (!v || (end != v && *end == '\0' && *out >= least))
-        return true;
-    term_error("npuc perplexity: --%s takes a number from %" PRId64 " on, not %s", name, least, v);
-    *exit_code = diag_exit_code(NPUC_E_USAGE);
-    return false;
-}
-
-static bool read_arguments(struct scoring *s, const struct args *a, int *exit_code)
+static bool read_arguments(const struct command *cmd, struct scoring *s, const struct args *a, int *exit_code)
 {
     const char *text = args_value(a, "tokens");
     if (!text) {
@@ -228,8 +209,9 @@ static bool read_arguments(struct scoring *s, const struct args *a, int *exit_co
         *exit_code = diag_exit_code(NPUC_E_USAGE);
         return false;
     }
-    if (!read_number(a, "window", 256, 1, &s->window, exit_code) || !read_number(a, "bos", -1, 0, &s->bos, exit_code) ||
-        !read_number(a, "windows", INT64_MAX, 1, &s->windows, exit_code) ||
+    if (!args_number(cmd, a, "window", (struct arg_range){1, INT64_MAX, 256}, &s->window, exit_code) ||
+        !args_number(cmd, a, "bos", (struct arg_range){0, INT64_MAX, -1}, &s->bos, exit_code) ||
+        !args_number(cmd, a, "windows", (struct arg_range){1, INT64_MAX, INT64_MAX}, &s->windows, exit_code) ||
         !lm_read_ids(text, "tokens", s->arena, &s->text, exit_code))
         return false;
     s->targets = s->bos < 0 ? s->window - 1 : s->window;
@@ -347,7 +329,7 @@ static int run(const struct command *cmd, int argc, char **argv)
     if (!args_parse(cmd, argc, argv, &a, &code))
         return code;
     s.arena = s.plan.lm.arena = s.reference.lm.arena = &a.arena;
-    if (args_words(cmd, &a, 1, &code) && read_arguments(&s, &a, &code) && open_plans(&s, &a, &code))
+    if (args_words(cmd, &a, 1, &code) && read_arguments(cmd, &s, &a, &code) && open_plans(&s, &a, &code))
         code = score_text(&s);
     if (code == 0 && s.seconds > 0)
         (args_flag(&a, "json") ? print_json_result : print_result)(&s);

@@ -353,7 +353,7 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     enum npuc_status s = add_steps(w, o->passes ? o->passes : "", steps, &n);
     if (s == NPUC_OK && o->target)
         s = load_target(w, o->target);
-    struct quant_recipe recipe;
+    struct quant_recipe recipe = {0};
     if (s == NPUC_OK && o->recipe)
         s = quant_recipe_read(&recipe, o->recipe, &w->arena, &w->diag);
     if (s != NPUC_OK)
@@ -380,6 +380,7 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     if (s == NPUC_OK && o->stats)
         fputs(pass_stats_text(&px, &w->arena), stderr);
     pass_ctx_free(&px);
+    quant_recipe_close(&recipe);
     return s;
 }
 

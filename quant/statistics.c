@@ -1,0 +1,81 @@
+#include "quant/statistics.h"
+
+#include <math.h>
+#include <string.h>
+
+void quant_statistics_init(struct quant_statistics *s, unsigned kinds, int axis, struct arena *a)
+{
+    *s = (struct quant_statistics){.kinds = kinds, .axis = axis, .stride = 1};
+    observer_init(&s->seen, a);
+}
+
+int64_t quant_statistics_bytes(unsigned kinds, int64_t k)
+{
+    const int64_t gram = kinds & QUANT_GRAM ? k : 0, rows = kinds & QUANT_ROWS ? QUANT_SAMPLE_ROWS : 0;
+    return k * (2 * (int64_t)sizeof(double) + (1 + gram + rows) * (int64_t)sizeof(float)) +
+           OBSERVE_BINS * (int64_t)sizeof(int64_t);
+}
+
+static bool begin(struct quant_statistics *s, int64_t k, struct arena *a)
+{
+    s->k = k;
+    s->sum = ARENA_ARRAY(a, double, k + 1);
+    s->sum_abs = ARENA_ARRAY(a, double, k + 1);
+    if (s->kinds & QUANT_GRAM)
+        s->gram = ARENA_ARRAY(a, float, k *k + 1);
+    if (s->kinds & QUANT_ROWS)
+        s->sample = ARENA_ARRAY(a, float, k *QUANT_SAMPLE_ROWS + 1);
+    return s->sum && s->sum_abs && (s->gram || !(s->kinds & QUANT_GRAM)) && (s->sample || !(s->kinds & QUANT_ROWS));
+}
+
+/* Every `stride`-th row is kept; when there is no room, every second of those goes and the stride doubles. */
+static void keep_row(struct quant_statistics *s, const float *x)
+{
+    if (s->rows % s->stride != 0)
+        return;
+    if (s->n_sample == QUANT_SAMPLE_ROWS) {
+        for (int64_t i = 0; i < QUANT_SAMPLE_ROWS / 2; i++)
+            memmove(s->sample + i * s->k, s->sample + 2 * i * s->k, (size_t)s->k * sizeof *s->sample);
+        s->n_sample = QUANT_SAMPLE_ROWS / 2;
+        s->stride *= 2;
+        if (s->rows % s->stride != 0)
+            return;
+    }
+    memcpy(s->sample + s->n_sample++ * s->k, x, (size_t)s->k * sizeof *x);
+}
+
+static void add_row(struct quant_statistics *s, const float *x)
+{
+    for (int64_t i = 0; i < s->k; i++) {
+        s->sum[i] += (double)x[i];
+        s->sum_abs[i] += fabs((double)x[i]);
+    }
+    for (int64_t i = 0; s->gram && i < s->k; i++)
+        for (int64_t j = 0; x[i] != 0 && j < s->k; j++)
+            s->gram[i * s->k + j] += x[i] * x[j];
+    if (s->sample)
+        keep_row(s, x);
+    s->rows++;
+}
+
+const char *quant_statistics_add(struct quant_statistics *s, const struct k_tensor *t, struct arena *a)
+{
+    const int axis = s->axis < 0 ? t->rank - 1 : s->axis;
+    const int64_t n = k_count(t), k = t->rank > 0 ? t->dims[axis] : 1;
+    if ((!s->sum && !begin(s, k, a)) || k != s->k || !observe(&s->seen, t, axis, a))
+        return "its rows have another length than in the run before";
+    if (s->seen.bad > 0)
+        return "its input holds infinities or NaN with this calibration data";
+    int64_t inner = 1;
+    for (int i = axis + 1; i < t->rank; i++)
+        inner *= t->dims[i];
+    float *row = ARENA_ARRAY(a, float, k + 1);
+    for (int64_t r = 0; k > 0 && r < n / k; r++) {
+        for (int64_t i = 0; i < k; i++) {
+            const int64_t at = r / inner * inner * k + i * inner + r % inner;
+            row[i] = t->dtype == DT_F32 ? ((const float *)t->data)[at] : (float)k_get_f64(t, at);
+        }
+        add_row(s, row);
+    }
+    return NULL;
+}

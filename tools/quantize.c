@@ -1,0 +1,328 @@
+#include "tools/quantize.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ir/eval.h"
+#include "quant/codes.h"
+#include "quant/scheme.h"
+#include "tools/term.h"
+
+void quantize_init(struct quantization *q, struct arena *a)
+{
+    *q = (struct quantization){.arena = a, .ask = {.runs = INT64_MAX, .memory = (int64_t)1 << 30}};
+    compilation_init(&q->c);
+    strtab_init(&q->names, a);
+    map_init(&q->by_node, a);
+    map_init(&q->by_name, a);
+    map_init(&q->by_value, a);
+    quant_recipe_init(&q->recipe, a);
+}
+
+void quantize_free(struct quantization *q)
+{
+    quant_store_abort(&q->store);
+    compilation_free(&q->c);
+}
+
+/* ---- the scheme */
+
+enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, const char *weights,
+                                 const char *activations, bool *calibrates)
+{
+    static const char fixed[] = " static";
+    const char *weight, *input;
+    if (!quant_scheme_find(scheme, q->arena, &weight, &input))
+        return diag_error_text(&q->c.diag, NULL, D_USAGE, arena_printf(q->arena, "there is no scheme '%s'", scheme));
+    const size_t n = strlen(input), m = strlen(fixed);
+    *calibrates = n > m && strcmp(input + n - m, fixed) == 0;
+    const char *text =
+        arena_printf(q->arena, "version = 1\n[all]\nweight = %s by=%s\n", weight, weights ? weights : "minmax");
+    if (n > 0)
+        text =
+            arena_printf(q->arena, "%sinput = %.*s%s%s\n", text, (int)(*calibrates ? n - m : n), input,
+                         *calibrates ? " scale=1 by=" : "", *calibrates ? (activations ? activations : "minmax") : "");
+    struct quant_recipe one;
+    const enum npuc_status s =
+        quant_recipe_parse(&one, "the scheme", text, (int64_t)strlen(text), q->arena, &q->c.diag);
+    if (s == NPUC_OK)
+        q->ask.form = one.entries.data[0].form;
+    q->ask.scheme = scheme;
+    return s;
+}
+
+static bool is_calibrated(const struct quant_operand *input)
+{
+    return input->codes != DT_NONE && !input->dynamic;
+}
+
+/* Statistics that the form's algorithms need; 0 with no need for data. */
+static unsigned needs_of(const struct quant_product *form)
+{
+    const struct quant_weight_row *row = quant_weight_find(form->weight.by ? form->weight.by : "minmax");
+    return row ? row->needs : 0;
+}
+
+static bool needs_data(const struct quantization *q)
+{
+    return is_calibrated(&q->ask.form.input) || needs_of(&q->ask.form) != 0;
+}
+
+/* ---- products */
+
+/* As a quantiser that codes nothing: it notes what could be coded. */
+static const struct quant_product *note_product(void *user, const struct node *n, const char *name)
+{
+    struct quantization *q = user;
+    const uint64_t value = node_in(n, 0)->id, *known = map_find(&q->by_value, value);
+    struct quant_found f = {.name = arena_strndup(q->arena, name, (int64_t)strlen(name)), .n = n, .form = q->ask.form};
+    if (q->ask.keeps && q->ask.keeps(q->ask.user, name))
+        f.keep = "asked for by --keep";
+    if (known && n->op != OP_Conv && q->sources.data[*known - 1].first->op != OP_Conv) {
+        f.source = (int64_t)*known - 1;
+    } else {
+        struct quant_source s = {.first = n, .value = value};
+        f.source = q->sources.len;
+        vec_push(q->arena, &q->sources, s);
+        map_put(&q->by_value, value, (uint64_t)q->sources.len);
+    }
+    vec_push(q->arena, &q->sources.data[f.source].products, q->products.len);
+    vec_push(q->arena, &q->products, f);
+    map_put(&q->by_node, n->id, (uint64_t)q->products.len);
+    map_put(&q->by_name, str_internz(&q->names, f.name), (uint64_t)q->products.len);
+    return NULL;
+}
+
+/* Runs apply_recipe with `quantiser`. */
+static enum npuc_status walk(struct quantization *q, const struct quantiser *quantiser)
+{
+    static const struct pass_step step = {PASS_apply_recipe, NULL};
+    const struct pass_run run = {0};
+    struct pass_ctx px;
+    pass_ctx_init(&px, q->c.module, NULL);
+    px.options.quantiser = quantiser;
+    const enum npuc_status s = pass_run_all(&px, &step, 1, &run);
+    pass_ctx_free(&px);
+    return s;
+}
+
+static enum npuc_status find_products(struct quantization *q)
+{
+    const struct quantiser notes = {.user = q, .product = note_product};
+    const enum npuc_status s = walk(q, &notes);
+    if (s == NPUC_OK && q->products.len == 0)
+        return diag_error_text(
+            &q->c.diag, &(struct diag_loc){.file = q->c.cx.file, .index = -1}, D_UNSUPPORTED,
+            "the model has no MatMul, Gemm or Conv with a constant weight: there is nothing to quantise");
+    return s;
+}
+
+static struct quant_found *found_of(const struct quantization *q, const struct node *n)
+{
+    const uint64_t *at = map_find(&q->by_node, n->id);
+    return at ? &q->products.data[*at - 1] : NULL;
+}
+
+/* ---- walks over the data */
+
+static bool is_wanted(const struct quantization *q, const struct quant_source *s)
+{
+    for (int64_t i = 0; i < s->products.len; i++)
+        if (!q->products.data[s->products.data[i]].keep)
+            return true;
+    return false;
+}
+
+static enum npuc_status watch_node(void *user, const struct node *n, const struct k_tensor *const *in)
+{
+    struct quantization *q = user;
+    const struct quant_found *f = found_of(q, n);
+    struct quant_source *s = f ? &q->sources.data[f->source] : NULL;
+    if (!s || s->first != n || f->source < q->first || f->source >= q->last || !is_wanted(q, s))
+        return NPUC_OK;
+    const char *why = quant_statistics_add(&s->stats, in[0], q->arena);
+    return why ? node_error(&q->c.cx, n, D_RUN_FAULT, "%s", why) : NPUC_OK;
+}
+
+static enum npuc_status one_run(struct quantization *q, int64_t i)
+{
+    const struct graph *g = q->c.module->funcs.data[0];
+    const struct ir_watch watch = {.node = watch_node, .user = q};
+    struct arena a;
+    arena_init(&a, NULL);
+    struct k_tensor *inputs = ARENA_ARRAY(&a, struct k_tensor, g->n_inputs + 1);
+    struct k_tensor *outputs = ARENA_ARRAY(&a, struct k_tensor, graph_yield(g)->n_in + 1);
+    enum npuc_status s = inputs && outputs ? calib_inputs(&q->data, i, inputs, &a) : NPUC_E_NOMEM;
+    if (s == NPUC_OK)
+        s = ir_eval_watched(&q->c.cx, g, inputs, outputs, &a, &watch);
+    arena_free(&a);
+    return s;
+}
+
+/* Statistics of sources [first, last). */
+static enum npuc_status calibrate(struct quantization *q)
+{
+    enum npuc_status s = NPUC_OK;
+    for (int64_t i = 0; s == NPUC_OK && i < q->ask.runs; i++) {
+        s = one_run(q, i);
+        if (q->ask.shows)
+            fprintf(stderr,
+                    "\r  calibrating  %" PRId64 " of %" PRId64 " runs, products of %" PRId64 " of %" PRId64 " values ",
+                    i + 1, q->ask.runs, q->last, q->sources.len);
+    }
+    if (q->ask.shows)
+        fprintf(stderr, "\r\033[K");
+    return s;
+}
+
+/* The sources from `first` on whose statistics fit into the memory that was asked for; one at least. */
+static int64_t last_of_walk(struct quantization *q, unsigned kinds)
+{
+    int64_t bytes = 0, i = q->first;
+    for (; i < q->sources.len; i++) {
+        struct quant_source *s = &q->sources.data[i];
+        const struct type *t = node_in(s->first, 1)->type; /* [.., k, n], [n, k] or [co, ci / groups, ..] */
+        int64_t k = 1;
+        for (int d = 0; d < 2; d++) {
+            int64_t size = 1;
+            if (expr_is_const(&q->c.cx.exprs, t->dims[d], &size) && size > k)
+                k = size;
+        }
+        bytes += quant_statistics_bytes(kinds, k);
+        if (i > q->first && bytes > q->ask.memory)
+            break;
+        quant_statistics_init(&s->stats, kinds, s->first->op == OP_Conv ? 1 : -1, q->arena);
+    }
+    return i;
+}
+
+/* ---- codes */
+
+static void choose_inputs(struct quantization *q)
+{
+    for (int64_t i = 0; i < q->products.len; i++) {
+        struct quant_found *f = &q->products.data[i];
+        const struct quant_statistics *s = &q->sources.data[f->source].stats;
+        if (f->keep || f->source < q->first || f->source >= q->last || !needs_data(q))
+            continue;
+        if (s->rows == 0)
+            f->keep = "it did not run with the calibration data";
+        else if (is_calibrated(&f->form.input))
+            quant_calibrate(&f->form.input, &s->seen);
+    }
+}
+
+static const struct quant_product *product_of(void *user, const struct node *n, const char *name)
+{
+    struct quantization *q = user;
+    (void)name;
+    struct quant_found *f = found_of(q, n);
+    const bool now = f && !f->keep && f->source >= q->first && f->source < q->last;
+    return now && f->form.weight.data ? &f->form : NULL;
+}
+
+static enum npuc_status open_store(struct quantization *q)
+{
+    const char *base = strrchr(q->ask.recipe, '/');
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < q->products.len; i++)
+        bytes += (int64_t)strlen(q->products.data[i].name);
+    q->recipe.data = arena_printf(q->arena, "%s.safetensors", base ? base + 1 : q->ask.recipe);
+    return quant_store_create(&q->store, arena_printf(q->arena, "%s.safetensors", q->ask.recipe), q->products.len,
+                              bytes, &q->c.diag);
+}
+
+/* Codes by an algorithm that has seen data: they go to the data file. */
+static const char *encode(void *user, const char *name, const struct quant_operand *o, const struct quant_matrix *w,
+                          struct quant_codes *out, struct arena *a)
+{
+    struct quantization *q = user;
+    const uint64_t *at = map_find(&q->by_name, str_internz(&q->names, name));
+    struct quant_matrix m = *w;
+    m.seen = &q->sources.data[q->products.data[*at - 1].source].stats;
+    const char *why = quant_encode_weight(o, &m, out, a);
+    if (why)
+        return why;
+    if (q->ask.shows)
+        fprintf(stderr, "\r  weights  %" PRIu64 " of %" PRId64 " ", *at, q->products.len);
+    return quant_save_codes(&q->store, name, o, w, out, a) ? NULL : "there is no memory for its codes";
+}
+
+/* Chooses codes of weights; the graph then holds them, so that later walks see what they do. */
+static enum npuc_status choose_weights(struct quantization *q)
+{
+    const struct quantiser codes = {.user = q, .product = product_of, .encode = encode};
+    const enum npuc_status s = walk(q, &codes);
+    if (q->ask.shows)
+        fprintf(stderr, "\r\033[K");
+    return s;
+}
+
+/* ---- the recipe */
+
+static enum npuc_status write_recipe(struct quantization *q)
+{
+    struct file_writer w;
+    int64_t len;
+    const char *text = quant_recipe_text(&q->recipe, q->arena, &len);
+    if (!text)
+        return diag_error(&q->c.diag, NULL, D_HOST_MEMORY);
+    const enum npuc_status s = file_writer_open(&w, q->ask.recipe, &q->c.diag);
+    if (s != NPUC_OK)
+        return s;
+    file_writer_put(&w, text, len);
+    return file_writer_commit(&w, &q->c.diag);
+}
+
+static enum npuc_status finish(struct quantization *q)
+{
+    q->recipe.scheme = q->ask.scheme;
+    for (int64_t i = 0; i < q->products.len; i++) {
+        const struct quant_found *f = &q->products.data[i];
+        struct quant_entry e = {.name = f->name, .keep = f->keep};
+        if (!f->keep) {
+            e.form = f->form;
+            e.smooth = f->has_smooth;
+            e.correct = f->has_correct;
+        }
+        if (!quant_recipe_add(&q->recipe, &e))
+            return diag_error_text(&q->c.diag, &(struct diag_loc){.file = q->c.cx.file, .index = -1}, D_UNSUPPORTED,
+                                   arena_printf(q->arena,
+                                                "two products come from nodes named '%s'; a recipe needs "
+                                                "different names",
+                                                f->name));
+    }
+    const enum npuc_status s = q->recipe.data ? quant_store_commit(&q->store, &q->c.diag) : NPUC_OK;
+    return s == NPUC_OK ? write_recipe(q) : s;
+}
+
+static enum npuc_status open_data(struct quantization *q)
+{
+    const enum npuc_status s = calib_open(&q->data, q->ask.calib, q->c.module->funcs.data[0], q->arena, &q->c.diag);
+    q->ask.runs = q->ask.runs < q->data.n_runs ? q->ask.runs : q->data.n_runs;
+    return s;
+}
+
+enum npuc_status quantize_run(struct quantization *q)
+{
+    const unsigned kinds = needs_of(&q->ask.form);
+    const bool stores = kinds != 0;
+    q->ask.form.weight.data = stores;
+    enum npuc_status s = compilation_import(&q->c, q->ask.model);
+    if (s == NPUC_OK)
+        s = find_products(q);
+    if (s == NPUC_OK && needs_data(q))
+        s = open_data(q);
+    if (s == NPUC_OK && stores)
+        s = open_store(q);
+    for (q->first = 0; s == NPUC_OK && q->first < q->sources.len; q->first = q->last) {
+        q->last = needs_data(q) ? last_of_walk(q, kinds) : q->sources.len;
+        if (needs_data(q))
+            s = calibrate(q);
+        choose_inputs(q);
+        if (s == NPUC_OK && stores)
+            s = choose_weights(q);
+    }
+    return s == NPUC_OK ? finish(q) : s;
+}

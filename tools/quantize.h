@@ -1,0 +1,64 @@
+/* Making a recipe for a model: its products are found, calibration data run through the reference interpreter, and
+ * algorithms asked for each product in the order of the graph. `npuc quantize` reads the arguments and reports. */
+#ifndef TOOLS_QUANTIZE_H
+#define TOOLS_QUANTIZE_H
+
+#include "compiler/compile.h"
+#include "quant/calibrate.h"
+#include "quant/recipe.h"
+#include "quant/statistics.h"
+#include "quant/weight.h"
+#include "tools/calib.h"
+
+/* A value that products read, as one of them reads it: what is kept of it serves all of them. */
+struct quant_source {
+    const struct node *first; /* the product that is watched */
+    uint64_t value;           /* id */
+    struct quant_statistics stats;
+    VEC(int64_t) products; /* in the order of the graph */
+};
+struct quant_found {
+    const char *name;
+    const struct node *n;
+    int64_t source;
+    const char *keep; /* why it stays as it is; NULL: it does not */
+    struct quant_product form;
+    bool has_smooth, has_correct; /* vectors of the form, which go to the data file */
+};
+struct quant_request {
+    const char *model, *recipe; /* files to read and to write */
+    const char *scheme;
+    struct quant_product form; /* of all products: of the scheme; inputs with fixed scales have scale 1 */
+    const char *calib;         /* NULL: no calibration data */
+    int64_t runs;              /* at most so many */
+    int64_t memory; /* bytes for statistics at once; products beyond that wait for another walk over the data */
+    bool (*keeps)(void *user, const char *product);
+    void *user;
+    bool shows; /* progress on a terminal */
+};
+struct quantization {
+    struct arena *arena;
+    struct quant_request ask;
+    struct compilation c;
+    VEC(struct quant_found) products; /* in the order of the graph */
+    VEC(struct quant_source) sources; /* in the order of their first products */
+    struct map by_node;               /* id of a product's node -> place in products + 1 */
+    struct map by_name;               /* sym -> place in products + 1 */
+    struct map by_value;              /* id of a value -> place in sources + 1 */
+    struct strtab names;
+    struct calib data;
+    int64_t first, last; /* sources of this walk over the data */
+    struct quant_recipe recipe;
+    struct quant_store_writer store;
+    int64_t n_stored;
+};
+/* Operands of a scheme; `weights`, `activations`: algorithms by name, NULL for the scheme's. *calibrates: inputs have
+ * fixed scales, which calibration finds. */
+NPUC_MUST_CHECK enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, const char *weights,
+                                                 const char *activations, bool *calibrates);
+/* The whole way: import, walks over the data, recipe and data file. On failure no file is left. */
+NPUC_MUST_CHECK enum npuc_status quantize_run(struct quantization *q);
+void quantize_init(struct quantization *q, struct arena *a);
+void quantize_free(struct quantization *q);
+
+#endif
