@@ -22,7 +22,7 @@ static void see(struct observer *o, struct arena *a, float *v, int64_t n)
     const struct k_tensor t = {.dtype = DT_F32, .rank = 2, .dims = {n, 1}, .data = v, .size = n * 4};
     unit_arena(a);
     observer_init(o, a);
-    assert_true(observe(o, &t, a));
+    assert_true(observe(o, &t, t.rank - 1, a));
 }
 
 /* 4 t^3 + t / 4 for t in -1..1, and 20, -12 and 8; magnitudes alone when `positive`. */
