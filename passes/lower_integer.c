@@ -129,8 +129,20 @@ static struct value *to_signed(struct lowering *l, struct value *v)
     return check(l, ir_infer(n) == NPUC_OK ? &n->out[0] : NULL);
 }
 
-/* The operand and the zero point that goes with its signed form. */
-static void take_side(struct lowering *l, struct value *v, struct value *zero, struct side *s)
+/* A vector of one value per row, so that it stands before the columns; others as they are. */
+static struct value *per_row(struct lowering *l, struct value *v, int trailing)
+{
+    int64_t dims[IR_MAX_RANK] = {0};
+    if (!v || l->failed || v->type->rank != 1 || count(l->b.cx, v) == 1)
+        return v;
+    for (int i = 1; i <= trailing; i++)
+        dims[i] = 1;
+    dims[0] = count(l->b.cx, v);
+    return reshape(l, v, 1 + trailing, dims);
+}
+
+/* The operand and the zero point that goes with its signed form, whose elements stand before `trailing` axes. */
+static void take_side(struct lowering *l, struct value *v, struct value *zero, int trailing, struct side *s)
 {
     const bool shifted = v->type->dtype == DT_U8;
     const int8_t none = -OFFSET;
@@ -139,7 +151,7 @@ static void take_side(struct lowering *l, struct value *v, struct value *zero, s
     if (zero ? is_always(l->b.cx, zero, shifted ? OFFSET : 0) : !shifted)
         return;
     if (zero) {
-        s->zero = cast(l, zero, DT_I32);
+        s->zero = cast(l, per_row(l, zero, trailing), DT_I32);
         s->zero = shifted ? op2(l, OP_Sub, s->zero, scalar_like(l, s->zero, OFFSET)) : s->zero;
     } else {
         s->zero = cast(l, check(l, ir_const(&l->b, DT_I8, 0, NULL, &none, 1)), DT_I32);
@@ -182,18 +194,6 @@ static bool is_single(const struct ir_ctx *cx, const struct value *v)
 static bool is_byte_zero(const struct value *v)
 {
     return !v || is_bytes(v);
-}
-
-/* A vector of one value per row, so that it stands before the columns; others as they are. */
-static struct value *per_row(struct lowering *l, struct value *v, int trailing)
-{
-    int64_t dims[IR_MAX_RANK] = {0};
-    if (!v || l->failed || v->type->rank != 1 || count(l->b.cx, v) == 1)
-        return v;
-    for (int i = 1; i <= trailing; i++)
-        dims[i] = 1;
-    dims[0] = count(l->b.cx, v);
-    return reshape(l, v, 1 + trailing, dims);
 }
 
 /* ---- matrix products ---------------------------------------------------------------------------------------- */
@@ -251,8 +251,8 @@ static struct value *lower_matmul_integer(struct lowering *l)
     if (!match_matmul(l, 1, 2, 3, &k) ||
         (!node_in(n, 2) && !node_in(n, 3) && x->type->dtype == DT_I8 && w->type->dtype == DT_I8))
         return NULL;
-    take_side(l, x, per_row(l, node_in(n, 2), 1), &l->x);
-    take_side(l, w, node_in(n, 3), &l->w);
+    take_side(l, x, node_in(n, 2), 1, &l->x);
+    take_side(l, w, node_in(n, 3), 0, &l->w);
     return matmul_sums(l, k);
 }
 
@@ -266,8 +266,8 @@ static struct value *lower_qlinear_matmul(struct lowering *l)
         !is_row_form(cx, sw, &n->out[0], false) || !is_single(cx, node_in(n, 6)) || !is_single(cx, zero) ||
         !is_bytes(zero))
         return NULL;
-    take_side(l, node_in(n, 0), per_row(l, node_in(n, 2), 1), &l->x);
-    take_side(l, node_in(n, 3), node_in(n, 5), &l->w);
+    take_side(l, node_in(n, 0), node_in(n, 2), 1, &l->x);
+    take_side(l, node_in(n, 3), node_in(n, 5), 0, &l->w);
     struct value *sum = matmul_sums(l, k);
     return requantise(l, sum, (struct value *[]){per_row(l, sx, 1), sw, node_in(n, 6)}, zero);
 }
@@ -443,8 +443,8 @@ static struct value *lower_conv_integer(struct lowering *l)
     if (!match_conv(l, 1, 2, 3, &w) || (!node_in(n, 2) && !node_in(n, 3) && node_in(n, 0)->type->dtype == DT_I8 &&
                                         node_in(n, 1)->type->dtype == DT_I8))
         return NULL;
-    take_side(l, node_in(n, 0), node_in(n, 2), &l->x);
-    take_side(l, node_in(n, 1), per_row(l, node_in(n, 3), w.axes), &l->w);
+    take_side(l, node_in(n, 0), node_in(n, 2), 0, &l->x);
+    take_side(l, node_in(n, 1), node_in(n, 3), w.axes, &l->w);
     return conv_sums(l, &w);
 }
 
@@ -457,8 +457,8 @@ static struct value *lower_qlinear_conv(struct lowering *l)
     if (!match_conv(l, 3, 2, 5, &w) || !is_single(cx, sx) || !is_single(cx, sy) || !is_single(cx, zero) ||
         !is_bytes(zero) || (!is_single(cx, sw) && (sw->type->rank != 1 || count(cx, sw) != w.outs)))
         return NULL;
-    take_side(l, node_in(n, 0), node_in(n, 2), &l->x);
-    take_side(l, node_in(n, 3), per_row(l, node_in(n, 5), w.axes), &l->w);
+    take_side(l, node_in(n, 0), node_in(n, 2), 0, &l->x);
+    take_side(l, node_in(n, 3), node_in(n, 5), w.axes, &l->w);
     struct value *sum = conv_sums(l, &w);
     if (node_in(n, 8))
         sum = op2(l, OP_Add, sum, per_row(l, node_in(n, 8), w.axes));
