@@ -64,4 +64,12 @@ struct quantiser {
     const char *(*look)(void *user, const char *name, const struct quant_matrix *w);
 };
 
+/* The other way (passes/strip_codes.c): told of every product that multiplies codes. False: it stays as it is.
+ * `size`: channels, k and the type of the scales; its data is NULL. */
+struct quant_reader {
+    void *user;
+    bool (*product)(void *user, const char *name, const struct quant_product *form, const struct quant_matrix *size,
+                    const struct quant_codes *codes);
+};
+
 #endif

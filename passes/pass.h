@@ -27,8 +27,9 @@ struct pass_options {
     int64_t fold_max_size;  /* bytes of the largest constant that folding makes */
     bool
         strict; /* round where the steps of the model and of ONNX's function bodies round, also where that costs time */
-    const struct quantiser *quantiser; /* of a recipe; NULL: none */
-    bool plain_maps;                   /* feature maps stay in the order of their dimensions */
+    const struct quantiser *quantiser;       /* of a recipe; NULL: none */
+    const struct quant_reader *quant_reader; /* of strip_codes; NULL: it takes all products, and nobody is told */
+    bool plain_maps;                         /* feature maps stay in the order of their dimensions */
 };
 
 /* What a user calls a precision: "fp16", "int8-mixed-fp16". */
