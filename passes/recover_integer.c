@@ -3,7 +3,13 @@
  *   %y = MatMul (DequantizeLinear %q, %s, %z), (DequantizeLinear %w, %sw) : f32       (%w, %sw constant)
  * becomes
  *   %y = Mul (Cast (MatMulInteger %q, %w, %z) : f32), (Mul %s, %sw)
- * and Gemm, Conv the same, with the bias added behind. A scale per row of %q (block_size = k) is multiplied last.
+ * and Gemm, Conv the same, with the bias added behind. A scale that is computed, of all of %q or per row of it
+ * (block_size = k), is multiplied last: the constant ones belong to the way out of the matrix unit. So it is with
+ * products of integers that the model has:
+ *
+ *   %y = Mul (Cast (MatMulInteger %q, %w, %z) : f32), (Mul %s, %sw)                        (%s computed, one element)
+ * becomes
+ *   %y = Mul (Mul (Cast (MatMulInteger ..) : f32), %sw), %s
  *
  * Requirements: (1) codes of 8 bits or less on both sides, the weight's scales are one or one per output channel, the
  * others one or one per row; (2) the sum is exact, so that only its scaling rounds: the result differs from that of the
@@ -137,12 +143,13 @@ static struct value *scaled(struct builder *b, const struct product *p, struct v
     sx = ir_cast(b, sx, DT_F32);
     if (!y || !sx || !sw)
         return NULL;
-    if (p->x.rows) {
-        y = ir_op2(b, OP_Mul, y, sw);
-        return y ? ir_op2(b, OP_Mul, y, sx) : NULL;
-    }
-    if (sx->type->rank > 0)
+    const bool computed = !value_const(p->x.scale);
+    if (sx->type->rank > (computed ? rank : 0))
         sx = ir_reshape(b, sx, 0, NULL);
+    if (computed) {
+        y = ir_op2(b, OP_Mul, y, sw);
+        return y && sx ? ir_op2(b, OP_Mul, y, sx) : NULL;
+    }
     struct value *s = sx ? ir_op2(b, OP_Mul, sx, sw) : NULL;
     return s ? ir_op2(b, OP_Mul, y, s) : NULL;
 }
@@ -162,6 +169,48 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
     return NPUC_OK;
 }
 
+/* ---- products of integers that the model has */
+
+static bool is_integer_sum(const struct value *v)
+{
+    const struct node *cast = match_def(v, OP_Cast), *n = cast ? node_in(cast, 0)->def : NULL;
+    return n && (n->op == OP_MatMulInteger || n->op == OP_ConvInteger) && v->type->dtype == DT_F32;
+}
+
+/* y = Mul sum, (Mul computed, constant): which operand of y the sum is; -1: it is something else. */
+static int match_scaled_sum(const struct ir_ctx *cx, const struct node *y, struct value **constant,
+                            struct value **computed)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct node *s = match_def(node_in(y, 1 - i), OP_Mul);
+        if (!s || !is_integer_sum(node_in(y, i)))
+            continue;
+        const int c = value_const(node_in(s, 0)) ? 0 : 1;
+        *constant = node_in(s, c);
+        *computed = node_in(s, 1 - c);
+        return value_const(*constant) && !value_const(*computed) && is_one(cx, *computed) ? i : -1;
+    }
+    return -1;
+}
+
+static enum npuc_status regroup(struct pass_ctx *px, struct node *y)
+{
+    struct value *constant, *computed;
+    const int at = match_scaled_sum(px->cx, y, &constant, &computed);
+    if (at < 0 || !ir_may_rewrite(px->cx))
+        return NPUC_OK;
+    struct builder b = ir_at(y);
+    struct value *v = ir_op2(&b, OP_Mul, node_in(y, at), constant);
+    v = v ? ir_op2(&b, OP_Mul, v, computed) : NULL;
+    if (!v || !v->def)
+        return pass_failure(px);
+    if (v->type != y->out[0].type) /* the scale has more axes than the sum */
+        return NPUC_OK;
+    pass_count(px, STAT_recover_integer_absorbed, match_replace(px, y, v->def));
+    pass_count(px, STAT_recover_integer_regrouped, 1);
+    return NPUC_OK;
+}
+
 enum npuc_status recover_integer(struct pass_ctx *px, struct graph *g)
 {
     if (px->options.strict || !px->target || !px->target->has_mac[DT_I8])
@@ -169,9 +218,11 @@ enum npuc_status recover_integer(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         struct product p;
-        if (!match(px->cx, n, &p) || !ir_may_rewrite(px->cx))
-            continue;
-        const enum npuc_status s = rewrite(px, n, &p);
+        enum npuc_status s = NPUC_OK;
+        if (n->op == OP_Mul)
+            s = regroup(px, n);
+        else if (match(px->cx, n, &p) && ir_may_rewrite(px->cx))
+            s = rewrite(px, n, &p);
         if (s != NPUC_OK)
             return s;
     }

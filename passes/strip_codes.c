@@ -12,6 +12,7 @@
  * into this one; (2) the reader takes the product, by the name of its node; what it does not take, and what a recipe
  * cannot say, stays coded; (3) a product stripped has no dequantised weight any more, so it terminates. Left alone:
  * quantised values that products do not read, weights of other ranks than 2, blocks of filters. */
+#include <math.h>
 #include <string.h>
 
 #include "ir/eval.h"
@@ -53,6 +54,14 @@ static bool read_sharing(const struct node *dq, struct weight *w)
     return count == 1 || (axis == channel_axis && count == w->channels);
 }
 
+static bool all_positive(const struct k_tensor *t)
+{
+    for (int64_t i = 0; i < k_count(t); i++)
+        if (!(k_get_f64(t, i) > 0) || !isfinite(k_get_f64(t, i)))
+            return false;
+    return true;
+}
+
 static bool all_zero(const struct k_tensor *t)
 {
     for (int64_t i = 0; i < k_count(t); i++)
@@ -76,7 +85,8 @@ static bool read_weight(const struct pass_ctx *px, const struct value *v, bool c
         return false;
     const enum dtype code = w->codes.dtype;
     if (!is_code(code) || dtype_is_float(code) != dtype_is_float(w->zeros.data ? w->zeros.dtype : code) ||
-        (conv ? w->codes.rank < 3 : w->codes.rank != 2) || w->scales.dtype != v->type->dtype)
+        (conv ? w->codes.rank < 3 : w->codes.rank != 2) || w->scales.dtype != v->type->dtype ||
+        !all_positive(&w->scales))
         return false;
     if (w->zeros.data && (dtype_is_float(code) || dtype_table[code].cls == DTC_INT) && all_zero(&w->zeros))
         w->zeros = (struct k_tensor){0};
