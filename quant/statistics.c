@@ -3,6 +3,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/mac.h"
+
+enum { ROWS_AT_ONCE = 1024 };
+
 void quant_statistics_init(struct quant_statistics *s, unsigned kinds, int axis, struct arena *a)
 {
     *s = (struct quant_statistics){.kinds = kinds, .axis = axis, .stride = 1};
@@ -50,12 +54,49 @@ static void add_row(struct quant_statistics *s, const float *x)
         s->sum[i] += (double)x[i];
         s->sum_abs[i] += fabs((double)x[i]);
     }
-    for (int64_t i = 0; s->gram && i < s->k; i++)
-        for (int64_t j = 0; x[i] != 0 && j < s->k; j++)
-            s->gram[i * s->k + j] += x[i] * x[j];
     if (s->sample)
         keep_row(s, x);
     s->rows++;
+}
+
+/* gram += x' x for n rows: blocks of columns down to the diagonal, which the other triangle repeats. */
+static void add_pairs(struct quant_statistics *s, const float *x, int64_t n)
+{
+    enum { BLOCK = 128 };
+    const int64_t k = s->k;
+    for (int64_t first = 0; first < k; first += BLOCK) {
+        const int64_t cols = BLOCK < k - first ? BLOCK : k - first;
+        const struct k_matmul_args g = {.dtype = DT_F32,
+                                        .m = first + cols,
+                                        .n = cols,
+                                        .k = n,
+                                        .a = x,
+                                        .a_row = 1,
+                                        .a_col = k,
+                                        .b = x + first,
+                                        .b_row = k,
+                                        .b_col = 1,
+                                        .c = s->gram + first,
+                                        .c_row = k,
+                                        .adds = true};
+        k_matmul(&g, NULL);
+    }
+    for (int64_t i = 1; i < k; i++)
+        for (int64_t j = 0; j < i; j++)
+            s->gram[i * k + j] = s->gram[j * k + i];
+}
+
+/* Row r of t in floats. */
+static void read_row(const struct k_tensor *t, int axis, int64_t r, float *to)
+{
+    const int64_t k = t->rank > 0 ? t->dims[axis] : 1;
+    int64_t inner = 1;
+    for (int i = axis + 1; i < t->rank; i++)
+        inner *= t->dims[i];
+    for (int64_t i = 0; i < k; i++) {
+        const int64_t at = r / inner * inner * k + i * inner + r % inner;
+        to[i] = t->dtype == DT_F32 ? ((const float *)t->data)[at] : (float)k_get_f64(t, at);
+    }
 }
 
 const char *quant_statistics_add(struct quant_statistics *s, const struct k_tensor *t, struct arena *a)
@@ -66,16 +107,18 @@ const char *quant_statistics_add(struct quant_statistics *s, const struct k_tens
         return "its rows have another length than in the run before";
     if (s->seen.bad > 0)
         return "its input holds infinities or NaN with this calibration data";
-    int64_t inner = 1;
-    for (int i = axis + 1; i < t->rank; i++)
-        inner *= t->dims[i];
-    float *row = ARENA_ARRAY(a, float, k + 1);
-    for (int64_t r = 0; k > 0 && r < n / k; r++) {
-        for (int64_t i = 0; i < k; i++) {
-            const int64_t at = r / inner * inner * k + i * inner + r % inner;
-            row[i] = t->dtype == DT_F32 ? ((const float *)t->data)[at] : (float)k_get_f64(t, at);
+    const struct arena_mark mark = arena_mark(a);
+    float *rows = ARENA_ARRAY(a, float, ROWS_AT_ONCE *k + 1);
+    const int64_t all = k > 0 ? n / k : 0;
+    for (int64_t first = 0; rows && first < all; first += ROWS_AT_ONCE) {
+        const int64_t count = ROWS_AT_ONCE < all - first ? ROWS_AT_ONCE : all - first;
+        for (int64_t r = 0; r < count; r++) {
+            read_row(t, axis, first + r, rows + r * k);
+            add_row(s, rows + r * k);
         }
-        add_row(s, row);
+        if (s->gram)
+            add_pairs(s, rows, count);
     }
-    return NULL;
+    arena_release(a, mark);
+    return rows ? NULL : "there is no memory for its rows";
 }

@@ -5,17 +5,24 @@
 
 #include "base/half.h"
 #include "base/size.h"
+#include "base/pool.h"
+#include "quant/encode.h"
+#include "quant/rows.h"
 #include "quant/statistics.h"
 
-#define WEIGHT(nm, ...) static quant_weight_fn quant_weight_##nm;
-#include "quant/weights.def"
-#undef WEIGHT
+enum { WORTH_THREADS = 1 << 16 }; /* elements of a weight that are worth starting threads */
 
 static const struct quant_weight_row rows[] = {
-#define WEIGHT(nm, nd, wh) {#nm, nd, wh, quant_weight_##nm},
+#define WEIGHT(nm, nd, fit, choose, wh) {#nm, nd, wh, fit, choose},
 #include "quant/weights.def"
 #undef WEIGHT
 };
+
+const struct quant_weight_row *quant_weights(int64_t *n)
+{
+    *n = NPUC_ARRAY_LEN(rows);
+    return rows;
+}
 
 const struct quant_weight_row *quant_weight_find(const char *name)
 {
@@ -27,21 +34,21 @@ const struct quant_weight_row *quant_weight_find(const char *name)
 
 /* ---- one number */
 
-static int least_code(enum dtype t)
+int quant_least_code(enum dtype t)
 {
     return dtype_table[t].cls == DTC_INT ? -(1 << (dtype_table[t].bits - 1)) : 0;
 }
 
-static int greatest_code(enum dtype t)
+int quant_greatest_code(enum dtype t)
 {
-    return least_code(t) + (1 << dtype_table[t].bits) - 1;
+    return quant_least_code(t) + (1 << dtype_table[t].bits) - 1;
 }
 
 double quant_most(enum dtype codes)
 {
     return dtype_is_float(codes)
                ? -(double)half_small_to_f32(codes, half_f32_to_small(codes, -INFINITY, true))
-               : greatest_code(codes) - (dtype_table[codes].cls == DTC_UINT ? greatest_code(codes) / 2 : 0);
+               : quant_greatest_code(codes) - (dtype_table[codes].cls == DTC_UINT ? quant_greatest_code(codes) / 2 : 0);
 }
 
 static float in_type(enum dtype t, double v)
@@ -52,7 +59,7 @@ static float in_type(enum dtype t, double v)
 }
 
 /* A scale of 0 or below the least normal number of its type would lose what it scales: such parts are all zeros. */
-static float usable(enum dtype t, double v)
+float quant_usable_scale(enum dtype t, double v)
 {
     const float s = in_type(t, v);
     return s >= (t == DT_F16 ? 6.103515625e-05f : 1.17549435e-38f) ? s : 1.0f;
@@ -63,11 +70,11 @@ struct quant_scale quant_cover(const struct quant_operand *o, enum dtype scale_t
     lo = fmin(lo, 0);
     hi = fmax(hi, 0);
     if (dtype_is_float(o->codes) || !o->shifted) {
-        const int zero = dtype_table[o->codes].cls == DTC_UINT ? (greatest_code(o->codes) + 1) / 2 : 0;
-        return (struct quant_scale){usable(scale_type, fmax(-lo, hi) / quant_most(o->codes)), zero};
+        const int zero = dtype_table[o->codes].cls == DTC_UINT ? (quant_greatest_code(o->codes) + 1) / 2 : 0;
+        return (struct quant_scale){quant_usable_scale(scale_type, fmax(-lo, hi) / quant_most(o->codes)), zero};
     }
-    const int least = least_code(o->codes), greatest = greatest_code(o->codes);
-    const float s = usable(scale_type, (hi - lo) / (greatest - least));
+    const int least = quant_least_code(o->codes), greatest = quant_greatest_code(o->codes);
+    const float s = quant_usable_scale(scale_type, (hi - lo) / (greatest - least));
     const double zero = nearbyint(least - lo / (double)s);
     return (struct quant_scale){s, (int)fmin(fmax(zero, least), greatest)};
 }
@@ -77,7 +84,7 @@ int quant_code(const struct quant_operand *o, struct quant_scale s, float x)
     if (dtype_is_float(o->codes))
         return half_f32_to_small(o->codes, x / s.scale, true);
     const double q = nearbyint((double)(x / s.scale)) + s.zero;
-    return (int)fmin(fmax(q, least_code(o->codes)), greatest_code(o->codes));
+    return (int)fmin(fmax(q, quant_least_code(o->codes)), quant_greatest_code(o->codes));
 }
 
 float quant_decode(const struct quant_operand *o, struct quant_scale s, int code)
@@ -88,42 +95,6 @@ float quant_decode(const struct quant_operand *o, struct quant_scale s, int code
 }
 
 /* ---- a weight */
-
-/* The part of channel c (all channels for one scale per tensor) under scale g. */
-static struct quant_span span_of(const struct quant_operand *o, const struct quant_matrix *w, int64_t c, int64_t g)
-{
-    if (o->per == QUANT_PER_TENSOR)
-        return (struct quant_span){w->data, w->channels, w->k, w->k};
-    const int64_t first = o->per == QUANT_PER_GROUP ? g * o->group : 0;
-    const int64_t len = o->per == QUANT_PER_GROUP && o->group < w->k - first ? o->group : w->k - first;
-    return (struct quant_span){w->data + c * w->k + first, 1, len, w->k};
-}
-
-static const char *quant_weight_minmax(const struct quant_operand *o, const struct quant_matrix *w,
-                                       struct quant_codes *out, struct arena *a)
-{
-    (void)a;
-    const int64_t n = o->per == QUANT_PER_TENSOR ? 1 : w->channels;
-    for (int64_t c = 0; c < n; c++)
-        for (int64_t g = 0; g < out->groups; g++) {
-            const struct quant_span p = span_of(o, w, c, g);
-            double lo = 0, hi = 0;
-            for (int64_t r = 0; r < p.rows; r++)
-                for (int64_t i = 0; i < p.cols; i++) {
-                    lo = fmin(lo, p.data[r * p.stride + i]);
-                    hi = fmax(hi, p.data[r * p.stride + i]);
-                }
-            const struct quant_scale s = quant_cover(o, w->scale_type, lo, hi);
-            out->scales[c * out->groups + g] = s.scale;
-            if (out->zeros)
-                out->zeros[c * out->groups + g] = (int16_t)s.zero;
-            int16_t *to = out->codes + (p.data - w->data);
-            for (int64_t r = 0; r < p.rows; r++)
-                for (int64_t i = 0; i < p.cols; i++)
-                    to[r * p.stride + i] = (int16_t)quant_code(o, s, p.data[r * p.stride + i]);
-        }
-    return NULL;
-}
 
 const char *quant_encode_weight(const struct quant_operand *o, const struct quant_matrix *w, struct quant_codes *out,
                                 struct arena *a)
@@ -145,5 +116,13 @@ const char *quant_encode_weight(const struct quant_operand *o, const struct quan
     out->scales = ARENA_ARRAY(a, float, scales * out->groups);
     if (o->shifted || dtype_table[o->codes].cls == DTC_UINT)
         out->zeros = ARENA_ARRAY(a, int16_t, scales * out->groups);
-    return row->run(o, w, out, a);
+    struct pool *pool = count >= WORTH_THREADS ? pool_new(pool_processors()) : NULL;
+    const struct quant_task task = {o, w, out, row->fit, pool, a};
+    const char *why = NULL;
+    if (row->choose)
+        why = row->choose(&task);
+    else
+        quant_fit_codes(&task, NULL);
+    pool_free(pool);
+    return why;
 }

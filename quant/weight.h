@@ -6,16 +6,22 @@
 
 #include "ir/quantiser.h"
 
-/* NULL: done; else why not. `out` is allocated in `a` by the caller of the algorithm. */
-typedef const char *quant_weight_fn(const struct quant_operand *o, const struct quant_matrix *w,
-                                    struct quant_codes *out, struct arena *a);
+struct quant_scale {
+    float scale;
+    int zero;
+};
+struct quant_fit;  /* quant/fit.h */
+struct quant_task; /* quant/encode.h */
 struct quant_weight_row {
     const char *name;
     unsigned needs; /* enum quant_statistic */
     const char *what;
-    quant_weight_fn *run;
+    struct quant_scale (*fit)(const struct quant_fit *part); /* the scale of a part */
+    /* Scales and codes of the whole weight. NULL: codes to nearest, part by part. It returns why not, NULL: done. */
+    const char *(*choose)(const struct quant_task *t);
 };
 const struct quant_weight_row *quant_weight_find(const char *name); /* NULL: none of this name */
+const struct quant_weight_row *quant_weights(int64_t *n);
 
 /* Runs o->by ("minmax" when NULL). `out` and its arrays are in `a`. NULL: done; else why not. */
 const char *quant_encode_weight(const struct quant_operand *o, const struct quant_matrix *w, struct quant_codes *out,
@@ -26,15 +32,17 @@ struct quant_span {
     const float *data;
     int64_t rows, cols, stride;
 };
-struct quant_scale {
-    float scale;
-    int zero;
-};
 /* The scale and zero point that cover [lo, hi], which is widened to hold 0; scale in `scale_type`. */
 struct quant_scale quant_cover(const struct quant_operand *o, enum dtype scale_type, double lo, double hi);
 /* The code of x: integers are rounded half to even and saturate, small floats as ONNX's saturating Cast. */
 int quant_code(const struct quant_operand *o, struct quant_scale s, float x);
 float quant_decode(const struct quant_operand *o, struct quant_scale s, int code);
+
+/* Smallest and largest code of an integer type. */
+int quant_least_code(enum dtype codes);
+int quant_greatest_code(enum dtype codes);
+/* v as a scale: rounded to its type; 1 when that would lose what it scales. */
+float quant_usable_scale(enum dtype scale_type, double v);
 
 /* Largest finite magnitude of a code: 127 for int8 (symmetric), 448 for E4M3. */
 double quant_most(enum dtype codes);
