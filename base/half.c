@@ -39,6 +39,81 @@ static float bits_float(uint32_t u)
     return f;
 }
 
+/* ---- HiF8: a sign, a prefix code that tells how many bits the exponent has, the exponent (its sign, its magnitude
+ * without the leading one), and what is left of the byte as mantissa: more of it the nearer the exponent is to 0.
+ *
+ *   11 4 bits   10 3 bits   01 2 bits   001 1 bit   0001 none: exponent 0   0000 denormal: 2^(M - 23), M = 1..7
+ *
+ * 0x00 is the one zero, 0x80 NaN, 0x6f and 0xef are infinite, 0x6e is 2^15, the largest number. */
+enum { HIF8_NAN = 0x80, HIF8_INF = 0x6f, HIF8_MAX = 0x6e, HIF8_LEAST = -22, HIF8_NORMAL = -15 };
+
+/* Bits of the magnitude of an exponent. */
+static int hif8_width(int exponent)
+{
+    const int e = exponent < 0 ? -exponent : exponent;
+    return e == 0 ? 0 : e < 2 ? 1 : e < 4 ? 2 : e < 8 ? 3 : 4;
+}
+
+static int hif8_mantissa_bits(int exponent)
+{
+    const int d = hif8_width(exponent);
+    return d <= 2 ? 3 : 5 - d;
+}
+
+/* Code of (1 + m / 2^bits) * 2^exponent without sign; the exponent is one of a normal number. */
+static uint8_t hif8_code(int exponent, uint32_t m)
+{
+    static const uint8_t prefix[] = {1 << 3, 1 << 4, 1 << 5, 2 << 5, 3 << 5};
+    const int d = hif8_width(exponent), bits = hif8_mantissa_bits(exponent);
+    const uint32_t magnitude = (uint32_t)(exponent < 0 ? -exponent : exponent), top = d ? 1u << (d - 1) : 0;
+    const uint32_t field = d ? (exponent < 0 ? top : 0) | (magnitude & ~top) : 0;
+    return (uint8_t)(prefix[d] | field << bits | m);
+}
+
+static uint8_t hif8_encode(double v, bool saturate)
+{
+    uint64_t u;
+    memcpy(&u, &v, sizeof u);
+    const uint8_t sign = (uint8_t)(u >> 56 & 0x80);
+    int e = (int)(u >> 52 & 0x7ff) - 1023;
+    const uint64_t fraction = u & 0xfffffffffffffu;
+    if (v != v)
+        return HIF8_NAN;
+    if (e == 1024)
+        return sign | HIF8_INF;
+    if (e < HIF8_LEAST - 1)
+        return 0;
+    const int bits = e < HIF8_NORMAL ? 0 : e > 15 ? 1 : hif8_mantissa_bits(e);
+    uint64_t m = (fraction >> (51 - bits)) + 1; /* one bit more than is kept, and half a unit */
+    m >>= 1;
+    if (m >> bits) {
+        e++;
+        m = 0;
+    }
+    if (e < HIF8_LEAST)
+        e = HIF8_LEAST; /* the middle between 0 and the least number */
+    if (e < HIF8_NORMAL)
+        return sign | (uint8_t)(e + 23);
+    if (e > 15 || (e == 15 && m))
+        return sign | (saturate ? HIF8_MAX : HIF8_INF);
+    return sign | hif8_code(e, (uint32_t)m);
+}
+
+static float hif8_decode(uint8_t code)
+{
+    const uint32_t sign = (uint32_t)(code & 0x80) << 24, c = code & 0x7f;
+    if (c == 0)
+        return bits_float(sign ? 0x7fc00000 : 0);
+    if (c == HIF8_INF)
+        return bits_float(sign | 0x7f800000);
+    if (c < 8)
+        return bits_float(sign | (c - 23 + 127) << 23);
+    const int d = c < 16 ? 0 : c < 32 ? 1 : (int)(c >> 5) + 1, bits = d <= 2 ? 3 : 5 - d;
+    const uint32_t field = c >> bits & ((1u << d) - 1), top = d ? 1u << (d - 1) : 0;
+    const int magnitude = d ? (int)(top | (field & (top - 1))) : 0, e = field & top ? -magnitude : magnitude;
+    return bits_float(sign | (uint32_t)(e + 127) << 23 | (c & ((1u << bits) - 1)) << (23 - bits));
+}
+
 /* m / 2^s rounded to nearest even, 0 <= s; m < 2^53. */
 static uint64_t shift_round(uint64_t m, int s)
 {
@@ -135,6 +210,8 @@ float half_small_to_f32(enum dtype t, uint8_t code)
 {
     if (t == DT_F8E8M0)
         return bits_float(code == 0xff ? 0x7fc00000 : code ? (uint32_t)code << 23 : 0x400000);
+    if (t == DT_HIF8)
+        return hif8_decode(code);
     const struct small_format *f = &small_formats[t];
     NPUC_ASSERT(f->exp_bits);
     const int bits = f->exp_bits + f->man_bits;
@@ -156,7 +233,8 @@ uint8_t half_f32_to_e8m0(float f, enum half_round round, bool saturate)
         return 0xff;
     /* a tie rounds up, to the even mantissa of the next binade, except out of the subnormals */
     const bool nearest_up = mantissa > 0x400000 || (mantissa == 0x400000 && exponent > 0);
-    const bool up = round == HALF_UP ? mantissa > 0 : round == HALF_NEAREST && nearest_up;
+    const bool above = exponent > 0 ? mantissa > 0 : mantissa > 0x400000; /* than the power of two below */
+    const bool up = round == HALF_UP ? above : round == HALF_NEAREST && nearest_up;
     return (uint8_t)(exponent + (up && !(saturate && exponent == 0xfe)));
 }
 
@@ -164,6 +242,8 @@ uint8_t half_f32_to_small(enum dtype t, float f, bool saturate)
 {
     if (t == DT_F8E8M0)
         return half_f32_to_e8m0(f, HALF_NEAREST, saturate);
+    if (t == DT_HIF8)
+        return hif8_encode((double)f, saturate);
     NPUC_ASSERT(small_formats[t].exp_bits);
     return (uint8_t)encode(&small_formats[t], (double)f, saturate);
 }

@@ -13,7 +13,8 @@ float half_bf16_to_f32(uint16_t h);
 uint16_t half_f32_to_bf16(float f);
 /* Any of the 8-, 6- and 4-bit float types, one code in the low bits. saturate: out of range gives the largest
  * finite value instead of infinity or NaN (ONNX Cast's `saturate`); types without both always saturate, and there
- * NaN becomes a zero. F8E8M0 has no sign: the magnitude is converted. */
+ * NaN becomes a zero. F8E8M0 has no sign: the magnitude is converted. HIF8 is rounded half away from zero, as its
+ * definition says; infinity stays what it is, saturate or not. */
 float half_small_to_f32(enum dtype t, uint8_t code);
 uint8_t half_f32_to_small(enum dtype t, float f, bool saturate);
 enum half_round { HALF_NEAREST, HALF_UP, HALF_DOWN }; /* ONNX Cast's `round_mode`; UP is away from zero */

@@ -82,6 +82,11 @@ bool k_mac_takes_scales(enum dtype t)
     return t == DT_F8E4M3FN || t == DT_F8E5M2 || t == DT_F4E2M1;
 }
 
+bool k_mac_takes_codes(enum dtype t)
+{
+    return k_mac_takes_scales(t) || t == DT_HIF8;
+}
+
 enum { FRACTAL = 512, MOST_C0 = 64 }; /* bytes; elements of a row */
 
 /* One call of k_mac_fractal or k_mac_scaled. */

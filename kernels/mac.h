@@ -38,6 +38,7 @@ struct k_mac_scales {
     const uint8_t *a, *b;
 };
 bool k_mac_takes_scales(enum dtype t);
+bool k_mac_takes_codes(enum dtype t); /* without scales: those and hif8 */
 void k_mac_scaled(const struct k_mac_args *g, const struct k_mac_scales *s);
 /* v[i] of n elements of a row, from element `first` on, times the scale of its block. */
 void k_scale_blocks(float *v, int64_t first, int64_t n, const uint8_t *scales, int64_t step, int64_t block);
@@ -71,7 +72,7 @@ void k_nz_to_nd(void *dst, int64_t dst_row, const void *src, int64_t rows_pad, i
                 int size);
 
 /* Block-quantised weights (com.microsoft MatMulNBits, GatherBlockQuantized): n codes, packed low bits first, of a type
- * from k_dequant_takes: u2, u4, u8 or a small float; value = (q - zero) * scale computed in f32. */
+ * from k_dequant_takes: u2, u4, u8 or a float of 8 bits or less with a sign; value = (q - zero) * scale in f32. */
 bool k_dequant_takes(enum dtype code);
 enum dtype k_code_of_bits(int bits); /* the unsigned type of 2, 4 or 8 bits */
 void k_dequant_block(float *y, const uint8_t *codes, int64_t first, int64_t n, enum dtype code, float scale,

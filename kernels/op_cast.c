@@ -4,26 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "kernels/op.h"
 
-/* Powers of two for f8e8m0: the exponent that `mode` (up, down, nearest) asks for. */
+/* Powers of two for f8e8m0: the exponent that `mode` (up, down, nearest) asks for; from there on nothing is rounded. */
 static uint8_t scale_code(float v, const char *mode, bool saturate)
 {
-    if (!(v > 0) || v > 3.4e38f) {
-        if (v == 0 || (v > 0 && saturate))
-            return v == 0 ? 0 : 0xfe;
-        return 0xff;
-    }
-    int e;
-    const float m = frexpf(v, &e); /* v = m * 2^e, m in [0.5, 1) */
-    int code = e - 1 + 127;
-    if (!strcmp(mode, "up"))
-        code += m > 0.5f;
-    else if (!strcmp(mode, "nearest"))
-        code += m >= 0.75f;
-    if (code > 0xfe)
-        return saturate ? 0xfe : 0xff;
-    return (uint8_t)(code < 0 ? 0 : code);
+    if (!strcmp(mode, "nearest"))
+        return half_f32_to_small(DT_F8E8M0, v, saturate);
+    if (!(fabsf(v) < INFINITY))
+        return v == v && saturate ? 0xfe : 0xff;
+    return half_f32_to_e8m0(v, strcmp(mode, "up") ? HALF_DOWN : HALF_UP, saturate);
 }
 static enum npuc_status to_scale(struct k_call *c, const struct k_tensor *x)
 {

@@ -356,15 +356,14 @@ static bool nbits_of(struct k_call *c, struct nbits *q)
                         .block = k_attr_int(c, "block_size", 0),
                         .bits = (int)k_attr_int(c, "bits", 4),
                         .zero = k_in(c, 3)};
-    if (prepacked != 0 || (q->bits != 2 && q->bits != 4 && q->bits != 8) || q->block < 16 ||
-        (q->block & (q->block - 1))) {
-        k_fail(c, NPUC_E_UNSUPPORTED, "bits, block_size or weight_prepacked are outside of what is known");
+    if (prepacked != 0 || q->block < 16 || (q->block & (q->block - 1))) {
+        k_fail(c, NPUC_E_UNSUPPORTED, "block_size or weight_prepacked are outside of what is known");
         return false;
     }
     const int64_t code = k_attr_int(c, "code_type", 0);
     q->code = code ? dtype_from_onnx(code) : k_code_of_bits(q->bits);
     if (!k_dequant_takes(q->code) || dtype_table[q->code].bits != q->bits) {
-        k_fail(c, NPUC_E_UNSUPPORTED, "code_type does not fit bits");
+        k_fail(c, NPUC_E_UNSUPPORTED, "bits are outside of what is known, or code_type does not fit them");
         return false;
     }
     q->blocks = size_ceil_div(q->k, q->block);
@@ -423,5 +422,5 @@ enum npuc_status k_op_mat_mul_nbits(struct k_call *c)
                                      .c_row = q.n,
                                      .bias = b},
              c->pool);
-    return k_out_floats(c, 0, x->dtype, &y, sum);
+    return k_out_floats(c, 0, k_attr_int(c, "output_dtype", 0) ? DT_F32 : x->dtype, &y, sum);
 }

@@ -62,8 +62,8 @@ enum npuc_status k_op_scaled_mat_mul(struct k_call *c)
     const enum dtype to = dtype_from_onnx(k_attr_int(c, "output_dtype", 1));
     const struct side a = {c->in[0], k_in(c, 2), !ta, block}, b = {c->in[1], k_in(c, 3), tb, block};
     struct k_tensor wide[2];
-    if (a.codes->rank < 2 || b.codes->rank < 2 || !k_mac_takes_scales(a.codes->dtype) ||
-        !k_mac_takes_scales(b.codes->dtype) || !scales_fit(&a) || !scales_fit(&b))
+    if (a.codes->rank < 2 || b.codes->rank < 2 || !k_mac_takes_codes(a.codes->dtype) ||
+        !k_mac_takes_codes(b.codes->dtype) || !scales_fit(&a) || !scales_fit(&b))
         return k_fail(c, NPUC_E_INVALID, "operands do not fit");
     if (!widen(c, &a, ta, &wide[0]) || !widen(c, &b, tb, &wide[1]))
         return k_no_memory(c);

@@ -4,7 +4,8 @@
 
 bool k_dequant_takes(enum dtype code)
 {
-    return code == DT_U2 || code == DT_U4 || code == DT_U8 || k_mac_takes_scales(code);
+    return code == DT_U2 || code == DT_U4 || code == DT_U8 ||
+           (dtype_is_float(code) && dtype_table[code].bits <= 8 && code != DT_F8E8M0);
 }
 
 enum dtype k_code_of_bits(int bits)

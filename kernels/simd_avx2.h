@@ -149,6 +149,10 @@ static inline vf v_of_bits(vi i)
 {
     return _mm256_castsi256_ps(i);
 }
+static inline vf v_binade(vf x)
+{
+    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32((int32_t)0xff800000)));
+}
 static inline vi i_k(int32_t c)
 {
     return _mm256_set1_epi32(c);

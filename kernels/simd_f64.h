@@ -3,6 +3,7 @@
 #define KERNELS_SIMD_F64_H
 
 #include <math.h>
+#include <string.h>
 
 #include "base/compiler.h"
 
@@ -105,6 +106,15 @@ static inline vf v_max(vf x, vf y)
 static inline vf v_min(vf x, vf y)
 {
     return x != x ? x : x < y ? x : y;
+}
+
+static inline vf v_binade(vf x)
+{
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    u &= UINT64_C(0xfff0000000000000);
+    memcpy(&x, &u, sizeof x);
+    return x;
 }
 
 #define v_abs   fabs

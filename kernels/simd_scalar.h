@@ -151,6 +151,11 @@ static inline vf v_of_bits(vi i)
     memcpy(&x, &i, sizeof x);
     return x;
 }
+/* The mantissa's bits cleared: the power of two at or below |x|, with its sign; 0 below the normal numbers. */
+static inline vf v_binade(vf x)
+{
+    return v_of_bits(v_bits(x) & (vi)0xff800000);
+}
 static inline vi i_k(int32_t c)
 {
     return c;

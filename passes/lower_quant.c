@@ -1,9 +1,11 @@
-/* QuantizeLinear to 8-bit integers and DequantizeLinear of them as the steps of their kernels, which join the kernel
- * of what is around them.
+/* QuantizeLinear to codes of 8 bits or integers of 16, and DequantizeLinear of them, as the steps of their kernels,
+ * which join the kernel of what is around them.
  *
  *   %q = QuantizeLinear %x, %s, %z : i8[m,n]                     %x: f32[m,n]; %s, %z: one, [n] or a row's [m,1]
  * becomes
  *   %q = Cast (Clip (Add (Round (Div %x, %s)), Cast %z), -128, 127)
+ * for codes that are floats
+ *   %q = Cast (Div %x, %s)
  *
  *   %y = DequantizeLinear %q, %s, %z : f32[m,n]
  * becomes
@@ -16,6 +18,8 @@
  * is quantised also a product that makes x; (4) runs after precisions are chosen, which would narrow the division; (5)
  * it makes neither operator, so it terminates. Left alone: constants, other element types, smaller blocks, another
  * precision, and operators on their own, which have a generator. */
+#include <math.h>
+
 #include "passes/pass.h"
 
 static bool is_float(const struct value *v)
@@ -24,9 +28,16 @@ static bool is_float(const struct value *v)
            (v->type->dtype == DT_F32 || v->type->dtype == DT_F16 || v->type->dtype == DT_BF16);
 }
 
-static bool is_bytes(const struct value *v)
+static bool is_scale(const struct value *v)
 {
-    return v && v->type->kind == TYPE_TENSOR && (v->type->dtype == DT_I8 || v->type->dtype == DT_U8);
+    return is_float(v) || (v && v->type->kind == TYPE_TENSOR && v->type->dtype == DT_F8E8M0);
+}
+
+static bool is_code(const struct value *v)
+{
+    const enum dtype t = v && v->type->kind == TYPE_TENSOR ? v->type->dtype : DT_NONE;
+    return t == DT_I8 || t == DT_U8 || t == DT_I16 || t == DT_U16 ||
+           (dtype_is_float(t) && dtype_table[t].bits == 8 && t != DT_F8E8M0);
 }
 
 static bool is_dense(const struct value *v)
@@ -86,7 +97,7 @@ static bool takes(const struct ir_ctx *cx, const struct node *n)
     const bool down = n->op == OP_QuantizeLinear;
     const struct value *x = node_in(n, 0), *s = node_in(n, 1), *z = node_in(n, 2);
     const int64_t precision = node_attr_int(n, "precision", 0);
-    if (n->n_out != 1 || !is_float(s) || !(down ? is_float(x) && is_bytes(&n->out[0]) : is_bytes(x)) ||
+    if (n->n_out != 1 || !is_scale(s) || !(down ? is_float(x) && is_code(&n->out[0]) : is_code(x)) ||
         (!down && !is_float(&n->out[0])) || (precision && dtype_from_onnx(precision) != DT_F32))
         return false;
     if (!is_dense(x) || !is_dense(s) || !is_dense(&n->out[0]) || value_const(x) || (z && !is_dense(z)) ||
@@ -124,17 +135,29 @@ static bool has_zero(const struct node *n)
     return z && !(z->type->rank == 0 && value_const_f64(z, 0, &v) && v == 0);
 }
 
+static struct value *narrowed(struct builder *b, const struct node *n, struct value *v)
+{
+    struct node *c = ir_new(b, OP_Cast, 1, &v, 1);
+    ir_set_int(c, "to", dtype_table[n->out[0].type->dtype].onnx);
+    ir_set_int(c, "saturate", node_attr_int(n, "saturate", 1));
+    return ir_infer(c) == NPUC_OK ? &c->out[0] : NULL;
+}
+
 static struct value *quantised(struct builder *b, struct node *n)
 {
     const enum dtype t = n->out[0].type->dtype;
     struct value *x = ir_cast(b, node_in(n, 0), DT_F32);
     struct value *v = two(b, OP_Div, x, operand(b, n, 1));
+    if (v && dtype_is_float(t))
+        return narrowed(b, n, v);
     v = v ? ir_op1(b, OP_Round, v) : NULL;
     if (has_zero(n))
         v = two(b, OP_Add, v, operand(b, n, 2));
     if (!v)
         return NULL;
-    struct value *lo = ir_scalar_like(b, v, t == DT_I8 ? -128 : 0), *hi = ir_scalar_like(b, v, t == DT_I8 ? 127 : 255);
+    const bool is_signed = dtype_table[t].cls == DTC_INT;
+    const double steps = ldexp(1, dtype_table[t].bits), least = is_signed ? -steps / 2 : 0;
+    struct value *lo = ir_scalar_like(b, v, least), *hi = ir_scalar_like(b, v, least + steps - 1);
     v = lo && hi ? ir_op3(b, OP_Clip, v, lo, hi) : NULL;
     return v ? ir_cast(b, v, t) : NULL;
 }

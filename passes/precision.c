@@ -97,13 +97,16 @@ static enum npuc_status convert(struct pass_ctx *px, struct node *n, const struc
     struct value *bias = o->bias >= 0 ? node_in(n, o->bias) : NULL;
     if (bias)
         ir_set_input(n, o->bias, NULL);
-    ir_set_input(n, o->weight, ir_cast(&b, node_in(n, o->weight), wanted));
+    if (wants(px, node_in(n, o->weight)))
+        ir_set_input(n, o->weight, ir_cast(&b, node_in(n, o->weight), wanted));
+    else if (model == DT_F32)
+        ir_set_int(n, "output_dtype", dtype_table[DT_F32].onnx); /* scales of a byte: sums may leave f16's range */
     if (o->zeros >= 0 && node_in(n, o->zeros) && wants(px, node_in(n, o->zeros)))
         ir_set_input(n, o->zeros, ir_cast(&b, node_in(n, o->zeros), wanted));
     if (o->activation >= 0)
         ir_set_input(n, o->activation, ir_cast(&b, node_in(n, o->activation), wanted));
     const enum npuc_status s = ir_infer(n);
-    return s == NPUC_OK ? widen(n, model, bias) : s;
+    return s == NPUC_OK && (bias || n->out[0].type->dtype != model) ? widen(n, model, bias) : s;
 }
 
 enum npuc_status precision(struct pass_ctx *px, struct graph *g)
@@ -113,7 +116,8 @@ enum npuc_status precision(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         const struct operands *o = operands_of(n);
-        if (!o || !is_embedding(n) || !wants(px, node_in(n, o->weight)) || !ir_may_rewrite(px->cx))
+        if (!o || !is_embedding(n) || !wants(px, node_in(n, o->activation >= 0 ? o->activation : o->weight)) ||
+            node_attr_int(n, "output_dtype", 0) || !ir_may_rewrite(px->cx))
             continue;
         const enum npuc_status s = convert(px, n, o);
         if (s != NPUC_OK)

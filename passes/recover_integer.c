@@ -17,91 +17,13 @@
  * multiplies bytes; (4) runs before folding, which would dequantise the weights, and before lower_integer, which knows
  * zero points; (5) what is made is no MatMul, Gemm or Conv, so it terminates. Left alone: scales in blocks along k
  * (recover_quant keeps such weights packed), transposed left operands, factors of a Gemm, transposed convolutions. */
+#include "passes/coded.h"
 #include "passes/match.h"
 
-/* One operand: its DequantizeLinear and what stands between it and the product. */
-struct side {
-    struct value *q, *scale, *zero;
-    bool turned; /* a rank 2 operand whose axes are exchanged */
-    bool rows;   /* a scale per row */
-};
-
-static bool is_code(const struct value *v)
+static bool is_code(enum dtype t)
 {
-    return v->type->kind == TYPE_TENSOR && v->type->rank >= 2 && dtype_is_integer(v->type->dtype) &&
-           dtype_table[v->type->dtype].bits <= 8;
+    return dtype_is_integer(t) && dtype_table[t].bits <= 8;
 }
-
-static bool is_one(const struct ir_ctx *cx, const struct value *v)
-{
-    return type_const_count(cx, v->type) == 1;
-}
-
-static bool read_dequantize(const struct node *dq, struct side *s)
-{
-    if (!dq)
-        return false;
-    s->q = node_in(dq, 0);
-    s->scale = node_in(dq, 1);
-    s->zero = node_in(dq, 2);
-    return is_code(s->q) && dtype_is_float(s->scale->type->dtype);
-}
-
-/* Left operand: one scale, or one per row. */
-static bool read_left(struct ir_ctx *cx, const struct value *v, bool conv, struct side *s)
-{
-    const struct node *dq = match_def(v, OP_DequantizeLinear);
-    *s = (struct side){0};
-    if (!read_dequantize(dq, s) || dtype_table[s->q->type->dtype].bits != 8)
-        return false;
-    if (is_one(cx, s->scale))
-        return true;
-    const int last = s->q->type->rank - 1;
-    int64_t k, axis = node_attr_int(dq, "axis", 1);
-    s->rows = expr_is_const(&cx->exprs, s->q->type->dims[last], &k) && node_attr_int(dq, "block_size", 0) >= k &&
-              (axis < 0 ? axis + last + 1 : axis) == last && s->scale->type->rank == last + 1 &&
-              s->scale->type->dims[last] == expr_const(&cx->exprs, 1);
-    return s->rows && !conv && !s->zero;
-}
-
-/* Right operand: constant codes, one scale or one per output channel, the axis `channels` of the operand. */
-static bool read_right(const struct ir_ctx *cx, struct value *v, bool trans, bool conv, struct side *s)
-{
-    const struct node *t;
-    *s = (struct side){.turned = trans};
-    while (!conv && v->type->rank == 2 && (t = match_def(v, OP_Transpose))) {
-        const struct attr *perm = node_attr(t, "perm");
-        s->turned = s->turned != (!perm || perm->v.ints[0] == 1);
-        v = node_in(t, 0);
-    }
-    const struct node *dq = match_def(v, OP_DequantizeLinear);
-    if (!read_dequantize(dq, s) || !value_const(s->q) || (conv ? s->q->type->rank < 3 : s->q->type->rank != 2))
-        return false;
-    const int64_t axis = node_attr_int(dq, "axis", 1), rank = s->q->type->rank;
-    const int64_t channels = conv || s->turned ? 0 : 1;
-    return is_one(cx, s->scale) || (node_attr_int(dq, "block_size", 0) == 0 && s->scale->type->rank == 1 &&
-                                    (axis < 0 ? axis + rank : axis) == channels);
-}
-
-struct product {
-    struct side x, w;
-    bool conv;
-};
-
-static bool match(struct ir_ctx *cx, const struct node *n, struct product *p)
-{
-    const bool gemm = n->op == OP_Gemm;
-    p->conv = n->op == OP_Conv;
-    if (n->op != OP_MatMul && n->op != OP_FusedMatMul && !gemm && !p->conv)
-        return false;
-    if (node_attr_int(n, "transA", 0) || node_attr_int(n, "transBatchA", 0) || node_attr_int(n, "transBatchB", 0) ||
-        node_attr_float(n, "alpha", 1) != 1 || (gemm && node_in(n, 2) && node_attr_float(n, "beta", 1) != 1))
-        return false;
-    return read_left(cx, node_in(n, 0), p->conv, &p->x) &&
-           read_right(cx, node_in(n, 1), node_attr_int(n, "transB", 0) != 0, p->conv, &p->w);
-}
-
-/* ---- */
 
 /* Bytes: narrower codes are widened, which is folded. */
 static struct value *as_bytes(struct builder *b, struct value *v)
@@ -110,20 +32,7 @@ static struct value *as_bytes(struct builder *b, struct value *v)
     return v && dtype_table[t].bits < 8 ? ir_cast(b, v, dtype_table[t].cls == DTC_INT ? DT_I8 : DT_U8) : v;
 }
 
-/* [channels][1].. along the channels of a result of that rank; one element stays. */
-static struct value *along(struct builder *b, const struct product *p, struct value *v, int rank)
-{
-    expr dims[IR_MAX_RANK];
-    v = v ? ir_cast(b, v, DT_F32) : NULL;
-    if (!v || !p->conv || is_one(b->cx, v))
-        return v;
-    dims[0] = v->type->dims[v->type->rank - 1];
-    for (int i = 1; i < rank - 1; i++)
-        dims[i] = expr_const(&b->cx->exprs, 1);
-    return ir_reshape(b, v, rank - 1, dims);
-}
-
-static struct value *integer_sum(struct builder *b, const struct node *n, const struct product *p)
+static struct value *integer_sum(struct builder *b, const struct node *n, const struct coded_product *p)
 {
     static const int64_t exchanged[2] = {1, 0};
     struct value *w = as_bytes(b, p->w.q);
@@ -136,32 +45,10 @@ static struct value *integer_sum(struct builder *b, const struct node *n, const 
     return ir_infer(s) == NPUC_OK ? &s->out[0] : NULL;
 }
 
-static struct value *scaled(struct builder *b, const struct product *p, struct value *sum)
-{
-    const int rank = sum->type->rank;
-    struct value *y = ir_cast(b, sum, DT_F32), *sx = p->x.scale, *sw = along(b, p, p->w.scale, rank);
-    sx = ir_cast(b, sx, DT_F32);
-    if (!y || !sx || !sw)
-        return NULL;
-    const bool computed = !value_const(p->x.scale);
-    if (sx->type->rank > (computed ? rank : 0))
-        sx = ir_reshape(b, sx, 0, NULL);
-    if (computed) {
-        y = ir_op2(b, OP_Mul, y, sw);
-        return y && sx ? ir_op2(b, OP_Mul, y, sx) : NULL;
-    }
-    struct value *s = sx ? ir_op2(b, OP_Mul, sx, sw) : NULL;
-    return s ? ir_op2(b, OP_Mul, y, s) : NULL;
-}
-
-static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct product *p)
+static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct coded_product *p)
 {
     struct builder b = ir_at(n);
-    struct value *bias = n->op == OP_Gemm || n->op == OP_Conv ? node_in(n, 2) : NULL, *sum = integer_sum(&b, n, p);
-    struct value *y = sum ? scaled(&b, p, sum) : NULL;
-    if (y && bias)
-        y = ir_op2(&b, OP_Add, y, along(&b, p, bias, y->type->rank));
-    y = y ? ir_cast(&b, y, n->out[0].type->dtype) : NULL;
+    struct value *sum = integer_sum(&b, n, p), *y = sum ? coded_result(&b, n, p, sum) : NULL;
     if (!y || !y->def)
         return pass_failure(px);
     pass_count(px, STAT_recover_integer_absorbed, match_replace(px, n, y->def));
@@ -188,7 +75,8 @@ static int match_scaled_sum(const struct ir_ctx *cx, const struct node *y, struc
         const int c = value_const(node_in(s, 0)) ? 0 : 1;
         *constant = node_in(s, c);
         *computed = node_in(s, 1 - c);
-        return value_const(*constant) && !value_const(*computed) && is_one(cx, *computed) ? i : -1;
+        return value_const(*constant) && !value_const(*computed) && type_const_count(cx, (*computed)->type) == 1 ? i
+                                                                                                                 : -1;
     }
     return -1;
 }
@@ -217,11 +105,11 @@ enum npuc_status recover_integer(struct pass_ctx *px, struct graph *g)
         return NPUC_OK;
     for_each_node_safe(n, g)
     {
-        struct product p;
+        struct coded_product p;
         enum npuc_status s = NPUC_OK;
         if (n->op == OP_Mul)
             s = regroup(px, n);
-        else if (match(px->cx, n, &p) && ir_may_rewrite(px->cx))
+        else if (coded_match(px->cx, n, is_code, &p) && ir_may_rewrite(px->cx))
             s = rewrite(px, n, &p);
         if (s != NPUC_OK)
             return s;

@@ -6,7 +6,7 @@
 
 /* N rows of K codes, quantised in blocks along K. */
 struct nbits {
-    enum dtype to, scale_type, code;
+    enum dtype to, out, scale_type, code; /* out: of the result */
     int64_t n, k, bits, block, blocks; /* blocks per row */
     int zero_kind;                     /* as DEQUANT */
     int64_t code_row, zero_row;        /* bytes; elements of scale_type when zero_kind is 2 */

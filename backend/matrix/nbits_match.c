@@ -44,6 +44,7 @@ bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *
         return false;
     const struct value *a = node_in(n, IN_A), *s = node_in(n, IN_SCALES), *bias = node_in(n, IN_BIAS);
     *q = (struct nbits){.to = a->type->dtype,
+                        .out = n->out[0].type->dtype,
                         .scale_type = s->type->dtype,
                         .n = node_attr_int(n, "N", 0),
                         .k = node_attr_int(n, "K", 0),
@@ -58,9 +59,11 @@ bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *
     if ((q->to != DT_F32 && q->to != DT_F16 && q->to != DT_BF16) || a->type->rank < 1 ||
         a->type->layout.kind != LAYOUT_ND)
         return refuse(reason, "block-quantised products take f32, f16 or bf16 of known rank");
+    if (dtype_is_float(q->scale_type) && dtype_size(q->scale_type) == 1 && q->zero_kind == 2)
+        return refuse(reason, "zero points of the type of 8-bit scales");
     if (bias && bias->type->dtype != DT_F32 && !value_const(bias))
         return refuse(reason, "a computed bias must be f32");
-    if (!mm_has_mac(m, q->to, q->to))
+    if (!mm_has_mac(m, q->to, q->out))
         return refuse(reason, "the matrix unit does not multiply this type");
     if (bias && !mm_takes_bias(m))
         return refuse(reason, "the target has no bias table");
@@ -76,7 +79,7 @@ struct mm nbits_product(struct emit *e, const struct nbits *q, struct node *n)
 {
     struct expr_pool *x = &e->cx->exprs;
     struct mm p = {.in = q->to,
-                   .out = q->to,
+                   .out = q->out,
                    .a = node_in(n, IN_A),
                    .c = node_out(n, 0),
                    .bias = node_in(n, IN_BIAS),

@@ -277,9 +277,9 @@ static int lower_cast(struct lower *l, struct node *n)
 /* The type of CastLike's second operand decides, not its elements. */
 static bool check_cast(struct ir_ctx *cx, const struct node *n, const char **reason)
 {
-    (void)cx;
-    *reason = "the vector unit does not round to powers of two";
-    return n->out[0].type->dtype != DT_F8E8M0;
+    *reason = "the vector unit rounds to the nearest power of two alone";
+    return n->out[0].type->dtype != DT_F8E8M0 ||
+           node_attr_str(n, "round_mode", 0) == str_internz(&cx->strings, "nearest");
 }
 
 static int f32_of(struct lower *l, int v)

@@ -278,6 +278,7 @@ static void formula_cost(struct ir_ctx *cx, const struct node *n, const int64_t 
 #define OWN_BitShiftLeft           ~, "npuc"
 #define OWN_BitShiftRight          ~, "npuc"
 #define OWN_Rsqrt                  ~, "npuc"
+#define OWN_Binade                 ~, "npuc"
 #define OWN_Fma                    ~, "npuc"
 #define SECOND(first, second, ...) second
 #define DOMAIN_OF(...)             SECOND(__VA_ARGS__, "", ~)

@@ -1,5 +1,6 @@
 /* Matrix products, also of block-quantised weights, and the gather from a block-quantised table. */
 #include "ir/ops/infer.h"
+#include "kernels/mac.h"
 
 /* ---- MatMul and its relatives */
 
@@ -155,8 +156,9 @@ static enum npuc_status scaled_operand(struct ir_ctx *cx, struct node *n, int i,
 {
     const enum dtype t = infer_dtype(n, i);
     const struct shape x = infer_shape(n, i), s = infer_shape(n, i + 2);
-    if (t != DT_NONE && t != DT_F8E4M3FN && t != DT_F8E5M2 && t != DT_F4E2M1)
-        return node_error(cx, n, D_TYPE_MISMATCH, "input %d has type %s, expected f8e4m3fn, f8e5m2 or f4e2m1", i,
+    if (t != DT_NONE && !(infer_has(n, i + 2) ? k_mac_takes_scales(t) : k_mac_takes_codes(t)))
+        return node_error(cx, n, D_TYPE_MISMATCH,
+                          "input %d has type %s, expected f8e4m3fn, f8e5m2 or f4e2m1, without scales also hif8", i,
                           type_text(cx, n->in[i].value->type));
     if (x.rank >= 0 && x.rank < 2)
         return infer_rank_error(cx, n, i, "rank 2 or more");
@@ -202,14 +204,17 @@ static enum npuc_status matmul_nbits_legal(struct ir_ctx *cx, struct node *n)
         return node_error(
             cx, n, D_UNSUPPORTED,
             "weights are in a device-specific packed layout (weight_prepacked); export them with weight_prepacked = 0");
-    if (bits != 2 && bits != 4 && bits != 8)
+    const int64_t code = node_attr_int(n, "code_type", 0), out = node_attr_int(n, "output_dtype", 0);
+    const enum dtype t = code ? dtype_from_onnx(code) : DT_NONE;
+    if (!code && bits != 2 && bits != 4 && bits != 8)
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'bits' is %lld, expected 2, 4 or 8", (long long)bits);
     if (block < 16 || block > 65536 || (block & (block - 1)))
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected a power of two, at least 16",
                           (long long)block);
-    const int64_t code = node_attr_int(n, "code_type", 0);
-    const enum dtype t = code ? dtype_from_onnx(code) : DT_NONE;
-    if (code && ((t != DT_F4E2M1 && t != DT_F8E4M3FN && t != DT_F8E5M2) || dtype_table[t].bits != bits))
+    if (out && dtype_from_onnx(out) != DT_F32)
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'output_dtype' is %lld, expected 1 (f32) or none",
+                          (long long)out);
+    if (code && (!dtype_is_float(t) || !k_dequant_takes(t) || dtype_table[t].bits != bits))
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'code_type' is %lld, expected a small float of %lld bits",
                           (long long)code, (long long)bits);
     if (code && infer_has(n, 3))
@@ -240,7 +245,8 @@ static enum npuc_status nbits_operands(struct ir_ctx *cx, struct node *n, int64_
     enum npuc_status s = infer_dtype_is(cx, n, 1, DT_U8, DT_U8);
     if (s == NPUC_OK)
         s = nbits_count(cx, n, 1, cols * blocks * (block * bits / 8), -1);
-    if (s == NPUC_OK)
+    const enum dtype scale = infer_dtype(n, 2);
+    if (s == NPUC_OK && scale != DT_F8E8M0 && scale != DT_F8E4M3FN)
         s = infer_same_dtype(cx, n, 0, 2);
     if (s == NPUC_OK)
         s = nbits_count(cx, n, 2, cols * blocks, -1);
@@ -270,13 +276,14 @@ static enum npuc_status matmul_nbits_infer(struct ir_ctx *cx, struct node *n)
     if (s != NPUC_OK)
         return s;
     struct shape out = infer_shape(n, 0);
+    const enum dtype t = node_attr_int(n, "output_dtype", 0) ? DT_F32 : infer_dtype(n, 0);
     if (out.rank < 0)
-        return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
+        return infer_out_unknown(cx, n, 0, t);
     if (out.rank == 0 || !infer_dim_same(cx, out.d[out.rank - 1], expr_const(&cx->exprs, k)))
         return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 has type %s, expected %lld columns (attribute 'K')",
                           type_text(cx, n->in[0].value->type), (long long)k);
     out.d[out.rank - 1] = expr_const(&cx->exprs, cols);
-    return infer_out(cx, n, 0, infer_dtype(n, 0), &out);
+    return infer_out(cx, n, 0, t, &out);
 }
 
 /* ---- GatherBlockQuantized: rows of a quantised table, dequantised */

@@ -4,6 +4,7 @@
 #include "base/half.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static uint32_t bits_of(float f)
@@ -149,6 +150,72 @@ static void small_types_at_the_ends(void **state)
     assert_int_equal(half_f32_to_e8m0(1.9f, HALF_DOWN, true), 0x7f);
     assert_int_equal(half_f32_to_e8m0(0x1.8p127f, HALF_UP, true), 0xfe);
     assert_int_equal(half_f32_to_e8m0(0x1.8p127f, HALF_UP, false), 0xff);
+    assert_int_equal(half_f32_to_e8m0(0x1p-127f, HALF_UP, true), 0);
+    assert_int_equal(half_f32_to_e8m0(0x1.2p-127f, HALF_UP, true), 1);
+}
+
+/* HiF8 from its definition: dot, exponent and mantissa fields spelled out bit by bit. */
+static double hif8_value(int code)
+{
+    static const struct {
+        int prefix, len, exponent_bits;
+    } dots[] = {{3, 2, 4}, {2, 2, 3}, {1, 2, 2}, {1, 3, 1}, {1, 4, 0}};
+    const int c = code & 0x7f;
+    const double sign = code & 0x80 ? -1 : 1;
+    for (size_t i = 0; i < sizeof dots / sizeof dots[0]; i++) {
+        if (c >> (7 - dots[i].len) != dots[i].prefix)
+            continue;
+        const int d = dots[i].exponent_bits, mantissa = 7 - dots[i].len - d;
+        int exponent = d ? 1 : 0; /* the leading one of its magnitude is not stored */
+        for (int bit = mantissa + d - 2; bit >= mantissa; bit--)
+            exponent = 2 * exponent + (c >> bit & 1);
+        if (d && c >> (mantissa + d - 1) & 1)
+            exponent = -exponent;
+        return sign * ldexp(1 + ldexp(c & ((1 << mantissa) - 1), -mantissa), exponent);
+    }
+    return c ? sign * ldexp(1, c - 23) : 0;
+}
+
+static int hif8_by_value(const void *a, const void *b)
+{
+    const double x = hif8_value(*(const uint8_t *)a), y = hif8_value(*(const uint8_t *)b);
+    return (x > y) - (x < y);
+}
+
+static void hif8_by_its_definition(void **state)
+{
+    (void)state;
+    uint8_t up[128];
+    int n = 0;
+    for (int code = 0; code < 128; code++)
+        if (code != 0x6f)
+            up[n++] = (uint8_t)code;
+    qsort(up, (size_t)n, 1, hif8_by_value);
+    assert_int_equal(up[0], 0x00);
+    assert_int_equal(up[1], 0x01);
+    assert_int_equal(up[n - 1], 0x6e);
+    for (int i = 0; i < n; i++) {
+        const float v = half_small_to_f32(DT_HIF8, up[i]);
+        assert_true((double)v == hif8_value(up[i]));
+        assert_true(i == 0 || half_small_to_f32(DT_HIF8, up[i] | 0x80) == -v);
+        assert_int_equal(half_f32_to_small(DT_HIF8, v, true), up[i]);
+        if (i == 0)
+            continue;
+        /* halfway goes away from zero */
+        const float below = half_small_to_f32(DT_HIF8, up[i - 1]), middle = below + (v - below) / 2;
+        assert_int_equal(half_f32_to_small(DT_HIF8, middle, true), up[i]);
+        assert_int_equal(half_f32_to_small(DT_HIF8, -middle, true), up[i] | 0x80);
+        assert_int_equal(half_f32_to_small(DT_HIF8, nextafterf(middle, 0), true), up[i - 1]);
+    }
+    assert_true(half_small_to_f32(DT_HIF8, 0x6e) == 32768 && half_small_to_f32(DT_HIF8, 0x7e) == 0x1p-15f);
+    assert_true(isnan(half_small_to_f32(DT_HIF8, 0x80)) && isinf(half_small_to_f32(DT_HIF8, 0xef)));
+    assert_int_equal(half_f32_to_small(DT_HIF8, NAN, true), 0x80);
+    assert_int_equal(half_f32_to_small(DT_HIF8, -INFINITY, true), 0xef);
+    assert_int_equal(half_f32_to_small(DT_HIF8, -0.0f, true), 0);
+    assert_int_equal(half_f32_to_small(DT_HIF8, -1e30f, true), 0xee);
+    assert_int_equal(half_f32_to_small(DT_HIF8, 49152, true), 0x6e);
+    assert_int_equal(half_f32_to_small(DT_HIF8, 49152, false), 0x6f);
+    assert_int_equal(half_f32_to_small(DT_HIF8, 0x1.fffp-24f, true), 0);
 }
 
 static void arrays_equal_scalars(void **state)
@@ -191,6 +258,7 @@ int main(void)
         cmocka_unit_test(bf16_rounds),
         cmocka_unit_test(small_types_round_trip),
         cmocka_unit_test(small_types_at_the_ends),
+        cmocka_unit_test(hif8_by_its_definition),
         cmocka_unit_test(arrays_equal_scalars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,99 @@
+/* Products of two operands that are dequantised 8-bit floats multiply the codes instead.
+ *
+ *   %y = MatMul (DequantizeLinear %q, %s), (DequantizeLinear %w, %sw) : f32     (%q, %w f8e4m3fn, f8e5m2, hif8...)
+ * becomes, where the matrix unit multiplies the codes,
+ *   %y = Mul (ScaledMatMul %q, %w : f32), (Mul %s, %sw)
+ * and elsewhere, where codes of the weight are decoded as they are loaded and those of %q before,
+ *   %y = Mul (MatMulNBits (Cast %q : f16), %w2, ones {output_dtype=1} : f32), (Mul %s, %sw)
+ *
+ * f16 holds every number of these types, so both have the same sums, bit for bit. A scale per row of %q is multiplied
+ * last, a bias added behind.
+ * Requirements: (1) the weight's scales are one or one per output channel, the others one or one per row, of a type
+ * with a fraction; powers of two in blocks belong to recover_scaled; (2) the sums of codes are exact products, added in
+ * f32: the result differs from that of the dequantised operands by rounding, so nothing is done under --strict; (3) the
+ * target takes what is made, else the nodes stay; (4) runs before recover_quant, which would keep the left operand in
+ * floats; (5) what is made is no MatMul or Gemm, so it terminates. Left alone: convolutions, transposed left operands,
+ * factors of a Gemm. */
+#include "kernels/mac.h"
+#include "passes/coded.h"
+#include "passes/match.h"
+#include "passes/packed.h"
+
+static bool is_code(enum dtype t)
+{
+    return dtype_is_float(t) && dtype_table[t].bits == 8 && t != DT_F8E8M0;
+}
+
+static bool target_takes(const struct pass_ctx *px, const struct node *n)
+{
+    const char *reason = NULL;
+    return px->target->supports(px->target, px->cx, n, &reason);
+}
+
+/* A node that was made for nothing goes, with what only it used. */
+static void take_back(struct node *n)
+{
+    struct value *in[6];
+    const int n_in = n->n_in < 6 ? n->n_in : 6;
+    for (int i = 0; i < n_in; i++)
+        in[i] = node_in(n, i);
+    ir_erase(n);
+    for (int i = 0; i < n_in; i++)
+        if (in[i] && in[i]->def && !in[i]->uses && (in[i]->def->op == OP_Constant || in[i]->def->op == OP_Cast))
+            ir_erase(in[i]->def);
+}
+
+static struct node *product_of_codes(struct builder *b, const struct coded_product *p)
+{
+    struct node *y = ir_new(b, OP_ScaledMatMul, 2, (struct value *[]){p->x.q, p->w.q}, 1);
+    ir_set_int(y, "transB", p->w.turned);
+    return ir_infer(y) == NPUC_OK ? y : NULL;
+}
+
+/* The weight packed with scales of one, the left operand in f16. */
+static struct node *product_of_halves(struct pass_ctx *px, struct builder *b, const struct coded_product *p)
+{
+    struct packed w;
+    struct value *x = ir_cast(b, p->x.q, DT_F16), *codes = ir_cast(b, p->w.q, DT_F16);
+    return x && codes && packed_read(px->cx, codes, p->w.turned, &w) ? packed_product(px, b, &w, x, NULL, true) : NULL;
+}
+
+static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct coded_product *p)
+{
+    struct builder b = ir_at(n);
+    const bool same = p->x.q->type->dtype == p->w.q->type->dtype && k_mac_takes_codes(p->x.q->type->dtype);
+    struct node *y = same ? product_of_codes(&b, p) : NULL;
+    const bool native = y && target_takes(px, y);
+    if (!native) {
+        if (y)
+            take_back(y);
+        y = product_of_halves(px, &b, p);
+        if (y && !target_takes(px, y)) {
+            take_back(y);
+            return NPUC_OK;
+        }
+    }
+    struct value *v = y ? coded_result(&b, n, p, &y->out[0]) : NULL;
+    if (!v || !v->def)
+        return pass_failure(px);
+    pass_count(px, STAT_recover_codes_absorbed, match_replace(px, n, v->def));
+    pass_count(px, STAT_recover_codes_recovered, 1);
+    pass_count(px, STAT_recover_codes_decoded, !native);
+    return NPUC_OK;
+}
+
+enum npuc_status recover_codes(struct pass_ctx *px, struct graph *g)
+{
+    if (px->options.strict || !px->target)
+        return NPUC_OK;
+    for_each_node_safe(n, g)
+    {
+        struct coded_product p;
+        if (n->op == OP_Conv || !coded_match(px->cx, n, is_code, &p) || !ir_may_rewrite(px->cx))
+            continue;
+        const enum npuc_status s = rewrite(px, n, &p);
+        if (s != NPUC_OK)
+            return s;
+    }
+    return NPUC_OK;
+}
