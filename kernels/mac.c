@@ -14,17 +14,38 @@
 #include "kernels/vec.h"
 #include "kernels/wide.h"
 
+enum { FRACTAL = 512, MOST_C0 = 64 }; /* bytes; elements of a row */
+
 static void tile_scalar(const struct k_tile *t, int rows)
 {
+    const float *x = t->a, *y = t->b;
     for (int r = 0; r < rows; r++) {
         float acc[K_TILE_N] = {0};
-        float *c = t->c + r * t->c_row;
+        float *c = (float *)t->c + r * t->c_row;
         if (!t->init)
             memcpy(acc, c, sizeof acc);
         for (int64_t k = 0; k < t->k; k++) {
-            const float a = t->a[k / t->c0 * t->a_step + r * t->c0 + k % t->c0];
+            const float a = x[k / t->c0 * t->a_step + r * t->c0 + k % t->c0];
             for (int n = 0; n < K_TILE_N; n++)
-                acc[n] = fmaf(a, t->b[k * K_TILE_N + n], acc[n]);
+                acc[n] = fmaf(a, y[k * K_TILE_N + n], acc[n]);
+        }
+        memcpy(c, acc, sizeof acc);
+    }
+}
+static void tile_pairs_scalar(const struct k_tile *t, int rows)
+{
+    const int16_t *x = t->a, *y = t->b;
+    for (int r = 0; r < rows; r++) {
+        uint32_t acc[K_TILE_N] = {0};
+        uint32_t *c = (uint32_t *)t->c + r * t->c_row;
+        if (!t->init)
+            memcpy(acc, c, sizeof acc);
+        for (int64_t k = 0; k < t->k; k++) {
+            const int16_t *a = x + (k / t->c0 * t->a_step + r * t->c0 + k % t->c0) * 2;
+            for (int n = 0; n < K_TILE_N; n++) {
+                const int16_t *b = y + (k * K_TILE_N + n) * 2;
+                acc[n] += (uint32_t)(a[0] * b[0]) + (uint32_t)(a[1] * b[1]);
+            }
         }
         memcpy(c, acc, sizeof acc);
     }
@@ -35,14 +56,39 @@ static void transpose_scalar(float *y, const float *x, int64_t c0)
         for (int n = 0; n < K_TILE_N; n++)
             y[k * K_TILE_N + n] = x[n * c0 + k];
 }
-static void row_scalar(const struct k_row *g)
+/* Fractals of floats as they are stored, C0 elements to a row. */
+static void row_floats(const struct k_row *g, enum dtype t, int64_t c0)
 {
-    for (int64_t n1 = 0; n1 < g->n1; n1++)
-        for (int64_t i = 0; i < g->k; i++) {
-            const float *b = g->b + i / 8 * g->b_step + n1 * 128 + i % 8;
-            float *c = g->c + n1 * g->c_step;
-            for (int n = 0; n < K_TILE_N; n++)
-                c[n] = fmaf(g->a[i], b[n * 8], c[n]);
+    const float *a = g->a;
+    float wide[16 * 16];
+    for (int64_t k = 0; k < g->k; k += c0)
+        for (int64_t n1 = 0; n1 < g->n1; n1++) {
+            float *c = (float *)g->c + n1 * g->c_step;
+            k_widen(wide, t, g->b + k / c0 * g->b_step + n1 * FRACTAL, 0, 16 * c0);
+            for (int64_t i = 0; i < c0 && k + i < g->k; i++)
+                for (int n = 0; n < K_TILE_N; n++)
+                    c[n] = fmaf(a[k + i], wide[n * c0 + i], c[n]);
+        }
+}
+static void row_f32_scalar(const struct k_row *g)
+{
+    row_floats(g, DT_F32, 8);
+}
+static void row_f16_scalar(const struct k_row *g)
+{
+    row_floats(g, DT_F16, 16);
+}
+static void row_bf16_scalar(const struct k_row *g)
+{
+    row_floats(g, DT_BF16, 16);
+}
+static void row_i8_scalar(const struct k_row *g)
+{
+    const int16_t *a = g->a;
+    for (int64_t k = 0; k < g->k; k++)
+        for (int64_t n = 0; n < g->n1 * 16; n++) {
+            const int8_t *b = (const int8_t *)g->b + k / 32 * g->b_step + n * 32 + k % 32;
+            ((uint32_t *)g->c)[n / 16 * g->c_step + n % 16] += (uint32_t)(a[k] * *b);
         }
 }
 static int32_t dot_scalar(const int8_t *x, const int8_t *y, int64_t n)
@@ -58,7 +104,9 @@ static void transpose8_scalar(uint32_t *y, int64_t y_row, const uint32_t *x, int
         for (int c = 0; c < 8; c++)
             y[c * y_row + r] = x[r * x_row + c];
 }
-const struct k_mac_impl k_mac_scalar = {tile_scalar, transpose_scalar, row_scalar, dot_scalar, transpose8_scalar};
+const struct k_mac_impl k_mac_scalar = {
+    tile_scalar, transpose_scalar, tile_pairs_scalar, {row_f32_scalar, row_f16_scalar, row_bf16_scalar, row_i8_scalar},
+    dot_scalar,  transpose8_scalar};
 
 const struct k_mac_impl *k_mac_impl(void)
 {
@@ -69,13 +117,13 @@ const struct k_mac_impl *k_mac_impl(void)
     return &k_mac_scalar;
 }
 
-static bool is_whole(enum dtype t)
+bool k_is_whole(enum dtype t)
 {
     return t == DT_I8 || t == DT_U8;
 }
 bool k_mac_supports(enum dtype t)
 {
-    return is_whole(t) || (k_wide_of(t) == K_WIDE_F32 && dtype_size(t) > 0 && t != DT_F8E8M0);
+    return k_is_whole(t) || (k_wide_of(t) == K_WIDE_F32 && dtype_size(t) > 0 && t != DT_F8E8M0);
 }
 bool k_mac_takes_scales(enum dtype t)
 {
@@ -87,14 +135,14 @@ bool k_mac_takes_codes(enum dtype t)
     return k_mac_takes_scales(t) || t == DT_HIF8;
 }
 
-enum { FRACTAL = 512, MOST_C0 = 64 }; /* bytes; elements of a row */
-
-/* One call of k_mac_fractal or k_mac_scaled. */
+/* One call of k_mac_fractal or k_mac_scaled. Extents along K are in cells (struct k_tile): elements, or pairs of them.
+ */
 struct frac {
     const struct k_mac_args *g;
     const struct k_mac_scales *s; /* NULL: none */
     const struct k_mac_impl *impl;
-    int64_t c0, m1, n1, k1;
+    void (*tile)(const struct k_tile *t, int rows);
+    int64_t k, c0, m1, n1, k1;
     int64_t b_pitch; /* bytes */
     int64_t s1;      /* fractals of scales along K */
     enum dtype b_dtype;
@@ -116,7 +164,7 @@ static float *c_at(const struct frac *f, int64_t m, int64_t n1)
 /* The float elements of fractal (r1, k1) of an operand times their scales, those beyond K left out. */
 static void scale_fractal(const struct frac *f, float *v, const uint8_t *scales, int64_t r1, int64_t k1)
 {
-    const int64_t block = f->s->block, left = f->g->k - k1 * f->c0, len = left < f->c0 ? left : f->c0;
+    const int64_t block = f->s->block, left = f->k - k1 * f->c0, len = left < f->c0 ? left : f->c0;
     for (int64_t i = 0; i < len;) {
         const int64_t k = k1 * f->c0 + i, j = k / block, rest = block - k % block, n = rest < len - i ? rest : len - i;
         const uint8_t *s = scales + (r1 * f->s1 + j / 2) * 32 + j % 2;
@@ -124,6 +172,20 @@ static void scale_fractal(const struct frac *f, float *v, const uint8_t *scales,
             k_scale_blocks(v + r * f->c0 + i, 0, n, s + r * 2, 1, n);
         i += n;
     }
+}
+
+/* n cells of fractals. */
+static void widen(void *y, enum dtype t, const void *x, int64_t n)
+{
+    int16_t *pair = y;
+    if (t == DT_I8)
+        for (int64_t i = 0; i < 2 * n; i++)
+            pair[i] = ((const int8_t *)x)[i];
+    else if (t == DT_U8)
+        for (int64_t i = 0; i < 2 * n; i++)
+            pair[i] = ((const uint8_t *)x)[i];
+    else
+        k_widen(y, t, x, 0, n);
 }
 
 /* y[k][16] for k in [k0, k0 + len) of column block n1; k0 is a multiple of c0. */
@@ -134,12 +196,27 @@ static void pack_b(const struct frac *f, float *y, int64_t n1, int64_t k0, int64
         const char *x = b_at(f, (k0 + k) / f->c0, n1);
         const float *v = (const float *)(const void *)x;
         if (f->b_dtype != DT_F32) {
-            k_widen(wide, f->b_dtype, x, 0, 16 * f->c0);
+            widen(wide, f->b_dtype, x, 16 * f->c0);
             v = wide;
         }
         if (f->s)
             scale_fractal(f, wide, f->s->b, n1, (k0 + k) / f->c0);
         f->impl->transpose(y + k * K_TILE_N, v, f->c0);
+    }
+}
+
+/* Row blocks [m1, m1_end) of a for block k0 in `at`, [m1][k1][16][c0]. */
+static void pack_a(const struct frac *f, float *at, int64_t m1, int64_t m1_end, int64_t k0, int64_t len)
+{
+    const int64_t kb = size_ceil_div(len, f->c0), frac_len = 16 * f->c0;
+    for (int64_t i = m1; i < m1_end; i++) {
+        float *to = at + (i - m1) * kb * frac_len;
+        widen(to, f->g->dtype, a_at(f, i, k0 / f->c0), kb * frac_len);
+        for (int64_t j = 0; f->s && j < kb; j++)
+            scale_fractal(f, to + j * frac_len, f->s->a, i, k0 / f->c0 + j);
+        if (k_is_whole(f->g->dtype) && f->g->k % 2 && k0 + len == f->k) /* the half of a pair beyond K */
+            for (int r = 0; r < 16; r++)
+                ((int16_t *)(void *)to)[((len - 1) / f->c0 * frac_len + r * f->c0 + (len - 1) % f->c0) * 2 + 1] = 0;
     }
 }
 
@@ -151,7 +228,7 @@ static void rows_times(const struct frac *f, struct k_tile *t, int64_t m1, int64
     for (int64_t r = 0; r < rows; r += K_TILE_M) {
         t->a = a + r * f->c0;
         t->c = c_at(f, m1 * 16 + r, n1);
-        f->impl->tile(t, (int)(rows - r < K_TILE_M ? rows - r : K_TILE_M));
+        f->tile(t, (int)(rows - r < K_TILE_M ? rows - r : K_TILE_M));
     }
     t->a = a;
 }
@@ -163,81 +240,63 @@ static void block(const struct frac *f, int64_t m1, int64_t m1_end, int64_t k0, 
     const int64_t kb = size_ceil_div(len, f->c0), frac_len = 16 * f->c0;
     const bool direct = f->g->dtype == DT_F32;
     if (!direct)
-        for (int64_t i = m1; i < m1_end; i++) {
-            float *to = at + (i - m1) * kb * frac_len;
-            k_widen(to, f->g->dtype, a_at(f, i, k0 / f->c0), 0, kb * frac_len);
-            for (int64_t j = 0; f->s && j < kb; j++)
-                scale_fractal(f, to + j * frac_len, f->s->a, i, k0 / f->c0 + j);
-        }
+        pack_a(f, at, m1, m1_end, k0, len);
     for (int64_t n1 = 0; n1 < f->n1; n1++) {
         pack_b(f, bt, n1, k0, len);
         for (int64_t i = m1; i < m1_end; i++) {
             struct k_tile t = {
                 .a_step = frac_len, .c0 = f->c0, .b = bt, .k = len, .c_row = 16, .init = f->g->init && k0 == 0};
-            t.a = direct ? (const float *)(const void *)a_at(f, i, k0 / f->c0) : at + (i - m1) * kb * frac_len;
+            t.a = direct ? a_at(f, i, k0 / f->c0) : (const void *)(at + (i - m1) * kb * frac_len);
             rows_times(f, &t, i, n1);
         }
     }
 }
 
-/* m = 1, f32: b is read once and in place. */
-static void one_row(const struct frac *f)
+/* m = 1: b is read once and in place. */
+static void one_row(const struct frac *f, enum k_row_type type)
 {
-    float a[K_BLOCK_K * 4];
-    for (int64_t k0 = 0; k0 < f->g->k; k0 += K_BLOCK_K * 4) {
-        const int64_t left = f->g->k - k0, len = left < K_BLOCK_K * 4 ? left : K_BLOCK_K * 4;
-        for (int64_t k = 0; k < len; k += 8)
-            memcpy(a + k, a_at(f, 0, (k0 + k) / 8), 8 * sizeof *a);
-        for (int64_t n1 = 0; f->g->init && k0 == 0 && n1 < f->n1; n1++)
-            memset(c_at(f, 0, n1), 0, 16 * sizeof *a);
-        const struct k_row r = {
-            a, (const float *)(const void *)b_at(f, k0 / 8, 0), f->b_pitch / 4, f->n1, len, c_at(f, 0, 0), f->m1 * 256};
-        f->impl->row(&r);
+    float a[K_BLOCK_K * 4]; /* cells */
+    enum { STEP = NPUC_ARRAY_LEN(a) };
+    for (int64_t n1 = 0; f->g->init && n1 < f->n1; n1++)
+        memset(c_at(f, 0, n1), 0, 16 * sizeof *a);
+    for (int64_t k0 = 0; k0 < f->k; k0 += STEP) {
+        const int64_t len = f->k - k0 < STEP ? f->k - k0 : STEP, elems = type == K_ROW_I8 ? 2 * len : len;
+        for (int64_t k = 0; k < len; k += f->c0)
+            widen(a + k, f->g->dtype, a_at(f, 0, (k0 + k) / f->c0), f->c0);
+        if (type == K_ROW_I8 && k0 + len == f->k) {
+            const int64_t end = f->g->k - 2 * k0;
+            memset((int16_t *)(void *)a + end, 0, (size_t)(size_align(end, 32) - end) * sizeof(int16_t));
+        }
+        const struct k_row r = {a, b_at(f, k0 / f->c0, 0), f->b_pitch, f->n1, elems, c_at(f, 0, 0), f->m1 * 256};
+        f->impl->row[type](&r);
     }
 }
 
-/* 8-bit integers: order does not matter to the wrapping sum, so each (m, n) is a dot product along c0. */
-static void whole_numbers(const struct frac *f)
+static enum k_row_type row_type(const struct frac *f)
 {
-    const struct k_mac_args *g = f->g;
-    int8_t a[32], b[32];
-    for (int64_t n = 0; n < f->n1 * 16; n++)
-        for (int64_t m = 0; m < g->m; m++) {
-            int32_t *c = (int32_t *)g->c + (n / 16 * f->m1 * 16 + m) * 16 + n % 16;
-            uint32_t sum = g->init ? 0 : (uint32_t)*c;
-            for (int64_t k = 0; k < g->k; k += 32) {
-                const char *x = a_at(f, m / 16, k / 32) + m % 16 * 32, *y = b_at(f, k / 32, n / 16) + n % 16 * 32;
-                const int64_t left = g->k - k;
-                if (left < 32) {
-                    memset(a, 0, sizeof a);
-                    memcpy(a, x, (size_t)left);
-                    memcpy(b, y, 32);
-                    x = (const char *)a, y = (const char *)b;
-                }
-                if (g->dtype == DT_I8)
-                    sum += (uint32_t)f->impl->dot_i8((const int8_t *)x, (const int8_t *)y, 32);
-                else
-                    for (int i = 0; i < 32; i++)
-                        sum += (uint32_t)((const uint8_t *)x)[i] * ((const uint8_t *)y)[i];
-            }
-            *c = (int32_t)sum;
-        }
+    static const struct {
+        enum dtype t;
+        enum k_row_type type;
+    } rows[] = {{DT_F32, K_ROW_F32}, {DT_F16, K_ROW_F16}, {DT_BF16, K_ROW_BF16}, {DT_I8, K_ROW_I8}};
+    for (int64_t i = 0; f->g->m == 1 && !f->s && i < NPUC_ARRAY_LEN(rows); i++)
+        if (rows[i].t == f->g->dtype)
+            return rows[i].type;
+    return K_ROW_TYPES;
 }
 
-static void run(struct frac *f)
+static void run(const struct frac *f)
 {
     const struct k_mac_args *g = f->g;
+    const enum k_row_type type = row_type(f);
     if (g->k == 0) {
         for (int64_t n1 = 0; g->init && n1 < f->n1; n1++)
             memset(c_at(f, 0, n1), 0, (size_t)g->m * 16 * sizeof(float));
-    } else if (is_whole(g->dtype)) {
-        whole_numbers(f);
-    } else if (g->dtype == DT_F32 && g->m == 1) {
-        one_row(f);
+    } else if (type != K_ROW_TYPES) {
+        one_row(f, type);
     } else {
-        for (int64_t k0 = 0; k0 < g->k; k0 += K_BLOCK_K)
+        for (int64_t k0 = 0; k0 < f->k; k0 += K_BLOCK_K)
             for (int64_t m1 = 0; m1 < f->m1; m1 += K_BLOCK_M / 16) {
-                const int64_t end = m1 + K_BLOCK_M / 16, left = g->k - k0;
+                const int64_t end = m1 + K_BLOCK_M / 16, left = f->k - k0;
                 block(f, m1, end < f->m1 ? end : f->m1, k0, left < K_BLOCK_K ? left : K_BLOCK_K);
             }
     }
@@ -246,10 +305,13 @@ static void run(struct frac *f)
 static struct frac frac_of(const struct k_mac_args *g)
 {
     struct frac f = {.g = g, .impl = k_mac_impl(), .b_dtype = g->dtype};
-    f.c0 = 32 * 8 / dtype_table[g->dtype].bits;
+    const int64_t in_cell = k_is_whole(g->dtype) ? 2 : 1;
+    f.tile = in_cell == 2 ? f.impl->tile_pairs : f.impl->tile;
+    f.k = size_ceil_div(g->k, in_cell);
+    f.c0 = 32 * 8 / dtype_table[g->dtype].bits / in_cell;
     f.m1 = size_ceil_div(g->m, 16);
     f.n1 = size_ceil_div(g->n, 16);
-    f.k1 = size_ceil_div(g->k, f.c0);
+    f.k1 = size_ceil_div(f.k, f.c0);
     f.b_pitch = g->b_pitch ? g->b_pitch * dtype_size(g->dtype) : f.n1 * FRACTAL;
     return f;
 }

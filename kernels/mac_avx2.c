@@ -1,7 +1,5 @@
 /* AVX2 forms of kernels/mac_priv.h. Registers are spelled out by macros: arrays of vectors would live in memory. */
-#include "kernels/mac_priv.h"
-
-#include <immintrin.h>
+#include "kernels/mac_transpose.h"
 
 #define ROWS1(X) X(0)
 #define ROWS2(X) ROWS1(X) X(1)
@@ -11,8 +9,8 @@
 #define ROWS6(X) ROWS5(X) X(5)
 
 #define ROW_START(r)                                                                                                   \
-    __m256 lo##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(t->c + (r)*t->c_row);                               \
-    __m256 hi##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(t->c + (r)*t->c_row + 8);
+    __m256 lo##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(c + (r)*t->c_row);                                  \
+    __m256 hi##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(c + (r)*t->c_row + 8);
 #define ROW_STEP(r)                                                                                                    \
     {                                                                                                                  \
         const __m256 v = _mm256_broadcast_ss(a + (r)*t->c0);                                                           \
@@ -20,12 +18,13 @@
         hi##r = _mm256_fmadd_ps(v, b1, hi##r);                                                                         \
     }
 #define ROW_END(r)                                                                                                     \
-    _mm256_storeu_ps(t->c + (r)*t->c_row, lo##r);                                                                      \
-    _mm256_storeu_ps(t->c + (r)*t->c_row + 8, hi##r);
+    _mm256_storeu_ps(c + (r)*t->c_row, lo##r);                                                                         \
+    _mm256_storeu_ps(c + (r)*t->c_row + 8, hi##r);
 
 #define TILE(R)                                                                                                        \
     static void tile##R(const struct k_tile *t)                                                                        \
     {                                                                                                                  \
+        float *c = t->c;                                                                                               \
         ROWS##R(ROW_START) const float *b = t->b, *block = t->a;                                                       \
         for (int64_t k = 0; k < t->k; block += t->a_step) {                                                            \
             const float *a = block;                                                                                    \
@@ -50,21 +49,50 @@ static void tile_avx2(const struct k_tile *t, int rows)
     by_rows[rows - 1](t);
 }
 
-/* Columns k..k+7 of 8 rows `row` floats apart, as 8 vectors over the rows. Halves of rows i and i + 4 are joined while
- * loading, so that two shuffles per vector finish the transpose. */
-static inline __m256 pair(const float *p, int64_t row)
+/* The same on pairs of int16: products of both are added exactly in int32, the sums wrap. */
+static inline __m256i cells(const int32_t *p)
 {
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * row), 1);
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
-static inline void half_transpose(__m256 y[4], const float *x, int64_t row)
+#define PAIR_START(r)                                                                                                  \
+    __m256i lo##r = t->init ? _mm256_setzero_si256() : cells(c + (r)*t->c_row);                                        \
+    __m256i hi##r = t->init ? _mm256_setzero_si256() : cells(c + (r)*t->c_row + 8);
+#define PAIR_STEP(r)                                                                                                   \
+    {                                                                                                                  \
+        const __m256i v = _mm256_set1_epi32(a[(r)*t->c0]);                                                             \
+        lo##r = _mm256_add_epi32(lo##r, _mm256_madd_epi16(v, b0));                                                     \
+        hi##r = _mm256_add_epi32(hi##r, _mm256_madd_epi16(v, b1));                                                     \
+    }
+#define PAIR_END(r)                                                                                                    \
+    _mm256_storeu_si256((__m256i *)(void *)(c + (r)*t->c_row), lo##r);                                                 \
+    _mm256_storeu_si256((__m256i *)(void *)(c + (r)*t->c_row + 8), hi##r);
+
+#define PAIRS(R)                                                                                                       \
+    static void pairs##R(const struct k_tile *t)                                                                       \
+    {                                                                                                                  \
+        int32_t *c = t->c;                                                                                             \
+        ROWS##R(PAIR_START) const int32_t *b = t->b, *block = t->a;                                                    \
+        for (int64_t k = 0; k < t->k; block += t->a_step) {                                                            \
+            const int32_t *a = block;                                                                                  \
+            const int64_t end = k + t->c0 < t->k ? k + t->c0 : t->k;                                                   \
+            for (; k < end; k++, a++, b += K_TILE_N) {                                                                 \
+                const __m256i b0 = cells(b), b1 = cells(b + 8);                                                        \
+                ROWS##R(PAIR_STEP)                                                                                     \
+            }                                                                                                          \
+        }                                                                                                              \
+        ROWS##R(PAIR_END)                                                                                              \
+    }
+PAIRS(1)
+PAIRS(2)
+PAIRS(3)
+PAIRS(4)
+PAIRS(5)
+PAIRS(6)
+
+static void tile_pairs_avx2(const struct k_tile *t, int rows)
 {
-    const __m256 r0 = pair(x, row), r1 = pair(x + row, row), r2 = pair(x + 2 * row, row), r3 = pair(x + 3 * row, row);
-    const __m256 t0 = _mm256_unpacklo_ps(r0, r1), t1 = _mm256_unpackhi_ps(r0, r1);
-    const __m256 t2 = _mm256_unpacklo_ps(r2, r3), t3 = _mm256_unpackhi_ps(r2, r3);
-    y[0] = _mm256_shuffle_ps(t0, t2, 0x44);
-    y[1] = _mm256_shuffle_ps(t0, t2, 0xee);
-    y[2] = _mm256_shuffle_ps(t1, t3, 0x44);
-    y[3] = _mm256_shuffle_ps(t1, t3, 0xee);
+    static void (*const by_rows[K_TILE_M])(const struct k_tile *) = {pairs1, pairs2, pairs3, pairs4, pairs5, pairs6};
+    by_rows[rows - 1](t);
 }
 
 static void transpose_avx2(float *y, const float *x, int64_t c0)
@@ -78,52 +106,6 @@ static void transpose_avx2(float *y, const float *x, int64_t c0)
             _mm256_storeu_ps(y + (k + 2) * K_TILE_N + n, v[2]);
             _mm256_storeu_ps(y + (k + 3) * K_TILE_N + n, v[3]);
         }
-}
-
-#define FOUR(acc, v, at)                                                                                               \
-    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at)), (v)[0], acc);                                                 \
-    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 1), (v)[1], acc);                                             \
-    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 2), (v)[2], acc);                                             \
-    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 3), (v)[3], acc);
-static inline void row_fractal(float *c, const float *a, const float *b)
-{
-    __m256 lo = _mm256_loadu_ps(c), hi = _mm256_loadu_ps(c + 8), v[4], w[4];
-    half_transpose(v, b, 8);
-    half_transpose(w, b + 64, 8);
-    FOUR(lo, v, 0)
-    FOUR(hi, w, 0)
-    half_transpose(v, b + 4, 8);
-    half_transpose(w, b + 68, 8);
-    FOUR(lo, v, 4)
-    FOUR(hi, w, 4)
-    _mm256_storeu_ps(c, lo);
-    _mm256_storeu_ps(c + 8, hi);
-}
-
-/* Weights come from main memory, in runs too short for the hardware to follow: the fractal some groups ahead is asked
- * for, also beyond the end, where the next call goes on. */
-static inline void ask_for(uintptr_t at)
-{
-    for (int line = 0; line < 8; line++)
-        _mm_prefetch((const char *)(at + (uintptr_t)line * 64), _MM_HINT_T0);
-}
-
-static void row_avx2(const struct k_row *g)
-{
-    const int64_t ahead = g->b_step * (g->n1 >= 8 ? 1 : 8 / g->n1) * (int64_t)sizeof(float);
-    int64_t k = 0;
-    for (const float *b = g->b; k + 8 <= g->k; k += 8, b += g->b_step)
-        for (int64_t n = 0; n < g->n1; n++) {
-            ask_for((uintptr_t)(b + n * 128) + (uintptr_t)ahead);
-            row_fractal(g->c + n * g->c_step, g->a + k, b + n * 128);
-        }
-    if (k < g->k) {
-        struct k_row rest = *g;
-        rest.a += k;
-        rest.b += k / 8 * g->b_step;
-        rest.k -= k;
-        k_mac_scalar.row(&rest);
-    }
 }
 
 static int32_t dot_avx2(const int8_t *x, const int8_t *y, int64_t n)
@@ -152,4 +134,6 @@ static void transpose8_avx2(uint32_t *y, int64_t y_row, const uint32_t *x, int64
     }
 }
 
-const struct k_mac_impl k_mac_avx2 = {tile_avx2, transpose_avx2, row_avx2, dot_avx2, transpose8_avx2};
+const struct k_mac_impl k_mac_avx2 = {tile_avx2,       transpose_avx2,
+                                      tile_pairs_avx2, {k_row_f32_avx2, k_row_f16_avx2, k_row_bf16_avx2, k_row_i8_avx2},
+                                      dot_avx2,        transpose8_avx2};

@@ -13,39 +13,48 @@ enum {
 };
 
 /* c[r][0..16) (+)= sum over k of a(r, k) * b[k][0..16), rows 1..K_TILE_M, k ascending. a(r, k) is at
- * a[k/c0*a_step + r*c0 + k%c0]: a row block of a fractal operand. */
+ * a[k/c0*a_step + r*c0 + k%c0]: a row block of a fractal operand. Cells of 4 bytes: floats, or, for integers of 8 bits,
+ * pairs of int16 along K (k and c0 count pairs) whose sums are int32. */
 struct k_tile {
-    const float *a;
+    const void *a;
     int64_t a_step;
     int64_t c0;
-    const float *b;
+    const void *b;
     int64_t k;
-    float *c;
+    void *c;
     int64_t c_row;
     bool init;
 };
 
-/* One row times fractals of f32 with c0 = 8: c[n*c_step + 0..16) (+)= a[0..k) * b for n < n1; the fractal of column
- * block n and k block i begins at b + i*b_step + n*128. Groups of k outermost: b is read in the order in which it lies.
- */
+/* One row times fractals as they lie: c[n*c_step + 0..16) (+)= a[0..k) * b for n < n1; the fractal of column block n
+ * and group i along K begins at b + i*b_step + n*512 bytes. Groups of k outermost: b is read in the order in which it
+ * lies. a: floats (f32, f16, bf16), or int16 up to the end of the last group, zeros beyond k (i8). */
+enum k_row_type { K_ROW_F32, K_ROW_F16, K_ROW_BF16, K_ROW_I8, K_ROW_TYPES };
 struct k_row {
-    const float *a, *b;
+    const void *a;
+    const char *b;
     int64_t b_step, n1, k;
-    float *c;
-    int64_t c_step;
+    void *c;
+    int64_t c_step; /* elements */
 };
 
 struct k_mac_impl {
     void (*tile)(const struct k_tile *t, int rows);
-    /* y[k][16] = x[n][k] for 16 rows of c0 floats, k < c0; c0 a multiple of 8 */
+    /* y[k][16] = x[n][k] for 16 rows of c0 cells, k < c0; c0 a multiple of 8 */
     void (*transpose)(float *y, const float *x, int64_t c0);
-    void (*row)(const struct k_row *g);
+    void (*tile_pairs)(const struct k_tile *t, int rows);
+    void (*row[K_ROW_TYPES])(const struct k_row *g);
     /* sum of x[i]*y[i] as int32, n a multiple of 32 */
     int32_t (*dot_i8)(const int8_t *x, const int8_t *y, int64_t n);
     /* y[c][8 rows] blocks: 8x8 transposes of 32-bit elements, cols a multiple of 8; see kernels/nz.c */
     void (*transpose8)(uint32_t *y, int64_t y_row, const uint32_t *x, int64_t x_row);
 };
 extern const struct k_mac_impl k_mac_scalar, k_mac_avx2;
+bool k_is_whole(enum dtype t); /* 8-bit integers: pairs in cells */
 const struct k_mac_impl *k_mac_impl(void);
+void k_row_f32_avx2(const struct k_row *g);
+void k_row_f16_avx2(const struct k_row *g);
+void k_row_bf16_avx2(const struct k_row *g);
+void k_row_i8_avx2(const struct k_row *g);
 
 #endif

@@ -147,8 +147,8 @@ static void test_forms_agree(void **state)
     for (int i = 0; i < 70; i++) {
         struct problem p = {.t = types[i % 7],
                             .m = i % 5 ? 1 + random_below(&seed, 40) : 1,
-                            .n = 1 + random_below(&seed, 70),
-                            .k = 1 + random_below(&seed, i % 9 ? 100 : 700),
+                            .n = 1 + random_below(&seed, i % 5 ? 70 : 300),
+                            .k = 1 + random_below(&seed, i % 9 ? 100 : i % 5 ? 700 : 3000),
                             .init = i % 2};
         make(&p, &seed);
         plain_loop(&p);

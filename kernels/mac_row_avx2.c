@@ -1,0 +1,138 @@
+/* AVX2 forms of k_row: one row times fractals as they lie in memory, read once. */
+#include "kernels/mac_transpose.h"
+
+enum { FRACTAL = 512 };
+
+/* Weights come from main memory, in runs too short for the hardware to follow: the fractal some groups ahead is asked
+ * for, also beyond the end, where the next call goes on. */
+static inline void ask_for(uintptr_t at)
+{
+    for (int line = 0; line < FRACTAL / 64; line++)
+        _mm_prefetch((const char *)(at + (uintptr_t)line * 64), _MM_HINT_T0);
+}
+static int64_t distance(const struct k_row *g)
+{
+    return g->b_step * (g->n1 >= 8 ? 1 : 8 / g->n1);
+}
+
+/* The rest of a row behind k whole groups of c0 elements. */
+static void finish(const struct k_row *g, enum k_row_type type, int64_t k, int64_t c0)
+{
+    struct k_row rest = *g;
+    if (k == g->k)
+        return;
+    rest.a = (const float *)g->a + k;
+    rest.b += k / c0 * g->b_step;
+    rest.k -= k;
+    k_mac_scalar.row[type](&rest);
+}
+
+#define FOUR(acc, v, at)                                                                                               \
+    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at)), (v)[0], acc);                                                 \
+    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 1), (v)[1], acc);                                             \
+    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 2), (v)[2], acc);                                             \
+    acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at) + 3), (v)[3], acc);
+static inline void fractal_f32(float *c, const float *a, const char *at)
+{
+    const float *b = (const float *)(const void *)at;
+    __m256 lo = _mm256_loadu_ps(c), hi = _mm256_loadu_ps(c + 8), v[4], w[4];
+    half_transpose(v, b, 8);
+    half_transpose(w, b + 64, 8);
+    FOUR(lo, v, 0)
+    FOUR(hi, w, 0)
+    half_transpose(v, b + 4, 8);
+    half_transpose(w, b + 68, 8);
+    FOUR(lo, v, 4)
+    FOUR(hi, w, 4)
+    _mm256_storeu_ps(c, lo);
+    _mm256_storeu_ps(c + 8, hi);
+}
+
+static inline __m256 wide_f16(__m128i x)
+{
+    return _mm256_cvtph_ps(x);
+}
+static inline __m256 wide_bf16(__m128i x)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+}
+
+#define FRACTAL_16(TYPE)                                                                                               \
+    static inline void fractal_##TYPE(float *c, const float *a, const char *b)                                         \
+    {                                                                                                                  \
+        __m256 lo = _mm256_loadu_ps(c), hi = _mm256_loadu_ps(c + 8);                                                   \
+        for (int half = 0; half < 16; half += 8) {                                                                     \
+            __m256i v[8];                                                                                              \
+            transpose16(v, (const uint16_t *)(const void *)b + half, 16);                                              \
+            for (int k = 0; k < 8; k++) {                                                                              \
+                const __m256 x = _mm256_broadcast_ss(a + half + k);                                                    \
+                lo = _mm256_fmadd_ps(x, wide_##TYPE(_mm256_castsi256_si128(v[k])), lo);                                \
+                hi = _mm256_fmadd_ps(x, wide_##TYPE(_mm256_extracti128_si256(v[k], 1)), hi);                           \
+            }                                                                                                          \
+        }                                                                                                              \
+        _mm256_storeu_ps(c, lo);                                                                                       \
+        _mm256_storeu_ps(c + 8, hi);                                                                                   \
+    }
+FRACTAL_16(f16)
+FRACTAL_16(bf16)
+
+#define ROW(TYPE, C0, KIND)                                                                                            \
+    void k_row_##TYPE##_avx2(const struct k_row *g)                                                                    \
+    {                                                                                                                  \
+        const float *a = g->a;                                                                                         \
+        const int64_t ahead = distance(g);                                                                             \
+        int64_t k = 0;                                                                                                 \
+        for (const char *b = g->b; k + (C0) <= g->k; k += (C0), b += g->b_step)                                        \
+            for (int64_t n = 0; n < g->n1; n++) {                                                                      \
+                ask_for((uintptr_t)(b + n * FRACTAL) + (uintptr_t)ahead);                                              \
+                fractal_##TYPE((float *)g->c + n * g->c_step, a + k, b + n * FRACTAL);                                 \
+            }                                                                                                          \
+        finish(g, KIND, k, C0);                                                                                        \
+    }
+ROW(f32, 8, K_ROW_F32)
+ROW(f16, 16, K_ROW_F16)
+ROW(bf16, 16, K_ROW_BF16)
+
+/* Sums of the lanes of 4 vectors. */
+static inline __m128i sums_of(const __m256i v[4])
+{
+    const __m256i s = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+}
+
+/* Integers are exact modulo 2^32 in any order: each column has eight partial sums until the row ends. */
+enum { COLUMNS = 16 }; /* column blocks whose partial sums stay in the cache: 8 KiB */
+static void add_columns(const struct k_row *g, int64_t n0, int64_t n1)
+{
+    __m256i part[COLUMNS][16];
+    const int64_t ahead = distance(g);
+    const __m128i *a = g->a;
+    for (int64_t n = 0; n < n1; n++)
+        for (int i = 0; i < 16; i++)
+            part[n][i] = _mm256_setzero_si256();
+    const char *b = g->b + n0 * FRACTAL;
+    for (int64_t k = 0; k < g->k; k += 32, b += g->b_step, a += 4) {
+        const __m256i a0 = _mm256_loadu_si256((const __m256i *)a), a1 = _mm256_loadu_si256((const __m256i *)(a + 2));
+        for (int64_t n = 0; n < n1; n++) {
+            const __m128i *x = (const __m128i *)(const void *)(b + n * FRACTAL);
+            ask_for((uintptr_t)x + (uintptr_t)ahead);
+            for (int i = 0; i < 16; i++) {
+                const __m256i b0 = _mm256_cvtepi8_epi16(_mm_loadu_si128(x + 2 * i));
+                const __m256i b1 = _mm256_cvtepi8_epi16(_mm_loadu_si128(x + 2 * i + 1));
+                const __m256i s = _mm256_add_epi32(_mm256_madd_epi16(a0, b0), _mm256_madd_epi16(a1, b1));
+                part[n][i] = _mm256_add_epi32(part[n][i], s);
+            }
+        }
+    }
+    for (int64_t n = 0; n < n1; n++)
+        for (int i = 0; i < 16; i += 4) {
+            __m128i *c = (__m128i *)(void *)((int32_t *)g->c + (n0 + n) * g->c_step + i);
+            _mm_storeu_si128(c, _mm_add_epi32(_mm_loadu_si128(c), sums_of(part[n] + i)));
+        }
+}
+
+void k_row_i8_avx2(const struct k_row *g)
+{
+    for (int64_t n = 0; n < g->n1; n += COLUMNS)
+        add_columns(g, n, g->n1 - n < COLUMNS ? g->n1 - n : COLUMNS);
+}
