@@ -57,18 +57,43 @@ static inline __m256 wide_bf16(__m128i x)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
 }
 
+/* Rows n and n + 8 of 16 with 16 elements each, 8 of either. */
+static inline __m256i rows_16(const char *b, int n)
+{
+    const __m128i *x = (const __m128i *)(const void *)b;
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(x + 2 * n)), _mm_loadu_si128(x + 2 * n + 16),
+                                   1);
+}
+#define STEP_16(TYPE, v, at)                                                                                           \
+    {                                                                                                                  \
+        const __m256 x = _mm256_broadcast_ss(a + (at));                                                                \
+        const __m256i t = v;                                                                                           \
+        lo = _mm256_fmadd_ps(x, wide_##TYPE(_mm256_castsi256_si128(t)), lo);                                           \
+        hi = _mm256_fmadd_ps(x, wide_##TYPE(_mm256_extracti128_si256(t, 1)), hi);                                      \
+    }
 #define FRACTAL_16(TYPE)                                                                                               \
     static inline void fractal_##TYPE(float *c, const float *a, const char *b)                                         \
     {                                                                                                                  \
         __m256 lo = _mm256_loadu_ps(c), hi = _mm256_loadu_ps(c + 8);                                                   \
-        for (int half = 0; half < 16; half += 8) {                                                                     \
-            __m256i v[8];                                                                                              \
-            transpose16(v, (const uint16_t *)(const void *)b + half, 16);                                              \
-            for (int k = 0; k < 8; k++) {                                                                              \
-                const __m256 x = _mm256_broadcast_ss(a + half + k);                                                    \
-                lo = _mm256_fmadd_ps(x, wide_##TYPE(_mm256_castsi256_si128(v[k])), lo);                                \
-                hi = _mm256_fmadd_ps(x, wide_##TYPE(_mm256_extracti128_si256(v[k], 1)), hi);                           \
-            }                                                                                                          \
+        for (const float *end = a + 16; a < end; a += 8, b += 16) {                                                    \
+            const __m256i r0 = rows_16(b, 0), r1 = rows_16(b, 1), r2 = rows_16(b, 2), r3 = rows_16(b, 3);              \
+            const __m256i r4 = rows_16(b, 4), r5 = rows_16(b, 5), r6 = rows_16(b, 6), r7 = rows_16(b, 7);              \
+            const __m256i p0 = _mm256_unpacklo_epi16(r0, r1), p1 = _mm256_unpackhi_epi16(r0, r1);                      \
+            const __m256i p2 = _mm256_unpacklo_epi16(r2, r3), p3 = _mm256_unpackhi_epi16(r2, r3);                      \
+            const __m256i p4 = _mm256_unpacklo_epi16(r4, r5), p5 = _mm256_unpackhi_epi16(r4, r5);                      \
+            const __m256i p6 = _mm256_unpacklo_epi16(r6, r7), p7 = _mm256_unpackhi_epi16(r6, r7);                      \
+            const __m256i q0 = _mm256_unpacklo_epi32(p0, p2), q1 = _mm256_unpackhi_epi32(p0, p2);                      \
+            const __m256i q2 = _mm256_unpacklo_epi32(p1, p3), q3 = _mm256_unpackhi_epi32(p1, p3);                      \
+            const __m256i q4 = _mm256_unpacklo_epi32(p4, p6), q5 = _mm256_unpackhi_epi32(p4, p6);                      \
+            const __m256i q6 = _mm256_unpacklo_epi32(p5, p7), q7 = _mm256_unpackhi_epi32(p5, p7);                      \
+            STEP_16(TYPE, _mm256_unpacklo_epi64(q0, q4), 0)                                                            \
+            STEP_16(TYPE, _mm256_unpackhi_epi64(q0, q4), 1)                                                            \
+            STEP_16(TYPE, _mm256_unpacklo_epi64(q1, q5), 2)                                                            \
+            STEP_16(TYPE, _mm256_unpackhi_epi64(q1, q5), 3)                                                            \
+            STEP_16(TYPE, _mm256_unpacklo_epi64(q2, q6), 4)                                                            \
+            STEP_16(TYPE, _mm256_unpackhi_epi64(q2, q6), 5)                                                            \
+            STEP_16(TYPE, _mm256_unpacklo_epi64(q3, q7), 6)                                                            \
+            STEP_16(TYPE, _mm256_unpackhi_epi64(q3, q7), 7)                                                            \
         }                                                                                                              \
         _mm256_storeu_ps(c, lo);                                                                                       \
         _mm256_storeu_ps(c + 8, hi);                                                                                   \

@@ -23,30 +23,4 @@ static inline void half_transpose(__m256 y[4], const float *x, int64_t row)
     y[3] = _mm256_shuffle_ps(t1, t3, 0xee);
 }
 
-/* Columns k..k+7 of 16 rows of 16-bit elements, `row` elements apart, as 8 vectors over the rows. */
-static inline __m256i pair16(const uint16_t *p, int64_t row)
-{
-    const __m128i lo = _mm_loadu_si128((const __m128i *)(const void *)p);
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(lo),
-                                   _mm_loadu_si128((const __m128i *)(const void *)(p + 8 * row)), 1);
-}
-static inline void transpose16(__m256i y[8], const uint16_t *x, int64_t row)
-{
-    __m256i r[8], t[8];
-    for (int i = 0; i < 8; i += 2) {
-        const __m256i even = pair16(x + i * row, row), odd = pair16(x + (i + 1) * row, row);
-        r[i] = _mm256_unpacklo_epi16(even, odd);
-        r[i + 1] = _mm256_unpackhi_epi16(even, odd);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; j++) {
-            t[i + 2 * j] = _mm256_unpacklo_epi32(r[i + j], r[i + 2 + j]);
-            t[i + 2 * j + 1] = _mm256_unpackhi_epi32(r[i + j], r[i + 2 + j]);
-        }
-    for (int j = 0; j < 4; j++) {
-        y[2 * j] = _mm256_unpacklo_epi64(t[j], t[4 + j]);
-        y[2 * j + 1] = _mm256_unpackhi_epi64(t[j], t[4 + j]);
-    }
-}
-
 #endif
