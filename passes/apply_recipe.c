@@ -8,6 +8,7 @@
  *   %q = QuantizeLinear %x, %s, %z                                            one for all products of %x
  *   %y = MatMul (DequantizeLinear %q, %s, %z), (DequantizeLinear %codes, %scales {axis=1})
  * A scale per token is computed from the row: %s = Max (ReduceMax (Abs %x), tiny) / most, block_size the whole row.
+ * Before that both operands are smoothed and rotated, behind it the result is corrected (recipe_terms.c).
  *
  * Requirements: (1) runs first, so that names are those of the file and --export-qdq writes the rest as it was; (2) the
  * forms are those that recover_integer and recover_quant read, so that a model that came with them and one that a
@@ -20,6 +21,7 @@
 #include "base/half.h"
 #include "ir/eval.h"
 #include "passes/match.h"
+#include "passes/recipe_terms.h"
 
 struct product {
     struct node *n;
@@ -162,6 +164,12 @@ static struct value *dequantize(struct builder *b, struct value *const in[3], in
     return ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
 }
 
+/* Elements of a row of the weight that one channel of the input has: the positions of a filter. */
+static int64_t inputs_of(const struct product *p, int64_t k)
+{
+    return p->n->op == OP_Conv ? p->w.dims[1] : k;
+}
+
 static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p, struct value **out)
 {
     const struct quantiser *q = px->options.quantiser;
@@ -171,7 +179,10 @@ static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p
     struct quant_codes made = {0};
     if (o->per == QUANT_PER_GROUP && p->w.rank != 2)
         return refuse(px, p, "a convolution has no groups of weights; use per channel");
-    const struct quant_matrix m = {as_rows(px, p, channels, k), channels, k, t, NULL};
+    float *rows = as_rows(px, p, channels, k);
+    const struct quant_matrix m = {rows, channels, k, t, NULL};
+    if (!recipe_turn_weight(px, p->form, rows, channels, k, inputs_of(p, k)))
+        return diag_error(px->cx->diag, NULL, D_HOST_MEMORY);
     const char *why = q->encode(q->user, p->name, o, &m, &made, &px->arena);
     if (why)
         return refuse(px, p, why);
@@ -244,28 +255,78 @@ static bool same_operand(const struct quant_operand *a, const struct quant_opera
     return a->codes == b->codes && a->per == b->per && a->scale == b->scale && a->zero == b->zero;
 }
 
-/* Products of one value with the same form share its codes: the first such one is looked up by the value. */
-struct coded {
-    const struct quant_operand *o;
-    struct value *v;
+/* Do all that read x smooth it as this product does? */
+static bool is_smoothed_alike(struct pass_ctx *px, const struct value *x, const struct quant_product *form)
+{
+    for_each_use (u, x) {
+        struct product other;
+        const struct arena_mark mark = arena_mark(&px->arena);
+        const bool alike = u == &u->user->in[0] && u->user->graph == x->graph && read_product(px, u->user, &other) &&
+                           recipe_turns_alike(other.form, form);
+        arena_release(&px->arena, mark);
+        if (!alike)
+            return false;
+    }
+    return true;
+}
+
+/* What has been made of a value for products of one form; products of that form share it. */
+struct turned {
+    const struct quant_product *form;
+    struct value *x;     /* smoothed and rotated */
+    struct value *codes; /* of x; NULL: none yet */
+    struct turned *next; /* of the same value */
 };
+
+static bool same_input(const struct quant_product *a, const struct quant_product *b)
+{
+    return same_operand(&a->input, &b->input) && recipe_turns_alike(a, b);
+}
+
+static struct builder behind(const struct value *x, struct node *user)
+{
+    struct builder b = x->def && x->def->next ? ir_at(x->def->next) : ir_at(x->graph->first);
+    if (x->graph != user->graph)
+        b = ir_at(user);
+    b.loc = user->loc;
+    return b;
+}
+
+/* The input of p as its form wants it, made once for all products that want the same. */
 static struct value *shared_input(struct pass_ctx *px, const struct product *p, struct map *made)
 {
     struct value *x = node_in(p->n, 0);
-    const struct quant_operand *o = &p->form->input;
     const uint64_t *known = map_find(made, x->id);
-    const struct coded *c = known ? (const struct coded *)(uintptr_t)*known : NULL;
-    if (c && same_operand(c->o, o))
-        return c->v;
-    struct builder b = x->def && x->def->next ? ir_at(x->def->next) : ir_at(x->graph->first);
-    if (x->graph != p->n->graph)
-        b = ir_at(p->n);
-    b.loc = p->n->loc;
-    struct coded *new = ARENA_NEW(&px->m->arena, struct coded);
-    *new = (struct coded){o, code_input(&b, x, o, k_count(&p->w) / p->w.dims[p->channel_axis])};
-    if (!c)
+    struct turned *first = known ? (struct turned *)(uintptr_t)*known : NULL, *same = first, *alike = first;
+    while (same && !same_input(same->form, p->form))
+        same = same->next;
+    if (same)
+        return same->codes;
+    while (alike && !recipe_turns_alike(alike->form, p->form))
+        alike = alike->next;
+    struct turned *new = ARENA_NEW(&px->m->arena, struct turned);
+    *new = (struct turned){.form = p->form, .x = alike ? alike->x : NULL};
+    struct builder b = behind(x, p->n);
+    if (!new->x) {
+        bool folded;
+        const bool alone = p->form->smooth.data && is_smoothed_alike(px, x, p->form);
+        new->x = recipe_turn_input(px, &b, p->n, p->form, alone, &folded);
+        pass_count(px, STAT_apply_recipe_turned, recipe_turns(p->form) && new->x);
+        pass_count(px, STAT_apply_recipe_folded, folded);
+    } else if (new->x != x) {
+        b = behind(new->x, p->n);
+    }
+    const struct quant_operand *o = &p->form->input;
+    new->codes = new->x;
+    if (new->x && o->codes != DT_NONE)
+        new->codes = code_input(&b, new->x, o, k_count(&p->w) / p->w.dims[p->channel_axis]);
+    if (!first)
         map_put(made, x->id, (uint64_t)(uintptr_t) new);
-    return new->v;
+    else {
+        new->next = first->next;
+        first->next = new;
+    }
+    return new->codes;
 }
 
 static enum npuc_status look(struct pass_ctx *px, const struct product *p)
@@ -281,6 +342,17 @@ static enum npuc_status apply(struct pass_ctx *px, const struct product *p, stru
 {
     if (px->options.quantiser->look && p->form->weight.codes == DT_NONE)
         return look(px, p);
+    const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
+    const char *why = recipe_turn_refusal(p->form, p->n->op == OP_Conv, channels, k, inputs_of(p, k));
+    if (why)
+        return refuse(px, p, why);
+    if (p->form->input.codes != DT_NONE || recipe_turns(p->form)) {
+        struct value *x = shared_input(px, p, made);
+        if (!x)
+            return pass_failure(px);
+        ir_set_input(p->n, 0, x);
+        pass_count(px, STAT_apply_recipe_inputs, p->form->input.codes != DT_NONE);
+    }
     if (p->form->weight.codes != DT_NONE) {
         struct value *w = NULL;
         const enum npuc_status s = code_weight(px, p, &w);
@@ -289,14 +361,7 @@ static enum npuc_status apply(struct pass_ctx *px, const struct product *p, stru
         ir_set_input(p->n, 1, w);
         pass_count(px, STAT_apply_recipe_weights, 1);
     }
-    if (p->form->input.codes != DT_NONE) {
-        struct value *x = shared_input(px, p, made);
-        if (!x)
-            return pass_failure(px);
-        ir_set_input(p->n, 0, x);
-        pass_count(px, STAT_apply_recipe_inputs, 1);
-    }
-    return NPUC_OK;
+    return p->form->correct.data ? recipe_correct(px, p->n, p->form) : NPUC_OK;
 }
 
 enum npuc_status apply_recipe(struct pass_ctx *px, struct graph *g)

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "quant/hadamard.h"
+#include "ir/hadamard.h"
 
 static void assert_near(double found, double wanted, double within)
 {

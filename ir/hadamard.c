@@ -1,4 +1,4 @@
-#include "quant/hadamard.h"
+#include "ir/hadamard.h"
 
 #include <math.h>
 #include <string.h>
@@ -162,7 +162,8 @@ static float *factor(int n, struct arena *a)
     return f;
 }
 
-bool rotation_make(struct rotation *r, int64_t k, struct arena *a)
+/* Orders of the factors. */
+static bool divide(struct rotation *r, int64_t k)
 {
     *r = (struct rotation){0};
     if (k < 1 || k > MOST_ROW)
@@ -179,7 +180,18 @@ bool rotation_make(struct rotation *r, int64_t k, struct arena *a)
             r->inner = (int)inner;
             r->hadamard = !seeded;
         }
-    if (r->inner == 0)
+    return r->inner != 0;
+}
+
+bool rotation_possible(int64_t k)
+{
+    struct rotation r;
+    return divide(&r, k);
+}
+
+bool rotation_make(struct rotation *r, int64_t k, struct arena *a)
+{
+    if (!divide(r, k))
         return false;
     r->outer_factor = factor(r->outer, a);
     r->inner_factor = factor(r->inner, a);

@@ -1,7 +1,7 @@
 /* Orthogonal matrices that spread outliers over all channels: Hadamard matrices (elements 1 and -1, H H^T = n I) where
  * one of that order is known here, and Kronecker products of small ones for whole rows of activations. */
-#ifndef QUANT_HADAMARD_H
-#define QUANT_HADAMARD_H
+#ifndef IR_HADAMARD_H
+#define IR_HADAMARD_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +22,7 @@ struct rotation {
 /* The factors for k with the fewest multiplications, in `a`. Always the same for one k; false: k is out of range (1 to
  * 2^24) or has a prime factor above 4,096. */
 NPUC_MUST_CHECK bool rotation_make(struct rotation *r, int64_t k, struct arena *a);
+bool rotation_possible(int64_t k); /* would rotation_make find factors? */
 /* Each of n rows of k floats times R, in place; scratch has k floats. */
 void rotation_apply(const struct rotation *r, float *rows, int64_t n, float *scratch);
 
