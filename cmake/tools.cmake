@@ -10,6 +10,10 @@ if(tool_sources)
   list(REMOVE_ITEM tool_sources ${npuc_main} ${opt_main})
 endif()
 
+include(cmake/embed.cmake)
+npuc_embed(${PROJECT_BINARY_DIR}/tools/analysis_page.c ${PROJECT_SOURCE_DIR}/tools/analysis/page.html analysis_page)
+list(APPEND tool_sources ${PROJECT_BINARY_DIR}/tools/analysis_page.c)
+
 function(npuc_command target output)
   add_executable(${target} ${ARGN})
   set_target_properties(${target} PROPERTIES OUTPUT_NAME ${output})
