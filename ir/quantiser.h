@@ -8,12 +8,17 @@
 #include "npuc/status.h"
 
 /* real = (code - zero) * scale; what shares a scale: all elements, an output channel of a weight, a row of an
- * activation (its last axis), or `group` elements along K of an output channel. */
+ * activation (its last axis), or `group` elements along K of an output channel or a row. */
 enum quant_per { QUANT_PER_TENSOR, QUANT_PER_CHANNEL, QUANT_PER_TOKEN, QUANT_PER_GROUP };
 struct quant_operand {
     enum dtype codes; /* DT_NONE: the operand stays as it is */
     enum quant_per per;
     int64_t group;
+    enum dtype
+        scales;     /* of groups: DT_NONE: the graph's float type, F8E8M0, or F8E4M3FN times one number of the tensor */
+    bool ceil;      /* powers of two as scales: no element exceeds the largest code; else as OCP MX has it */
+    bool cast;      /* activations: the scale is 1 */
+    double most;    /* what a symmetric scale maps the largest element to */
     bool shifted;   /* codes have a zero point; else 0 is coded as 0 */
     bool dynamic;   /* activations: the scale is that of the values at run time */
     double scale;   /* of an activation that is not dynamic */
@@ -39,7 +44,7 @@ struct quant_statistics; /* quant/statistics.h */
 struct quant_matrix {
     const float *data;
     int64_t channels, k;
-    enum dtype scale_type; /* of the graph: scales are rounded to it before codes are chosen */
+    enum dtype scale_type; /* what scales are rounded to before codes are chosen: the graph's, or the operand's own */
     const struct quant_statistics
         *seen; /* of what it is multiplied with, after smooth and rotate; NULL: nothing known */
 };

@@ -7,7 +7,9 @@
  * and for 8-bit activations as well
  *   %q = QuantizeLinear %x, %s, %z                                            one for all products of %x
  *   %y = MatMul (DequantizeLinear %q, %s, %z), (DequantizeLinear %codes, %scales {axis=1})
- * A scale per token is computed from the row: %s = Max (ReduceMax (Abs %x), tiny) / most, block_size the whole row.
+ * A scale per token is computed from the row: %s = Max (ReduceMax (Abs %x), tiny) / most, block_size the whole row; one
+ * per group from rows of that length, to powers of two by a Cast to f8e8m0. Scales of a weight that are E4M3 are
+ * dequantised themselves, by one number.
  * Before that both operands are smoothed and rotated, behind it the result is corrected (recipe_terms.c).
  *
  * Requirements: (1) runs first, so that names are those of the file and --export-qdq writes the rest as it was; (2) the
@@ -21,6 +23,7 @@
 #include "base/half.h"
 #include "ir/eval.h"
 #include "passes/match.h"
+#include "passes/recipe_input.h"
 #include "passes/recipe_terms.h"
 
 struct product {
@@ -145,6 +148,23 @@ static struct value *scale_constant(struct pass_ctx *px, struct builder *b, cons
     return ir_const(b, t, s->rank, s->dims, to.data, to.size);
 }
 
+/* Scales of E4M3 are codes, dequantised by one number: the least power of two that has all of them in reach. */
+static struct value *scales_of_codes(struct pass_ctx *px, struct builder *b, const struct product *p,
+                                     struct quant_codes *q, const struct shape *s)
+{
+    const int64_t n = p->w.dims[p->channel_axis] * q->groups;
+    double size = 0;
+    int e;
+    for (int64_t i = 0; i < n; i++)
+        size = fmax(size, (double)q->scales[i]);
+    const double rest = frexp(size / 448, &e), unit = ldexp(1, rest == 0.5 ? e - 1 : e);
+    for (int64_t i = 0; i < n; i++)
+        q->scales[i] = (float)((double)q->scales[i] / unit);
+    struct value *codes = scale_constant(px, b, p, q, DT_F8E4M3FN, s), *one = ir_scalar_f32(b, (float)unit);
+    const enum dtype t = p->n->out[0].type->dtype;
+    return codes && one ? recipe_dequantize(b, (struct value *const[3]){codes, one, NULL}, t, 0, 0) : NULL;
+}
+
 /* Shape of the scales. */
 static struct shape scale_shape(const struct product *p, const struct quant_operand *o, int64_t groups)
 {
@@ -154,14 +174,6 @@ static struct shape scale_shape(const struct product *p, const struct quant_oper
     if (o->per == QUANT_PER_CHANNEL)
         return (struct shape){1, {channels}};
     return p->channel_axis == 0 ? (struct shape){2, {channels, groups}} : (struct shape){2, {groups, channels}};
-}
-
-static struct value *dequantize(struct builder *b, struct value *const in[3], int64_t axis, int64_t block)
-{
-    struct node *n = ir_new(b, OP_DequantizeLinear, in[2] ? 3 : 2, in, 1);
-    ir_set_int(n, "axis", axis);
-    ir_set_int(n, "block_size", block);
-    return ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
 }
 
 /* Elements of a row of the weight that one channel of the input has: the positions of a filter. */
@@ -180,7 +192,7 @@ static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p
     if (o->per == QUANT_PER_GROUP && p->w.rank != 2)
         return refuse(px, p, "a convolution has no groups of weights; use per channel");
     float *rows = as_rows(px, p, channels, k);
-    const struct quant_matrix m = {rows, channels, k, t, NULL};
+    const struct quant_matrix m = {rows, channels, k, o->scales ? o->scales : t, NULL};
     if (!recipe_turn_weight(px, p->form, rows, channels, k, inputs_of(p, k)))
         return diag_error(px->cx->diag, NULL, D_HOST_MEMORY);
     const char *why = q->encode(q->user, p->name, o, &m, &made, &px->arena);
@@ -192,67 +204,21 @@ static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p
     memcpy(codes.dims, p->w.dims, sizeof codes.dims);
     struct value *const in[3] = {
         code_constant(px, &b, p, &(struct code_rows){made.codes, o->codes, k}, &codes),
-        scale_constant(px, &b, p, &made, t, &scales),
+        o->scales == DT_F8E4M3FN ? scales_of_codes(px, &b, p, &made, &scales)
+                                 : scale_constant(px, &b, p, &made, o->scales ? o->scales : t, &scales),
         made.zeros ? code_constant(px, &b, p, &(struct code_rows){made.zeros, o->codes, made.groups}, &scales) : NULL};
     const bool grouped = o->per == QUANT_PER_GROUP;
     if (in[0] && in[1])
-        *out = dequantize(&b, in, grouped ? 1 - p->channel_axis : p->channel_axis, grouped ? o->group : 0);
+        *out = recipe_dequantize(&b, in, t, grouped ? 1 - p->channel_axis : p->channel_axis, grouped ? o->group : 0);
     return *out ? NPUC_OK : pass_failure(px);
 }
 
 /* ---- activations */
 
-/* The largest magnitude of each row, by the largest code; never 0, so that rows of zeros have a scale. */
-static struct value *row_scales(struct builder *b, struct value *x, double most)
-{
-    struct value *size = ir_op1(b, OP_Abs, x);
-    if (!size)
-        return NULL;
-    struct node *top =
-        ir_new(b, OP_ReduceMax, 2, (struct value *[]){size, ir_const_i64(b, (const int64_t[]){-1}, 1)}, 1);
-    ir_set_int(top, "keepdims", 1);
-    if (ir_infer(top) != NPUC_OK)
-        return NULL;
-    const double tiny = x->type->dtype == DT_F16 ? 6.2e-5 : (double)FLT_MIN * most;
-    struct value *v = ir_op2(b, OP_Max, &top->out[0], ir_scalar_like(b, x, tiny));
-    return v ? ir_op2(b, OP_Div, v, ir_scalar_like(b, x, most)) : NULL;
-}
-
-static struct value *code_scalar(struct builder *b, enum dtype t, int64_t v)
-{
-    int64_t cell = 0;
-    struct k_tensor to = {.dtype = t, .data = &cell};
-    k_set_i64(&to, 0, v);
-    return ir_const(b, t, 0, NULL, &cell, dtype_size(t));
-}
-
-static double largest_code(enum dtype t)
-{
-    return dtype_table[t].cls == DTC_INT ? ldexp(1, dtype_table[t].bits - 1) - 1 : ldexp(1, dtype_table[t].bits) - 1;
-}
-
-static struct value *code_input(struct builder *b, struct value *x, const struct quant_operand *o, int64_t k)
-{
-    const bool rows = o->per == QUANT_PER_TOKEN;
-    struct value *s = rows ? row_scales(b, x, largest_code(o->codes)) : ir_scalar_like(b, x, o->scale);
-    struct value *z = s && !rows ? code_scalar(b, o->codes, o->zero) : NULL;
-    if (!s)
-        return NULL;
-    struct value *const in[3] = {x, s, z};
-    struct node *q = ir_new(b, OP_QuantizeLinear, z ? 3 : 2, in, 1);
-    const int64_t axis = x->type->rank - 1, block = rows ? k : 0;
-    ir_set_int(q, "axis", axis);
-    ir_set_int(q, "block_size", block);
-    if (!z)
-        ir_set_int(q, "output_dtype", dtype_table[o->codes].onnx);
-    if (ir_infer(q) != NPUC_OK)
-        return NULL;
-    return dequantize(b, (struct value *const[3]){&q->out[0], s, z}, axis, block);
-}
-
 static bool same_operand(const struct quant_operand *a, const struct quant_operand *b)
 {
-    return a->codes == b->codes && a->per == b->per && a->scale == b->scale && a->zero == b->zero;
+    return a->codes == b->codes && a->per == b->per && a->scale == b->scale && a->zero == b->zero &&
+           a->group == b->group && a->scales == b->scales && a->ceil == b->ceil && a->cast == b->cast;
 }
 
 /* Do all that read x smooth it as this product does? */
@@ -319,7 +285,7 @@ static struct value *shared_input(struct pass_ctx *px, const struct product *p, 
     const struct quant_operand *o = &p->form->input;
     new->codes = new->x;
     if (new->x && o->codes != DT_NONE)
-        new->codes = code_input(&b, new->x, o, k_count(&p->w) / p->w.dims[p->channel_axis]);
+        new->codes = recipe_code_input(&b, new->x, o, k_count(&p->w) / p->w.dims[p->channel_axis]);
     if (!first)
         map_put(made, x->id, (uint64_t)(uintptr_t) new);
     else {
@@ -327,6 +293,20 @@ static struct value *shared_input(struct pass_ctx *px, const struct product *p, 
         first->next = new;
     }
     return new->codes;
+}
+
+/* Groups divide the last axis, which a convolution does not sum over. */
+static const char *why_not_input(const struct product *p)
+{
+    const struct quant_operand *o = &p->form->input;
+    const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
+    if (o->per != QUANT_PER_GROUP)
+        return NULL;
+    if (p->n->op == OP_Conv)
+        return "the input of a convolution has no groups; use tensor";
+    return k % o->group != 0 || node_in(p->n, 0)->type->rank >= IR_MAX_RANK
+               ? "groups of its input do not divide its rows; use token"
+               : NULL;
 }
 
 static enum npuc_status look(struct pass_ctx *px, const struct product *p)
@@ -344,6 +324,9 @@ static enum npuc_status apply(struct pass_ctx *px, const struct product *p, stru
         return look(px, p);
     const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
     const char *why = recipe_turn_refusal(p->form, p->n->op == OP_Conv, channels, k, inputs_of(p, k));
+    if (why)
+        return refuse(px, p, why);
+    const char *why = why_not_input(p);
     if (why)
         return refuse(px, p, why);
     if (p->form->input.codes != DT_NONE || recipe_turns(p->form)) {

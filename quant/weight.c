@@ -46,29 +46,59 @@ int quant_greatest_code(enum dtype t)
 
 double quant_most(enum dtype codes)
 {
-    return dtype_is_float(codes)
-               ? -(double)half_small_to_f32(codes, half_f32_to_small(codes, -INFINITY, true))
-               : quant_greatest_code(codes) - (dtype_table[codes].cls == DTC_UINT ? quant_greatest_code(codes) / 2 : 0);
+    static const double most[DT_COUNT] = {
+#define FORMAT(nm, dt, top, ...) [DT_##dt] = (top),
+#include "quant/formats.def"
+#undef FORMAT
+    };
+    return most[codes];
 }
 
 static float in_type(enum dtype t, double v)
 {
     if (t == DT_F16)
         return half_f16_to_f32(half_f32_to_f16((float)v));
+    if (dtype_is_float(t) && dtype_size(t) == 1)
+        return half_small_to_f32(t, half_f32_to_small(t, (float)v, true));
     return t == DT_BF16 ? half_bf16_to_f32(half_f32_to_bf16((float)v)) : (float)v;
 }
 
-/* A scale of 0 or below the least normal number of its type would lose what it scales: such parts are all zeros. */
+/* The least number that is a scale: below the least normal number of a type with few exponents precision is lost. */
+static float least_scale(enum dtype t)
+{
+    return t == DT_F16 ? 6.103515625e-05f : t == DT_F8E4M3FN ? 0x1p-9f : t == DT_F8E8M0 ? 0x1p-120f : 1.17549435e-38f;
+}
+
+/* A scale of 0 or too small a one would lose what it scales: such parts are all zeros. */
 float quant_usable_scale(enum dtype t, double v)
 {
     const float s = in_type(t, v);
-    return s >= (t == DT_F16 ? 6.103515625e-05f : 1.17549435e-38f) ? s : 1.0f;
+    return s >= least_scale(t) ? s : 1.0f;
+}
+
+/* Powers of two: by OCP MX floor(log2(size)) - floor(log2(largest code)), so that some elements may exceed it; with
+ * `ceil` the least one that exceeds none. */
+static struct quant_scale cover_by_power(const struct quant_operand *o, double size)
+{
+    const double most = quant_most(o->codes);
+    int e, top;
+    if (o->ceil) {
+        const double rest = frexp(size / most, &e);
+        e -= rest == 0.5;
+    } else {
+        (void)frexp(size, &e);
+        (void)frexp(most, &top);
+        e -= top;
+    }
+    return (struct quant_scale){quant_usable_scale(DT_F8E8M0, size > 0 ? ldexp(1, e) : 0), 0};
 }
 
 struct quant_scale quant_cover(const struct quant_operand *o, enum dtype scale_type, double lo, double hi)
 {
     lo = fmin(lo, 0);
     hi = fmax(hi, 0);
+    if (scale_type == DT_F8E8M0)
+        return cover_by_power(o, fmax(-lo, hi));
     if (dtype_is_float(o->codes) || !o->shifted) {
         const int zero = dtype_table[o->codes].cls == DTC_UINT ? (quant_greatest_code(o->codes) + 1) / 2 : 0;
         return (struct quant_scale){quant_usable_scale(scale_type, fmax(-lo, hi) / quant_most(o->codes)), zero};
@@ -96,6 +126,30 @@ float quant_decode(const struct quant_operand *o, struct quant_scale s, int code
 
 /* ---- a weight */
 
+/* Scales of few exponents are multiples of a number of the tensor, such that the largest one is in reach: a power of
+ * two, by which the weight is divided and its scales are multiplied without rounding. */
+static double unit_of(const struct quant_operand *o, const struct quant_matrix *w, int64_t count)
+{
+    double size = 0;
+    int e;
+    if (w->scale_type != DT_F8E4M3FN)
+        return 1;
+    for (int64_t i = 0; i < count; i++)
+        size = fmax(size, fabs((double)w->data[i]));
+    const double rest = frexp(size / (quant_most(o->codes) * 448), &e);
+    return size > 0 ? ldexp(1, rest == 0.5 ? e - 1 : e) : 1;
+}
+
+static const float *divided(const struct quant_matrix *w, int64_t count, double unit, struct arena *a)
+{
+    if (unit == 1)
+        return w->data;
+    float *to = ARENA_ARRAY(a, float, count);
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (float)((double)w->data[i] / unit);
+    return to;
+}
+
 const char *quant_encode_weight(const struct quant_operand *o, const struct quant_matrix *w, struct quant_codes *out,
                                 struct arena *a)
 {
@@ -117,12 +171,17 @@ const char *quant_encode_weight(const struct quant_operand *o, const struct quan
     if (o->shifted || dtype_table[o->codes].cls == DTC_UINT)
         out->zeros = ARENA_ARRAY(a, int16_t, scales * out->groups);
     struct pool *pool = count >= WORTH_THREADS ? pool_new(pool_processors()) : NULL;
-    const struct quant_task task = {o, w, out, row->fit, pool, a};
+    const double unit = unit_of(o, w, count);
+    struct quant_matrix m = *w;
+    m.data = divided(w, count, unit, a);
+    const struct quant_task task = {o, &m, out, row->fit, pool, a};
     const char *why = NULL;
     if (row->choose)
         why = row->choose(&task);
     else
         quant_fit_codes(&task, NULL);
     pool_free(pool);
+    for (int64_t i = 0; i < scales * out->groups; i++)
+        out->scales[i] = (float)((double)out->scales[i] * unit);
     return why;
 }

@@ -44,7 +44,7 @@ int quant_greatest_code(enum dtype codes);
 /* v as a scale: rounded to its type; 1 when that would lose what it scales. */
 float quant_usable_scale(enum dtype scale_type, double v);
 
-/* Largest finite magnitude of a code: 127 for int8 (symmetric), 448 for E4M3. */
+/* What a symmetric scale maps the largest element to (formats.def): 127 for int8, 448 for E4M3. */
 double quant_most(enum dtype codes);
 
 #endif

@@ -54,7 +54,7 @@ enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, con
 
 static bool is_calibrated(const struct quant_operand *input)
 {
-    return input->codes != DT_NONE && !input->dynamic;
+    return input->codes != DT_NONE && !input->dynamic && !input->cast;
 }
 
 /* Statistics that the form's algorithms need; 0 with no need for data. */
