@@ -13,10 +13,13 @@
 
 static const struct arg_option options[] = {
     {"o", "RECIPE", "the recipe to write"},
-    {"scheme", "S", "how products are coded: w8a16, w8a8, w8a8-dynamic, w4a16-gN, fp8-w8a16"},
+    {"scheme", "S",
+     "how products are coded: w8a16, w8a8, w8a8-dynamic, w8a16i, w4a16-gN, w4a8-gN, fp8, fp8-static, fp8-w8a16, hif8, "
+     "mxfp8, mxfp6, mxfp4, nvfp4"},
     {"calib", "DATA", "calibration data: TOKENS.npy, INPUTS.npz or a folder; for schemes with fixed scales"},
     {"runs", "N", "use the first N runs of the data"},
-    {"activations", "BY", "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
+    {"activations", "BY",
+     "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
     {"weights", "BY", "how codes of weights are found; default minmax"},
     {"keep", "PATTERN", "leave products whose names match alone: --keep '*lm_head*'; repeated"},
     {"D", "NAME=SIZE", "fix a dimension of the model while calibrating"},
