@@ -324,9 +324,7 @@ static enum npuc_status apply(struct pass_ctx *px, const struct product *p, stru
         return look(px, p);
     const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
     const char *why = recipe_turn_refusal(p->form, p->n->op == OP_Conv, channels, k, inputs_of(p, k));
-    if (why)
-        return refuse(px, p, why);
-    const char *why = why_not_input(p);
+    why = why ? why : why_not_input(p);
     if (why)
         return refuse(px, p, why);
     if (p->form->input.codes != DT_NONE || recipe_turns(p->form)) {

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/tensor.h"
+
 struct value *recipe_dequantize(struct builder *b, struct value *const in[3], enum dtype t, int64_t axis, int64_t block)
 {
     struct node *n = ir_new(b, OP_DequantizeLinear, in[2] ? 3 : 2, in, 1);
