@@ -103,10 +103,10 @@ static void buffers(struct code *c)
     c->made = tile_buf(&c->b, "sums", TS_UB, made_type(p), t->sums, t->m * t->n * dtype_size(made_type(p)));
     c->out = narrows ? tile_buf(&c->b, "out", TS_UB, p->out, t->sums, t->m * t->n * os) : c->made;
     c->turned = p->out_lines ? -1 : tile_buf(&c->b, "turned", TS_UB, p->out, t->sums, t->m * t->n * os);
-    c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, bias_type(p), 1, t->n * dtype_size(bias_type(p))) : -1;
+    c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, bias_type(p), t->sums, t->n * dtype_size(bias_type(p))) : -1;
     c->wide_bias =
-        p->bias && bias_type(p) != end_type(p) ? tile_buf(&c->b, "wide_bias", TS_UB, sum, 1, t->n * 4) : c->bias;
-    c->scale = mlu_conv_by_channel(p) ? tile_buf(&c->b, "scale", TS_UB, DT_F32, 1, t->n * 4) : -1;
+        p->bias && bias_type(p) != end_type(p) ? tile_buf(&c->b, "wide_bias", TS_UB, sum, t->sums, t->n * 4) : c->bias;
+    c->scale = mlu_conv_by_channel(p) ? tile_buf(&c->b, "scale", TS_UB, DT_F32, t->sums, t->n * 4) : -1;
     c->added = p->tail.added ? tile_buf(&c->b, "added", TS_UB, p->out, t->sums, t->m * t->n * os) : -1;
     c->codes = p->tail.codes ? tile_buf(&c->b, "codes", TS_UB, DT_I8, t->sums, t->m * t->n) : -1;
     c->work = p->tail.codes && p->tail.y ? tile_buf(&c->b, "work", TS_UB, p->out, 1, t->m * t->n * os) : -1;

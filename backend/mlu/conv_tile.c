@@ -93,9 +93,10 @@ static bool fits(const struct search *s, const struct mlu_conv_tile *t)
     const int64_t acc = mlu_conv_steps(p, t) > 1 && p->out != DT_I32 ? cells * 4 : 0;
     const int64_t made = all + (mlu_conv_by_channel(p) && s->os < 4 ? cells * 4 : 0);
     const int64_t codes = p->tail.codes ? cells * (2 * t->sums + s->os) : 0, added = p->tail.added ? t->sums * all : 0;
-    const int64_t bias = p->bias ? t->n * 8 : 0, rounding = 10 * s->m->align[TS_UB];
+    const int64_t rows_n = t->sums * t->n * ((p->bias ? 8 : 0) + (mlu_conv_by_channel(p) ? 4 : 0)),
+                  rounding = 10 * s->m->align[TS_UB];
     const int64_t weights = t->w_slots * t->n * t->w_pitch * s->es;
-    return t->slots * (map + rows) + t->sums * (made + turned) + acc + codes + added + 2 * bias + rounding <=
+    return t->slots * (map + rows) + t->sums * (made + turned) + acc + codes + added + rows_n + rounding <=
                s->m->size[TS_UB] &&
            weights <= s->m->size[TS_L0B] && (t->on.lanes == 1 || weights <= s->m->size[TS_L1]);
 }
@@ -152,9 +153,10 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
                                : p->direct ? kb * row_bytes(im * es, false)
                                            : (double)t->lines * kb * es),
                  filters = in * taps * cin * es;
-    const double bring =
-        fmax(filters / t->on.lanes / r->core,
-             t->on.lanes == 1 ? 0 : fmax(filters / r->move, t->on.clusters > 1 ? filters / r->link : 0));
+    /* to SRAM once for all lanes, then to the WRAM of each: one after the other where there is one slot of each */
+    const double shared = fmax(filters / t->on.lanes / r->core, t->on.clusters > 1 ? filters / r->link : 0),
+                 moved = t->on.lanes == 1 ? 0 : filters / r->move,
+                 bring = t->w_slots == 1 ? shared + moved : fmax(shared, moved);
     const double each = t->on.runs ? 0 : 1;
     const double load = map / r->core + each * filters / t->on.lanes / r->core,
                  store = (p->out_lines ? im * row_bytes(in * (double)s->os, true)
