@@ -277,24 +277,23 @@ static void load_bias(struct code *c)
 
 /* ---- steps -------------------------------------------------------------------------------------------------- */
 
-/* Window elements of kernel position t of the block to their columns of the rows. */
-static void gather(struct code *c, expr t)
+/* Window elements of the block's kernel positions to rows. */
+static void gather(struct code *c)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
     struct conv_walk *w = &c->w;
     const expr one = num(c, 1), z = num(c, 0);
-    const expr kh =
-        c->t.taps == conv_plane_taps(p) ? expr_add(x, w->kh, expr_floordiv(x, t, num(c, p->kernel[W]))) : w->kh;
-    const expr kw = expr_add(x, w->kw, expr_mod(x, t, num(c, p->kernel[W])));
+    const int64_t taps_w = c->t.taps > 1 ? p->kernel[W] : 1, taps_h = c->t.taps / taps_w;
     const expr first = c->t.strips ? z : w->col0, col = c->t.strips ? w->col0 : z;
     const expr cols = expr_max(x, one, c->t.strips ? w->count : w->out[W]);
-    const expr y0 = expr_sub(x, conv_walk_look(w, H, w->row0, kh), expr_mul_const(x, w->lo[H], p->step[H]));
-    const expr x0 = expr_sub(x, conv_walk_look(w, W, col, kw), expr_mul_const(x, w->lo[W], p->step[W]));
-    tile_note(&c->b, "windows: one kernel position of each");
-    TILE(&c->b, WINDOWS, c->a, expr_mul(x, t, c->ik), num(c, c->t.pitch), c->map, z, num(c, c->t.kb),
+    const expr y0 = expr_sub(x, conv_walk_look(w, H, w->row0, w->kh), expr_mul_const(x, w->lo[H], p->step[H]));
+    const expr x0 = expr_sub(x, conv_walk_look(w, W, col, w->kw), expr_mul_const(x, w->lo[W], p->step[W]));
+    tile_note(&c->b, "windows");
+    TILE(&c->b, WINDOWS, c->a, z, num(c, c->t.pitch), c->map, z, num(c, c->t.kb),
          c->t.strips ? num(c, c->t.line) : w->size[W], p->in, w->count, c->ik, w->n[H], w->n[W], y0, x0, first, cols,
-         (int32_t)p->stride[H], (int32_t)p->stride[W], (int32_t)p->step[H], (int32_t)p->step[W]);
+         (int32_t)taps_h, (int32_t)taps_w, (int32_t)p->dilation[H], (int32_t)p->dilation[W], (int32_t)p->stride[H],
+         (int32_t)p->stride[W], (int32_t)p->step[H], (int32_t)p->step[W]);
 }
 
 /* One step of K: the first begins with zero, the last leaves the unit, biased and narrowed where no factors of the
@@ -328,9 +327,7 @@ static void block_body(struct code *c, expr step)
     } else {
         if (!c->t.whole)
             load_map(c);
-        const struct mlu_turns tap = mlu_open_turns(&c->b, "tap", num(c, c->t.taps));
-        gather(c, tap.i);
-        mlu_close_turns(&c->b, &tap);
+        gather(c);
     }
     multiply(c, step, c->t.on.runs ? expr_add(x, at, c->k0) : z);
 }

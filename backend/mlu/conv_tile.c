@@ -169,7 +169,7 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
     const double end = im * in * (4 * by_channel + (double)s->os * tail) / r->vec + (by_channel + tail + 1) * r->fixed +
                        turned,
                  vec = end + turn_x;
-    const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 1 + (double)t->taps);
+    const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 2);
     const double apart = t->sums > 1 ? 0 : end;
     /* a slot is free again when what it brought has been used */
     const double chain = fmax((load + r->latency + gather + mac) / t->slots, (mac + end + store) / t->sums);

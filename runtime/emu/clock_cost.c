@@ -250,7 +250,8 @@ static void windows(struct clock_cx *cx, const struct emu_op *op, struct clock_c
     const struct emu_WINDOWS *a = EMU_ARGS(WINDOWS, op);
     c->from = cx->section->bufs.data[a->src].space;
     c->to = TS_UB;
-    move_rows(cx, c, (const int64_t[3]){a->dtype, a->n, a->k}, cx->rates->l0a);
+    const int64_t rows = round_up(a->n, 1) * a->taps_h * a->taps_w;
+    move_rows(cx, c, (const int64_t[3]){a->dtype, rows, a->k}, cx->rates->l0a);
 }
 
 static clock_cost_fn *const costs[TILE_OP_END] = {

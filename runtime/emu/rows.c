@@ -151,10 +151,11 @@ bool emu_do_copy_rows(struct emu_data *d, struct emu_op *op)
     return y != NULL;
 }
 
-/* The line of the map that window q begins with, or -1 in the padding. */
-static int64_t line_of(const struct emu_WINDOWS *a, int64_t q)
+/* The line of the map under kernel position (i, j) of window q, or -1 in the padding. */
+static int64_t line_of(const struct emu_WINDOWS *a, int64_t q, int64_t i, int64_t j)
 {
-    const int64_t y = a->top + q / a->cols * a->stride_h, x = a->left + q % a->cols * a->stride_w;
+    const int64_t y = a->top + i * a->dilation_h + q / a->cols * a->stride_h,
+                  x = a->left + j * a->dilation_w + q % a->cols * a->stride_w;
     if (y < 0 || x < 0 || y % a->step_h || x % a->step_w || y / a->step_h >= a->h || x / a->step_w >= a->w)
         return -1;
     return y / a->step_h * a->row_pitch + x / a->step_w;
@@ -162,12 +163,14 @@ static int64_t line_of(const struct emu_WINDOWS *a, int64_t q)
 
 static bool in_range(const struct emu_WINDOWS *a)
 {
-    const int64_t small[] = {a->n, a->k, a->h, a->w, a->row_pitch, a->first, a->src_row, a->dst_row};
+    const int64_t small[] = {a->n,       a->k,       a->h,      a->w,      a->row_pitch,  a->first,
+                             a->src_row, a->dst_row, a->taps_h, a->taps_w, a->dilation_h, a->dilation_w};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(small); i++)
         if (small[i] < 0 || small[i] > MOST)
             return false;
     return a->top >= -(int64_t)MOST && a->top <= MOST && a->left >= -(int64_t)MOST && a->left <= MOST && a->cols >= 1 &&
-           a->stride_h >= 1 && a->stride_w >= 1 && a->step_h >= 1 && a->step_w >= 1;
+           a->taps_h * a->taps_w * a->k <= MOST && a->stride_h >= 1 && a->stride_w >= 1 && a->step_h >= 1 &&
+           a->step_w >= 1;
 }
 
 bool emu_do_windows(struct emu_data *d, struct emu_op *op)
@@ -181,16 +184,18 @@ bool emu_do_windows(struct emu_data *d, struct emu_op *op)
         return true;
     const struct emu_span src = {
         a->src_off, {1, a->h, a->w, a->k}, {0, a->row_pitch * a->src_row, a->src_row, 1}, size};
-    const struct emu_span dst = emu_rows(a->dst_off, a->n, a->dst_row, a->k, 1, size);
+    const int64_t taps = a->taps_h * a->taps_w;
+    const struct emu_span dst = emu_rows(a->dst_off, a->n, a->dst_row, taps * a->k, 1, size);
     const uint8_t *x = emu_buf(d, op, EMU_FIELD(WINDOWS, src), &src, false);
     uint8_t *y = x ? emu_buf(d, op, EMU_FIELD(WINDOWS, dst), &dst, true) : NULL;
-    for (int64_t p = 0; y && p < a->n; p++) {
-        const int64_t at = line_of(a, a->first + p);
-        uint8_t *row = y + p * a->dst_row * size;
-        if (at < 0)
-            memset(row, 0, (size_t)(a->k * size));
-        else
-            memcpy(row, x + at * a->src_row * size, (size_t)(a->k * size));
-    }
+    for (int64_t p = 0; y && p < a->n; p++)
+        for (int64_t t = 0; t < taps; t++) {
+            const int64_t at = line_of(a, a->first + p, t / a->taps_w, t % a->taps_w);
+            uint8_t *row = y + (p * a->dst_row + t * a->k) * size;
+            if (at < 0)
+                memset(row, 0, (size_t)(a->k * size));
+            else
+                memcpy(row, x + at * a->src_row * size, (size_t)(a->k * size));
+        }
     return y != NULL;
 }

@@ -128,16 +128,20 @@ static void test_races_are_found(void **state)
 
 /* ---- windows ------------------------------------------------------------------------------------------------ */
 
-enum { CHANNELS = 6, MAP_H = 7, MAP_W = 5, COUNT = 24 };
+enum { CHANNELS = 6, MAP_H = 7, MAP_W = 5, COUNT = 24, MOST_TAPS = 9 };
 
 struct windows {
     int64_t top, left, first, cols;
     int32_t stride[2], step[2];
+    int32_t taps[2], dilation[2];
 };
 
-static float element(const struct windows *w, const float *map, int64_t p, int64_t channel)
+/* Element c of the row of window p: channel c % CHANNELS of kernel position c / CHANNELS. */
+static float element(const struct windows *w, const float *map, int64_t p, int64_t c)
 {
-    const int64_t q = w->first + p, y = w->top + q / w->cols * w->stride[0], x = w->left + q % w->cols * w->stride[1];
+    const int64_t q = w->first + p, tap = c / CHANNELS, channel = c % CHANNELS,
+                  y = w->top + tap / w->taps[1] * w->dilation[0] + q / w->cols * w->stride[0],
+                  x = w->left + tap % w->taps[1] * w->dilation[1] + q % w->cols * w->stride[1];
     const bool inside = y >= 0 && x >= 0 && y % w->step[0] == 0 && x % w->step[1] == 0 && y / w->step[0] < MAP_H &&
                         x / w->step[1] < MAP_W;
     return inside ? map[(y / w->step[0] * MAP_W + x / w->step[1]) * CHANNELS + channel] : 0;
@@ -146,18 +150,18 @@ static float element(const struct windows *w, const float *map, int64_t p, int64
 static enum npuc_status gather(struct emu_unit *u, const struct windows *w, float *map, float *y)
 {
     unit_begin_on(u, "mlu370-x4", TCORE_VECTOR);
-    const int64_t n = CHANNELS * MAP_H * MAP_W;
+    const int64_t n = CHANNELS * MAP_H * MAP_W, width = CHANNELS * w->taps[0] * w->taps[1];
     const int32_t t = unit_tensor(u, DT_F32, map, (size_t)n * sizeof *map),
-                  out = unit_tensor(u, DT_F32, y, COUNT * CHANNELS * sizeof *y);
-    const int32_t x = unit_buf(u, TS_UB, 1, 1024), rows = unit_buf(u, TS_UB, 1, COUNT * CHANNELS * 4);
+                  out = unit_tensor(u, DT_F32, y, (size_t)(COUNT * width) * sizeof *y);
+    const int32_t x = unit_buf(u, TS_UB, 1, 1024), rows = unit_buf(u, TS_UB, 1, COUNT * width * 4);
     const expr z = num(u, 0), line = num(u, CHANNELS);
     unit_load(u, x, 0, t, 0, DT_F32, n);
     unit_flag(u, TU_MTE2, TU_MTE1, 0);
-    TILE(&u->b, WINDOWS, rows, z, line, x, z, line, num(u, MAP_W), DT_F32, num(u, COUNT), line, num(u, MAP_H),
-         num(u, MAP_W), num(u, w->top), num(u, w->left), num(u, w->first), num(u, w->cols), w->stride[0], w->stride[1],
-         w->step[0], w->step[1]);
+    TILE(&u->b, WINDOWS, rows, z, num(u, width), x, z, line, num(u, MAP_W), DT_F32, num(u, COUNT), line, num(u, MAP_H),
+         num(u, MAP_W), num(u, w->top), num(u, w->left), num(u, w->first), num(u, w->cols), w->taps[0], w->taps[1],
+         w->dilation[0], w->dilation[1], w->stride[0], w->stride[1], w->step[0], w->step[1]);
     unit_flag(u, TU_MTE1, TU_MTE3, 0);
-    unit_store(u, out, 0, rows, 0, DT_F32, COUNT * CHANNELS);
+    unit_store(u, out, 0, rows, 0, DT_F32, COUNT * width);
     return unit_run(u, 1, true);
 }
 
@@ -165,21 +169,45 @@ static void test_windows(void **state)
 {
     (void)state;
     static const struct windows cases[] = {
-        {.cols = MAP_W, .stride = {1, 1}, .step = {1, 1}},
-        {.top = -1, .left = -2, .first = 3, .cols = 9, .stride = {1, 1}, .step = {1, 1}},
-        {.top = -1, .left = 1, .cols = 4, .stride = {2, 3}, .step = {1, 1}},
-        {.top = -2, .left = -1, .first = 1, .cols = 13, .stride = {1, 1}, .step = {2, 3}},
-        {.top = -100, .cols = 2, .stride = {1, 1}, .step = {1, 1}},
+        {.cols = MAP_W, .stride = {1, 1}, .step = {1, 1}, .taps = {1, 1}, .dilation = {1, 1}},
+        {.top = -1,
+         .left = -2,
+         .first = 3,
+         .cols = 9,
+         .stride = {1, 1},
+         .step = {1, 1},
+         .taps = {1, 1},
+         .dilation = {1, 1}},
+        {.top = -1, .left = 1, .cols = 4, .stride = {2, 3}, .step = {1, 1}, .taps = {1, 1}, .dilation = {1, 1}},
+        {.top = -2,
+         .left = -1,
+         .first = 1,
+         .cols = 13,
+         .stride = {1, 1},
+         .step = {2, 3},
+         .taps = {3, 2},
+         .dilation = {1, 2}},
+        {.top = -1, .left = -1, .cols = 5, .stride = {1, 1}, .step = {1, 1}, .taps = {3, 3}, .dilation = {1, 1}},
+        {.top = -3,
+         .left = -2,
+         .first = 2,
+         .cols = 4,
+         .stride = {2, 1},
+         .step = {1, 1},
+         .taps = {2, 4},
+         .dilation = {3, 2}},
+        {.top = -100, .cols = 2, .stride = {1, 1}, .step = {1, 1}, .taps = {1, 1}, .dilation = {1, 1}},
     };
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(cases); i++) {
         struct emu_unit u;
-        float map[CHANNELS * MAP_H * MAP_W], y[COUNT * CHANNELS];
+        float map[CHANNELS * MAP_H * MAP_W], y[COUNT * CHANNELS * MOST_TAPS];
+        const int64_t width = CHANNELS * cases[i].taps[0] * cases[i].taps[1];
         fill(map, DT_F32, NPUC_ARRAY_LEN(map), i);
         if (gather(&u, &cases[i], map, y) != NPUC_OK)
             fail_msg("%s", u.error);
         for (int64_t p = 0; p < COUNT; p++)
-            for (int64_t c = 0; c < CHANNELS; c++)
-                assert_true(y[p * CHANNELS + c] == element(&cases[i], map, p, c));
+            for (int64_t c = 0; c < width; c++)
+                assert_true(y[p * width + c] == element(&cases[i], map, p, c));
         unit_end(&u);
     }
 }
@@ -187,9 +215,9 @@ static void test_windows(void **state)
 static void test_windows_without_columns_are_refused(void **state)
 {
     (void)state;
-    static const struct windows none = {.stride = {1, 1}, .step = {1, 1}};
+    static const struct windows none = {.stride = {1, 1}, .step = {1, 1}, .taps = {1, 1}, .dilation = {1, 1}};
     struct emu_unit u;
-    float map[CHANNELS * MAP_H * MAP_W] = {0}, y[COUNT * CHANNELS];
+    float map[CHANNELS * MAP_H * MAP_W] = {0}, y[COUNT * CHANNELS * MOST_TAPS];
     assert_int_not_equal(gather(&u, &none, map, y), NPUC_OK);
     assert_non_null(strstr(u.error, "24 windows of 6 channels"));
     unit_end(&u);
