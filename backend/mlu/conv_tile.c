@@ -173,11 +173,13 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
     const double apart = t->sums > 1 ? 0 : end;
     /* a slot is free again when what it brought has been used */
     const double chain = fmax((load + r->latency + gather + mac) / t->slots, (mac + end + store) / t->sums);
-    const double overlap =
-        fmax(chain, fmax(fmax(load, store), fmax(fmax(mac, gather), fmax(vec, each * bring)))) + apart;
+    const double move = gather + each * moved; /* both are moves within the core */
+    const double overlap = fmax(chain, fmax(fmax(load, store), fmax(fmax(mac, move), vec))) + apart;
     const double serial = load + r->latency + store + mac + gather + vec + each * bring;
     const double work = t->slots > 1 ? overlap : serial;
-    const double run = t->on.runs ? bring : 0, item = v.steps * (work + steps) + (t->w_slots == 1 ? run : 0);
+    /* filters that stay come the same two ways as what passes by */
+    const double run = t->on.runs ? fmax(shared + v.steps * load, moved + v.steps * gather) : 0,
+                 item = v.steps * (work + steps) + (t->w_slots == 1 && t->on.runs ? bring : 0);
     const double first = (bring + load) / (t->on.runs ? 1 : blocks) + STEP_CYCLES;
     const double bytes = missed(s, &v, tiles * map * group, filters * nt * group, nt) +
                          s->batch * s->planes * positions * (double)p->cout * group * (double)s->os;
