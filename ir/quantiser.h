@@ -67,6 +67,7 @@ struct quantiser {
     /* When set: a look at the weight, as the model has it, of each product for which product() gave a form without
      * codes for the weight. NULL: fine, else why not, as for encode. */
     const char *(*look)(void *user, const char *name, const struct quant_matrix *w);
+    bool apart; /* factors of smoothing stay beside the product: what makes its input keeps its values (comparisons) */
 };
 
 /* The other way (passes/strip_codes.c): told of every product that multiplies codes. False: it stays as it is.

@@ -213,6 +213,23 @@ static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p
     return *out ? NPUC_OK : pass_failure(px);
 }
 
+/* A weight that is turned but has no codes: floats as before. */
+static enum npuc_status turn_weight(struct pass_ctx *px, const struct product *p, struct value **out)
+{
+    const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
+    float *rows = as_rows(px, p, channels, k);
+    struct k_tensor to = p->w;
+    if (!recipe_turn_weight(px, p->form, rows, channels, k, inputs_of(p, k)))
+        return diag_error(px->cx->diag, NULL, D_HOST_MEMORY);
+    to.data = arena_zalloc(&px->arena, to.size + 8);
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < k; i++)
+            k_set_f64(&to, index_of(p, channels, k, c, i), (double)rows[c * k + i]);
+    struct builder b = ir_at(p->n);
+    *out = ir_const(&b, to.dtype, to.rank, to.dims, to.data, to.size);
+    return *out ? NPUC_OK : pass_failure(px);
+}
+
 /* ---- activations */
 
 static bool same_operand(const struct quant_operand *a, const struct quant_operand *b)
@@ -275,7 +292,7 @@ static struct value *shared_input(struct pass_ctx *px, const struct product *p, 
     struct builder b = behind(x, p->n);
     if (!new->x) {
         bool folded;
-        const bool alone = p->form->smooth.data && is_smoothed_alike(px, x, p->form);
+        const bool alone = p->form->smooth.data && !px->options.quantiser->apart && is_smoothed_alike(px, x, p->form);
         new->x = recipe_turn_input(px, &b, p->n, p->form, alone, &folded);
         pass_count(px, STAT_apply_recipe_turned, recipe_turns(p->form) && new->x);
         pass_count(px, STAT_apply_recipe_folded, folded);
@@ -334,13 +351,14 @@ static enum npuc_status apply(struct pass_ctx *px, const struct product *p, stru
         ir_set_input(p->n, 0, x);
         pass_count(px, STAT_apply_recipe_inputs, p->form->input.codes != DT_NONE);
     }
-    if (p->form->weight.codes != DT_NONE) {
+    const bool codes = p->form->weight.codes != DT_NONE;
+    if (codes || recipe_turns(p->form)) {
         struct value *w = NULL;
-        const enum npuc_status s = code_weight(px, p, &w);
+        const enum npuc_status s = codes ? code_weight(px, p, &w) : turn_weight(px, p, &w);
         if (s != NPUC_OK)
             return s;
         ir_set_input(p->n, 1, w);
-        pass_count(px, STAT_apply_recipe_weights, 1);
+        pass_count(px, STAT_apply_recipe_weights, codes);
     }
     return p->form->correct.data ? recipe_correct(px, p->n, p->form) : NPUC_OK;
 }

@@ -244,6 +244,11 @@ static void read_keep(struct reader *in, struct quant_entry *e, char *value)
     e->keep = arena_strndup(in->r->arena, value, (int64_t)strlen(value));
 }
 
+static void read_why(struct reader *in, struct quant_entry *e, char *value)
+{
+    e->why = arena_strndup(in->r->arena, value, (int64_t)strlen(value));
+}
+
 /* An operand that is given once; false after a message. */
 static bool read_once(struct reader *in, const struct quant_entry *e, char *value, struct quant_operand *o)
 {
@@ -299,6 +304,7 @@ static const struct {
     {"version", read_version, false}, {"scheme", read_scheme, false}, {"data", read_data, false},
     {"keep", read_keep, true},        {"weight", read_weight, true},  {"input", read_input, true},
     {"smooth", read_smooth, true},    {"rotate", read_rotate, true},  {"correct", read_correct, true},
+    {"why", read_why, true},
 };
 
 static void read_value(struct reader *in, const char *key, char *value)
@@ -474,6 +480,8 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
             fprintf(f, "rotate  = hadamard\n");
         if (e->correct)
             fprintf(f, "correct = data\n");
+        if (e->why)
+            fprintf(f, "why     = %s\n", e->why);
     }
     const bool whole = fclose(f) == 0;
     const char *copy = whole ? arena_strndup(a, text, (int64_t)size) : NULL;

@@ -13,9 +13,13 @@
  * scales=e8m0 (powers of two as OCP MX has them), e8m0-ceil or e4m3 for how scales of groups are coded, `cast` for an
  * input whose scale is 1, `zero` for codes with zero points (zero=Z gives that of an input), scale=S for an input whose
  * scale is fixed, by=NAME for how the numbers are found (weights.def), `data` for codes of a weight that the data file
- * holds. Beside operands: smooth  = data        the input is divided by NODE.smooth [k], rows of the weight are
- * multiplied by it rotate  = hadamard    both are turned by an orthogonal matrix of length k correct = data
- * NODE.correct [channels] is added to the output
+ * holds. Beside operands:
+ *
+ *     smooth  = data        the input is divided by NODE.smooth [k], rows of the weight are multiplied by it
+ *     rotate  = hadamard    both are turned by an orthogonal matrix of length k
+ *     correct = data        NODE.correct [channels] is added to the output
+ *     why     = TEXT        for the reader
+ *
  * '#' starts a comment. */
 #ifndef QUANT_RECIPE_H
 #define QUANT_RECIPE_H
@@ -29,6 +33,7 @@
 struct quant_entry {
     const char *name;
     const char *keep; /* why the product stays as it is; NULL: it does not */
+    const char *why;  /* why it has this form, for the reader; NULL: nothing said */
     struct quant_product form;
     bool smooth, correct; /* vectors of the form are in the data file */
     int line;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/analysis/plan.h"
 #include "tools/analysis/present.h"
 #include "tools/json.h"
 #include "tools/model_args.h"
@@ -16,7 +17,8 @@ static const struct arg_option options[] = {
      "outputs with one product quantised (isolated) and with all but one (inverse), over the first N runs: "
      "two runs of the model per product and run"},
     {"top", "N", "products in the table; default 20, 0 all"},
-    {"target", "T", "also the plan's bytes and time on this target"},
+    {"target", "T", "also bytes and times of the plans on this target"},
+    {"context", "N", "language models: tokens before the step that is timed; default 512"},
     {"D", "NAME=SIZE", "fix a dimension of the model"},
     {"shape", "X=AxBxC", "fix the shape of an input"},
     {"csv", "FILE", "write a line per product"},
@@ -83,6 +85,20 @@ static bool compare_all(struct analysis *an, const struct args *a, int *code)
     return ok;
 }
 
+static bool time_all(struct analysis *an, const struct args *a, int64_t context, int *code)
+{
+    struct plan_request q = {.args = a, .model = an->model, .target = args_value(a, "target"), .context = context};
+    bool ok = true;
+    for (int64_t i = 0; q.target && ok && i < an->comparisons.len; i++) {
+        struct comparison *c = an->comparisons.data[i];
+        const struct quantiser base = c->recipe ? quant_recipe_quantiser(c->recipe) : (struct quantiser){0};
+        q.base = c->recipe ? &base : NULL;
+        q.model = c->recipe ? an->model : c->path;
+        ok = plan_figures(&q, &c->plan, &an->list, NULL, code);
+    }
+    return ok;
+}
+
 static int present(const struct analysis *an, const struct args *a, int64_t top)
 {
     int code = 0;
@@ -106,7 +122,7 @@ static int present(const struct analysis *an, const struct args *a, int64_t top)
 static int compare(const struct command *cmd, struct args *a)
 {
     int code = 0;
-    int64_t top;
+    int64_t top, context;
     struct analysis *an = ARENA_NEW(&a->arena, struct analysis);
     an->arena = &a->arena;
     an->shows = term_is_tty(2) && !args_flag(a, "quiet");
@@ -116,9 +132,10 @@ static int compare(const struct command *cmd, struct args *a)
         return usage("expected MODEL --recipe R, or two models");
     if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &an->runs, &code) ||
         !args_number(cmd, a, "each", (struct arg_range){0, INT64_MAX, 0}, &an->each_runs, &code) ||
+        !args_number(cmd, a, "context", (struct arg_range){1, 1 << 24, 512}, &context, &code) ||
         !args_number(cmd, a, "top", (struct arg_range){0, INT64_MAX, 20}, &top, &code))
         return code;
-    if (compare_all(an, a, &code))
+    if (compare_all(an, a, &code) && time_all(an, a, context, &code))
         code = present(an, a, top);
     analysis_close(an);
     return code;

@@ -147,8 +147,8 @@ static bool walk_part(struct analysis *an, struct comparison *c, const char *mod
     struct variant *v = ARENA_NEW(an->arena, struct variant);
     struct walk w = {.an = an, .c = c, .v = v, .part = want->part, .exit_code = exit_code};
     bool ok = variant_open(v, model, an->args, &an->list, want, exit_code);
-    if (ok && want->recipe && want->part == PART_ALL) {
-        *exit_code = diag_exit_code(quant_recipe_check_used(want->recipe, &v->c.diag));
+    if (ok && c->recipe && want->part == PART_ALL) {
+        *exit_code = diag_exit_code(quant_recipe_check_used(c->recipe, &v->c.diag));
         ok = *exit_code == 0;
     }
     if (ok && graph_yield(variant_graph(v))->n_in != an->outputs.n)
@@ -209,7 +209,11 @@ static struct k_tensor **plain_outputs(struct analysis *an, struct walk *w, int6
 static bool walk_each(struct analysis *an, struct comparison *c, int *exit_code)
 {
     struct walk w = {.an = an, .exit_code = exit_code};
+    const struct quantiser base = quant_recipe_quantiser(c->recipe);
     arena_init(&w.kept, NULL);
+    bool *alone = ARENA_ARRAY(&w.kept, bool, an->list.names.len + 1);
+    bool *others = ARENA_ARRAY(&w.kept, bool, an->list.names.len + 1);
+    memset(others, true, (size_t)an->list.names.len);
     struct k_tensor **x = plain_outputs(an, &w, an->each_runs);
     bool ok = x != NULL;
     for (int64_t i = 0; ok && i < an->list.names.len; i++) {
@@ -217,10 +221,12 @@ static bool walk_each(struct analysis *an, struct comparison *c, int *exit_code)
         progress(an, arena_printf(an->arena, "%s: isolated and inverse, product", c->path), i, an->list.names.len);
         if (!f->coded)
             continue;
-        const struct variant_want alone = {c->recipe, PART_ALL, i, -1, false};
-        const struct variant_want others = {c->recipe, PART_ALL, -1, i, false};
-        ok = outputs_of(an, &alone, x, an->each_runs, &f->isolated, exit_code) &&
-             outputs_of(an, &others, x, an->each_runs, &f->inverse, exit_code);
+        alone[i] = !(others[i] = false);
+        ok = outputs_of(an, &(struct variant_want){&base, PART_ALL, alone, false}, x, an->each_runs, &f->isolated,
+                        exit_code) &&
+             outputs_of(an, &(struct variant_want){&base, PART_ALL, others, false}, x, an->each_runs, &f->inverse,
+                        exit_code);
+        others[i] = !(alone[i] = false);
     }
     progress_end(an);
     c->has_each = ok;
@@ -228,15 +234,14 @@ static bool walk_each(struct analysis *an, struct comparison *c, int *exit_code)
     return ok;
 }
 
-bool analysis_outputs(struct analysis *an, const struct variant_want *want, int64_t runs, struct effect_summary *out,
-                      int *exit_code)
+bool analysis_outputs(struct analysis *an, const struct variant_want *want, struct effect_summary *out, int *exit_code)
 {
-    struct walk w = {.an = an, .exit_code = exit_code};
-    arena_init(&w.kept, NULL);
-    struct k_tensor **x = plain_outputs(an, &w, runs);
-    const bool ok = x && outputs_of(an, want, x, runs, out, exit_code);
-    arena_free(&w.kept);
-    return ok;
+    if (!an->plain_outputs) {
+        struct walk w = {.an = an, .exit_code = exit_code};
+        an->plain_outputs = plain_outputs(an, &w, an->each_runs);
+        an->kept = w.kept;
+    }
+    return an->plain_outputs && outputs_of(an, want, an->plain_outputs, an->each_runs, out, exit_code);
 }
 
 /* ---- what is compared */
@@ -262,9 +267,11 @@ bool analysis_add(struct analysis *an, struct quant_recipe *r, const char *path,
         weights = weights || e->form.weight.codes != DT_NONE;
         inputs = inputs || e->form.input.codes != DT_NONE;
     }
+    const struct quantiser base = quant_recipe_quantiser(r);
     for (enum variant_part p = PART_ALL; p < PART_COUNT; p++) {
-        const struct variant_want want = {r, p, -1, -1, false};
-        if ((p == PART_ALL || (weights && inputs)) && !walk_part(an, c, an->model, &want, exit_code))
+        const struct variant_want want = {&base, p, NULL, false};
+        if ((p == PART_ALL || (weights && inputs && !an->totals_alone)) &&
+            !walk_part(an, c, an->model, &want, exit_code))
             return false;
     }
     return an->each_runs == 0 || walk_each(an, c, exit_code);
@@ -275,13 +282,16 @@ bool analysis_add_recipe(struct analysis *an, const char *path, int *exit_code)
     struct quant_recipe *r = ARENA_NEW(an->arena, struct quant_recipe);
     const enum npuc_status s = quant_recipe_read(r, path, an->arena, &an->plain.c.diag);
     *exit_code = diag_exit_code(s);
-    return s == NPUC_OK && analysis_add(an, r, path, exit_code);
+    if (s == NPUC_OK)
+        return analysis_add(an, r, path, exit_code);
+    quant_recipe_close(r);
+    return false;
 }
 
 bool analysis_add_model(struct analysis *an, const char *path, int *exit_code)
 {
     struct comparison *c = add(an, path, NULL);
-    const struct variant_want want = {NULL, PART_ALL, -1, -1, true};
+    const struct variant_want want = {NULL, PART_ALL, NULL, true};
     return walk_part(an, c, path, &want, exit_code);
 }
 
@@ -309,5 +319,9 @@ bool analysis_open(struct analysis *an, const struct args *a, const char *model,
 
 void analysis_close(struct analysis *an)
 {
+    for (int64_t i = 0; i < an->comparisons.len; i++)
+        if (an->comparisons.data[i]->recipe)
+            quant_recipe_close(an->comparisons.data[i]->recipe);
+    arena_free(&an->kept);
     variant_close(&an->plain);
 }

@@ -159,6 +159,8 @@ static json_t *comparison_json(const struct analysis *an, const struct compariso
         json_put(p, "weight_bytes", json_integer(c->plan.weight_bytes));
         json_put(p, "memory_bytes", json_integer(c->plan.memory_bytes));
         json_put(p, "us", json_number(c->plan.us));
+        if (c->plan.prefill_us > 0)
+            json_put(p, "prefill_us", json_number(c->plan.prefill_us));
         json_put(p, "cycles", json_number(c->plan.cycles));
         json_put(j, "plan", p);
     }

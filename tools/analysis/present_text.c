@@ -155,7 +155,8 @@ void analysis_print(const struct analysis *an, int64_t top)
         char bytes[BYTES_TEXT];
         printf("\n%s%s%s\n", c->path, c->scheme ? ": " : "", c->scheme ? c->scheme : "");
         if (p->target)
-            printf("%s: %s of weights, %.1f us\n", p->target, bytes_text(bytes, (double)p->weight_bytes), p->us);
+            printf("%s: %s of weights, %.1f us%s\n", p->target, bytes_text(bytes, (double)p->weight_bytes), p->us,
+                   p->prefill_us > 0 ? arena_printf(an->arena, " a step, prefill %.1f us", p->prefill_us) : "");
         effects_table(an, c);
         printf("\n");
         products_table(an, c, top);

@@ -44,9 +44,10 @@ static const struct quant_product *ask(void *user, const struct node *n, const c
     } else if (at >= 0) {
         v->products[at] = (struct variant_product){n, n};
     }
-    if (!v->want.recipe || at < 0 || (v->want.only >= 0 && at != v->want.only) || at == v->want.without)
+    const struct quantiser *base = v->want.base;
+    if (!base || at < 0 || (v->want.on && !v->want.on[at]))
         return NULL;
-    const struct quant_product *form = v->base.product(v->base.user, n, name);
+    const struct quant_product *form = base->product(base->user, n, name);
     form = form ? filtered(v, form) : NULL;
     v->n_coded += form != NULL;
     return form;
@@ -56,7 +57,7 @@ static const char *encode(void *user, const char *name, const struct quant_opera
                           struct quant_codes *out, struct arena *a)
 {
     struct variant *v = user;
-    return v->base.encode(v->base.user, name, o, w, out, a);
+    return v->want.base->encode(v->want.base->user, name, o, w, out, a);
 }
 
 /* The passes up to apply_recipe, as compile runs them. */
@@ -128,9 +129,7 @@ bool variant_open(struct variant *v, const char *model, const struct args *a, st
     *v = (struct variant){.want = *want, .list = list};
     compilation_init(&v->c);
     map_init(&v->by_end, &v->c.arena);
-    if (want->recipe)
-        v->base = quant_recipe_quantiser(want->recipe);
-    v->filter = (struct quantiser){.user = v, .product = ask, .encode = encode};
+    v->filter = (struct quantiser){.user = v, .product = ask, .encode = encode, .apart = true};
     if (!model_args(a, &v->c, exit_code))
         return false;
     v->c.options.recipe = NULL;

@@ -17,12 +17,12 @@ int64_t product_place(const struct product_list *l, const char *name); /* -1: no
 enum variant_part { PART_ALL, PART_WEIGHTS, PART_INPUTS, PART_COUNT };
 extern const char *const variant_part_names[PART_COUNT];
 struct variant_want {
-    struct quant_recipe *recipe; /* NULL: the model as it is */
+    const struct quantiser *base; /* of a recipe; NULL: the model as it is */
     enum variant_part part;
-    int64_t only, without; /* places of products; < 0: no such limit */
-    bool other;            /* another model: products are those of the same names */
+    const bool *on; /* for each product: is it quantised? NULL: all that the recipe names */
+    bool other;     /* another model: products are those of the same names */
 };
-#define VARIANT_PLAIN ((struct variant_want){NULL, PART_ALL, -1, -1, false})
+#define VARIANT_PLAIN ((struct variant_want){NULL, PART_ALL, NULL, false})
 
 /* Where a product is in the graph of a variant. */
 struct variant_product {
@@ -33,7 +33,7 @@ struct variant {
     struct compilation c;
     struct variant_want want;
     const struct product_list *list;
-    struct quantiser base, filter;
+    struct quantiser filter;
     struct variant_product *products; /* [list->names.len] */
     struct map by_end;                /* node id -> place + 1 */
     uint32_t n_model_nodes;           /* ids below are nodes of the file */
