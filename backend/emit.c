@@ -189,7 +189,12 @@ enum npuc_status emit_node(struct emitter *em, struct node *n)
     }
     if (is_part_of_input(em, n))
         return emit_parts(em, n);
-    if (n->op == OP_CacheAppend && node_out(n, 0)->type->layout.kind == LAYOUT_CACHE) {
+    if (n->op == OP_CacheEncode)
+        return cache_encode(em, n);
+    if (n->op == OP_CacheDecode && n->place == PLACE_FREE)
+        return cache_decode(em, n);
+    if (n->op == OP_CacheAppendCoded ||
+        (n->op == OP_CacheAppend && node_out(n, 0)->type->layout.kind == LAYOUT_CACHE)) {
         const enum npuc_status st = cache_append(em, n);
         if (st != NPUC_OK)
             return st;
@@ -286,7 +291,7 @@ static enum npuc_status emit_inputs(struct emitter *em)
             if (st != NPUC_OK)
                 return st;
         } else {
-            e->tensor_of[v->id] = input_tensor(em, v, i);
+            e->tensor_of[v->id] = is_coded_cache(v) ? cache_interface(em, PT_INPUT, v) : input_tensor(em, v, i);
         }
         shapes[i] = shape_of(em, i);
         inputs[i] = e->tensor_of[v->id];
@@ -329,7 +334,8 @@ static bool sizes_follow(const struct emitter *em, const struct value *v, const 
 static void claim_output(struct emitter *em, struct value *v)
 {
     struct emit *e = &em->e;
-    if (v->type->layout.kind == LAYOUT_CACHE || e->tensor_of[v->id] >= 0)
+    const bool coded = v->def->op == OP_CacheDecode && v->def->place == PLACE_FREE;
+    if (v->type->layout.kind == LAYOUT_CACHE || coded || e->tensor_of[v->id] >= 0)
         return;
     struct value *w = computed_value(v);
     const int32_t out = tensor_new(e, PT_OUTPUT, v->type, emit_sym(e, v->name));

@@ -1,53 +1,91 @@
 /* KV caches: an input with cache layout is a view of a persistent buffer; CacheAppend writes its new rows behind the
- * valid ones, and its result is another view of the same bytes. */
+ * valid ones, and its result is another view of the same bytes. A cache of codes is two such buffers, codes and scales;
+ * the input and the output themselves have no bytes: the runtime codes the one and decodes the other. */
 #include "backend/emit_priv.h"
+#include "ir/cache_code.h"
 
 /* The buffer itself: dims with the capacity on the padded axis, so that every view lies within it. */
-static int32_t cache_tensor(struct emitter *em, const struct value *v)
+static int32_t cache_tensor(struct emitter *em, const struct type *t, const char *name)
 {
     struct emit *e = &em->e;
     expr dims[IR_MAX_RANK];
-    for (int i = 0; i < v->type->rank; i++)
-        dims[i] = i == v->type->layout.axis ? v->type->layout.capacity : v->type->dims[i];
-    const struct type *full = type_tensor(e->cx, v->type->dtype, v->type->rank, dims);
-    const char *name = arena_printf(e->arena, "cache:%s", str_text(&e->cx->strings, v->name));
+    for (int i = 0; i < t->rank; i++)
+        dims[i] = i == t->layout.axis ? t->layout.capacity : t->dims[i];
+    const struct type *full = type_tensor(e->cx, t->dtype, t->rank, dims);
     for (int32_t i = 0; e->plan->entries.len && i < e->plan->entries.data[0].n_caches; i++) {
         const int32_t old = e->plan->entries.data[0].caches[i].tensor;
         if (e->plan->tensors.data[old].name == str_internz(&e->plan->strings, name))
-            return old; /* of the first gear; cache_input compares the shapes */
+            return old; /* of the first gear; add_cache compares the shapes */
     }
     return tensor_new(e, PT_CACHE, full, str_internz(&e->plan->strings, name));
 }
 
-enum npuc_status cache_input(struct emitter *em, struct value *v)
+/* Value v, a cache before the run, is a view of the buffer of that name. */
+static enum npuc_status add_cache(struct emitter *em, struct value *v, const char *name)
 {
     struct emit *e = &em->e;
-    const int32_t store = cache_tensor(em, v);
+    const int32_t store = cache_tensor(em, v->type, arena_printf(e->arena, "cache:%s", name));
     for (int i = 0; i < v->type->rank; i++)
         if (i != v->type->layout.axis && emit_expr(e, v->type->dims[i]) != e->plan->tensors.data[store].dims[i])
             return diag_error(e->cx->diag, &(struct diag_loc){.file = e->cx->file, .index = -1}, D_USAGE,
                               arena_printf(e->arena,
                                            "gears change the shape of cache %s; give that dimension one size or a "
                                            "range, or --kv-capacity 0",
-                                           str_text(&e->cx->strings, v->name)));
+                                           name));
     const int32_t view = tensor_alias(e, store, v->type, emit_sym(e, v->name));
     const struct plan_cache c = {.tensor = store,
-                                 .input = emit_sym(e, v->name),
                                  .in_tensor = view,
                                  .out_tensor = view,
                                  .axis = (int8_t)v->type->layout.axis,
                                  .grows = v->type->dims[v->type->layout.axis] != v->type->layout.capacity,
-                                 .past = emit_expr(e, v->type->dims[v->type->layout.axis])};
+                                 .past = emit_expr(e, v->type->dims[v->type->layout.axis]),
+                                 .scales = -1};
     e->tensor_of[v->id] = view;
     map_put(&em->cache_of, v->id, (uint64_t)em->caches.len);
     vec_push(e->arena, &em->caches, c);
     return NPUC_OK;
 }
 
-enum npuc_status cache_append(struct emitter *em, struct node *n)
+enum npuc_status cache_input(struct emitter *em, struct value *v)
+{
+    const enum npuc_status st = add_cache(em, v, str_text(&em->e.cx->strings, v->name));
+    if (st == NPUC_OK)
+        em->caches.data[em->caches.len - 1].input = emit_sym(&em->e, v->name);
+    return st;
+}
+
+bool is_coded_cache(const struct value *v)
+{
+    return !v->def && value_has_one_use(v) && v->uses->user->op == OP_CacheEncode;
+}
+
+/* The buffers of the cache whose past is operand 0. */
+enum npuc_status cache_encode(struct emitter *em, struct node *n)
 {
     struct emit *e = &em->e;
-    struct value *past = node_in(n, 0), *present = node_out(n, 0);
+    const struct value *past = node_in(n, 0);
+    const char *name = str_text(&e->cx->strings, past->name);
+    struct k_cache_form f;
+    if (!cache_form(e->cx, n, &f) || !is_coded_cache(past))
+        return node_error(e->cx, n, D_VERIFY, "a cache of codes that is no input of the model");
+    enum npuc_status st = add_cache(em, &n->out[0], name);
+    if (st == NPUC_OK)
+        st = add_cache(em, &n->out[1], arena_printf(e->arena, "%s/scales", name));
+    if (st != NPUC_OK)
+        return st;
+    struct plan_cache *c = &em->caches.data[em->caches.len - 2];
+    c->input = emit_sym(e, past->name);
+    c->code = (uint8_t)f.code;
+    c->shifted = f.shifted;
+    c->scales = (int32_t)em->caches.len - 1;
+    return NPUC_OK;
+}
+
+/* The result `present` of an append is the cache `past` after the run. */
+static enum npuc_status append(struct emitter *em, const struct node *n, struct value *past, struct value *present,
+                               bool is_output)
+{
+    struct emit *e = &em->e;
     const uint64_t *known = past ? map_find(&em->cache_of, past->id) : NULL;
     if (!known || present->type->layout.kind != LAYOUT_CACHE)
         return node_error(e->cx, n, D_VERIFY, "a cache is appended to that is no input of the model");
@@ -55,8 +93,36 @@ enum npuc_status cache_append(struct emitter *em, struct node *n)
     const int32_t view = tensor_alias(e, c->tensor, present->type, emit_sym(e, present->name));
     e->tensor_of[present->id] = view;
     map_put(&em->cache_of, present->id, *known);
-    c->output = emit_sym(e, present->name);
+    if (is_output)
+        c->output = emit_sym(e, present->name);
     c->out_tensor = view;
     c->present = emit_expr(e, present->type->dims[c->axis]);
     return NPUC_OK;
+}
+
+enum npuc_status cache_append(struct emitter *em, struct node *n)
+{
+    if (n->op == OP_CacheAppend)
+        return append(em, n, node_in(n, 0), node_out(n, 0), true);
+    const enum npuc_status st = append(em, n, node_in(n, 0), &n->out[0], false);
+    return st == NPUC_OK ? append(em, n, node_in(n, 1), &n->out[1], false) : st;
+}
+
+/* The present of a cache of codes: an output without bytes. */
+enum npuc_status cache_decode(struct emitter *em, struct node *n)
+{
+    struct emit *e = &em->e;
+    const uint64_t *known = map_find(&em->cache_of, node_in(n, 0)->id);
+    if (!known)
+        return node_error(e->cx, n, D_VERIFY, "a cache of codes is decoded that is no input of the model");
+    em->caches.data[*known].output = emit_sym(e, n->out[0].name);
+    e->tensor_of[n->out[0].id] = cache_interface(em, PT_OUTPUT, &n->out[0]);
+    return NPUC_OK;
+}
+
+int32_t cache_interface(struct emitter *em, enum plan_tensor_kind kind, const struct value *v)
+{
+    const int32_t t = tensor_new(&em->e, kind, v->type, emit_sym(&em->e, v->name));
+    em->e.plan->tensors.data[t].size = expr_const(&em->e.plan->exprs, 0);
+    return t;
 }

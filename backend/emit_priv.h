@@ -68,7 +68,12 @@ void emit_sizes(struct emit *e, struct node *n);                      /* its ten
 
 /* emit_cache.c */
 enum npuc_status cache_input(struct emitter *em, struct value *v);
-enum npuc_status cache_append(struct emitter *em, struct node *n);
+enum npuc_status cache_append(struct emitter *em, struct node *n); /* and CacheAppendCoded */
+enum npuc_status cache_encode(struct emitter *em, struct node *n);
+enum npuc_status cache_decode(struct emitter *em, struct node *n);
+bool is_coded_cache(const struct value *v); /* an input whose rows are kept as codes */
+/* The tensor of such an input, or of its present value: it has dims, but no bytes. */
+int32_t cache_interface(struct emitter *em, enum plan_tensor_kind kind, const struct value *v);
 
 /* weights.c */
 enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w);

@@ -13,7 +13,8 @@
 
 static bool takes_any_layout(const struct node *n)
 {
-    return n->op == OP_Yield || n->op == OP_CacheAppend || n->op == OP_TransData || n->place == PLACE_NPU;
+    return n->op == OP_Yield || n->op == OP_CacheAppend || n->op == OP_TransData || n->place == PLACE_NPU ||
+           (n->op == OP_CacheDecode && n->place == PLACE_FREE);
 }
 
 static struct value *dense(struct pass_ctx *px, struct value *v, struct map *made, const struct node *reader)

@@ -38,6 +38,8 @@ static const struct pass_step pipeline[] = {
     {PASS_quantise, "after whole_precision, which leaves its sums and scales in f32"},
     {PASS_sink_casts, "after the passes that make casts; before fusion, which takes a narrow Relu into the product"},
     {PASS_lower_blocks, "after the passes that choose types; before lower_quant, which takes the rows it makes"},
+    {PASS_code_caches,
+     "after kv_cache and the passes that choose types, whose casts around a cache go; before placement"},
     {PASS_lower_quant,
      "after the passes that choose types, which would narrow its division; before placement and fusion"},
     {PASS_fold_constants, "zero points and scales in the form that it made"},

@@ -31,11 +31,23 @@ static bool is_boundary(const struct node *n)
     return true;
 }
 
+/* A cache of codes as the interface shows it: the runtime decodes what is asked for. */
+static bool is_present(const struct node *n)
+{
+    if (n->op != OP_CacheDecode || n->graph->owner || !n->out[0].uses)
+        return false;
+    for_each_use (u, &n->out[0])
+        if (u->user->op != OP_Yield)
+            return false;
+    return node_in(n, 0)->type->layout.kind == LAYOUT_CACHE;
+}
+
 static bool is_free(const struct node *n)
 {
     if (is_boundary(n))
         return true;
-    if (n->op == OP_Constant || n->op == OP_Yield || n->op == OP_Contents)
+    if (n->op == OP_Constant || n->op == OP_Yield || n->op == OP_Contents || n->op == OP_CacheEncode ||
+        is_present(n))
         return true;
     if (n->op == OP_TransData)
         return node_out(n, 0) && type_lies_alike(n->graph->module->cx, node_in(n, 0)->type, n->out[0].type);
@@ -48,7 +60,7 @@ static bool is_free(const struct node *n)
 static const struct {
     enum op op;
     int operand;
-} strided_operands[] = {{OP_RotaryEmbedding, 0}, {OP_CacheAppend, 1}};
+} strided_operands[] = {{OP_RotaryEmbedding, 0}, {OP_CacheAppend, 1}, {OP_CacheAppendCoded, 2}};
 
 static bool takes_strides(struct pass_ctx *px, const struct use *u)
 {

@@ -118,6 +118,11 @@ struct plan_cache {
     int8_t axis;
     expr past, present; /* valid rows before and after */
     bool grows;         /* false: fixed size cache (TensorScatter), copied whole */
+    /* Rows of codes (kernels/cache_code.h): past and present are tensors of floats without bytes in memory. The scales
+     * are a cache of their own, with neither input nor output. */
+    uint8_t code;   /* enum dtype; DT_NONE: rows are values, or the scales of others */
+    bool shifted;   /* codes have zero points */
+    int32_t scales; /* number of that cache in the entry; -1: none */
 };
 struct plan_shape { /* of an input, in the model's own dimensions; n 0: as its tensor says */
     int32_t n;

@@ -78,11 +78,16 @@ static void print_entry(struct part *x, const struct plan_entry *e)
                  (long long)e->fixed[i].value);
     for (int32_t i = 0; i < e->n_caches; i++) {
         const struct plan_cache *c = &e->caches[i];
+        if (!c->input)
+            continue; /* scales of another one */
         text_add(&x->t, "  cache %s -> %s: rows ", name_of(x, c->input), name_of(x, c->output));
         add_expr(x, c->past);
         text_add(&x->t, " -> ");
         add_expr(x, c->present);
-        text_add(&x->t, " on axis %d\n", c->axis);
+        text_add(&x->t, " on axis %d", c->axis);
+        if (c->code)
+            text_add(&x->t, ", %s codes%s", dtype_table[c->code].name, c->shifted ? " with zero points" : "");
+        text_add(&x->t, "\n");
     }
 }
 

@@ -14,7 +14,7 @@ enum {
     SOURCE_MIN = 12,
     PAIR_MIN = 8
 };
-enum { CACHE_MIN = 29, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 11 };
+enum { CACHE_MIN = 35, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 11 };
 
 static void code_strings(struct coder *c)
 {
@@ -279,6 +279,9 @@ static void code_cache(struct coder *c, struct plan_cache *k)
     code_expr(c, &k->past);
     code_expr(c, &k->present);
     code_bool(c, &k->grows);
+    code_u8(c, &k->code);
+    code_bool(c, &k->shifted);
+    code_i32(c, &k->scales);
 }
 
 static void code_shapes(struct coder *c, struct plan_entry *e)

@@ -1,5 +1,6 @@
 /* Reading a plan, second stage: meaning. Structure is known to be sound; here every index, kind, type, range and
  * relation between records is checked, so that the runtime may follow them without looking. */
+#include "kernels/cache_code.h"
 #include "plan/verify_priv.h"
 
 #include "base/size.h"
@@ -365,6 +366,38 @@ static enum npuc_status check_cache(struct verifier *v, int64_t i, const struct 
     return NPUC_OK;
 }
 
+static bool last_size(const struct verifier *v, const struct plan_tensor *t, int64_t *out)
+{
+    return t->rank > 0 && expr_is_const(&v->p->exprs, t->dims[t->rank - 1], out);
+}
+
+/* Codes and scales are rows of known lengths of the same cache. */
+static enum npuc_status check_coded(struct verifier *v, int64_t i, const struct plan_entry *e, int32_t number)
+{
+    const struct plan_cache *c = &e->caches[number];
+    if (c->code == DT_NONE && c->scales == -1)
+        return NPUC_OK;
+    if (c->code >= DT_COUNT || c->scales < 0 || c->scales >= e->n_caches || c->scales == number ||
+        e->caches[c->scales].code != DT_NONE || e->caches[c->scales].axis != c->axis)
+        return REFUSE(v, "entry", i, "cache %d has codes without scales", number);
+    const struct plan_tensor *codes = &v->p->tensors.data[c->tensor],
+                             *scales = &v->p->tensors.data[e->caches[c->scales].tensor];
+    int64_t row, n;
+    bool fits = codes->rank == scales->rank && c->axis < codes->rank - 1 && last_size(v, codes, &row) &&
+                last_size(v, scales, &n) && n > 0 && row > 0 && row < 1 << 20;
+    for (int k = 0; fits && k < codes->rank - 1; k++)
+        fits = codes->dims[k] == scales->dims[k];
+    const int64_t size = fits ? row * (dtype_table[c->code].bits == 4 ? 2 : 1) : 0,
+                  groups = fits ? n / (c->shifted ? 2 : 1) : 0;
+    if (!fits || !k_cache_takes((enum dtype)c->code, c->shifted, size) || groups < 1 || size % groups != 0)
+        return REFUSE(v, "entry", i, "cache %d has codes of another form than its scales", number);
+    const struct k_cache_form f = k_cache_form_of((enum dtype)c->code, c->shifted, size, size / groups, scales->dtype);
+    return k_cache_scales(&f) == n && codes->dtype == k_cache_stored(&f) &&
+                   (scales->dtype == DT_F16 || scales->dtype == DT_BF16)
+               ? NPUC_OK
+               : REFUSE(v, "entry", i, "cache %d has codes of another form than its scales", number);
+}
+
 /* Objects that the user sets stay as they are from run to run. */
 static enum npuc_status check_input_objects(struct verifier *v, int64_t i, const struct plan_entry *e)
 {
@@ -427,7 +460,7 @@ static enum npuc_status check_gear(struct verifier *v, int64_t i)
     for (int32_t k = 0; same && k < a->n_caches; k++) {
         const struct plan_cache *x = &a->caches[k], *y = &b->caches[k];
         same = x->tensor == y->tensor && x->input == y->input && x->output == y->output && x->axis == y->axis &&
-               x->grows == y->grows;
+               x->grows == y->grows && x->code == y->code && x->shifted == y->shifted && x->scales == y->scales;
     }
     return same ? NPUC_OK : REFUSE(v, "entry", i, "it does not have the inputs, outputs and caches of the first");
 }
@@ -449,6 +482,8 @@ static enum npuc_status check_entry(struct verifier *v, int64_t i)
             return REFUSE(v, "entry", i, "output %d does not exist", k);
     for (int32_t k = 0; k < e->n_caches; k++)
         TRY(check_cache(v, i, &e->caches[k]));
+    for (int32_t k = 0; k < e->n_caches; k++)
+        TRY(check_coded(v, i, e, k));
     return i > 0 ? check_gear(v, i) : NPUC_OK;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "kernels/cache_code.h"
 #include "quant/codes.h"
 #include "quant/weight.h"
 
@@ -296,15 +297,39 @@ static void read_rotate(struct reader *in, struct quant_entry *e, char *value)
     e->form.rotate = rotates ? QUANT_HADAMARD : QUANT_UNROTATED;
 }
 
+static const char *check_cache(struct quant_operand *o)
+{
+    o->dynamic = true;
+    if (o->per != QUANT_PER_TOKEN && o->per != QUANT_PER_GROUP)
+        return "rows of a cache have a scale each or in groups: expected token or group=N";
+    if (o->scale != 0 || o->zero != 0 || o->by)
+        return "scales of a cache are those of its rows, at run time: expected a format, token or group=N, and zero";
+    return k_cache_takes(o->codes, o->shifted, 2) ? NULL
+                                                  : "expected int8, int4, or float8e4m3fn or float8e5m2 without zero";
+}
+
+static void read_cache(struct reader *in, struct quant_entry *e, char *value)
+{
+    struct quant_operand *o = &in->r->cache;
+    (void)e;
+    in->r->cache_line = in->line;
+    if (o->codes != DT_NONE)
+        wrong(in, "kv is given twice");
+    read_operand(in, value, o);
+    const char *why = in->status == NPUC_OK ? check_cache(o) : NULL;
+    if (why)
+        wrong(in, why);
+}
+
 static const struct {
     const char *name;
     key_fn *read;
     bool of_node; /* stands below a [node] */
 } keys[] = {
     {"version", read_version, false}, {"scheme", read_scheme, false}, {"data", read_data, false},
-    {"keep", read_keep, true},        {"weight", read_weight, true},  {"input", read_input, true},
-    {"smooth", read_smooth, true},    {"rotate", read_rotate, true},  {"correct", read_correct, true},
-    {"why", read_why, true},
+    {"kv", read_cache, false},        {"keep", read_keep, true},      {"weight", read_weight, true},
+    {"input", read_input, true},      {"smooth", read_smooth, true},  {"rotate", read_rotate, true},
+    {"correct", read_correct, true},  {"why", read_why, true},
 };
 
 static void read_value(struct reader *in, const char *key, char *value)
@@ -465,6 +490,8 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
         fprintf(f, "scheme  = %s\n", r->scheme);
     if (r->data)
         fprintf(f, "data    = %s\n", r->data);
+    if (r->cache.codes)
+        fprintf(f, "kv      = %s\n", operand_text(&r->cache, a));
     for (int64_t i = 0; i < r->entries.len; i++) {
         const struct quant_entry *e = &r->entries.data[i];
         fprintf(f, "\n[%s]\n", e->name);
@@ -536,13 +563,26 @@ static const char *encode(void *user, const char *name, const struct quant_opera
     return o->data ? quant_load_codes(&r->store, name, o, w, out, a) : quant_encode_weight(o, w, out, a);
 }
 
+static const struct quant_operand *cache_of(void *user)
+{
+    struct quant_recipe *r = user;
+    r->cache_used = true;
+    return r->cache.codes != DT_NONE ? &r->cache : NULL;
+}
+
 struct quantiser quant_recipe_quantiser(struct quant_recipe *r)
 {
-    return (struct quantiser){.user = r, .product = product_of, .encode = encode};
+    return (struct quantiser){.user = r, .cache = cache_of, .product = product_of, .encode = encode};
 }
 
 enum npuc_status quant_recipe_check_used(const struct quant_recipe *r, struct diag *d)
 {
+    if (r->cache.codes && !r->cache_used)
+        return diag_error_text(
+            d, &(struct diag_loc){.file = arena_printf(r->arena, "%s:%d", r->path, r->cache_line), .index = -1},
+            D_INPUT_FILE,
+            "kv: the compiler keeps no KV cache of this model (past inputs and present outputs that grow by new rows; "
+            "--kv-capacity 0 turns it off)");
     for (int64_t i = 0; i < r->entries.len; i++) {
         const struct quant_entry *e = &r->entries.data[i];
         if (e->used || e->keep)

@@ -3,6 +3,7 @@
  *     version = 1
  *     scheme  = w8a8
  *     data    = bard.safetensors                               what is too long for text (store.h), beside the recipe
+ *     kv      = int8 token                                     rows of KV caches
  *     [/model/layers.0/mlp/up_proj/MatMul]                     name of the node in the ONNX file
  *     weight  = int8 channel by=minmax
  *     input   = int8 scale=0.0213 by=minmax
@@ -44,6 +45,9 @@ struct quant_recipe {
     const char *path, *scheme;
     const char *data; /* name of the data file, NULL: none; relative to the folder of the recipe */
     struct quant_store store;
+    struct quant_operand cache; /* of KV caches; no codes: they stay as they are */
+    int cache_line;
+    bool cache_used; /* the model has caches that were asked about */
     VEC(struct quant_entry) entries;
     struct strtab names;
     struct map by_name; /* name of an entry -> index + 1 */

@@ -281,7 +281,7 @@ static enum npuc_status learn_from_caches(npurt_session *s, bool *changed)
     for (int32_t i = 0; i < s->entry->n_caches; i++) {
         const struct plan_cache *c = &s->entry->caches[i];
         const int32_t input = input_of_cache(s, c);
-        if ((input >= 0 && s->inputs[input].set) || !c->grows || c->past == EXPR_INVALID)
+        if (!c->input || (input >= 0 && s->inputs[input].set) || !c->grows || c->past == EXPR_INVALID)
             continue;
         const enum npuc_status st = solve(s, c->past, s->cache_length, "the length of the cache", changed);
         if (st != NPUC_OK)
@@ -390,7 +390,7 @@ static enum npuc_status check_caches(npurt_session *s)
         const struct plan_cache *c = &s->entry->caches[i];
         const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
         int64_t capacity, present;
-        if (c->axis >= t->rank || !rt_value(s, t->dims[c->axis], &capacity) || c->present == EXPR_INVALID ||
+        if (!c->input || c->axis >= t->rank || !rt_value(s, t->dims[c->axis], &capacity) || c->present == EXPR_INVALID ||
             !rt_value(s, c->present, &present))
             continue;
         if (present > capacity)

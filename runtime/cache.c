@@ -86,6 +86,12 @@ enum npuc_status rt_cache_load(npurt_session *s)
             continue;
         const uint8_t *given = s->inputs[i].data;
         uint8_t *source;
+        if (cache_at(s, c)->code) {
+            const enum npuc_status st = rt_cache_encode(s, cache_at(s, c), s->inputs[i].dtype, given);
+            if (st != NPUC_OK)
+                return st;
+            continue;
+        }
         memcpy(&source, &given, sizeof source); /* only read */
         const int32_t view = cache_at(s, c)->in_tensor;
         enum npuc_status st = NPUC_OK;

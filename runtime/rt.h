@@ -172,7 +172,17 @@ NPUC_MUST_CHECK enum npuc_status rt_cache_place(npurt_session *s);
 NPUC_MUST_CHECK enum npuc_status rt_cache_load(npurt_session *s); /* given past values into the caches */
 int rt_cache_of_input(const npurt_session *s, int input);         /* -1 */
 
+/* cache_code.c: caches of codes. `given` and `out` are dense floats of the past and the present value. */
+NPUC_MUST_CHECK enum npuc_status rt_cache_encode(npurt_session *s, const struct plan_cache *c, enum dtype type,
+                                                 const void *given);
+NPUC_MUST_CHECK enum npuc_status rt_cache_decode(npurt_session *s, const struct plan_cache *c, enum dtype type,
+                                                 void *out);
+
 /* tensor.c */
+struct rt_runs { /* a tensor with one padded axis: `outer` runs of `bytes`, `stride` apart */
+    int64_t outer, bytes, stride;
+};
+NPUC_MUST_CHECK bool rt_find_runs(const npurt_session *s, int32_t tensor, struct rt_runs *r);
 /* A dense copy (to_dense) or the way back between a strided tensor and dense bytes. */
 NPUC_MUST_CHECK enum npuc_status rt_dense(npurt_session *s, int32_t tensor, uint8_t *dense, bool to_dense);
 NPUC_MUST_CHECK bool rt_is_dense(const npurt_session *s, int32_t tensor);

@@ -318,10 +318,18 @@ enum npuc_status npurt_run(npurt_session *s)
     return st;
 }
 
-static const void *dense_data(npurt_session *s, int32_t tensor, int64_t size)
+/* The cache of codes whose present the tensor is; NULL: another output. */
+static const struct plan_cache *coded_cache(const npurt_session *s, const struct plan_tensor *t)
 {
-    if (rt_is_dense(s, tensor))
-        return s->tensors[tensor].data;
+    for (int32_t i = 0; i < s->entry->n_caches; i++)
+        if (s->entry->caches[i].code && s->entry->caches[i].output == t->name)
+            return &s->entry->caches[i];
+    return NULL;
+}
+
+/* Room for an output that lies nowhere as the user sees it. */
+static void *out_room(npurt_session *s, int64_t size)
+{
     if (size > s->out.size) {
         free(s->out.data);
         s->out.size = 0;
@@ -332,7 +340,21 @@ static const void *dense_data(npurt_session *s, int32_t tensor, int64_t size)
         }
         s->out.size = size;
     }
-    return rt_dense(s, tensor, s->out.data, true) == NPUC_OK ? s->out.data : NULL;
+    return s->out.data;
+}
+
+static const void *dense_data(npurt_session *s, int32_t tensor, int64_t size)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[tensor];
+    const struct plan_cache *coded = coded_cache(s, t);
+    if (!coded && rt_is_dense(s, tensor))
+        return s->tensors[tensor].data;
+    void *room = out_room(s, size);
+    if (!room)
+        return NULL;
+    const enum npuc_status st =
+        coded ? rt_cache_decode(s, coded, (enum dtype)t->dtype, room) : rt_dense(s, tensor, room, true);
+    return st == NPUC_OK ? room : NULL;
 }
 
 static enum npuc_status fetch_output(npurt_session *s, int32_t tensor, struct npurt_tensor *out)
@@ -348,7 +370,8 @@ static enum npuc_status fetch_output(npurt_session *s, int32_t tensor, struct np
         known = size_mul(n, out->dims[i], &n);
     if (!known || !dtype_bytes((enum dtype)t->dtype, n, &out->size))
         return rt_fail(s, D_RUN_FAULT, "output '%s' has no known shape", rt_name(s, t->name));
-    if (rt_is_dense(s, tensor) && (!s->tensors[tensor].known || out->size > s->tensors[tensor].size))
+    if (!coded_cache(s, t) && rt_is_dense(s, tensor) &&
+        (!s->tensors[tensor].known || out->size > s->tensors[tensor].size))
         return rt_fail(s, D_RUN_FAULT, "output '%s' has %lld bytes, its shape needs %lld", rt_name(s, t->name),
                        (long long)s->tensors[tensor].size, (long long)out->size);
     if (!(s->mode & NPURT_DATA))

@@ -6,13 +6,9 @@
 
 #include <string.h>
 
-/* A tensor with one padded axis: `outer` runs of `bytes`, `stride` apart. */
-struct runs {
-    int64_t outer, bytes, stride;
-};
-
-static bool find_runs(const npurt_session *s, const struct plan_tensor *t, struct runs *r)
+bool rt_find_runs(const npurt_session *s, int32_t tensor, struct rt_runs *r)
 {
+    const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     int64_t dims[NPURT_MAX_RANK], capacity, bytes = dtype_size((enum dtype)t->dtype), row;
     if (!rt_dims(s, t, dims) || bytes == 0 || t->axis < 0 || t->axis >= t->rank || !rt_value(s, t->capacity, &capacity))
         return false;
@@ -37,9 +33,9 @@ enum npuc_status rt_dense(npurt_session *s, int32_t tensor, uint8_t *dense, bool
 {
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     const struct rt_tensor *x = &s->tensors[tensor];
-    struct runs r;
+    struct rt_runs r;
     int64_t span, left = x->data ? s->tensors[x->root].size - (x->data - s->tensors[x->root].data) : 0;
-    if (t->layout != PL_CACHE || !find_runs(s, t, &r))
+    if (t->layout != PL_CACHE || !rt_find_runs(s, tensor, &r))
         return rt_fail(s, D_RUN_FAULT, "tensor '%s' has a layout that only the NPU reads", rt_name(s, t->name));
     if (r.outer == 0 || r.bytes == 0)
         return NPUC_OK;
