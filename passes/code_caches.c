@@ -114,11 +114,21 @@ static bool is_append(const struct node *n)
 
 static bool takes(const struct pass_ctx *px, const struct node *n, const struct quant_operand *form, int64_t *axis)
 {
-    const struct type *t = node_in(n, 0)->type;
+    const struct type *t = n->out[0].type;
     int64_t size;
     *axis = t->layout.axis;
     return *axis < t->rank - 1 && expr_is_const(&px->cx->exprs, t->dims[t->rank - 1], &size) &&
            k_cache_takes(form->codes, form->shifted, size);
+}
+
+/* The past as the interface shows it. Sizes that only the new rows tell are those of the cache, too. */
+static const struct type *plain_type(struct ir_ctx *cx, const struct type *past, const struct type *present,
+                                     int64_t axis)
+{
+    expr dims[IR_MAX_RANK];
+    for (int i = 0; i < past->rank; i++)
+        dims[i] = i == axis ? past->dims[i] : present->dims[i];
+    return type_tensor(cx, past->dtype, past->rank, dims);
 }
 
 static enum npuc_status code_cache(struct pass_ctx *px, struct node *n, const struct quant_operand *form, int64_t axis)
@@ -131,7 +141,7 @@ static enum npuc_status code_cache(struct pass_ctx *px, struct node *n, const st
     if (grows && !expr_is_const(&px->cx->exprs, l.capacity, &capacity))
         return NPUC_E_INTERNAL;
     const struct coding c = {&b, form, axis};
-    past->type = type_with_layout(px->cx, past->type, (struct layout){.kind = LAYOUT_ND});
+    past->type = plain_type(px->cx, past->type, n->out[0].type, axis);
     struct node *first = encoded(&c, past, capacity), *cache = first ? appended(&c, n, first) : NULL;
     if (!cache || !read_decoded(&c, &n->out[0], cache))
         return pass_failure(px);
