@@ -34,3 +34,19 @@ bool quant_scheme_find(const char *name, struct arena *a, const char **weight, c
     }
     return false;
 }
+
+static const struct {
+    const char *name, *rows, *what;
+} caches[] = {
+#define CACHE(...) {__VA_ARGS__},
+#include "quant/caches.def"
+#undef CACHE
+};
+
+const char *quant_cache_scheme_find(const char *name)
+{
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(caches); i++)
+        if (strcmp(caches[i].name, name) == 0)
+            return caches[i].rows;
+    return NULL;
+}

@@ -12,4 +12,7 @@ const struct quant_scheme *quant_schemes(int64_t *n);
  * one that ends in " static" gets its scale from calibration. */
 bool quant_scheme_find(const char *name, struct arena *a, const char **weight, const char **input);
 
+/* "kv8": rows of KV caches as recipes write them; NULL: there is no such scheme. */
+const char *quant_cache_scheme_find(const char *name);
+
 #endif

@@ -28,26 +28,46 @@ void quantize_free(struct quantization *q)
 
 /* ---- the scheme */
 
+/* A scheme has products, caches or both: w8a16, kv8, w8a16+kv8. */
+struct scheme_parts {
+    const char *weight, *input, *cache; /* as recipes write them; NULL: none */
+};
+
+static bool read_scheme(struct quantization *q, const char *scheme, struct scheme_parts *p)
+{
+    const char *plus = strrchr(scheme, '+');
+    *p = (struct scheme_parts){.input = "", .cache = quant_cache_scheme_find(plus ? plus + 1 : scheme)};
+    if (p->cache && !plus)
+        return true;
+    const char *products = p->cache ? arena_strndup(q->arena, scheme, plus - scheme) : scheme;
+    return quant_scheme_find(products, q->arena, &p->weight, &p->input);
+}
+
 enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, const char *weights,
                                  const char *activations, bool *calibrates)
 {
     static const char fixed[] = " static";
-    const char *weight, *input;
-    if (!quant_scheme_find(scheme, q->arena, &weight, &input))
+    struct scheme_parts p;
+    if (!read_scheme(q, scheme, &p))
         return diag_error_text(&q->c.diag, NULL, D_USAGE, arena_printf(q->arena, "there is no scheme '%s'", scheme));
-    const size_t n = strlen(input), m = strlen(fixed);
-    *calibrates = n > m && strcmp(input + n - m, fixed) == 0;
-    const char *text =
-        arena_printf(q->arena, "version = 1\n[all]\nweight = %s by=%s\n", weight, weights ? weights : "minmax");
+    const size_t n = strlen(p.input), m = strlen(fixed);
+    *calibrates = n > m && strcmp(p.input + n - m, fixed) == 0;
+    const char *text = "version = 1\n";
+    if (p.cache)
+        text = arena_printf(q->arena, "%skv = %s\n", text, p.cache);
+    if (p.weight)
+        text = arena_printf(q->arena, "%s[all]\nweight = %s by=%s\n", text, p.weight, weights ? weights : "minmax");
     if (n > 0)
         text =
-            arena_printf(q->arena, "%sinput = %.*s%s%s\n", text, (int)(*calibrates ? n - m : n), input,
+            arena_printf(q->arena, "%sinput = %.*s%s%s\n", text, (int)(*calibrates ? n - m : n), p.input,
                          *calibrates ? " scale=1 by=" : "", *calibrates ? (activations ? activations : "minmax") : "");
     struct quant_recipe one;
     const enum npuc_status s =
         quant_recipe_parse(&one, "the scheme", text, (int64_t)strlen(text), q->arena, &q->c.diag);
-    if (s == NPUC_OK)
+    if (s == NPUC_OK && p.weight)
         q->ask.form = one.entries.data[0].form;
+    if (s == NPUC_OK)
+        q->recipe.cache = one.cache;
     q->ask.scheme = scheme;
     return s;
 }
@@ -310,7 +330,7 @@ enum npuc_status quantize_run(struct quantization *q)
     const bool stores = kinds != 0;
     q->ask.form.weight.data = stores;
     enum npuc_status s = compilation_import(&q->c, q->ask.model);
-    if (s == NPUC_OK)
+    if (s == NPUC_OK && q->ask.form.weight.codes != DT_NONE)
         s = find_products(q);
     if (s == NPUC_OK && needs_data(q))
         s = open_data(q);
