@@ -375,7 +375,7 @@ static bool last_size(const struct verifier *v, const struct plan_tensor *t, int
 static enum npuc_status check_coded(struct verifier *v, int64_t i, const struct plan_entry *e, int32_t number)
 {
     const struct plan_cache *c = &e->caches[number];
-    if (c->code == DT_NONE && c->scales == -1)
+    if (c->code == DT_NONE)
         return NPUC_OK;
     if (c->code >= DT_COUNT || c->scales < 0 || c->scales >= e->n_caches || c->scales == number ||
         e->caches[c->scales].code != DT_NONE || e->caches[c->scales].axis != c->axis)
