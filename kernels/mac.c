@@ -91,6 +91,11 @@ static void row_i8_scalar(const struct k_row *g)
             ((uint32_t *)g->c)[n / 16 * g->c_step + n % 16] += (uint32_t)(a[k] * *b);
         }
 }
+static void widen_i8_scalar(int16_t *y, const int8_t *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i];
+}
 static int32_t dot_scalar(const int8_t *x, const int8_t *y, int64_t n)
 {
     uint32_t s = 0;
@@ -105,8 +110,10 @@ static void transpose8_scalar(uint32_t *y, int64_t y_row, const uint32_t *x, int
             y[c * y_row + r] = x[r * x_row + c];
 }
 const struct k_mac_impl k_mac_scalar = {
-    tile_scalar, transpose_scalar, tile_pairs_scalar, {row_f32_scalar, row_f16_scalar, row_bf16_scalar, row_i8_scalar},
-    dot_scalar,  transpose8_scalar};
+    tile_scalar,       transpose_scalar,
+    tile_pairs_scalar, {row_f32_scalar, row_f16_scalar, row_bf16_scalar, row_i8_scalar},
+    widen_i8_scalar,   dot_scalar,
+    transpose8_scalar};
 
 const struct k_mac_impl *k_mac_impl(void)
 {
@@ -175,12 +182,11 @@ static void scale_fractal(const struct frac *f, float *v, const uint8_t *scales,
 }
 
 /* n cells of fractals. */
-static void widen(void *y, enum dtype t, const void *x, int64_t n)
+static void widen(const struct frac *f, void *y, enum dtype t, const void *x, int64_t n)
 {
     int16_t *pair = y;
     if (t == DT_I8)
-        for (int64_t i = 0; i < 2 * n; i++)
-            pair[i] = ((const int8_t *)x)[i];
+        f->impl->widen_i8(pair, x, 2 * n);
     else if (t == DT_U8)
         for (int64_t i = 0; i < 2 * n; i++)
             pair[i] = ((const uint8_t *)x)[i];
@@ -196,7 +202,7 @@ static void pack_b(const struct frac *f, float *y, int64_t n1, int64_t k0, int64
         const char *x = b_at(f, (k0 + k) / f->c0, n1);
         const float *v = (const float *)(const void *)x;
         if (f->b_dtype != DT_F32) {
-            widen(wide, f->b_dtype, x, 16 * f->c0);
+            widen(f, wide, f->b_dtype, x, 16 * f->c0);
             v = wide;
         }
         if (f->s)
@@ -211,7 +217,7 @@ static void pack_a(const struct frac *f, float *at, int64_t m1, int64_t m1_end, 
     const int64_t kb = size_ceil_div(len, f->c0), frac_len = 16 * f->c0;
     for (int64_t i = m1; i < m1_end; i++) {
         float *to = at + (i - m1) * kb * frac_len;
-        widen(to, f->g->dtype, a_at(f, i, k0 / f->c0), kb * frac_len);
+        widen(f, to, f->g->dtype, a_at(f, i, k0 / f->c0), kb * frac_len);
         for (int64_t j = 0; f->s && j < kb; j++)
             scale_fractal(f, to + j * frac_len, f->s->a, i, k0 / f->c0 + j);
         if (k_is_whole(f->g->dtype) && f->g->k % 2 && k0 + len == f->k) /* the half of a pair beyond K */
@@ -262,7 +268,7 @@ static void one_row(const struct frac *f, enum k_row_type type)
     for (int64_t k0 = 0; k0 < f->k; k0 += STEP) {
         const int64_t len = f->k - k0 < STEP ? f->k - k0 : STEP, elems = type == K_ROW_I8 ? 2 * len : len;
         for (int64_t k = 0; k < len; k += f->c0)
-            widen(a + k, f->g->dtype, a_at(f, 0, (k0 + k) / f->c0), f->c0);
+            widen(f, a + k, f->g->dtype, a_at(f, 0, (k0 + k) / f->c0), f->c0);
         if (type == K_ROW_I8 && k0 + len == f->k) {
             const int64_t end = f->g->k - 2 * k0;
             memset((int16_t *)(void *)a + end, 0, (size_t)(size_align(end, 32) - end) * sizeof(int16_t));

@@ -77,5 +77,22 @@ bool k_dequant_takes(enum dtype code);
 enum dtype k_code_of_bits(int bits); /* the unsigned type of 2, 4 or 8 bits */
 void k_dequant_block(float *y, const uint8_t *codes, int64_t first, int64_t n, enum dtype code, float scale,
                      float zero);
+/* Rows of such codes: element c of a row is code first + c, of block (first + c) / block. Pointers are those of row 0
+ * at code, scale and zero 0; steps from row to row in bytes. */
+enum k_zero {
+    K_ZERO_MIDDLE,
+    K_ZERO_CODES,
+    K_ZERO_VALUES
+}; /* of the range; packed like the codes; of the scales' type */
+struct k_code_rows {
+    enum dtype to, code, scale_type; /* `to` and scale_type: floats of at least a byte */
+    enum k_zero zero;
+    int64_t rows, cols, first, block;
+    const uint8_t *codes, *scales, *zeros;
+    int64_t code_row, scale_row, zero_row;
+    uint8_t *dst;
+    int64_t dst_row;
+};
+void k_dequant_rows(const struct k_code_rows *g);
 
 #endif

@@ -108,6 +108,13 @@ static void transpose_avx2(float *y, const float *x, int64_t c0)
         }
 }
 
+static void widen_i8_avx2(int16_t *y, const int8_t *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16)
+        _mm256_storeu_si256((__m256i *)(void *)(y + i),
+                            _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(x + i))));
+}
+
 static int32_t dot_avx2(const int8_t *x, const int8_t *y, int64_t n)
 {
     __m256i s = _mm256_setzero_si256();
@@ -134,6 +141,6 @@ static void transpose8_avx2(uint32_t *y, int64_t y_row, const uint32_t *x, int64
     }
 }
 
-const struct k_mac_impl k_mac_avx2 = {tile_avx2,       transpose_avx2,
-                                      tile_pairs_avx2, {k_row_f32_avx2, k_row_f16_avx2, k_row_bf16_avx2, k_row_i8_avx2},
-                                      dot_avx2,        transpose8_avx2};
+const struct k_mac_impl k_mac_avx2 = {
+    tile_avx2,     transpose_avx2, tile_pairs_avx2, {k_row_f32_avx2, k_row_f16_avx2, k_row_bf16_avx2, k_row_i8_avx2},
+    widen_i8_avx2, dot_avx2,       transpose8_avx2};

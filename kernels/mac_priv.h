@@ -44,6 +44,7 @@ struct k_mac_impl {
     void (*transpose)(float *y, const float *x, int64_t c0);
     void (*tile_pairs)(const struct k_tile *t, int rows);
     void (*row[K_ROW_TYPES])(const struct k_row *g);
+    void (*widen_i8)(int16_t *y, const int8_t *x, int64_t n); /* n a multiple of 32 */
     /* sum of x[i]*y[i] as int32, n a multiple of 32 */
     int32_t (*dot_i8)(const int8_t *x, const int8_t *y, int64_t n);
     /* y[c][8 rows] blocks: 8x8 transposes of 32-bit elements, cols a multiple of 8; see kernels/nz.c */

@@ -1,5 +1,7 @@
 /* Block-quantised weights. */
-#include "kernels/mac.h"
+#include "kernels/quant_priv.h"
+
+#include "kernels/loops.h"
 #include "kernels/wide.h"
 
 bool k_dequant_takes(enum dtype code)
@@ -37,4 +39,46 @@ void k_dequant_block(float *y, const uint8_t *codes, int64_t first, int64_t n, e
         for (int64_t i = 0; i < n; i++)
             y[i] = (y[i] - zero) * scale;
     }
+}
+
+static float scale_of(const struct k_code_rows *g, int64_t row, int64_t block)
+{
+    float s;
+    k_load_f32(&s, g->scale_type, g->scales + row * g->scale_row, block, 1);
+    return s;
+}
+static float zero_of(const struct k_code_rows *g, int64_t row, int64_t block)
+{
+    const int bits = dtype_table[g->code].bits;
+    float z = dtype_is_float(g->code) ? 0 : (float)(1 << (bits - 1));
+    if (g->zero == K_ZERO_CODES)
+        z = (float)(g->zeros[row * g->zero_row + block * bits / 8] >> (block * bits % 8) & ((1 << bits) - 1));
+    else if (g->zero == K_ZERO_VALUES)
+        k_load_f32(&z, g->scale_type, g->zeros + row * g->zero_row, block, 1);
+    return z;
+}
+
+void k_dequant_row(const struct k_code_rows *g, int64_t row)
+{
+    float part[256];
+    const uint8_t *codes = g->codes + row * g->code_row;
+    for (int64_t done = 0; done < g->cols;) { /* block by block */
+        const int64_t at = g->first + done, block = at / g->block, left = g->cols - done;
+        int64_t n = (block + 1) * g->block - at;
+        n = n < left ? n : left;
+        n = n < NPUC_ARRAY_LEN(part) ? n : NPUC_ARRAY_LEN(part);
+        k_dequant_block(part, codes, at, n, g->code, scale_of(g, row, block), zero_of(g, row, block));
+        k_narrow(g->to, g->dst + row * g->dst_row, done, part, n, true);
+        done += n;
+    }
+}
+
+void k_dequant_rows(const struct k_code_rows *g)
+{
+#ifndef NPUC_SCALAR_ONLY
+    if (k_simd() && k_dequant_rows_avx2(g))
+        return;
+#endif
+    for (int64_t r = 0; r < g->rows; r++)
+        k_dequant_row(g, r);
 }

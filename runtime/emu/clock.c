@@ -105,7 +105,7 @@ static bool run_block(struct clock *k, struct clock_block *b, clock_observer *ob
                 continue;
             const int32_t pc = c->core.pc;
             const int64_t steps = c->core.steps;
-            const struct emu_observer o = {c, observer};
+            const struct emu_observer o = {.user = c, .op = observer};
             c->stop = emu_core_run(&c->core, &o);
             if (c->stop == EMU_FAULT && !c->suspended)
                 return stopped(k, c);

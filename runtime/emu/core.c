@@ -165,12 +165,24 @@ static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
     return v < lo ? lo : v > hi ? hi : v;
 }
 
+static enum emu_stop pass(struct emu_core *c, const struct emu_ins *in)
+{
+    if (in->op == TILE_NEXT) {
+        const int32_t buf = in->insn->arg[0], next = c->slot[buf] + 1;
+        c->slot[buf] = next < c->prog->section->bufs.data[buf].slots ? next : 0;
+    }
+    c->pc++;
+    return EMU_DONE;
+}
+
 /* Everything but LOOP, IF and their ends. */
 static enum emu_stop step(struct emu_core *c, const struct emu_ins *in, const struct emu_observer *o)
 {
     const enum emu_stop s = synchronise(c, in);
     if (s != EMU_DONE)
         return s;
+    if (in->orders && o->in_order)
+        return pass(c, in);
     struct emu_op *op = fetch(c, in);
     const struct emu_SLOAD *load = EMU_ARGS(SLOAD, op);
     if (in->op == TILE_SLOAD)
@@ -179,13 +191,7 @@ static enum emu_stop step(struct emu_core *c, const struct emu_ins *in, const st
         return EMU_FAULT;
     if (in->op == TILE_SLOAD)
         set_variable(c, in, clamp(op->value, load->lo, load->hi));
-    if (in->op == TILE_NEXT) {
-        const int64_t buf = op->arg[0];
-        const int32_t next = c->slot[buf] + 1;
-        c->slot[buf] = next < c->prog->section->bufs.data[buf].slots ? next : 0;
-    }
-    c->pc++;
-    return EMU_DONE;
+    return pass(c, in);
 }
 
 enum emu_stop emu_core_run(struct emu_core *c, const struct emu_observer *o)

@@ -68,6 +68,7 @@ struct emu_core_id {
 struct emu_observer {
     void *user;
     bool (*op)(void *user, struct emu_launch *l, const struct emu_core_id *core, struct emu_op *op);
+    bool in_order; /* nothing overlaps: does not hear of flags, slots and barriers */
 };
 /* Walks one core's program to its end, or to the next XWAIT/BARRIER when it may not pass. The caller (launch.c)
  * schedules the cores of a block cooperatively. Internals in emu_priv.h. */

@@ -53,11 +53,11 @@
 #define EMU_FIELD(nm, f) ((int)(offsetof(struct emu_##nm, f) / sizeof(int64_t)))
 
 /* ---- views (view.c) ---- */
-/* Bytes [off, off + n*run) of a buffer's slot that have not been copied there: byte off + g*run + i is src[g*pitch +
- * i]. The source does not change during the launch. */
+/* Bytes of a buffer's slot that have not been copied there, n runs `step` bytes apart: byte off + g*step + i is
+ * src[g*pitch + i] for i < run. The source does not change during the launch. */
 struct emu_view {
     const uint8_t *src; /* NULL: no view, the bytes are in the scratchpad */
-    int64_t pitch, off, run, n;
+    int64_t pitch, off, run, n, step;
 };
 
 /* ---- programs ---- */
@@ -74,6 +74,7 @@ struct emu_group { /* nodes evaluated when a variable changes */
 struct emu_ins {
     const struct tile_insn *insn;
     uint8_t op, n_fields, n_bufs, unit; /* unit: enum tile_unit */
+    bool orders;                        /* a flag, barrier or NEXT: moves and computes nothing */
     uint8_t buf_field[8];               /* operands that are buffers */
     int32_t jump;                       /* LOOP, IF: past the end; ENDLOOP: the first instruction of the body */
     int32_t loop;                       /* LOOP, ENDLOOP: number of the loop */

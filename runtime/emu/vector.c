@@ -202,46 +202,6 @@ bool emu_do_iota(struct emu_data *d, struct emu_op *op)
     return true;
 }
 
-/* One row of block-quantised codes: operands at the row's start. */
-struct dequant_row {
-    const uint8_t *codes, *scale, *zero;
-    uint8_t *dst;
-};
-static float zero_of(const struct emu_DEQUANT *a, const struct dequant_row *w, int64_t block)
-{
-    const enum dtype code = (enum dtype)a->code;
-    const int bits = dtype_table[code].bits;
-    float z = dtype_is_float(code) ? 0 : (float)(1 << (bits - 1));
-    if (a->zero_kind == 1) {
-        const int64_t bit = block * bits;
-        z = (float)(w->zero[bit / 8] >> (bit % 8) & ((1 << bits) - 1));
-    } else if (a->zero_kind == 2) {
-        k_cast(DT_F32, &z, (enum dtype)a->sdtype, w->zero + block * dtype_size((enum dtype)a->sdtype), 1, true);
-    }
-    return z;
-}
-
-static void dequant_row(struct emu_data *d, const struct emu_DEQUANT *a, const struct dequant_row *w)
-{
-    const int32_t to = dtype_size((enum dtype)a->to), ssize = dtype_size((enum dtype)a->sdtype);
-    const int64_t most = EMU_ROW_BYTES / 4;
-    float *buffer = (float *)(void *)d->row;
-    for (int64_t c = 0, done = 0; c < a->cols; c = done) {
-        float *y = a->to == DT_F32 ? (float *)(void *)w->dst + c : buffer;
-        const int64_t end = a->cols - c < most ? a->cols : c + most;
-        while (done < end) { /* block by block */
-            const int64_t code = a->first + done, block = code / a->block, left = (block + 1) * a->block - code;
-            const int64_t n = end - done < left ? end - done : left;
-            float scale;
-            k_cast(DT_F32, &scale, (enum dtype)a->sdtype, w->scale + block * ssize, 1, true);
-            k_dequant_block(y + (done - c), w->codes, code, n, (enum dtype)a->code, scale, zero_of(a, w, block));
-            done += n;
-        }
-        if (a->to != DT_F32)
-            k_cast((enum dtype)a->to, w->dst + c * to, DT_F32, buffer, end - c, true);
-    }
-}
-
 static bool dequant_valid(struct emu_data *d, const struct emu_op *op)
 {
     const struct emu_DEQUANT *a = EMU_ARGS(DEQUANT, op);
@@ -277,11 +237,25 @@ bool emu_do_dequant(struct emu_data *d, struct emu_op *op)
     const uint8_t *s = x ? emu_buf(d, op, EMU_FIELD(DEQUANT, scale), &scale, false) : NULL;
     const uint8_t *z = s && a->zero >= 0 ? emu_buf(d, op, EMU_FIELD(DEQUANT, zero), &zero, false) : s;
     uint8_t *y = z ? emu_buf(d, op, EMU_FIELD(DEQUANT, dst), &dst, true) : NULL;
-    for (int64_t r = 0; y && r < a->rows; r++)
-        dequant_row(d, a,
-                    &(struct dequant_row){x - code + r * a->src_row, s + (r * a->scale_row - b0) * ssize,
-                                          z - z0 + r * a->zero_row, y + r * a->dst_row * to});
-    return y != NULL;
+    if (!y)
+        return false;
+    k_dequant_rows(&(struct k_code_rows){.to = (enum dtype)a->to,
+                                         .code = (enum dtype)a->code,
+                                         .scale_type = (enum dtype)a->sdtype,
+                                         .zero = (enum k_zero)a->zero_kind,
+                                         .rows = a->rows,
+                                         .cols = a->cols,
+                                         .first = a->first,
+                                         .block = a->block,
+                                         .codes = x - code,
+                                         .scales = s - b0 * ssize,
+                                         .zeros = z - z0,
+                                         .code_row = a->src_row,
+                                         .scale_row = a->scale_row * ssize,
+                                         .zero_row = a->zero_row,
+                                         .dst = y,
+                                         .dst_row = a->dst_row * to});
+    return true;
 }
 
 bool emu_do_transp(struct emu_data *d, struct emu_op *op)

@@ -58,7 +58,7 @@ static void settle_from(struct emu_data *d, const struct emu_op *op, int field, 
     struct emu_view *v = place(d, op, field);
     uint8_t *y = slot_start(d, op, field) + v->off;
     for (int64_t g = group; g < v->n; g++)
-        memcpy(y + g * v->run, v->src + g * v->pitch, (size_t)v->run);
+        memcpy(y + g * v->step, v->src + g * v->pitch, (size_t)v->run);
     v->src = NULL;
 }
 
@@ -69,13 +69,21 @@ void emu_view_settle(struct emu_data *d, const struct emu_op *op, int field)
         settle_from(d, op, field, 0);
 }
 
+/* Does v show everything that `old` does? */
+static bool covers(const struct emu_view *v, const struct emu_view *old)
+{
+    if (v->step == v->run || v->n == 1)
+        return old->off >= v->off && old->off + (old->n - 1) * old->step + old->run <= v->off + v->n * v->run;
+    return old->off == v->off && old->step == v->step && old->run <= v->run && old->n <= v->n;
+}
+
 /* A ring's last, shorter step leaves the end of an older view: only that is copied. */
 static void replace(struct emu_data *d, const struct emu_op *op, int field, const struct emu_view *v)
 {
     struct emu_view *old = place(d, op, field);
-    const bool covered = old->off >= v->off && old->off + old->n * old->run <= v->off + v->n * v->run;
-    if (old->src && !covered)
-        settle_from(d, op, field, old->off == v->off && old->run == v->run ? v->n : 0);
+    const bool alike = old->off == v->off && old->run == v->run && old->step == v->step;
+    if (old->src && !covers(v, old))
+        settle_from(d, op, field, alike ? v->n : 0);
     *old = *v;
 }
 
@@ -87,10 +95,11 @@ bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu
     if (!t->read_only || !place(d, op, EMU_FIELD(LOAD, dst)) || (uintptr_t)x % (uintptr_t)dst->size != 0)
         return false;
     const struct emu_shape m = emu_simplify(dst->stride, src->stride, src->n);
-    const bool packed = m.d[3] == 1 && m.s[3] == 1 && m.n[0] == 1 && m.n[1] == 1 && (m.n[2] == 1 || m.d[2] == m.n[3]);
-    if (!packed || m.n[3] * dst->size % 32 != 0)
+    const int64_t run = m.n[3] * dst->size, step = m.n[2] == 1 ? run : m.d[2] * dst->size;
+    const bool rows = m.d[3] == 1 && m.s[3] == 1 && m.n[0] == 1 && m.n[1] == 1 && step >= run;
+    if (!rows || run % 32 != 0)
         return false;
-    const struct emu_view v = {x, m.s[2] * dst->size, dst->off * dst->size, m.n[3] * dst->size, m.n[2]};
+    const struct emu_view v = {x, m.s[2] * dst->size, dst->off * dst->size, run, m.n[2], step};
     replace(d, op, EMU_FIELD(LOAD, dst), &v);
     return true;
 }
@@ -101,13 +110,13 @@ static bool part(const struct emu_view *from, const struct emu_groups *g, struct
     const int64_t at = g->off - from->off;
     if (at < 0 || from->run <= 0)
         return false;
-    const int64_t first = at / from->run, inner = at % from->run;
+    const int64_t first = at / from->step, inner = at % from->step;
     const uint8_t *src = from->src + first * from->pitch + inner;
-    *v = (struct emu_view){src, g->pitch, 0, g->run, g->n};
+    *v = (struct emu_view){src, g->pitch, 0, g->run, g->n, g->run};
     if (first < from->n && inner + (g->n - 1) * g->pitch + g->run <= from->run)
         return true;
     v->pitch = from->pitch;
-    return (g->pitch == from->run || g->n == 1) && inner + g->run <= from->run && first + g->n <= from->n;
+    return (g->pitch == from->step || g->n == 1) && inner + g->run <= from->run && first + g->n <= from->n;
 }
 
 bool emu_view_copy(struct emu_data *d, const struct emu_op *op, int dst, int src, const struct emu_groups *g)

@@ -148,7 +148,9 @@ static void test_forms_agree(void **state)
         struct problem p = {.t = types[i % 7],
                             .m = i % 5 ? 1 + random_below(&seed, 40) : 1,
                             .n = 1 + random_below(&seed, i % 5 ? 70 : 300),
-                            .k = 1 + random_below(&seed, i % 9 ? 100 : i % 5 ? 700 : 3000),
+                            .k = 1 + random_below(&seed, i % 9   ? 100
+                                                         : i % 5 ? 700
+                                                                 : 3000),
                             .init = i % 2};
         make(&p, &seed);
         plain_loop(&p);
@@ -207,6 +209,46 @@ static void test_block_codes(void **state)
     assert_memory_equal(y, ((float[]){-1.0f, 0.75f, 0.25f, -3.0f}), sizeof y);
     k_dequant_block(y, codes, 1, 1, DT_F8E5M2, 2.0f, 0);
     assert_memory_equal(y, ((float[]){-20480.0f}), sizeof *y);
+}
+
+/* Rows of codes: SIMD and scalar forms, also where a scale is infinite. */
+static void test_code_rows(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, COLS = 96, BLOCKS = 8 };
+    uint64_t seed = 3;
+    uint8_t codes[ROWS * 128], scales[ROWS * BLOCKS * 4], zeros[ROWS * BLOCKS * 4], y[2][ROWS * COLS * 4];
+    for (int i = 0; i < 60; i++) {
+        const enum dtype st = i % 2 ? DT_F16 : DT_F32;
+        for (int64_t k = 0; k < (int64_t)sizeof codes; k++)
+            codes[k] = (uint8_t)unit_random(&seed);
+        elements(scales, st, ROWS * BLOCKS, &seed);
+        elements(zeros, st, ROWS * BLOCKS, &seed);
+        if (i % 7 == 0)
+            k_cast(st, scales + 2 * dtype_size(st), DT_F32, &(float){INFINITY}, 1, true);
+        struct k_code_rows g = {.to = i % 3 ? DT_F16 : DT_F32,
+                                .code = i % 5 ? DT_U4 : DT_U8,
+                                .scale_type = st,
+                                .zero = (enum k_zero)(i % 4 % 3),
+                                .rows = ROWS,
+                                .cols = i % 11 ? 64 : 59,
+                                .first = i % 13 ? 32 : 20,
+                                .block = i % 6 ? 32 : 16,
+                                .codes = codes,
+                                .scales = scales,
+                                .zeros = zeros,
+                                .code_row = 128,
+                                .scale_row = BLOCKS * dtype_size(st),
+                                .zero_row = BLOCKS * dtype_size(st),
+                                .dst_row = COLS * 4};
+        for (int simd = 0; simd < 2; simd++) {
+            memset(y[simd], 0, sizeof *y);
+            g.dst = y[simd];
+            k_simd_enable(simd);
+            k_dequant_rows(&g);
+        }
+        assert_memory_equal(y[0], y[1], sizeof *y);
+    }
 }
 
 /* Element (row, k) of an operand in fractals whose rows of fractals are `step_row` apart, those along K step_k. */
@@ -274,6 +316,7 @@ static void test_scaled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_agree), cmocka_unit_test(test_layouts),
-                                       cmocka_unit_test(test_block_codes), cmocka_unit_test(test_scaled)};
+                                       cmocka_unit_test(test_block_codes), cmocka_unit_test(test_scaled),
+                                       cmocka_unit_test(test_code_rows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
