@@ -10,20 +10,26 @@
 /* real = (code - zero) * scale; what shares a scale: all elements, an output channel of a weight, a row of an
  * activation (its last axis), or `group` elements along K of an output channel or a row. */
 enum quant_per { QUANT_PER_TENSOR, QUANT_PER_CHANNEL, QUANT_PER_TOKEN, QUANT_PER_GROUP };
+/* What a symmetric scale of integers divides the largest magnitude by, of 8 bits: 127; 128; 128 when the element of the
+ * largest magnitude is negative, else 127. */
+enum quant_divisor { QUANT_DIVISOR_MOST, QUANT_DIVISOR_FULL, QUANT_DIVISOR_SIDE };
 struct quant_operand {
     enum dtype codes; /* DT_NONE: the operand stays as it is */
     enum quant_per per;
     int64_t group;
     enum dtype
-        scales;     /* of groups: DT_NONE: the graph's float type, F8E8M0, or F8E4M3FN times one number of the tensor */
-    bool ceil;      /* powers of two as scales: no element exceeds the largest code; else as OCP MX has it */
-    bool cast;      /* activations: the scale is 1 */
-    double most;    /* what a symmetric scale maps the largest element to */
-    bool shifted;   /* codes have a zero point; else 0 is coded as 0 */
-    bool dynamic;   /* activations: the scale is that of the values at run time */
-    double scale;   /* of an activation that is not dynamic */
-    int64_t zero;   /* likewise */
-    bool data;      /* of a weight: its codes are in the recipe's data file */
+        scales;   /* of groups: DT_NONE: the graph's float type, F8E8M0, or F8E4M3FN times one number of the tensor */
+    bool ceil;    /* powers of two as scales: no element exceeds the largest code; else as OCP MX has it */
+    bool cast;    /* activations: the scale is 1 */
+    double most;  /* what a symmetric scale maps the largest element to */
+    bool shifted; /* codes have a zero point; else 0 is coded as 0 */
+    bool dynamic; /* activations: the scale is that of the values at run time */
+    double scale; /* of an activation that is not dynamic */
+    int64_t zero; /* likewise */
+    bool data;    /* of a weight: its codes are in the recipe's data file */
+    bool away;    /* halves are rounded away from zero; else to even */
+    bool narrow;  /* signed codes leave out the least: -127 to 127 */
+    enum quant_divisor divisor;
     const char *by; /* how the numbers were found; a name of quant/ */
 };
 struct quant_vector {

@@ -235,7 +235,8 @@ static enum npuc_status turn_weight(struct pass_ctx *px, const struct product *p
 static bool same_operand(const struct quant_operand *a, const struct quant_operand *b)
 {
     return a->codes == b->codes && a->per == b->per && a->scale == b->scale && a->zero == b->zero &&
-           a->group == b->group && a->scales == b->scales && a->ceil == b->ceil && a->cast == b->cast;
+           a->group == b->group && a->scales == b->scales && a->ceil == b->ceil && a->cast == b->cast &&
+           a->dynamic == b->dynamic && a->away == b->away && a->narrow == b->narrow && a->divisor == b->divisor;
 }
 
 /* Do all that read x smooth it as this product does? */

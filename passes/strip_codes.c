@@ -93,6 +93,7 @@ static bool read_weight(const struct pass_ctx *px, const struct value *v, bool c
     w->channels = w->codes.dims[w->channels_first ? 0 : 1];
     w->k = w->channels > 0 ? k_count(&w->codes) / w->channels : 0;
     w->form.codes = code;
+    w->form.data = true;
     w->form.shifted = w->zeros.data || dtype_table[code].cls == DTC_UINT;
     return w->k > 0 && !(w->form.shifted && dtype_is_float(code)) && read_sharing(w->dq, w);
 }
@@ -202,13 +203,39 @@ static void read_input(const struct pass_ctx *px, const struct value *v, struct 
     }
 }
 
-/* x, without what its codes cannot tell from 0. */
-static struct value *clipped(struct builder *b, const struct input *in)
+enum { DEEP = 8 };
+
+static bool is_least_zero(const struct pass_ctx *px, const struct node *dq)
 {
-    const struct node *maker = in->x->def;
+    const struct value *z = node_in(dq, 2);
+    struct k_tensor zero;
+    const enum dtype code = node_in(dq, 0)->type->dtype;
+    const int64_t least = code == DT_I8 ? -128 : 0;
+    return (code == DT_U8 && !z) || ((code == DT_U8 || code == DT_I8) && read_blob(px, z, &zero) &&
+                                     k_count(&zero) == 1 && k_get_i64(&zero, 0) == least);
+}
+
+/* Nothing below 0, as far as the operators above tell. */
+static bool is_positive(const struct pass_ctx *px, const struct value *v, int depth)
+{
+    static const enum op positive[] = {OP_Relu, OP_Sigmoid, OP_HardSigmoid, OP_Softmax, OP_Abs};
+    static const enum op keep[] = {OP_MaxPool, OP_AveragePool, OP_GlobalAveragePool, OP_GlobalMaxPool, OP_Flatten,
+                                   OP_Reshape, OP_Transpose,   OP_Squeeze,           OP_Identity,      OP_ReduceMean};
+    const struct node *n = v->def;
+    for (int64_t i = 0; n && i < NPUC_ARRAY_LEN(positive); i++)
+        if (n->op == positive[i])
+            return true;
+    for (int64_t i = 0; n && depth < DEEP && i < NPUC_ARRAY_LEN(keep); i++)
+        if (n->op == keep[i])
+            return is_positive(px, node_in(n, 0), depth + 1);
+    return n && n->op == OP_DequantizeLinear && is_least_zero(px, n);
+}
+
+/* x, without what its codes cannot tell from 0. */
+static struct value *clipped(struct pass_ctx *px, struct builder *b, const struct input *in)
+{
     const int64_t least = in->form.codes == DT_I8 ? -128 : 0;
-    const bool bound = !in->form.dynamic && in->form.zero == least;
-    if (!bound || (maker && (maker->op == OP_Relu || maker->op == OP_Sigmoid || maker->op == OP_Softmax)))
+    if (in->form.dynamic || in->form.zero != least || is_positive(px, in->x, 0))
         return in->x;
     return ir_op1(b, OP_Relu, in->x);
 }
@@ -259,7 +286,7 @@ static enum npuc_status strip(struct pass_ctx *px, struct node *n)
     if (to && !to->product(to->user, str_text(&px->cx->strings, n->loc->names[0]), &form, &size, &codes))
         return NPUC_OK;
     struct builder b = ir_at(n);
-    struct value *plain = float_weight(px, &b, node_in(n, 1)), *x = in.x ? clipped(&b, &in) : node_in(n, 0);
+    struct value *plain = float_weight(px, &b, node_in(n, 1)), *x = in.x ? clipped(px, &b, &in) : node_in(n, 0);
     if (!plain || !x)
         return pass_failure(px);
     ir_set_input(n, 1, plain);

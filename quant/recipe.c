@@ -9,19 +9,10 @@
 #include "base/file.h"
 #include "kernels/cache_code.h"
 #include "quant/codes.h"
+#include "quant/operand.h"
 #include "quant/weight.h"
 
 enum { MAX_LINE = 4096, VERSION = 1 };
-
-static const struct {
-    const char *name;
-    enum dtype codes;
-    double most;
-} formats[] = {
-#define FORMAT(nm, dt, top, ...) {#nm, DT_##dt, top},
-#include "quant/formats.def"
-#undef FORMAT
-};
 
 /* ---- reading */
 
@@ -58,160 +49,17 @@ static bool read_whole(const char *s, int64_t least, int64_t most, int64_t *out)
     return end != s && !*end && *out >= least && *out <= most;
 }
 
-static bool read_format(const char *word, struct quant_operand *o)
-{
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(formats); i++)
-        if (strcmp(formats[i].name, word) == 0) {
-            o->codes = formats[i].codes;
-            o->most = formats[i].most;
-        }
-    return o->codes != DT_NONE;
-}
-
-static const char words[] =
-    "expected tensor, channel, token, group=N, scales=e8m0, e8m0-ceil or e4m3, zero, zero=Z, scale=S, cast, by=NAME or "
-    "data";
-
-/* What scales of groups are coded in, other than the model's floats. */
-static const struct {
-    const char *name;
-    enum dtype type;
-    bool ceil;
-} scale_types[] = {{"e8m0", DT_F8E8M0, false}, {"e8m0-ceil", DT_F8E8M0, true}, {"e4m3", DT_F8E4M3FN, false}};
-
-static const char *read_scales(const char *value, struct quant_operand *o)
-{
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(scale_types); i++)
-        if (strcmp(scale_types[i].name, value) == 0) {
-            o->scales = scale_types[i].type;
-            o->ceil = scale_types[i].ceil;
-            return NULL;
-        }
-    return "scales: expected e8m0, e8m0-ceil or e4m3";
-}
-
-static const char *scales_text(const struct quant_operand *o)
-{
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(scale_types); i++)
-        if (scale_types[i].type == o->scales && scale_types[i].ceil == o->ceil)
-            return scale_types[i].name;
-    return NULL;
-}
-
-/* Words that stand alone; false: it is none of them. */
-static bool read_flag_word(const char *word, struct quant_operand *o)
-{
-    if (strcmp(word, "zero") == 0)
-        o->shifted = true;
-    else if (strcmp(word, "data") == 0)
-        o->data = true;
-    else if (strcmp(word, "cast") == 0)
-        o->cast = true;
-    else
-        return false;
-    return true;
-}
-
-/* A word behind the format; NULL or what is wrong with it. */
-static const char *read_word(struct reader *in, char *word, struct quant_operand *o)
-{
-    static const char *const shares[] = {"tensor", "channel", "token"}; /* enum quant_per */
-    char *value = strchr(word, '='), *end;
-    for (int i = 0; i < (int)NPUC_ARRAY_LEN(shares); i++)
-        if (strcmp(word, shares[i]) == 0) {
-            o->per = (enum quant_per)i;
-            return NULL;
-        }
-    if (read_flag_word(word, o))
-        return NULL;
-    if (!value)
-        return words;
-    *value++ = '\0';
-    if (strcmp(word, "group") == 0) {
-        o->per = QUANT_PER_GROUP;
-        return read_whole(value, 1, INT64_MAX, &o->group) ? NULL : "group: expected a number of elements";
-    }
-    if (strcmp(word, "zero") == 0) {
-        o->shifted = true;
-        return read_whole(value, INT16_MIN, INT16_MAX, &o->zero) ? NULL : "zero: expected a code";
-    }
-    if (strcmp(word, "scale") == 0) {
-        o->scale = strtod(value, &end);
-        return end != value && !*end && isfinite(o->scale) && o->scale > 0 ? NULL : "scale: expected a positive number";
-    }
-    if (strcmp(word, "scales") == 0)
-        return read_scales(value, o);
-    if (strcmp(word, "by") == 0) {
-        o->by = arena_strndup(in->r->arena, value, (int64_t)strlen(value));
-        return NULL;
-    }
-    return words;
-}
-
 static void read_operand(struct reader *in, char *text, struct quant_operand *o)
 {
     char *rest = NULL;
     for (char *word = strtok_r(text, " \t", &rest); word; word = strtok_r(NULL, " \t", &rest)) {
-        const char *found = arena_strndup(in->r->arena, word, (int64_t)strlen(word)), *why = NULL;
-        if (o->codes == DT_NONE)
-            why = read_format(word, o) ? NULL : "expected a format (npuc quantize --help lists them)";
-        else
-            why = read_word(in, word, o);
+        const char *found = arena_strndup(in->r->arena, word, (int64_t)strlen(word));
+        const char *why = quant_operand_read(o, word, in->r->arena);
         if (why)
             wrong(in, arena_printf(in->r->arena, "%s, found '%s'", why, found));
     }
     if (o->codes == DT_NONE)
         wrong(in, "expected a format and how it is used, found nothing");
-}
-
-/* What holds of both operands. */
-static const char *check_operand(const struct quant_operand *o)
-{
-    const bool is_float = dtype_is_float(o->codes);
-    if (is_float && (o->shifted || o->zero != 0))
-        return "float codes have no zero points";
-    if (o->scales != DT_NONE && o->per != QUANT_PER_GROUP)
-        return "scales: those of groups alone have a type of their own; expected group=N";
-    if (o->scales != DT_NONE && (o->shifted || dtype_table[o->codes].cls == DTC_UINT))
-        return "scales: codes with zero points have scales of the model's type";
-    return NULL;
-}
-
-static const char *check_weight(const struct quant_operand *o)
-{
-    if (o->per == QUANT_PER_TOKEN || o->scale != 0 || o->zero != 0 || o->cast)
-        return "a weight has no scale per token, and its numbers come from by=NAME; expected tensor, channel or "
-               "group=N";
-    if (dtype_table[o->codes].bits > 8)
-        return "expected a format of at most 8 bits for a weight";
-    if (o->by && !quant_weight_find(o->by))
-        return "by: expected an algorithm for weights (npuc quantize --help lists them)";
-    return check_operand(o);
-}
-
-static const char *check_input(struct quant_operand *o)
-{
-    const bool coded = o->per == QUANT_PER_TOKEN || o->per == QUANT_PER_GROUP;
-    const bool is_unsigned = dtype_table[o->codes].cls == DTC_UINT;
-    o->dynamic = coded;
-    if (o->data)
-        return "an input has no codes in a data file";
-    if (dtype_is_integer(o->codes) && dtype_table[o->codes].bits < 8)
-        return "expected int8, uint8, int16 or a float as the format of an input";
-    if (o->scales == DT_F8E4M3FN)
-        return "scales=e4m3 are those of weights; expected e8m0 or e8m0-ceil";
-    if (coded && (o->scale != 0 || o->shifted || is_unsigned))
-        return "a scale per token or group is computed at run time: expected it without scale and zero, and no "
-               "unsigned "
-               "codes";
-    if (o->per == QUANT_PER_CHANNEL || (o->cast && (coded || o->scale != 0 || !dtype_is_float(o->codes))))
-        return "expected tensor, token, group=N or, of floats, cast for an input";
-    if (!coded && !o->cast && o->scale == 0)
-        return "expected scale=S, or token or group=N for scales that are computed at run time";
-    const int64_t least = is_unsigned ? 0 : -(INT64_C(1) << (dtype_table[o->codes].bits - 1));
-    if (o->zero < least || o->zero - least >= INT64_C(1) << dtype_table[o->codes].bits)
-        return "zero: expected a code of the format";
-    return check_operand(o);
 }
 
 /* ---- keys: a row each */
@@ -261,14 +109,14 @@ static bool read_once(struct reader *in, const struct quant_entry *e, char *valu
 
 static void read_weight(struct reader *in, struct quant_entry *e, char *value)
 {
-    const char *why = read_once(in, e, value, &e->form.weight) ? check_weight(&e->form.weight) : NULL;
+    const char *why = read_once(in, e, value, &e->form.weight) ? quant_operand_check_weight(&e->form.weight) : NULL;
     if (why)
         wrong(in, why);
 }
 
 static void read_input(struct reader *in, struct quant_entry *e, char *value)
 {
-    const char *why = read_once(in, e, value, &e->form.input) ? check_input(&e->form.input) : NULL;
+    const char *why = read_once(in, e, value, &e->form.input) ? quant_operand_check_input(&e->form.input) : NULL;
     if (why)
         wrong(in, why);
 }
@@ -459,25 +307,6 @@ enum npuc_status quant_recipe_read(struct quant_recipe *r, const char *path, str
 
 /* ---- writing */
 
-static const char *operand_text(const struct quant_operand *o, struct arena *a)
-{
-    const char *name = "", *share = "";
-    for (int64_t i = 0; i < NPUC_ARRAY_LEN(formats); i++)
-        if (formats[i].codes == o->codes)
-            name = formats[i].name;
-    switch (o->per) {
-    case QUANT_PER_TENSOR: share = ""; break;
-    case QUANT_PER_CHANNEL: share = " channel"; break;
-    case QUANT_PER_TOKEN: share = " token"; break;
-    case QUANT_PER_GROUP: share = arena_printf(a, " group=%" PRId64, o->group); break;
-    }
-    const char *type = scales_text(o), *scales = type ? arena_printf(a, " scales=%s", type) : "";
-    const char *scale = o->scale > 0 ? arena_printf(a, " scale=%.9g", o->scale) : "";
-    const char *zero = !o->shifted ? "" : o->scale > 0 ? arena_printf(a, " zero=%" PRId64, o->zero) : " zero";
-    return arena_printf(a, "%s%s%s%s%s%s%s%s%s", name, share, scales, scale, zero, o->cast ? " cast" : "",
-                        o->by ? " by=" : "", o->by ? o->by : "", o->data ? " data" : "");
-}
-
 const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int64_t *len)
 {
     char *text = NULL;
@@ -491,16 +320,16 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
     if (r->data)
         fprintf(f, "data    = %s\n", r->data);
     if (r->cache.codes)
-        fprintf(f, "kv      = %s\n", operand_text(&r->cache, a));
+        fprintf(f, "kv      = %s\n", quant_operand_text(&r->cache, a));
     for (int64_t i = 0; i < r->entries.len; i++) {
         const struct quant_entry *e = &r->entries.data[i];
         fprintf(f, "\n[%s]\n", e->name);
         if (e->keep)
             fprintf(f, "keep    = %s\n", e->keep);
         if (e->form.weight.codes)
-            fprintf(f, "weight  = %s\n", operand_text(&e->form.weight, a));
+            fprintf(f, "weight  = %s\n", quant_operand_text(&e->form.weight, a));
         if (e->form.input.codes)
-            fprintf(f, "input   = %s\n", operand_text(&e->form.input, a));
+            fprintf(f, "input   = %s\n", quant_operand_text(&e->form.input, a));
         if (e->smooth)
             fprintf(f, "smooth  = data\n");
         if (e->form.rotate)

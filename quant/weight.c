@@ -93,6 +93,18 @@ static struct quant_scale cover_by_power(const struct quant_operand *o, double s
     return (struct quant_scale){quant_usable_scale(DT_F8E8M0, size > 0 ? ldexp(1, e) : 0), 0};
 }
 
+static double rounded(const struct quant_operand *o, double v)
+{
+    return o->away ? round(v) : nearbyint(v);
+}
+
+static double symmetric_scale(const struct quant_operand *o, double lo, double hi)
+{
+    const double most = quant_most(o->codes);
+    const bool full = o->divisor == QUANT_DIVISOR_FULL || (o->divisor == QUANT_DIVISOR_SIDE && -lo > hi);
+    return fmax(-lo, hi) / (full ? most + 1 : most);
+}
+
 struct quant_scale quant_cover(const struct quant_operand *o, enum dtype scale_type, double lo, double hi)
 {
     lo = fmin(lo, 0);
@@ -101,11 +113,11 @@ struct quant_scale quant_cover(const struct quant_operand *o, enum dtype scale_t
         return cover_by_power(o, fmax(-lo, hi));
     if (dtype_is_float(o->codes) || !o->shifted) {
         const int zero = dtype_table[o->codes].cls == DTC_UINT ? (quant_greatest_code(o->codes) + 1) / 2 : 0;
-        return (struct quant_scale){quant_usable_scale(scale_type, fmax(-lo, hi) / quant_most(o->codes)), zero};
+        return (struct quant_scale){quant_usable_scale(scale_type, symmetric_scale(o, lo, hi)), zero};
     }
     const int least = quant_least_code(o->codes), greatest = quant_greatest_code(o->codes);
     const float s = quant_usable_scale(scale_type, (hi - lo) / (greatest - least));
-    const double zero = nearbyint(least - lo / (double)s);
+    const double zero = rounded(o, least - lo / (double)s);
     return (struct quant_scale){s, (int)fmin(fmax(zero, least), greatest)};
 }
 
@@ -113,8 +125,8 @@ int quant_code(const struct quant_operand *o, struct quant_scale s, float x)
 {
     if (dtype_is_float(o->codes))
         return half_f32_to_small(o->codes, x / s.scale, true);
-    const double q = nearbyint((double)(x / s.scale)) + s.zero;
-    return (int)fmin(fmax(q, quant_least_code(o->codes)), quant_greatest_code(o->codes));
+    const double q = rounded(o, (double)(x / s.scale)) + s.zero;
+    return (int)fmin(fmax(q, quant_least_code(o->codes) + (o->narrow ? 1 : 0)), quant_greatest_code(o->codes));
 }
 
 float quant_decode(const struct quant_operand *o, struct quant_scale s, int code)

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "base/stopwatch.h"
+#include "quant/variant.h"
 #include "tools/json.h"
 #include "tools/model_args.h"
+#include "tools/qdq.h"
 #include "tools/quantize.h"
 #include "tools/term.h"
 
@@ -22,6 +24,11 @@ static const struct arg_option options[] = {
      "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
     {"weights", "BY", "how codes of weights are found; default minmax"},
     {"keep", "PATTERN", "leave products whose names match alone: --keep '*lm_head*'; repeated"},
+    {"variant", "V", "a vendor's rule for scales and rounding: onnx, ort, tensorrt, amct, full; default onnx"},
+    {"recipe", "R", "with --export-qdq and no --scheme: the recipe to write into the model"},
+    {"export-qdq", "OUT.onnx", "also the quantised model as standard ONNX: QuantizeLinear and DequantizeLinear"},
+    {"from", "MODEL", "instead of a scheme: the recipe that a quantised model (QDQ, QLinear, MatMulNBits) holds"},
+    {"float", "OUT.onnx", "with --from: also that model without its codes"},
     {"D", "NAME=SIZE", "fix a dimension of the model while calibrating"},
     {"shape", "X=AxBxC", "fix the shape of an input while calibrating"},
     {"quiet", NULL, "no progress"},
@@ -73,7 +80,7 @@ static int usage(const char *text)
 static int check_arguments(struct quantization *q, const struct command *cmd, const struct args *a)
 {
     const char *scheme = args_value(a, "scheme"), *weights = args_value(a, "weights"),
-               *activations = args_value(a, "activations");
+               *activations = args_value(a, "activations"), *variant = args_value(a, "variant");
     bool calibrates;
     int code = 0;
     if (!scheme || !args_value(a, "o"))
@@ -84,6 +91,10 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
         return usage(arena_printf(q->arena, "there is no calibrator '%s'", activations));
     if (quantize_scheme(q, scheme, weights, activations, &calibrates) != NPUC_OK)
         return diag_exit_code(NPUC_E_USAGE);
+    if (variant && !quant_variant_find(variant))
+        return usage(arena_printf(q->arena, "there is no variant '%s'", variant));
+    if (variant)
+        quant_variant_set(quant_variant_find(variant), &q->ask.form);
     if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &q->ask.runs, &code))
         return code;
     q->ask.calib = args_value(a, "calib");
@@ -100,20 +111,75 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
     return 0;
 }
 
+/* ---- models that hold codes */
+
+/* With another compilation than that of the recipe, which has changed its module. */
+static int export_model(const struct args *a, const char *recipe)
+{
+    struct compilation c;
+    int code = 0;
+    compilation_init(&c);
+    if (model_args(a, &c, &code)) {
+        enum npuc_status s = compilation_set(&c, "recipe", recipe);
+        if (s == NPUC_OK)
+            s = qdq_export(&c, a->words.data[0], args_value(a, "export-qdq"));
+        code = diag_exit_code(s);
+    }
+    compilation_free(&c);
+    if (code == 0 && !args_flag(a, "quiet"))
+        term_stage("export", args_value(a, "export-qdq"), 0);
+    return code;
+}
+
+static int read_model(struct quantization *q, const struct args *a)
+{
+    static const char *const others[] = {"scheme",  "calib",  "weights",   "activations",
+                                         "variant", "recipe", "export-qdq"};
+    const struct qdq_request r = {args_value(a, "from"), args_value(a, "o"), args_value(a, "float")};
+    int64_t products;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(others); i++)
+        if (args_value(a, others[i]))
+            return usage(
+                arena_printf(q->arena, "--from reads a recipe from a model: --%s has no place there", others[i]));
+    if (!r.recipe)
+        return usage("-o RECIPE is missing");
+    const enum npuc_status s = qdq_read(&q->c, &r, &products);
+    if (s == NPUC_OK && !args_flag(a, "quiet"))
+        term_stage("quantize", arena_printf(q->arena, "%" PRId64 " products of %s -> %s", products, r.model, r.recipe),
+                   0);
+    return diag_exit_code(s);
+}
+
+static int make_recipe(struct quantization *q, const struct command *cmd, const struct args *a)
+{
+    const int64_t begin = stopwatch_ns();
+    int code = check_arguments(q, cmd, a);
+    if (code != 0)
+        return code;
+    q->ask.model = a->words.data[0];
+    code = diag_exit_code(quantize_run(q));
+    if (code == 0)
+        report(q, a, stopwatch_since(begin));
+    return code != 0 || !args_value(a, "export-qdq") ? code : export_model(a, q->ask.recipe);
+}
+
 static int run(const struct command *cmd, int argc, char **argv)
 {
     struct args a;
     int code = 0;
     if (!args_parse(cmd, argc, argv, &a, &code))
         return code;
-    const int64_t begin = stopwatch_ns();
     struct quantization *q = ARENA_NEW(&a.arena, struct quantization);
+    const bool reads = args_value(&a, "from") != NULL, exports = !args_value(&a, "scheme") && args_value(&a, "recipe");
     quantize_init(q, &a.arena);
-    if (args_words(cmd, &a, 1, &code) && model_args(&a, &q->c, &code) && (code = check_arguments(q, cmd, &a)) == 0) {
-        q->ask.model = a.words.data[0];
-        code = diag_exit_code(quantize_run(q));
-        if (code == 0)
-            report(q, &a, stopwatch_since(begin));
+    if (args_words(cmd, &a, reads ? 0 : 1, &code) && (exports || model_args(&a, &q->c, &code))) {
+        if (reads)
+            code = read_model(q, &a);
+        else if (exports)
+            code = args_value(&a, "export-qdq") ? export_model(&a, args_value(&a, "recipe"))
+                                                : usage("--recipe R is for --export-qdq OUT.onnx");
+        else
+            code = make_recipe(q, cmd, &a);
     }
     quantize_free(q);
     args_free(&a);
@@ -123,7 +189,9 @@ static int run(const struct command *cmd, int argc, char **argv)
 const struct command command_quantize = {
     .name = "quantize",
     .what = "a recipe for a quantised model, from a scheme and calibration data",
-    .usage = "MODEL --scheme S -o RECIPE [--calib DATA] [options]",
+    .usage = "MODEL --scheme S -o RECIPE [--calib DATA] [--export-qdq OUT.onnx] [options]\n"
+             "       npuc quantize MODEL --recipe R --export-qdq OUT.onnx\n"
+             "       npuc quantize --from MODEL -o RECIPE [--float OUT.onnx]",
     .examples = "  npuc quantize examples/bard/model.onnx --scheme w4a16-g32 -o bard-w4.recipe\n"
                 "  npuc quantize examples/bard/model.onnx --scheme w8a8 --calib examples/bard/eval/prefill_ids.npy -o "
                 "w8a8.recipe\n",

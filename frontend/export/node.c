@@ -191,13 +191,39 @@ static void need_opset(struct writer *w, const struct node *n)
 
 /* ---- nodes ---- */
 
-/* The name of the first node of the file behind it, made unique. */
+/* Of several nodes that come from one of the file, how much n is that one. */
+static int likeness(const struct writer *w, const struct node *n)
+{
+    const enum op_class c = op_table[n->op]->cls;
+    const char *type = n->loc->op_type ? str_text(&w->cx->strings, n->loc->op_type) : "";
+    return strcmp(type, op_table[n->op]->name) == 0 ? 2 : c == CLS_MATMUL || c == CLS_CONV ? 1 : 0;
+}
+
+void write_claim_names(struct writer *w, const struct graph *g)
+{
+    struct map best; /* name -> likeness of its owner */
+    map_init(&best, w->arena);
+    for_each_node (n, g) {
+        for_each_region(r, n) write_claim_names(w, r);
+        if (!n->loc || n->loc->n < 1)
+            continue;
+        const uint64_t *known = map_find(&best, n->loc->names[0]);
+        const int l = likeness(w, n);
+        if (known && (int)*known >= l)
+            continue;
+        map_put(&best, n->loc->names[0], (uint64_t)l);
+        map_put(&w->owners, n->loc->names[0], n->id);
+    }
+}
+
+/* The name of the first node of the file behind it; others than the owner of the name get a number. */
 static sym node_name(struct writer *w, const struct node *n)
 {
     if (!n->loc || n->loc->n < 1)
         return 0;
+    const uint64_t *owner = map_find(&w->owners, n->loc->names[0]);
     sym s = n->loc->names[0];
-    for (int k = 2; map_find(&w->used_nodes, s); k++)
+    for (int k = 2; map_find(&w->used_nodes, s) || (k == 2 && owner && *owner != n->id); k++)
         s = str_internz(&w->cx->strings,
                         arena_printf(w->arena, "%.200s_%d", str_text(&w->cx->strings, n->loc->names[0]), k));
     map_put(&w->used_nodes, s, 1);

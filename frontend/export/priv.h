@@ -30,6 +30,7 @@ struct writer {
     sym *names;      /* per value id; 0: none yet */
     struct map used; /* names of values that are taken */
     struct map used_nodes;
+    struct map owners; /* name of a node of the file -> id of the node that is written with it */
     struct scope *scope;
     int64_t opset;         /* of ai.onnx */
     struct map domains;    /* sym of another domain -> version */
@@ -46,6 +47,7 @@ enum npuc_status write_tensor(struct writer *w, sym name, const struct type *t, 
 
 /* node.c */
 enum npuc_status write_node(struct writer *w, const struct node *n);
+void write_claim_names(struct writer *w, const struct graph *g); /* before nodes are written */
 /* One node of ai.onnx with one result, whose name is returned; attr NULL: none. */
 sym write_simple(struct writer *w, const char *op, int n_in, const sym *in);
 struct pb write_begin(struct writer *w, const char *op, sym name, int n_in, const sym *in, int n_out, const sym *out);

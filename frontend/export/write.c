@@ -250,7 +250,9 @@ enum npuc_status onnx_write(const struct module *m, const char *path, const stru
     w.names = ARENA_ARRAY(&a, sym, (int64_t)m->n_values + 1);
     map_init(&w.used, &a);
     map_init(&w.used_nodes, &a);
+    map_init(&w.owners, &a);
     map_init(&w.domains, &a);
+    write_claim_names(&w, g);
     if (constant_bytes(g) > limit) {
         const char *slash = strrchr(path, '/');
         w.data_name = arena_printf(&a, "%s.data", slash ? slash + 1 : path);

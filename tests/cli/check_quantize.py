@@ -72,12 +72,51 @@ def check_recipes(b):
         (f"version = 1\n[{name}]\nweight = int8\nkeep = both\n", "both kept and quantised"),
         (f"version = 1\n[{name}]\ninput = int8 token\n", "no weight"),
         (f"version = 1\n[{name}]\nweight = int8\n[{name}]\nweight = int8\n", "twice"),
+        (f"version = 1\n[{name}]\nweight = int8 round=up\n", "even or away"),
+        (f"version = 1\n[{name}]\nweight = int8 divisor=126\n", "most (127)"),
+        (f"version = 1\n[{name}]\nweight = int8 zero divisor=full\n", "no divisor"),
+        (f"version = 1\n[{name}]\nweight = uint8 zero narrow\n", "signed codes"),
+        (f"version = 1\n[{name}]\nweight = float8e4m3fn round=away\n", "float codes"),
+        (f"version = 1\n[{name}]\nweight = int8 dynamic\n", "run time"),
+        (f"version = 1\n[{name}]\nweight = int8\ninput = int8 dynamic\n", "uint8 dynamic zero"),
+        (f"version = 1\n[{name}]\nweight = int8\ninput = int8 token divisor=side\n", "divisor=side"),
         ("version = 1\n[/nobody]\nweight = int8\n", "no product"),
         ("version = 1\nweight = int8\n", "found 'weight'"),
         ("version = 1\nhello\n", "key = value"),
     ]:
         r.write_text(wrong)
         b.refused([b.npuc, "compile", b.model, "--recipe", r, "-o", b.d / "q.plan", "--quiet"], 3, words)
+
+
+def check_variants(b):
+    """Each rule is in the recipe, once for weights and inputs, and changes what the model computes but little."""
+    words = {"onnx": "", "ort": " narrow", "tensorrt": " narrow", "amct": " divisor=side round=away", "full": " divisor=full"}
+    r = b.d / "v.recipe"
+    for name, extra in words.items():
+        text = b.quantize(r, "--scheme", "w8a8-dynamic", "--variant", name)
+        assert f"weight  = int8 channel{extra} by=minmax\n" in text, text[:400]
+        assert f"input   = int8 token{extra.replace(' divisor=side', '')}\n" in text, text[:400]
+    assert abs(b.perplexity(r) / FLOAT - 1) < 0.005
+    b.quantize(r, "--scheme", "w8a8-dynamic", "--variant", "amct")
+    assert abs(b.perplexity(r) / FLOAT - 1) < 0.005
+    b.refused([b.npuc, "quantize", b.model, "--scheme", "w8a16", "-o", r, "--variant", "cnnl"], 2, "cnnl")
+
+
+def check_forms(b):
+    """--export-qdq, --from: wrong use."""
+    out, r = b.d / "out.onnx", b.d / "f.recipe"
+    start = [b.npuc, "quantize"]
+    b.refused([*start, b.model, "--recipe", b.d / "none", "--export-qdq", out], 6, "none")
+    b.refused([*start, b.model, "--recipe", r], 2, "--export-qdq")
+    b.refused([*start, "--from", b.model, "-o", r], 4, "no product whose constant weight is in codes")
+    b.refused([*start, "--from", b.model], 2, "-o RECIPE")
+    b.refused([*start, "--from", b.model, "-o", r, "--scheme", "w8a16"], 2, "--scheme")
+    b.refused([*start, "--from", b.d / "none.onnx", "-o", r], 6, "none.onnx")
+    b.quantize(r, "--scheme", "w8a16")
+    b.refused([*start, b.model, "--recipe", r, "--export-qdq", b.d / "nowhere" / "out.onnx"], 6, "nowhere")
+    r.write_text("version = 1\n[/nobody]\nweight = int8\n")
+    b.refused([*start, b.model, "--recipe", r, "--export-qdq", out], 3, "no product")
+    assert not out.exists()
 
 
 def check_data(b):
@@ -106,6 +145,8 @@ def main():
         b = Bench(args.npuc, args.root, pathlib.Path(tmp))
         check_recipes(b)
         check_data(b)
+        check_variants(b)
+        check_forms(b)
         check_schemes(b)
 
 
