@@ -144,6 +144,13 @@ enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, 
     return NPUC_OK;
 }
 
+void rt_forget_traffic(npurt_session *s)
+{
+    for (int64_t i = 0; i < s->plan->tensors.len; i++)
+        s->tensors[i].touched = -1;
+    s->dirty = s->traffic = s->ahead = 0;
+}
+
 void rt_time_bytes(npurt_session *s, const struct plan_step *step, double bytes)
 {
     const double us = (target_num(&s->target, TK_HOST_CALL) + bytes / target_num(&s->target, TK_HOST_BANDWIDTH)) * 1e6;

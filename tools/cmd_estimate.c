@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tools/conversions.h"
 #include "tools/estimate.h"
@@ -9,6 +10,7 @@
 #include "tools/model_args.h"
 #include "tools/report.h"
 #include "tools/roles.h"
+#include "tools/sweep.h"
 #include "tools/term.h"
 
 static const struct arg_option options[] = {
@@ -22,7 +24,14 @@ static const struct arg_option options[] = {
     {"force", "K=V,K=V",
      "fix choices: tile=MxNxK, split=RxC cores over M and N, l1k=STEPS of K in a load to L1, stages=N, "
      "gm_tile=ROWSxCOLS, ub_tile=COLS, l2=cached|bypass, order=swizzle|aswt (aswt: the last round of tiles in parts)"},
-    {"compare", "T2,T3", "the same for other targets, a line each (models only)"},
+    {"compare", "T2,T3", "the same for other targets, a line each (models only); all: every target of npuc targets"},
+    {"sweep", "NAME=N,N",
+     "all combinations of sizes: batch=1,8,32 and seq=128,2048 of a language model (seq: tokens in the cache at the "
+     "first "
+     "new one), else dimensions by name; a table, with --json, --csv, --html, --svg"},
+    {"csv", "FILE", "the sweep as comma-separated values"},
+    {"html", "FILE", "the sweep as a page of its own: plots and table"},
+    {"svg", "FILE", "the sweep's plots"},
     {"profile", NULL, "tables of kernels"},
     {"json", NULL, "as JSON on stdout: total_us and pipes_us of one call, then everything per target"},
     {NULL, NULL, NULL},
@@ -33,6 +42,7 @@ struct request {
     const char *path;
     int64_t context, batch;
     bool json, profile;
+    struct sweep *sweep; /* NULL: none */
 };
 struct result {
     double prefill_us, decode_us, single_us;
@@ -140,9 +150,14 @@ static int one_target(const struct request *q, const char *target, json_t *all)
     if (ok && !plan) {
         if (target)
             c->options.target = target;
-        if (c->options.cache_capacity > 0 && c->options.cache_capacity < q->context + 1)
-            c->options.cache_capacity = q->context + 1;
+        const int64_t context = q->sweep ? sweep_largest(q->sweep, "seq", q->context) : q->context;
+        if (c->options.cache_capacity > 0 && c->options.cache_capacity < context + 1)
+            c->options.cache_capacity = context + 1;
         ok = estimate_model(c, q->path, &s, &code);
+    }
+    if (ok && q->sweep) {
+        code = sweep_run(q->sweep, &s, npurt_plan_target(s.plan));
+        ok = false; /* reported when all targets are done */
     }
     if (ok)
         code = measure(&s, q, &r, j);
@@ -162,21 +177,65 @@ static int one_target(const struct request *q, const char *target, json_t *all)
     return code;
 }
 
+/* Each of "T2,T3", or all that are listed but the one that was first. */
+static int more_targets(struct request *q, const char *more, json_t *all)
+{
+    struct arena *arena = (struct arena *)(uintptr_t)&q->a->arena;
+    const char *first = args_value(q->a, "target");
+    const char *const *ids;
+    int code = 0;
+    if (more && strcmp(more, "all") == 0) {
+        const int n = target_list(&ids);
+        for (int i = 0; i < n && code == 0; i++)
+            if (strcmp(ids[i], first ? first : "ascend-910b1") != 0)
+                code = one_target(q, ids[i], all);
+        return code;
+    }
+    while (more && *more && code == 0) {
+        const char *comma = strchr(more, ',');
+        const int64_t len = comma ? comma - more : (int64_t)strlen(more);
+        code = one_target(q, arena_strndup(arena, more, len), all);
+        more = comma ? comma + 1 : NULL;
+    }
+    return code;
+}
+
 static int all_targets(struct request *q)
 {
     json_t *all = json_object();
     int code = one_target(q, NULL, all);
-    const char *more = args_value(q->a, "compare");
-    while (more && *more && code == 0) {
-        const char *comma = strchr(more, ',');
-        int64_t len = comma ? comma - more : (int64_t)strlen(more);
-        code = one_target(q, arena_strndup((struct arena *)(uintptr_t)&q->a->arena, more, len), all);
-        more = comma ? comma + 1 : NULL;
-    }
-    if (q->json && code == 0)
+    if (code == 0)
+        code = more_targets(q, args_value(q->a, "compare"), all);
+    if (q->json && code == 0 && !q->sweep)
         print_json(json_incref(all));
     json_decref(all);
     return code;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int sweep_all(struct request *q)
+{
+    struct sweep w = {.arena = (struct arena *)(uintptr_t)&q->a->arena, .model = q->path};
+    const double begin = now();
+    int code = 0;
+    q->sweep = &w;
+    if (!sweep_read(&w, q->a, &code))
+        return code;
+    code = all_targets(q);
+    w.seconds = now() - begin;
+    if (code != 0 || !sweep_files(&w, q->a, &code))
+        return code;
+    if (q->json)
+        print_json(sweep_json(&w));
+    else
+        sweep_table(&w);
+    return 0;
 }
 
 static int run(const struct command *cmd, int argc, char **argv)
@@ -190,7 +249,7 @@ static int run(const struct command *cmd, int argc, char **argv)
         args_number(cmd, &a, "context", (struct arg_range){1, 1 << 24, 2048}, &q.context, &code) &&
         args_number(cmd, &a, "batch", (struct arg_range){1, 1 << 24, 1}, &q.batch, &code)) {
         q.path = a.words.data[0];
-        code = all_targets(&q);
+        code = args_value(&a, "sweep") ? sweep_all(&q) : all_targets(&q);
     }
     args_free(&a);
     return code;
@@ -203,7 +262,8 @@ const struct command command_estimate = {
     .examples = "  npuc estimate examples/bard/model.onnx --target ascend-910b1 --context 128\n"
                 "  npuc estimate examples/bard/model.onnx --context 128 --compare ascend-910b3,ascend-310p3\n"
                 "  npuc estimate examples/bard/model.onnx --context 128 --set l2.size=32MiB --profile\n"
-                "  npuc estimate examples/bard/model.onnx --context 128 --cores 8 --json\n",
+                "  npuc estimate examples/bard/model.onnx --context 128 --cores 8 --json\n"
+                "  npuc estimate examples/bard/model.onnx --sweep batch=1,4 --sweep seq=32,128 --html sweep.html\n",
     .options = options,
     .run = run,
 };

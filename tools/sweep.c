@@ -1,0 +1,210 @@
+#include "tools/sweep.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/rt.h"
+#include "tools/roles.h"
+#include "tools/term.h"
+
+#define MOST_POINTS 100000
+
+/* ---- arguments ---- */
+
+static bool refuse(const char *spec, int *exit_code)
+{
+    term_error("npuc estimate: --sweep takes NAME=SIZE,SIZE,..., sizes from 1 on, at most %d names; found %s",
+               SWEEP_AXES, spec);
+    *exit_code = diag_exit_code(NPUC_E_USAGE);
+    return false;
+}
+
+static struct sweep_axis *axis_of(struct sweep *w, const char *name, int64_t len)
+{
+    const bool context = len == 7 && strncmp(name, "context", 7) == 0; /* estimate's name for it */
+    const char *text = context ? "seq" : arena_strndup(w->arena, name, len);
+    for (int i = 0; i < w->n_axes; i++)
+        if (strcmp(w->axis[i].name, text) == 0)
+            return &w->axis[i];
+    if (w->n_axes == SWEEP_AXES)
+        return NULL;
+    w->axis[w->n_axes] = (struct sweep_axis){.name = text};
+    return &w->axis[w->n_axes++];
+}
+
+static bool read_axis(struct sweep *w, const char *spec, int *exit_code)
+{
+    const char *eq = strchr(spec, '=');
+    struct sweep_axis *x = eq && eq > spec ? axis_of(w, spec, eq - spec) : NULL;
+    if (!x)
+        return refuse(spec, exit_code);
+    for (const char *s = eq + 1;;) {
+        char *end = NULL;
+        const long long v = strtoll(s, &end, 10);
+        if (end == s || (*end && *end != ',') || v < 1 || v > 1 << 24)
+            return refuse(spec, exit_code);
+        vec_push(w->arena, &x->sizes, (int64_t)v);
+        if (!*end)
+            return true;
+        s = end + 1;
+    }
+}
+
+static int64_t count_points(const struct sweep *w)
+{
+    int64_t n = 1;
+    for (int i = 0; i < w->n_axes && n <= MOST_POINTS; i++)
+        n *= w->axis[i].sizes.len;
+    return n;
+}
+
+bool sweep_read(struct sweep *w, const struct args *a, int *exit_code)
+{
+    for (int64_t i = 0; i < a->given.len; i++)
+        if (strcmp(a->given.data[i].option->name, "sweep") == 0 && !read_axis(w, a->given.data[i].value, exit_code))
+            return false;
+    if (count_points(w) <= MOST_POINTS)
+        return true;
+    term_error("npuc estimate: a sweep has at most %d points", MOST_POINTS);
+    *exit_code = diag_exit_code(NPUC_E_USAGE);
+    return false;
+}
+
+int64_t sweep_largest(const struct sweep *w, const char *name, int64_t otherwise)
+{
+    int64_t most = 0;
+    for (int i = 0; i < w->n_axes; i++)
+        for (int64_t k = 0; strcmp(w->axis[i].name, name) == 0 && k < w->axis[i].sizes.len; k++)
+            most = w->axis[i].sizes.data[k] > most ? w->axis[i].sizes.data[k] : most;
+    return most > 0 ? most : otherwise;
+}
+
+static int find_axis(const struct sweep *w, const char *name)
+{
+    for (int i = 0; i < w->n_axes; i++)
+        if (strcmp(w->axis[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+/* Batch first, then seq: both exist for a language model, whatever was given. */
+static bool order_axes(struct sweep *w)
+{
+    static const char *const names[] = {"batch", "seq"};
+    static const int64_t defaults[] = {1, 2048};
+    for (int i = 0; i < NPUC_ARRAY_LEN(names); i++) {
+        int at = find_axis(w, names[i]);
+        if (at < 0) {
+            if (w->n_axes == SWEEP_AXES)
+                return false;
+            at = w->n_axes++;
+            w->axis[at] = (struct sweep_axis){.name = names[i]};
+            vec_push(w->arena, &w->axis[at].sizes, defaults[i]);
+        }
+        const struct sweep_axis x = w->axis[at];
+        w->axis[at] = w->axis[i];
+        w->axis[i] = x;
+    }
+    return w->n_axes == NPUC_ARRAY_LEN(names);
+}
+
+int64_t sweep_batch(const struct sweep *w, const struct sweep_point *p)
+{
+    const int at = find_axis(w, "batch");
+    return at < 0 ? 1 : p->size[at];
+}
+
+int64_t sweep_tokens(const struct sweep *w, const struct sweep_point *p)
+{
+    return w->language ? p->size[0] * p->size[1] : 0;
+}
+
+double sweep_need(const struct sweep_point *p)
+{
+    return p->weights + p->caches + p->activations;
+}
+
+/* ---- running ---- */
+
+static int run_once(struct session *s, double *us, struct sweep_point *p)
+{
+    const enum npuc_status st = npurt_run(s->run);
+    if (st != NPUC_OK)
+        return session_fail(s, st);
+    const struct npurt_report *r = npurt_report(s->run);
+    *us = r->us;
+    p->weights = (double)r->weights_size;
+    p->activations = (double)r->pool_size > p->activations ? (double)r->pool_size : p->activations;
+    return 0;
+}
+
+/* Prefill into empty caches, then one token after it. */
+static int language_point(struct session *s, struct sweep_point *p)
+{
+    const int64_t batch = p->size[0], seq = p->size[1];
+    enum npuc_status st = npurt_cache_truncate(s->run, 0);
+    if (st == NPUC_OK)
+        st = role_shapes(s->plan, s->run, batch, 0, seq);
+    int code = st == NPUC_OK ? run_once(s, &p->first_us, p) : session_fail(s, st);
+    if (code != 0)
+        return code;
+    st = role_shapes(s->plan, s->run, batch, seq, 1);
+    code = st == NPUC_OK ? run_once(s, &p->step_us, p) : session_fail(s, st);
+    const double capacity = (double)npurt_cache_capacity(s->run);
+    p->caches = (double)npurt_report(s->run)->cache_size;
+    if (capacity > 0)
+        p->caches *= ((double)seq + 1) / capacity;
+    return code;
+}
+
+static int other_point(const struct sweep *w, struct session *s, struct sweep_point *p)
+{
+    for (int i = 0; i < w->n_axes; i++) {
+        const enum npuc_status st = npurt_set_symbol(s->run, w->axis[i].name, p->size[i]);
+        if (st != NPUC_OK)
+            return session_fail(s, st);
+    }
+    const int code = run_once(s, &p->first_us, p);
+    p->caches = (double)npurt_report(s->run)->cache_size;
+    return code;
+}
+
+static void show_progress(int64_t done, int64_t n, const char *target)
+{
+    if (term_is_tty(2))
+        fprintf(stderr, "\r\033[K  %s: point %" PRId64 " of %" PRId64 " ", target, done, n);
+}
+
+/* What does not fit is timed all the same: the report says how much is missing. */
+static double lift_memory(struct session *s)
+{
+    const double gm = target_num(&s->run->target, TK_GM_SIZE);
+    s->run->target.value[TK_GM_SIZE].number = 0x1p60;
+    return gm;
+}
+
+int sweep_run(struct sweep *w, struct session *s, const char *target)
+{
+    w->language = plan_is_language_model(s->plan);
+    if (w->language && !order_axes(w)) {
+        term_error("npuc estimate: language models are swept over batch and seq");
+        return diag_exit_code(NPUC_E_USAGE);
+    }
+    const int64_t n = count_points(w);
+    struct sweep_target t = {.name = arena_strndup(w->arena, target, (int64_t)strlen(target)), .gm = lift_memory(s)};
+    int code = 0;
+    for (int64_t i = 0; code == 0 && i < n; i++) {
+        struct sweep_point p = {0};
+        for (int64_t k = w->n_axes, rest = i; k-- > 0; rest /= w->axis[k].sizes.len)
+            p.size[k] = w->axis[k].sizes.data[rest % w->axis[k].sizes.len];
+        show_progress(i + 1, n, t.name);
+        rt_forget_traffic(s->run);
+        code = w->language ? language_point(s, &p) : other_point(w, s, &p);
+        vec_push(w->arena, &t.points, p);
+    }
+    if (term_is_tty(2))
+        fprintf(stderr, "\r\033[K");
+    vec_push(w->arena, &w->targets, t);
+    return code;
+}
