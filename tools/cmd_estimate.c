@@ -29,6 +29,9 @@ static const struct arg_option options[] = {
      "all combinations of sizes: batch=1,8,32 and seq=128,2048 of a language model (seq: tokens in the cache at the "
      "first "
      "new one), else dimensions by name; a table, with --json, --csv, --html, --svg"},
+    {"exact", NULL,
+     "time prefills of more than 2048 tokens too; without it a sweep continues them from shorter ones and marks them "
+     "~"},
     {"csv", "FILE", "the sweep as comma-separated values"},
     {"html", "FILE", "the sweep as a page of its own: plots and table"},
     {"svg", "FILE", "the sweep's plots"},

@@ -8,7 +8,8 @@
 #include "tools/roles.h"
 #include "tools/term.h"
 
-#define MOST_POINTS 100000
+#define MOST_POINTS   100000
+#define SHORT_PREFILL 2048 /* tokens of the largest prefill that is timed unless all are */
 
 /* ---- arguments ---- */
 
@@ -61,6 +62,7 @@ static int64_t count_points(const struct sweep *w)
 
 bool sweep_read(struct sweep *w, const struct args *a, int *exit_code)
 {
+    w->exact = args_flag(a, "exact") ? INT64_MAX : SHORT_PREFILL;
     for (int64_t i = 0; i < a->given.len; i++)
         if (strcmp(a->given.data[i].option->name, "sweep") == 0 && !read_axis(w, a->given.data[i].value, exit_code))
             return false;
@@ -139,22 +141,81 @@ static int run_once(struct session *s, double *us, struct sweep_point *p)
     return 0;
 }
 
-/* Prefill into empty caches, then one token after it. */
-static int language_point(struct session *s, struct sweep_point *p)
+static int time_prefill(struct session *s, int64_t batch, int64_t seq, double *us, struct sweep_point *p)
 {
-    const int64_t batch = p->size[0], seq = p->size[1];
+    rt_forget_traffic(s->run);
     enum npuc_status st = npurt_cache_truncate(s->run, 0);
     if (st == NPUC_OK)
         st = role_shapes(s->plan, s->run, batch, 0, seq);
-    int code = st == NPUC_OK ? run_once(s, &p->first_us, p) : session_fail(s, st);
+    return st == NPUC_OK ? run_once(s, us, p) : session_fail(s, st);
+}
+
+/* What the continuation of prefills takes: P(exact), its slope per token, B. */
+struct line {
+    bool known;
+    double at, slope, square;
+};
+
+static int measure_line(const struct sweep *w, struct session *s, struct line *l)
+{
+    const int64_t n = w->exact, half = n / 2;
+    const double nn = (double)n * (double)n;
+    struct sweep_point unused = {0};
+    double whole = 0, part = 0, other = 0;
+    int code = time_prefill(s, 1, half, &part, &unused);
+    if (code == 0)
+        code = time_prefill(s, 1, n, &whole, &unused);
+    /* the same tokens as two sequences, or where only one is asked for, half as many again */
+    const bool pairs = sweep_largest(w, "batch", 1) > 1;
+    if (code == 0)
+        code = time_prefill(s, pairs ? 2 : 1, pairs ? half : half / 2, &other, &unused);
+    l->square = pairs ? 2 * (whole - other) / nn : 8 * (whole - 3 * part + 2 * other) / (3 * nn);
+    l->square = l->square > 0 ? l->square : 0;
+    l->at = whole - l->square * nn;
+    l->slope = (l->at - (part - l->square * nn / 4)) / (double)half;
+    l->known = code == 0;
+    return code;
+}
+
+/* The size of the activations for sizes that are not run. */
+static int place_only(const struct sweep *w, struct session *s, struct sweep_point *p)
+{
+    struct rt_map map;
+    enum npuc_status st = npurt_cache_truncate(s->run, 0);
+    if (st == NPUC_OK)
+        st = role_shapes(s->plan, s->run, p->size[0], 0, p->size[1]);
+    if (st == NPUC_OK)
+        st = rt_map(s->run, w->arena, &map);
+    p->activations = (double)s->run->pool_size;
+    return st == NPUC_OK ? 0 : session_fail(s, st);
+}
+
+static int prefill_point(const struct sweep *w, struct session *s, struct line *l, struct sweep_point *p)
+{
+    const int64_t batch = p->size[0], seq = p->size[1];
+    if (batch * seq <= w->exact)
+        return time_prefill(s, batch, seq, &p->first_us, p);
+    int code = l->known ? 0 : measure_line(w, s, l);
+    if (code == 0)
+        code = place_only(w, s, p);
+    rt_forget_traffic(s->run); /* the step after it begins with nothing in L2 */
+    p->continued = true;
+    p->first_us =
+        l->at + l->slope * (double)(batch * seq - w->exact) + l->square * (double)batch * (double)seq * (double)seq;
+    return code;
+}
+
+/* Prefill into empty caches, then one token after it. */
+static int language_point(const struct sweep *w, struct session *s, struct line *l, struct sweep_point *p)
+{
+    const int64_t batch = p->size[0], seq = p->size[1];
+    int code = prefill_point(w, s, l, p);
     if (code != 0)
         return code;
-    st = role_shapes(s->plan, s->run, batch, seq, 1);
+    const enum npuc_status st = role_shapes(s->plan, s->run, batch, seq, 1);
     code = st == NPUC_OK ? run_once(s, &p->step_us, p) : session_fail(s, st);
-    const double capacity = (double)npurt_cache_capacity(s->run);
-    p->caches = (double)npurt_report(s->run)->cache_size;
-    if (capacity > 0)
-        p->caches *= ((double)seq + 1) / capacity;
+    for (int32_t i = 0; i < s->run->entry->n_caches; i++) /* storage only ever grows: rows tell */
+        p->caches += (double)s->run->caches[i].outer * (double)s->run->caches[i].inner * ((double)seq + 1);
     return code;
 }
 
@@ -193,6 +254,7 @@ int sweep_run(struct sweep *w, struct session *s, const char *target)
     }
     const int64_t n = count_points(w);
     struct sweep_target t = {.name = arena_strndup(w->arena, target, (int64_t)strlen(target)), .gm = lift_memory(s)};
+    struct line line = {0};
     int code = 0;
     for (int64_t i = 0; code == 0 && i < n; i++) {
         struct sweep_point p = {0};
@@ -200,7 +262,7 @@ int sweep_run(struct sweep *w, struct session *s, const char *target)
             p.size[k] = w->axis[k].sizes.data[rest % w->axis[k].sizes.len];
         show_progress(i + 1, n, t.name);
         rt_forget_traffic(s->run);
-        code = w->language ? language_point(s, &p) : other_point(w, s, &p);
+        code = w->language ? language_point(w, s, &line, &p) : other_point(w, s, &p);
         vec_push(w->arena, &t.points, p);
     }
     if (term_is_tty(2))

@@ -19,6 +19,7 @@ struct sweep_point {
     double first_us; /* language models: to the first token, a prefill of seq tokens; else one call */
     double step_us;  /* language models: one decode step after it; else 0 */
     double weights, caches, activations; /* bytes; caches: of the tokens alone, whatever their capacity */
+    bool continued;                      /* first_us follows from smaller prefills, see sweep_run */
 };
 struct sweep_target {
     const char *name;
@@ -32,13 +33,17 @@ struct sweep {
     int n_axes;
     struct sweep_axis axis[SWEEP_AXES];
     VEC(struct sweep_target) targets;
+    int64_t exact;  /* tokens of the largest prefill that is timed; INT64_MAX: all are */
     double seconds; /* that it took on this host */
 };
 
 /* Reads the --sweep options. false after a message. */
 bool sweep_read(struct sweep *w, const struct args *a, int *exit_code);
 int64_t sweep_largest(const struct sweep *w, const char *name, int64_t otherwise);
-/* Times all points with the session, which is in mode clock; appends a target. 0, or an exit code after a message. */
+/* Times all points with the session, which is in mode clock; appends a target. 0, or an exit code after a message.
+ *
+ * Prefills of more than `exact` tokens of a language model are continued from three timed ones: products take
+ * P(tokens), attention beside it B * batch * seq^2, and P goes on from exact/2 and exact tokens as a line. */
 int sweep_run(struct sweep *w, struct session *s, const char *target);
 
 double sweep_need(const struct sweep_point *p); /* bytes of global memory */

@@ -50,7 +50,7 @@ static void put_row(struct table *t, const struct sweep *w, const struct sweep_t
     table_put(t, x->name);
     for (int i = 0; i < w->n_axes; i++)
         put(t, "%" PRId64, p->size[i]);
-    put(t, "%.3f", 1e-3 * p->first_us);
+    put(t, "%s%.3f", p->continued ? "~" : "", 1e-3 * p->first_us);
     put(t, "%.0f", per_second(w->language ? (double)sweep_tokens(w, p) : batch, p->first_us));
     if (w->language) {
         put(t, "%.3f", 1e-3 * p->step_us);
@@ -121,6 +121,8 @@ json_t *sweep_json(const struct sweep *w)
                 json_put(j, w->axis[x].name, json_integer(p->size[x]));
             for (int f = 0; f < n; f++)
                 json_put(j, figure[f].name, json_real(figure[f].value));
+            if (w->language)
+                json_put(j, "continued", json_boolean(p->continued));
             json_put(j, "fits", json_boolean(missing(&w->targets.data[i], p) == 0));
             json_array_append_new(points, j);
         }
@@ -177,7 +179,7 @@ static void html_rows(const struct sweep *w, FILE *f)
             sweep_escape(f, t->name);
             for (int x = 0; x < w->n_axes; x++)
                 fprintf(f, "<td>%" PRId64, p->size[x]);
-            fprintf(f, "<td>%.3f", 1e-3 * p->first_us);
+            fprintf(f, "<td>%s%.3f", p->continued ? "~" : "", 1e-3 * p->first_us);
             if (w->language)
                 fprintf(f, "<td>%.3f<td>%.1f", 1e-3 * p->step_us, per_second((double)sweep_batch(w, p), p->step_us));
             fprintf(f, "<td>%s", bytes_text(bytes, sweep_need(p)));
@@ -195,7 +197,8 @@ static void write_html(const struct sweep *w, FILE *f)
                "th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #8884}\n"
                "th:first-child,td:first-child{text-align:left}\nsvg{width:100%%;height:auto}\n</style>\n<h1>");
     sweep_escape(f, w->model);
-    fprintf(f, "</h1>\n<p>Estimated by npuc on emulated cores; no hardware was measured.</p>\n");
+    fprintf(f, "</h1>\n<p>Estimated by npuc on emulated cores; no hardware was measured. Times with ~ are "
+               "continued from shorter prefills.</p>\n");
     sweep_svg(w, f);
     fprintf(f, "<table><thead><tr><th>target");
     for (int x = 0; x < w->n_axes; x++) {
