@@ -96,6 +96,7 @@ struct npurt_session {
     const struct npurt_step **step_names; /* the same: names for reports */
 
     struct map timings; /* hash -> struct emu_timing */
+    struct map counts;  /* hash -> struct emu_counted: of launches that differ in what is dirty alone */
     double dirty;       /* bytes in L2 that memory does not have yet */
     double traffic;     /* bytes moved so far: the clock of L2 residency */
     double ahead;       /* bytes of weights to come that memory had time to bring to L2 */

@@ -72,6 +72,7 @@ static bool allocate(npurt_session *s)
     s->report_steps.data = ARENA_ARRAY(a, struct npurt_step, p->steps.len + 1); /* so that no run allocates */
     s->report_steps.cap = p->steps.len + 1;
     map_init(&s->timings, a);
+    map_init(&s->counts, a);
     for (int64_t i = 0; s->user_symbol && i < n_symbols; i++)
         s->user_symbol[i] = -1;
     return s->inputs && s->symbol && s->symbol_known && s->late_symbol && s->user_symbol && s->bound_symbol &&

@@ -42,7 +42,7 @@ static struct clock_block *new_block(struct clock *k, int64_t number)
     struct clock_block *b = calloc(1, sizeof *b);
     bool ok = b != NULL;
     for (int i = 0; ok && i < EMU_BLOCK_CORES; i++) {
-        const struct emu_program *p = program_of(k->slice, i);
+        const struct emu_program *p = program_of(k->counted ? k->prog : k->slice, i);
         struct clock_core *c = &b->core[i];
         c->clock = k;
         c->block = b;
@@ -207,9 +207,9 @@ static bool count_traffic(struct clock *k)
 static void settle_writes(struct clock *k)
 {
     const struct target *t = k->launch->target;
-    const struct clock_written w = clock_l2_written(k->l2);
+    const struct clock_written w = k->counted->written;
     const double weight = t->value[TK_L2_READ_WEIGHT].set ? target_num(t, TK_L2_READ_WEIGHT) : 1;
-    const double earlier = k->launch->dirty - (double)w.warm, kept = (double)clock_l2_kept(k->l2);
+    const double earlier = k->launch->dirty - (double)w.warm, kept = (double)k->counted->kept;
     const double dirty = (double)w.bytes + (earlier > 0 ? earlier : 0);
     const double over = kept + dirty - target_num(t, TK_L2_DIRTY_SHARE) * target_num(t, TK_L2_SIZE);
     k->back = over > 0 && dirty > 0 ? over * dirty / (weight * kept + dirty) : 0;
@@ -222,7 +222,7 @@ static void settle_traffic(struct clock *k, struct emu_timing *out)
 {
     double missed = 0;
     for (int32_t t = 0; t < (int32_t)k->launch->kernel->tensors.len; t++) {
-        const struct clock_traffic *x = clock_l2_traffic(k->l2, t);
+        const struct clock_traffic *x = &k->counted->traffic[t];
         const int64_t miss = x->missed < x->read ? x->missed : x->read;
         k->miss[t] = x->read ? (double)miss / (double)x->read : 0;
         missed += (double)miss;
@@ -298,6 +298,30 @@ static bool keep_kinds(struct clock *k)
     k->n_blocks = n;
     qsort(k->blocks, (size_t)n, sizeof(struct clock_block *), by_number);
     free(kinds);
+    return true;
+}
+
+/* What the first walk found, for this launch and those that differ from it only in what L2 has to write back. */
+static bool note_count(struct clock *k)
+{
+    struct arena *a = k->launch->keep ? k->launch->keep : &k->arena;
+    const int64_t n = k->launch->kernel->tensors.len;
+    struct emu_counted *c = ARENA_NEW(a, struct emu_counted);
+    if (!c)
+        return false;
+    c->traffic = ARENA_ARRAY(a, struct clock_traffic, n + 1);
+    c->kinds = ARENA_ARRAY(a, struct clock_kind, k->n_blocks + 1);
+    if (!c->traffic || !c->kinds)
+        return false;
+    for (int32_t t = 0; t < (int32_t)n; t++)
+        c->traffic[t] = *clock_l2_traffic(k->l2, t);
+    for (; c->n_kinds < k->n_blocks; c->n_kinds++)
+        c->kinds[c->n_kinds] = (struct clock_kind){k->blocks[c->n_kinds]->number, k->blocks[c->n_kinds]->weight};
+    c->written = clock_l2_written(k->l2);
+    c->kept = clock_l2_kept(k->l2);
+    k->counted = c;
+    if (k->launch->counted)
+        *k->launch->counted = c;
     return true;
 }
 
@@ -386,28 +410,41 @@ static bool walk_times(struct clock *k)
 }
 
 /* ---- the launch ---- */
+/* Blocks for the first walk, or those that stand for others when it is known what that finds. */
+static bool make_blocks(struct clock *k)
+{
+    const int64_t n = k->counted ? k->counted->n_kinds : k->launch->blocks;
+    k->blocks = calloc((size_t)n + 1, sizeof(struct clock_block *));
+    for (; k->blocks && k->n_blocks < n; k->n_blocks++) {
+        const struct clock_kind *kind = k->counted ? &k->counted->kinds[k->n_blocks] : NULL;
+        struct clock_block *b = new_block(k, kind ? kind->number : k->n_blocks);
+        if (!b)
+            return false;
+        b->weight = kind ? kind->weight : 1;
+        k->blocks[k->n_blocks] = b;
+    }
+    return k->blocks != NULL;
+}
+
 static bool prepare(struct clock *k)
 {
-    const int64_t n = k->launch->blocks;
     clock_rates_of(k->launch->target, &k->rates);
     clock_rates_share(k->launch, &k->rates);
     k->quantum = TURN;
-    k->l2 = clock_l2_new(k->launch);
     k->miss = calloc((size_t)k->launch->kernel->tensors.len + 1, sizeof *k->miss);
-    k->blocks = calloc((size_t)n + 1, sizeof(struct clock_block *));
-    if (!k->l2 || !k->miss || !k->blocks)
+    if (!k->miss)
+        return false;
+    if (k->counted)
+        return make_blocks(k);
+    k->l2 = clock_l2_new(k->launch);
+    if (!k->l2)
         return false;
     for (int i = 0; i < TCORE_COUNT; i++) {
         k->slice[i] = k->prog[i] ? clock_slice_new(&k->arena, k->prog[i]) : NULL;
         if (k->prog[i] && !k->slice[i])
             return false;
     }
-    for (; k->n_blocks < n; k->n_blocks++) {
-        k->blocks[k->n_blocks] = new_block(k, k->n_blocks);
-        if (!k->blocks[k->n_blocks])
-            return false;
-    }
-    return true;
+    return make_blocks(k);
 }
 
 static void release(struct clock *k)
@@ -425,28 +462,31 @@ static enum npuc_status status_of(const struct clock *k)
     return k->cancelled ? NPUC_E_CANCELLED : k->no_memory ? NPUC_E_NOMEM : NPUC_E_INVALID;
 }
 
+static enum npuc_status count_launch(struct clock *k, uint32_t flags)
+{
+    if (!count_traffic(k))
+        return status_of(k);
+    return (flags & CLOCK_EVERY_BLOCK || keep_kinds(k)) && note_count(k) ? NPUC_OK : NPUC_E_NOMEM;
+}
+
 enum npuc_status clock_run(struct emu_launch *l, struct emu_timing *out, uint32_t flags)
 {
     struct clock k = {.launch = l, .prog = emu_machine_programs(l->machine, l)};
     *out = (struct emu_timing){.bound_by = "launch"};
     if (!k.prog)
         return NPUC_E_INVALID;
+    k.counted = l->counted ? *l->counted : NULL;
     arena_init(&k.arena, NULL);
     if (l->blocks < 0 || l->blocks > EMU_MAX_BLOCKS || !prepare(&k)) {
         release(&k);
         snprintf(l->error, sizeof l->error, "out of host memory for the clock of %lld cores", (long long)l->blocks);
         return NPUC_E_NOMEM;
     }
-    enum npuc_status s = NPUC_OK;
-    if (!count_traffic(&k)) {
-        s = status_of(&k);
-    } else {
+    enum npuc_status s = k.counted ? NPUC_OK : count_launch(&k, flags);
+    if (s == NPUC_OK) {
         settle_traffic(&k, out);
-        if (!(flags & CLOCK_EVERY_BLOCK) && !keep_kinds(&k))
-            s = NPUC_E_NOMEM;
+        s = walk_times(&k) ? NPUC_OK : status_of(&k);
     }
-    if (s == NPUC_OK && !walk_times(&k))
-        s = status_of(&k);
     if (s == NPUC_OK)
         clock_report(&k, out);
     release(&k);

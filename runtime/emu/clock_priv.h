@@ -87,6 +87,19 @@ struct clock_written {
 struct clock_written clock_l2_written(const struct clock_l2 *c);
 int64_t clock_l2_kept(const struct clock_l2 *c); /* bytes that reads left in it */
 
+/* ---- what the first walk finds (clock.c) ---- */
+struct clock_kind { /* a block that stands for `weight` of them */
+    int64_t number;
+    double weight;
+};
+struct emu_counted {
+    struct clock_traffic *traffic; /* per tensor */
+    struct clock_written written;
+    int64_t kept;
+    struct clock_kind *kinds;
+    int64_t n_kinds;
+};
+
 /* ---- what the first walk needs of a program (clock_slice.c) ---- */
 enum { CLOCK_MARK = TILE_OP_END }; /* shows its operands to the observer; `insn` is the first that it stands for */
 struct emu_program *clock_slice_new(struct arena *a, const struct emu_program *p); /* NULL: out of memory */
@@ -137,7 +150,8 @@ struct clock {
     struct arena arena;
     struct clock_rates rates;
     struct clock_l2 *l2;
-    struct clock_block **blocks; /* NULL behind n_blocks */
+    const struct emu_counted *counted; /* NULL until the first walk is done */
+    struct clock_block **blocks;       /* NULL behind n_blocks */
     int64_t n_blocks;
     struct clock_core **cores, **readers; /* of the second walk: all in use; those that wait for bytes */
     int64_t n_cores, n_readers;

@@ -21,6 +21,7 @@ struct emu_tensor {
     bool warm;      /* bytes expected in L2 at launch: written or read recently (computed from the schedule) */
     int64_t ahead;  /* bytes from its begin on that came to L2 while earlier launches ran */
 };
+struct emu_counted; /* what the clock's first walk found: traffic, cores that behave alike */
 struct emu_launch {
     const struct tile_kernel *kernel;
     const int64_t *params; /* n_params values */
@@ -28,7 +29,11 @@ struct emu_launch {
     int64_t blocks; /* of all copies; evaluated, checked against the target */
     int64_t copies; /* of the kernel, side by side, each on an equal number of blocks; 0, PLAN_APART: one */
     const struct target *target;
-    double dirty;                  /* bytes that L2 holds at launch and memory does not have yet */
+    double dirty; /* bytes that L2 holds at launch and memory does not have yet */
+    /* When not NULL: what the first walk found of a launch that differs from this one in `dirty` alone, which is not
+     * walked again then; else *counted NULL, and it is kept there, in the arena `keep`. */
+    const struct emu_counted **counted;
+    struct arena *keep;
     struct emu_machine *machine;   /* scratchpads and lowered programs */
     bool (*cancelled)(void *user); /* asked now and then by the calling thread and the workers; may be NULL */
     void *cancel_user;
