@@ -222,8 +222,9 @@ NPUC_MUST_CHECK enum npuc_status rt_append(npurt_session *s, const struct plan_s
 NPUC_MUST_CHECK enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, struct emu_launch *l);
 void rt_time_host(npurt_session *s, const struct plan_step *step);
 void rt_time_bytes(npurt_session *s, const struct plan_step *step, double bytes); /* a host step that moves them */
-/* L2 is as at the session's first run, so that the next run has the times of a fresh session's; timed launches stay. */
-void rt_forget_traffic(npurt_session *s);
+/* L2 and the placement of memory are as before the session's first run, so that the next run has the times and the
+ * sizes of a fresh session's; timed launches stay. */
+void rt_forget(npurt_session *s);
 void rt_note_step(npurt_session *s, const struct plan_step *step); /* without times */
 void rt_report_begin(npurt_session *s);
 void rt_report_end(npurt_session *s);

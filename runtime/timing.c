@@ -159,11 +159,12 @@ enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, 
     return NPUC_OK;
 }
 
-void rt_forget_traffic(npurt_session *s)
+void rt_forget(npurt_session *s)
 {
     for (int64_t i = 0; i < s->plan->tensors.len; i++)
         s->tensors[i].touched = -1;
     s->dirty = s->traffic = s->ahead = 0;
+    s->placed = false;
 }
 
 void rt_time_bytes(npurt_session *s, const struct plan_step *step, double bytes)

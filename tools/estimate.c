@@ -56,6 +56,8 @@ bool estimate_plan(const char *path, const struct args *a, struct session *s, in
     for (int64_t i = 0; i < a->given.len; i++)
         if (strcmp(a->given.data[i].option->name, "set") == 0)
             vec_push(arena, &sets, a->given.data[i].value);
+    s->sets = sets.data;
+    s->n_sets = (int)sets.len;
     enum npuc_status st = npurt_plan_open(path, &s->plan);
     if (st != NPUC_OK) {
         term_error("%s", s->plan ? npurt_plan_error(s->plan) : "npuc: out of host memory");
@@ -63,6 +65,5 @@ bool estimate_plan(const char *path, const struct args *a, struct session *s, in
         return false;
     }
     return open_session(
-        s, &(struct npurt_options){.mode = NPURT_CLOCK, .target_set = sets.data, .n_target_set = (int)sets.len},
-        exit_code);
+        s, &(struct npurt_options){.mode = NPURT_CLOCK, .target_set = s->sets, .n_target_set = s->n_sets}, exit_code);
 }

@@ -18,6 +18,8 @@ struct session {
     npurt_session *run;
     int mode;
     const char *path;
+    const char *const *sets; /* changed constants that a session in mode clock was opened with, n_sets of them */
+    int n_sets;
 };
 /* false after a message; *exit_code is set. `default_mode` where --mode is not given. */
 bool session_open(struct session *s, const struct args *a, const char *path, int default_mode, int *exit_code);

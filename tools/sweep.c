@@ -1,9 +1,11 @@
 #include "tools/sweep.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pool.h"
 #include "runtime/rt.h"
 #include "tools/roles.h"
 #include "tools/term.h"
@@ -143,62 +145,69 @@ static int run_once(struct session *s, double *us, struct sweep_point *p)
 
 static int time_prefill(struct session *s, int64_t batch, int64_t seq, double *us, struct sweep_point *p)
 {
-    rt_forget_traffic(s->run);
+    rt_forget(s->run);
     enum npuc_status st = npurt_cache_truncate(s->run, 0);
     if (st == NPUC_OK)
         st = role_shapes(s->plan, s->run, batch, 0, seq);
     return st == NPUC_OK ? run_once(s, us, p) : session_fail(s, st);
 }
 
-/* What the continuation of prefills takes: P(exact), its slope per token, B. */
+/* ---- continued prefills ---- */
+
+/* What a continuation takes: P(exact), its slope per token, B. */
 struct line {
-    bool known;
     double at, slope, square;
 };
+#define ANCHORS 3
+struct anchor {
+    int64_t batch, seq;
+    double us;
+};
 
-static int measure_line(const struct sweep *w, struct session *s, struct line *l)
+/* exact/2 and exact tokens of one sequence, then as many as two sequences, or where one is asked for, half as many as
+ * at first. */
+static void choose_anchors(const struct sweep *w, struct anchor a[ANCHORS])
 {
-    const int64_t n = w->exact, half = n / 2;
-    const double nn = (double)n * (double)n;
-    struct sweep_point unused = {0};
-    double whole = 0, part = 0, other = 0;
-    int code = time_prefill(s, 1, half, &part, &unused);
-    if (code == 0)
-        code = time_prefill(s, 1, n, &whole, &unused);
-    /* the same tokens as two sequences, or where only one is asked for, half as many again */
+    const int64_t half = w->exact / 2;
     const bool pairs = sweep_largest(w, "batch", 1) > 1;
-    if (code == 0)
-        code = time_prefill(s, pairs ? 2 : 1, pairs ? half : half / 2, &other, &unused);
-    l->square = pairs ? 2 * (whole - other) / nn : 8 * (whole - 3 * part + 2 * other) / (3 * nn);
-    l->square = l->square > 0 ? l->square : 0;
-    l->at = whole - l->square * nn;
-    l->slope = (l->at - (part - l->square * nn / 4)) / (double)half;
-    l->known = code == 0;
-    return code;
+    a[0] = (struct anchor){1, w->exact, 0};
+    a[1] = pairs ? (struct anchor){2, half, 0} : (struct anchor){1, half / 2, 0};
+    a[2] = (struct anchor){1, half, 0};
+}
+
+static struct line line_of(const struct sweep *w, const struct anchor a[ANCHORS])
+{
+    const double n = (double)w->exact, whole = a[0].us, other = a[1].us, part = a[2].us;
+    const double square = (a[1].batch > 1 ? 2 * (whole - other) : 8 * (whole - 3 * part + 2 * other) / 3) / (n * n);
+    struct line l = {.square = square > 0 ? square : 0};
+    l.at = whole - l.square * n * n;
+    l.slope = (l.at - (part - l.square * n * n / 4)) / (n / 2);
+    return l;
 }
 
 /* The size of the activations for sizes that are not run. */
-static int place_only(const struct sweep *w, struct session *s, struct sweep_point *p)
+static int place_only(struct session *s, struct sweep_point *p)
 {
     struct rt_map map;
+    struct arena arena;
+    arena_init(&arena, NULL);
     enum npuc_status st = npurt_cache_truncate(s->run, 0);
     if (st == NPUC_OK)
         st = role_shapes(s->plan, s->run, p->size[0], 0, p->size[1]);
     if (st == NPUC_OK)
-        st = rt_map(s->run, w->arena, &map);
+        st = rt_map(s->run, &arena, &map);
+    arena_free(&arena);
     p->activations = (double)s->run->pool_size;
     return st == NPUC_OK ? 0 : session_fail(s, st);
 }
 
-static int prefill_point(const struct sweep *w, struct session *s, struct line *l, struct sweep_point *p)
+static int prefill_point(const struct sweep *w, struct session *s, const struct line *l, struct sweep_point *p)
 {
     const int64_t batch = p->size[0], seq = p->size[1];
     if (batch * seq <= w->exact)
         return time_prefill(s, batch, seq, &p->first_us, p);
-    int code = l->known ? 0 : measure_line(w, s, l);
-    if (code == 0)
-        code = place_only(w, s, p);
-    rt_forget_traffic(s->run); /* the step after it begins with nothing in L2 */
+    const int code = place_only(s, p);
+    rt_forget(s->run); /* the step after it begins with nothing in L2 */
     p->continued = true;
     p->first_us =
         l->at + l->slope * (double)(batch * seq - w->exact) + l->square * (double)batch * (double)seq * (double)seq;
@@ -206,7 +215,7 @@ static int prefill_point(const struct sweep *w, struct session *s, struct line *
 }
 
 /* Prefill into empty caches, then one token after it. */
-static int language_point(const struct sweep *w, struct session *s, struct line *l, struct sweep_point *p)
+static int language_point(const struct sweep *w, struct session *s, const struct line *l, struct sweep_point *p)
 {
     const int64_t batch = p->size[0], seq = p->size[1];
     int code = prefill_point(w, s, l, p);
@@ -231,10 +240,69 @@ static int other_point(const struct sweep *w, struct session *s, struct sweep_po
     return code;
 }
 
-static void show_progress(int64_t done, int64_t n, const char *target)
+/* ---- all points ---- */
+
+struct worker {
+    struct session s;
+    int code;
+};
+struct work {
+    struct sweep *w;
+    struct sweep_target *t;
+    struct worker *workers;
+    struct anchor anchor[ANCHORS];
+    struct line line;
+    int64_t per_item; /* points of an item: all of a size of the first axis, so that a session sees what it knows */
+    atomic_int_least64_t done;
+};
+
+static void show_progress(struct work *k, int worker)
 {
-    if (term_is_tty(2))
-        fprintf(stderr, "\r\033[K  %s: point %" PRId64 " of %" PRId64 " ", target, done, n);
+    const long long done = (long long)atomic_fetch_add(&k->done, 1) + 1;
+    if (worker == 0 && term_is_tty(2))
+        fprintf(stderr, "\r\033[K  %s: point %lld of %lld ", k->t->name, done, (long long)k->t->points.len);
+}
+
+static void time_anchor(void *arg, int64_t item, int worker)
+{
+    struct work *k = arg;
+    struct worker *me = &k->workers[worker];
+    struct sweep_point unused = {0};
+    struct anchor *a = &k->anchor[item];
+    if (me->code == 0)
+        me->code = time_prefill(&me->s, a->batch, a->seq, &a->us, &unused);
+}
+
+static void time_item(void *arg, int64_t item, int worker)
+{
+    struct work *k = arg;
+    struct worker *me = &k->workers[worker];
+    const int64_t last = k->t->points.len - item * k->per_item; /* the largest sizes first: they take longest */
+    for (int64_t i = last - k->per_item; i < last && me->code == 0; i++) {
+        struct sweep_point *p = &k->t->points.data[i];
+        show_progress(k, worker);
+        rt_forget(me->s.run);
+        me->code = k->w->language ? language_point(k->w, &me->s, &k->line, p) : other_point(k->w, &me->s, p);
+    }
+}
+
+static void list_points(const struct sweep *w, struct sweep_target *t)
+{
+    const int64_t n = count_points(w);
+    for (int64_t i = 0; i < n; i++) {
+        struct sweep_point p = {0};
+        for (int64_t k = w->n_axes, rest = i; k-- > 0; rest /= w->axis[k].sizes.len)
+            p.size[k] = w->axis[k].sizes.data[rest % w->axis[k].sizes.len];
+        vec_push(w->arena, &t->points, p);
+    }
+}
+
+static bool any_continued(const struct sweep *w, const struct sweep_target *t)
+{
+    for (int64_t i = 0; i < t->points.len; i++)
+        if (sweep_tokens(w, &t->points.data[i]) > w->exact)
+            return true;
+    return false;
 }
 
 /* What does not fit is timed all the same: the report says how much is missing. */
@@ -245,6 +313,44 @@ static double lift_memory(struct session *s)
     return gm;
 }
 
+/* The first worker has the session that the caller opened. */
+static int open_workers(struct work *k, const struct session *s, int n)
+{
+    int code = 0;
+    for (int i = 0; i < n && code == 0; i++) {
+        struct worker *x = &k->workers[i];
+        x->s = *s;
+        if (i == 0)
+            continue;
+        const struct npurt_options o = {.mode = NPURT_CLOCK, .target_set = s->sets, .n_target_set = s->n_sets};
+        const enum npuc_status st = npurt_session_new(s->plan, &o, &x->s.run);
+        if (st != NPUC_OK)
+            code = session_fail(&x->s, st);
+        else
+            lift_memory(&x->s);
+    }
+    return code;
+}
+
+static int run_workers(struct work *k, struct pool *pool)
+{
+    const int64_t n = k->t->points.len;
+    const int64_t rows = k->w->n_axes > 0 ? k->w->axis[0].sizes.len : 1;
+    k->per_item = rows >= pool_threads(pool) ? n / rows : 1;
+    if (any_continued(k->w, k->t)) {
+        choose_anchors(k->w, k->anchor);
+        pool_for(pool, ANCHORS, time_anchor, k);
+        k->line = line_of(k->w, k->anchor);
+    }
+    pool_for(pool, n / k->per_item, time_item, k);
+    if (term_is_tty(2))
+        fprintf(stderr, "\r\033[K");
+    int code = 0;
+    for (int i = 0; i < pool_threads(pool) && code == 0; i++)
+        code = k->workers[i].code;
+    return code;
+}
+
 int sweep_run(struct sweep *w, struct session *s, const char *target)
 {
     w->language = plan_is_language_model(s->plan);
@@ -252,21 +358,17 @@ int sweep_run(struct sweep *w, struct session *s, const char *target)
         term_error("npuc estimate: language models are swept over batch and seq");
         return diag_exit_code(NPUC_E_USAGE);
     }
-    const int64_t n = count_points(w);
     struct sweep_target t = {.name = arena_strndup(w->arena, target, (int64_t)strlen(target)), .gm = lift_memory(s)};
-    struct line line = {0};
-    int code = 0;
-    for (int64_t i = 0; code == 0 && i < n; i++) {
-        struct sweep_point p = {0};
-        for (int64_t k = w->n_axes, rest = i; k-- > 0; rest /= w->axis[k].sizes.len)
-            p.size[k] = w->axis[k].sizes.data[rest % w->axis[k].sizes.len];
-        show_progress(i + 1, n, t.name);
-        rt_forget_traffic(s->run);
-        code = w->language ? language_point(w, s, &line, &p) : other_point(w, s, &p);
-        vec_push(w->arena, &t.points, p);
-    }
-    if (term_is_tty(2))
-        fprintf(stderr, "\r\033[K");
+    list_points(w, &t);
+    struct pool *pool = pool_new((int)(t.points.len < pool_processors() ? t.points.len : pool_processors()));
+    const int n = pool_threads(pool);
+    struct work k = {.w = w, .t = &t, .workers = ARENA_ARRAY(w->arena, struct worker, n)};
+    int code = open_workers(&k, s, n);
+    if (code == 0)
+        code = run_workers(&k, pool);
+    for (int i = 1; i < n; i++)
+        npurt_session_free(k.workers[i].s.run);
+    pool_free(pool);
     vec_push(w->arena, &w->targets, t);
     return code;
 }

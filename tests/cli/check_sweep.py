@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""npuc estimate --sweep: every point as npuc estimate times it alone, continued prefills near the timed ones, files."""
+import argparse
+import csv
+import json
+import pathlib
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+
+import onnx
+from onnx import TensorProto, helper
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import support
+
+
+def other_model(path):
+    """A model with two open dimensions that is no language model."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [value("x", TensorProto.FLOAT, ["rows", "columns"])],
+                              [value("y", TensorProto.FLOAT, ["rows", "columns"])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)]), path)
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--npuc", required=True)
+    ap.add_argument("--root", required=True)
+    args = ap.parse_args()
+    bard = pathlib.Path(args.root) / "examples" / "bard" / "model.onnx"
+    with tempfile.TemporaryDirectory() as tmp:
+        d = pathlib.Path(tmp)
+
+        def sweep(*options, model=bard):
+            return json.loads(support.must([args.npuc, "estimate", model, *options, "--json"]))["points"]
+
+        points = sweep("--sweep", "batch=3,1", "--sweep", "context=48,20", "--compare", "mlu370-x4", "--csv", d / "s.csv", "--html",
+                       d / "s.html", "--svg", d / "s.svg")
+        assert [(p["target"], p["batch"], p["seq"]) for p in points] == [
+            (t, b, s) for t in ("ascend-910b1", "mlu370-x4") for b in (3, 1) for s in (48, 20)]
+        for p in points[1:6:4]:
+            alone = json.loads(support.must([args.npuc, "estimate", bard, "--target", p["target"], "--batch", str(p["batch"]),
+                                             "--context", str(p["seq"]), "--json"]))[p["target"]]
+            assert p["time_to_first_token_us"] == alone["prefill"]["us"], p
+            assert p["decode_us_per_step"] == alone["decode"]["us"], p
+        assert all(p["fits"] and p["missing_bytes"] == 0 and not p["continued"] for p in points)
+        a, b = points[0], points[1] # cache rows: one behind the prompt
+        assert a["cache_bytes"] * 21 == b["cache_bytes"] * 49, (a, b)
+        rows = list(csv.DictReader((d / "s.csv").open(encoding="utf-8")))
+        assert [float(r["decode_us_per_step"]) for r in rows] == [p["decode_us_per_step"] for p in points]
+        svg = ET.parse(d / "s.svg").getroot()
+        assert len(svg.findall(".//{*}circle")) == 2 * len(points), "a mark per point and panel"
+        page = (d / "s.html").read_text(encoding="utf-8")
+        assert page.count("<tr><td>") == len(points) and "http" not in page.replace("http://www.w3.org/2000/svg", "")
+
+        near, exact = (sweep("--sweep", "batch=32,48", "--sweep", "seq=96", *more) for more in ([], ["--exact"]))
+        for p, q in zip(near, exact):
+            assert p["continued"] and not q["continued"] and p["activation_bytes"] == q["activation_bytes"], (p, q)
+            assert abs(p["time_to_first_token_us"] / q["time_to_first_token_us"] - 1) < 0.03, (p, q)
+
+        small = sweep("--sweep", "batch=1,64", "--set", "gm.size=20MiB")
+        assert [p["fits"] for p in small] == [False, False] and small[1]["missing_bytes"] > small[0]["missing_bytes"] > 0
+        assert abs(small[0]["memory_bytes"] - small[0]["missing_bytes"] - 20 * 2**20) < 1
+
+        other_model(d / "relu.onnx")
+        grid = sweep("--sweep", "rows=8,4096", "--sweep", "columns=64", model=d / "relu.onnx")
+        assert [(p["rows"], p["columns"]) for p in grid] == [(8, 64), (4096, 64)] and grid[0]["call_us"] < grid[1]["call_us"]
+        for options, words in (("batch", "NAME=SIZE"), ("batch=0", "batch=0"), ("batch=1,x", "batch=1,x"), ("rows=1", "batch and seq")):
+            done = support.call([args.npuc, "estimate", bard, "--sweep", options])
+            assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1, (options, done)
+
+
+main()
