@@ -43,6 +43,36 @@ void k_code_set(enum dtype t, void *y, int64_t at, uint8_t code)
         p[1] = (uint8_t)((p[1] & ~(mask >> 8)) | v >> 8);
 }
 
+void k_codes_load(uint8_t *y, enum dtype t, const void *x, int64_t at, int64_t n)
+{
+    int64_t i = 0;
+    if (dtype_table[t].bits == 8) {
+        memcpy(y, (const uint8_t *)x + at, (size_t)n);
+        return;
+    }
+    if (dtype_table[t].bits == 4 && at % 2 == 0)
+        for (; i + 2 <= n; i += 2) {
+            const uint8_t pair = ((const uint8_t *)x)[(at + i) / 2];
+            y[i] = pair & 15;
+            y[i + 1] = pair >> 4;
+        }
+    for (; i < n; i++)
+        y[i] = k_code_get(t, x, at + i);
+}
+void k_codes_store(enum dtype t, void *y, int64_t at, const uint8_t *x, int64_t n)
+{
+    int64_t i = 0;
+    if (dtype_table[t].bits == 8) {
+        memcpy((uint8_t *)y + at, x, (size_t)n);
+        return;
+    }
+    if (dtype_table[t].bits == 4 && at % 2 == 0)
+        for (; i + 2 <= n; i += 2)
+            ((uint8_t *)y)[(at + i) / 2] = (uint8_t)((x[i] & 15) | x[i + 1] << 4);
+    for (; i < n; i++)
+        k_code_set(t, y, at + i, x[i]);
+}
+
 static void widen_f32(float *y, enum dtype t, const uint8_t *x, int64_t at, int64_t n)
 {
     if (t == DT_F32)

@@ -19,6 +19,9 @@ void k_narrow(enum dtype t, void *y, int64_t at, const void *x, int64_t n, bool 
 /* One packed code of a sub-byte type. */
 uint8_t k_code_get(enum dtype t, const void *x, int64_t at);
 void k_code_set(enum dtype t, void *y, int64_t at, uint8_t code);
+/* n codes of a type of up to 8 bits from element `at` on, a byte each in y; and back. */
+void k_codes_load(uint8_t *y, enum dtype t, const void *x, int64_t at, int64_t n);
+void k_codes_store(enum dtype t, void *y, int64_t at, const uint8_t *x, int64_t n);
 
 /* Any numeric dtype as float or double, n elements from `at`. */
 void k_load_f32(float *y, enum dtype t, const void *x, int64_t at, int64_t n);

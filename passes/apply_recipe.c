@@ -22,6 +22,7 @@
 
 #include "base/half.h"
 #include "ir/eval.h"
+#include "kernels/wide.h"
 #include "passes/match.h"
 #include "passes/recipe_input.h"
 #include "passes/recipe_terms.h"
@@ -84,13 +85,26 @@ static bool read_product(struct pass_ctx *px, struct node *n, struct product *p)
 
 /* ---- codes */
 
+enum { ROWS_AT_ONCE = 16 }; /* rows of a weight that are turned together: a cache line of floats */
+
 /* [channels][k] in floats. */
 static float *as_rows(struct pass_ctx *px, const struct product *p, int64_t channels, int64_t k)
 {
     float *to = ARENA_ARRAY(&px->arena, float, channels *k + 1);
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t i = 0; i < k; i++)
-            to[c * k + i] = (float)k_get_f64(&p->w, p->channel_axis == 0 ? c * k + i : i * channels + c);
+    if (p->channel_axis == 0) {
+        k_load_f32(to, p->w.dtype, p->w.data, 0, channels * k);
+        return to;
+    }
+    const struct arena_mark mark = arena_mark(&px->arena);
+    float *part = ARENA_ARRAY(&px->arena, float, channels *ROWS_AT_ONCE + 1);
+    for (int64_t i0 = 0; i0 < k; i0 += ROWS_AT_ONCE) {
+        const int64_t n = k - i0 < ROWS_AT_ONCE ? k - i0 : ROWS_AT_ONCE;
+        k_load_f32(part, p->w.dtype, p->w.data, i0 * channels, n * channels);
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t i = 0; i < n; i++)
+                to[c * k + i0 + i] = part[i * channels + c];
+    }
+    arena_release(&px->arena, mark);
     return to;
 }
 
@@ -123,16 +137,20 @@ static struct value *code_constant(struct pass_ctx *px, struct builder *b, const
     if (!dtype_bytes(t, channels * cols, &to.size))
         return NULL;
     to.data = arena_zalloc(&px->arena, to.size + 8);
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t i = 0; i < cols; i++) {
-            const int64_t at = index_of(p, channels, cols, c, i);
-            if (dtype_is_float(t) && dtype_table[t].bits == 8)
-                ((uint8_t *)to.data)[at] = (uint8_t)codes[c * cols + i];
-            else if (dtype_is_float(t))
-                k_set_f64(&to, at, (double)half_small_to_f32(t, (uint8_t)codes[c * cols + i]));
-            else
-                k_set_i64(&to, at, codes[c * cols + i]);
-        }
+    if (dtype_table[t].bits > 8) {
+        for (int64_t i = 0; i < channels * cols; i++)
+            k_set_i64(&to, index_of(p, channels, cols, i / cols, i % cols), codes[i]);
+        return ir_const(b, t, s->rank, s->dims, to.data, to.size);
+    }
+    const int64_t lines = p->channel_axis == 0 ? channels : cols, len = p->channel_axis == 0 ? cols : channels;
+    uint8_t *part = ARENA_ARRAY(&px->arena, uint8_t, len * ROWS_AT_ONCE + 1);
+    for (int64_t r = 0; r < lines; r += ROWS_AT_ONCE) {
+        const int64_t n = lines - r < ROWS_AT_ONCE ? lines - r : ROWS_AT_ONCE;
+        for (int64_t c = 0; c < len; c++)
+            for (int64_t i = 0; i < n; i++)
+                part[i * len + c] = (uint8_t)codes[p->channel_axis == 0 ? (r + i) * cols + c : c * cols + r + i];
+        k_codes_store(t, to.data, r * len, part, n * len);
+    }
     return ir_const(b, t, s->rank, s->dims, to.data, to.size);
 }
 

@@ -153,6 +153,8 @@ bool packed_read(struct ir_ctx *cx, struct value *v, bool trans, struct packed *
 
 /* ---- the new constants ------------------------------------------------------------------------------------ */
 
+enum { ROWS_AT_ONCE = 64 }; /* rows of the result that are made together when its columns are rows of the constant */
+
 static unsigned code_at(const struct packed *w, const struct blob *b, int64_t i)
 {
     const unsigned raw = k_code_get(w->type->dtype, b->data, i);
@@ -173,16 +175,37 @@ static int64_t scale_index(const struct packed *w, int64_t n, int64_t b)
     return w->k_first ? kb * w->n + n : n * w->scale_blocks + kb;
 }
 
-static void fill_codes(const struct packed *w, uint8_t *to)
+/* Codes of rows n0 .. n0 + count, a byte each in `to`, [count][k]. */
+static void read_rows(const struct packed *w, int64_t n0, int64_t count, uint8_t *to)
 {
-    const int64_t row = w->blocks * (w->block * w->bits / 8);
-    for (int64_t n = 0; n < w->n; n++)
-        for (int64_t k = 0; k < w->k; k++)
-            put_code(w, to + n * row, k, code_at(w, w->codes, w->k_first ? k * w->n + n : n * w->k + k));
+    uint8_t part[ROWS_AT_ONCE];
+    const enum dtype t = w->type->dtype;
+    if (!w->k_first)
+        k_codes_load(to, t, w->codes->data, n0 * w->k, count * w->k);
+    for (int64_t k = 0; w->k_first && k < w->k; k++) {
+        k_codes_load(part, t, w->codes->data, k * w->n + n0, count);
+        for (int64_t n = 0; n < count; n++)
+            to[n * w->k + k] = part[n];
+    }
+    for (int64_t i = 0; dtype_table[t].cls == DTC_INT && i < count * w->k; i++)
+        to[i] ^= (uint8_t)(1U << (w->bits - 1)); /* as code_at */
 }
 
-static void fill_scales(const struct packed *w, uint8_t *to)
+static void fill_codes(struct arena *a, const struct packed *w, uint8_t *to)
 {
+    const int64_t row = w->blocks * (w->block * w->bits / 8);
+    uint8_t *codes = ARENA_ARRAY(a, uint8_t, w->k * ROWS_AT_ONCE + 1);
+    for (int64_t n0 = 0; n0 < w->n; n0 += ROWS_AT_ONCE) {
+        const int64_t count = w->n - n0 < ROWS_AT_ONCE ? w->n - n0 : ROWS_AT_ONCE;
+        read_rows(w, n0, count, codes);
+        for (int64_t n = 0; n < count; n++)
+            k_codes_store(w->type->dtype, to + (n0 + n) * row, 0, codes + n * w->k, w->k);
+    }
+}
+
+static void fill_scales(struct arena *a, const struct packed *w, uint8_t *to)
+{
+    (void)a;
     const int64_t size = dtype_size(w->scale_type);
     for (int64_t n = 0; n < w->n; n++)
         for (int64_t i = 0; i < w->blocks; i++)
@@ -201,8 +224,9 @@ static unsigned zero_at(const struct packed *w, int64_t n, int64_t block)
     return w->zeros ? code_at(w, w->zeros, scale_index(w, n, block)) : is_signed ? middle(w) : 0;
 }
 
-static void fill_zeros(const struct packed *w, uint8_t *to)
+static void fill_zeros(struct arena *a, const struct packed *w, uint8_t *to)
 {
+    (void)a;
     const int64_t row = ceil_div(w->blocks * w->bits, 8);
     for (int64_t n = 0; n < w->n; n++)
         for (int64_t i = 0; i < w->blocks; i++)
@@ -226,7 +250,7 @@ static bool zeros_are_middle(const struct packed *w)
 struct new_constant {
     enum dtype dtype;
     int64_t cols;
-    void (*fill)(const struct packed *w, uint8_t *to);
+    void (*fill)(struct arena *a, const struct packed *w, uint8_t *to);
 };
 
 /* A constant [n, cols] that `fill` writes into zeroed bytes. */
@@ -242,7 +266,9 @@ static struct value *constant(struct pass_ctx *px, struct builder *b, const stru
     }
     uint8_t *to = ARENA_ARRAY(&px->arena, uint8_t, size);
     memset(to, 0, (size_t)size);
-    c->fill(w, to);
+    const struct arena_mark mark = arena_mark(&px->arena);
+    c->fill(&px->arena, w, to);
+    arena_release(&px->arena, mark);
     return ir_const(b, c->dtype, 2, dims, to, size);
 }
 

@@ -35,8 +35,7 @@ static void encode_channel(void *arg, int64_t c, int worker)
             out->zeros[c * out->groups + g] = (int16_t)s.zero;
         int16_t *to = out->codes + (p.data - t->w->data);
         for (int64_t r = 0; r < p.rows; r++)
-            for (int64_t i = 0; i < p.cols; i++)
-                to[r * p.stride + i] = (int16_t)quant_code(t->o, s, p.data[r * p.stride + i]);
+            quant_codes_of(t->o, s, p.data + r * p.stride, p.cols, to + r * p.stride);
     }
 }
 

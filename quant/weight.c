@@ -129,6 +129,24 @@ int quant_code(const struct quant_operand *o, struct quant_scale s, float x)
     return (int)fmin(fmax(q, quant_least_code(o->codes) + (o->narrow ? 1 : 0)), quant_greatest_code(o->codes));
 }
 
+/* Adding and taking away 1.5 * 2^23 rounds to the nearest whole number, halves to even; the range is cut before, which
+ * its whole ends allow, so that this is exact. */
+void quant_codes_of(const struct quant_operand *o, struct quant_scale s, const float *x, int64_t n, int16_t *to)
+{
+    const float big = 12582912.0f;
+    const float least = (float)(quant_least_code(o->codes) - s.zero);
+    const float greatest = (float)(quant_greatest_code(o->codes) - s.zero);
+    if (dtype_is_float(o->codes)) {
+        for (int64_t i = 0; i < n; i++)
+            to[i] = (int16_t)quant_code(o, s, x[i]);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const float v = x[i] / s.scale, low = v < least ? least : v, cut = low > greatest ? greatest : low;
+        to[i] = (int16_t)((int)((cut + big) - big) + s.zero);
+    }
+}
+
 float quant_decode(const struct quant_operand *o, struct quant_scale s, int code)
 {
     if (dtype_is_float(o->codes))

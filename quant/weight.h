@@ -36,6 +36,8 @@ struct quant_span {
 struct quant_scale quant_cover(const struct quant_operand *o, enum dtype scale_type, double lo, double hi);
 /* The code of x: integers are rounded half to even and saturate, small floats as ONNX's saturating Cast. */
 int quant_code(const struct quant_operand *o, struct quant_scale s, float x);
+/* The same for n elements. */
+void quant_codes_of(const struct quant_operand *o, struct quant_scale s, const float *x, int64_t n, int16_t *to);
 float quant_decode(const struct quant_operand *o, struct quant_scale s, int code);
 
 /* Smallest and largest code of an integer type. */
