@@ -46,8 +46,7 @@ static bool is_free(const struct node *n)
 {
     if (is_boundary(n))
         return true;
-    if (n->op == OP_Constant || n->op == OP_Yield || n->op == OP_Contents || n->op == OP_CacheEncode ||
-        is_present(n))
+    if (n->op == OP_Constant || n->op == OP_Yield || n->op == OP_Contents || n->op == OP_CacheEncode || is_present(n))
         return true;
     if (n->op == OP_TransData)
         return node_out(n, 0) && type_lies_alike(n->graph->module->cx, node_in(n, 0)->type, n->out[0].type);

@@ -122,15 +122,20 @@ static const struct {
     const char *field;
     bool (*allowed)(enum dtype t);
 } dtype_rules[] = {
-    {TILE_SLOAD, "dtype", is_index},      {ANY_OP, "idx_dtype", is_index},   {TILE_MAC, "dtype", is_mac},
-    {TILE_FIXP, "from", is_wide},         {TILE_FIXP, "to", is_real},        {TILE_COPY_BT, "dtype", is_wide},
-    {TILE_CAST, "to", is_real},           {TILE_CAST, "from", is_real},      {TILE_RED_ADD, "dtype", is_real},
-    {TILE_RED_END, "dtype", is_real},     {TILE_IOTA, "dtype", is_counting}, {TILE_FILL, "dtype", is_real},
-    {TILE_CASTP, "to", is_number},        {TILE_CASTP, "from", is_number},   {TILE_ORDER, "dtype", is_real},
-    {TILE_MAC_MX, "dtype", is_code},      {TILE_MAC_MX, "b_dtype", is_code}, {TILE_COPY_L0A, "dtype", is_fractal},
-    {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac},  {TILE_DEQUANT, "to", is_scale},
-    {TILE_DEQUANT, "sdtype", is_scale_code},   {TILE_DEQUANT, "code", is_stored}, {TILE_FIXP_NZ, "from", is_wide},
-    {TILE_FIXP_NZ, "to", is_real},        {TILE_MAC_OUT, "dtype", is_mac},   {TILE_MAC_OUT, "to", is_scale},
+    {TILE_SLOAD, "dtype", is_index},      {ANY_OP, "idx_dtype", is_index},
+    {TILE_MAC, "dtype", is_mac},          {TILE_FIXP, "from", is_wide},
+    {TILE_FIXP, "to", is_real},           {TILE_COPY_BT, "dtype", is_wide},
+    {TILE_CAST, "to", is_real},           {TILE_CAST, "from", is_real},
+    {TILE_RED_ADD, "dtype", is_real},     {TILE_RED_END, "dtype", is_real},
+    {TILE_IOTA, "dtype", is_counting},    {TILE_FILL, "dtype", is_real},
+    {TILE_CASTP, "to", is_number},        {TILE_CASTP, "from", is_number},
+    {TILE_ORDER, "dtype", is_real},       {TILE_MAC_MX, "dtype", is_code},
+    {TILE_MAC_MX, "b_dtype", is_code},    {TILE_COPY_L0A, "dtype", is_fractal},
+    {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac},
+    {TILE_DEQUANT, "to", is_scale},       {TILE_DEQUANT, "sdtype", is_scale_code},
+    {TILE_DEQUANT, "code", is_stored},    {TILE_FIXP_NZ, "from", is_wide},
+    {TILE_FIXP_NZ, "to", is_real},        {TILE_MAC_OUT, "dtype", is_mac},
+    {TILE_MAC_OUT, "to", is_scale},
 };
 /* Small integers; fields without a row are 0 or 1. */
 static const struct {

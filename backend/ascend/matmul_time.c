@@ -19,9 +19,8 @@ static const struct {
     enum dtype dtype;
     enum target_key rate, k0;
 } macs[] = {
-    {DT_F32, TK_MAC_F32, TK_MAC_F32_K0},  {DT_I8, TK_MAC_I8, TK_MAC_I8_K0},     {DT_F8E4M3FN, TK_MAC_F8, TK_MAC_I8_K0},
-    {DT_F8E5M2, TK_MAC_F8, TK_MAC_I8_K0},
-    {DT_HIF8, TK_MAC_F8, TK_MAC_I8_K0},   {DT_F4E2M1, TK_MAC_F4, TK_MAC_I4_K0},
+    {DT_F32, TK_MAC_F32, TK_MAC_F32_K0},  {DT_I8, TK_MAC_I8, TK_MAC_I8_K0},   {DT_F8E4M3FN, TK_MAC_F8, TK_MAC_I8_K0},
+    {DT_F8E5M2, TK_MAC_F8, TK_MAC_I8_K0}, {DT_HIF8, TK_MAC_F8, TK_MAC_I8_K0}, {DT_F4E2M1, TK_MAC_F4, TK_MAC_I4_K0},
 };
 
 struct mm_rates mm_rates_of(const struct machine *m, const struct mm *p)

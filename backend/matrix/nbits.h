@@ -7,10 +7,10 @@
 /* N rows of K codes, quantised in blocks along K. */
 struct nbits {
     enum dtype to, out, scale_type, code; /* out: of the result */
-    int64_t n, k, bits, block, blocks; /* blocks per row */
-    int zero_kind;                     /* as DEQUANT */
-    int64_t code_row, zero_row;        /* bytes; elements of scale_type when zero_kind is 2 */
-    int32_t tensors[3];                /* of the plan: codes, scales, zero points, set when emitting */
+    int64_t n, k, bits, block, blocks;    /* blocks per row */
+    int zero_kind;                        /* as DEQUANT */
+    int64_t code_row, zero_row;           /* bytes; elements of scale_type when zero_kind is 2 */
+    int32_t tensors[3];                   /* of the plan: codes, scales, zero points, set when emitting */
 };
 
 /* A part of the weight in UB: up to rows x cols codes with the scales and zero points of their blocks. */

@@ -8,7 +8,8 @@ allowed() {
     kernels | targets) echo "base|$1" ;;
     plan) echo 'base|kernels|plan' ;; # kernels: the numbers of the formulas are part of the plan format
     ir) echo 'base|kernels|ir' ;;
-    frontend | passes) echo "base|ir|$1" ;;
+    frontend) echo "base|ir|frontend" ;;
+    passes) echo 'base|kernels|ir|passes' ;; # kernels: codes of constants are packed there
     quant) echo 'base|kernels|ir|quant' ;;
     backend) echo 'base|kernels|ir|plan|targets|backend' ;; # kernels: the same numbers
     runtime) echo 'base|kernels|targets|plan|runtime' ;;
