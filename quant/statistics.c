@@ -9,13 +9,14 @@ enum { ROWS_AT_ONCE = 1024 };
 
 void quant_statistics_init(struct quant_statistics *s, unsigned kinds, int axis, struct arena *a)
 {
-    *s = (struct quant_statistics){.kinds = kinds, .axis = axis, .stride = 1};
+    *s = (struct quant_statistics){.kinds = kinds, .axis = axis, .draw = 1};
     observer_init(&s->seen, a);
 }
 
 int64_t quant_statistics_bytes(unsigned kinds, int64_t k)
 {
-    const int64_t gram = kinds & QUANT_GRAM ? k : 0, rows = kinds & QUANT_ROWS ? QUANT_SAMPLE_ROWS : 0;
+    const int64_t gram = kinds & QUANT_GRAM ? k : 0,
+                  rows = kinds & QUANT_ROWS ? QUANT_SAMPLE_ROWS + QUANT_EXTREME_ROWS : 0;
     return k * (2 * (int64_t)sizeof(double) + (1 + gram + rows) * (int64_t)sizeof(float)) +
            OBSERVE_BINS * (int64_t)sizeof(int64_t);
 }
@@ -27,25 +28,44 @@ static bool begin(struct quant_statistics *s, int64_t k, struct arena *a)
     s->sum_abs = ARENA_ARRAY(a, double, k + 1);
     if (s->kinds & QUANT_GRAM)
         s->gram = ARENA_ARRAY(a, float, k *k + 1);
-    if (s->kinds & QUANT_ROWS)
+    if (s->kinds & QUANT_ROWS) {
         s->sample = ARENA_ARRAY(a, float, k *QUANT_SAMPLE_ROWS + 1);
-    return s->sum && s->sum_abs && (s->gram || !(s->kinds & QUANT_GRAM)) && (s->sample || !(s->kinds & QUANT_ROWS));
+        s->extreme = ARENA_ARRAY(a, float, k *QUANT_EXTREME_ROWS + 1);
+    }
+    return s->sum && s->sum_abs && (s->gram || !(s->kinds & QUANT_GRAM)) &&
+           ((s->sample && s->extreme) || !(s->kinds & QUANT_ROWS));
 }
 
-/* Every `stride`-th row is kept; when there is no room, every second of those goes and the stride doubles. */
+/* Of n rows seen each is in the sample with the same probability: the n-th takes a place in it with probability
+ * QUANT_SAMPLE_ROWS / n. (Rows at equal distances would be those at the beginnings of windows.) */
 static void keep_row(struct quant_statistics *s, const float *x)
 {
-    if (s->rows % s->stride != 0)
-        return;
-    if (s->n_sample == QUANT_SAMPLE_ROWS) {
-        for (int64_t i = 0; i < QUANT_SAMPLE_ROWS / 2; i++)
-            memmove(s->sample + i * s->k, s->sample + 2 * i * s->k, (size_t)s->k * sizeof *s->sample);
-        s->n_sample = QUANT_SAMPLE_ROWS / 2;
-        s->stride *= 2;
-        if (s->rows % s->stride != 0)
+    int64_t at = s->n_sample;
+    if (at == QUANT_SAMPLE_ROWS) {
+        s->draw = s->draw * 6364136223846793005u + 1442695040888963407u;
+        at = (int64_t)((s->draw >> 33) % (uint64_t)(s->rows + 1));
+        if (at >= QUANT_SAMPLE_ROWS)
             return;
+    } else {
+        s->n_sample++;
     }
-    memcpy(s->sample + s->n_sample++ * s->k, x, (size_t)s->k * sizeof *x);
+    memcpy(s->sample + at * s->k, x, (size_t)s->k * sizeof *x);
+}
+
+static void keep_extreme(struct quant_statistics *s, const float *x)
+{
+    float top = 0;
+    for (int64_t i = 0; i < s->k; i++)
+        top = fmaxf(top, fabsf(x[i]));
+    int64_t least = 0;
+    for (int64_t i = 1; i < s->n_extreme; i++)
+        least = s->reach[i] < s->reach[least] ? i : least;
+    if (s->n_extreme < QUANT_EXTREME_ROWS)
+        least = s->n_extreme++;
+    else if (top <= s->reach[least])
+        return;
+    s->reach[least] = top;
+    memcpy(s->extreme + least * s->k, x, (size_t)s->k * sizeof *x);
 }
 
 static void add_row(struct quant_statistics *s, const float *x)
@@ -54,8 +74,10 @@ static void add_row(struct quant_statistics *s, const float *x)
         s->sum[i] += (double)x[i];
         s->sum_abs[i] += fabs((double)x[i]);
     }
-    if (s->sample)
+    if (s->sample) {
         keep_row(s, x);
+        keep_extreme(s, x);
+    }
     s->rows++;
 }
 

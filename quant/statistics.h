@@ -9,9 +9,9 @@
 
 enum quant_statistic {
     QUANT_GRAM = 1, /* gram */
-    QUANT_ROWS = 2, /* sample */
+    QUANT_ROWS = 2, /* sample, extreme */
 };
-enum { QUANT_SAMPLE_ROWS = 256 };
+enum { QUANT_SAMPLE_ROWS = 256, QUANT_EXTREME_ROWS = 8 };
 struct quant_statistics {
     unsigned kinds;  /* which of enum quant_statistic */
     int axis;        /* of channels in the value: 1 for convolutions, else the last */
@@ -19,8 +19,12 @@ struct quant_statistics {
     struct observer seen;
     double *sum, *sum_abs; /* [k], of elements and of their magnitudes */
     float *gram;           /* [k][k]: sum of x x' over rows */
-    float *sample;         /* [n_sample][k]: rows spread evenly over those seen, at most QUANT_SAMPLE_ROWS */
-    int64_t n_sample, stride;
+    float *sample;         /* [n_sample][k]: rows drawn from those seen, each as likely, at most QUANT_SAMPLE_ROWS */
+    int64_t n_sample;
+    float *extreme; /* [n_extreme][k]: the rows with the largest magnitudes, at most QUANT_EXTREME_ROWS */
+    int64_t n_extreme;
+    float reach[QUANT_EXTREME_ROWS]; /* those magnitudes */
+    uint64_t draw;                   /* state of the draw; it begins alike for all values */
 };
 /* axis -1: the last. */
 void quant_statistics_init(struct quant_statistics *s, unsigned kinds, int axis, struct arena *a);

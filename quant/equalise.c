@@ -1,0 +1,382 @@
+#include "quant/equalise.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ir/hadamard.h"
+#include "kernels/mac.h"
+#include "quant/weight.h"
+
+/* ---- rows of the table */
+
+static const char *const names[QUANT_EQUALISERS] = {
+#define EQUALISER(nm, ...) #nm,
+#include "quant/equalise.def"
+#undef EQUALISER
+};
+
+int quant_equalisers_read(const char *text)
+{
+    int bits = 0;
+    if (strcmp(text, "none") == 0)
+        return 0;
+    while (*text) {
+        const size_t n = strcspn(text, ",");
+        int row = 0;
+        while (row < QUANT_EQUALISERS && (strlen(names[row]) != n || strncmp(names[row], text, n) != 0))
+            row++;
+        if (row == QUANT_EQUALISERS)
+            return -1;
+        bits |= 1 << row;
+        text += n + (text[n] == ',' && text[n + 1]);
+    }
+    return bits;
+}
+
+/* ---- weights */
+
+bool quant_face_make(struct quant_face *f, const struct quant_matrix *w, const struct quant_operand *o, struct arena *a)
+{
+    const int64_t n = w->channels < QUANT_FACE_CHANNELS ? w->channels : QUANT_FACE_CHANNELS;
+    *f = (struct quant_face){.weight = o, .scale_type = w->scale_type, .channels = w->channels, .n = n, .k = w->k};
+    f->w = ARENA_ARRAY(a, float, n * w->k + 1);
+    f->top = ARENA_ARRAY(a, float, w->k + 1);
+    if (!f->w || !f->top)
+        return false;
+    for (int64_t i = 0; i < n; i++)
+        memcpy(f->w + i * w->k, w->data + i * w->channels / n * w->k, (size_t)w->k * sizeof *f->w);
+    for (int64_t c = 0; c < w->channels; c++)
+        for (int64_t j = 0; j < w->k; j++)
+            f->top[j] = fmaxf(f->top[j], fabsf(w->data[c * w->k + j]));
+    return true;
+}
+
+/* ---- the search */
+
+/* Input and weights as they would be coded, and what their errors do. */
+struct trial {
+    const struct quant_statistics *s;
+    const struct quant_operand *input;
+    const struct quant_face *faces;
+    int64_t n_faces, rows, k;
+    float *x;        /* [rows][k] */
+    float *error;    /* [k], of a row */
+    float *w;        /* [QUANT_FACE_CHANNELS][k] */
+    float *weigh;    /* [faces][k]: squares of w summed over channels */
+    float *noise;    /* [faces][rows]: what errors of the weight do to each row */
+    float *signal;   /* [faces][rows]: squares of the output, with a floor */
+    float *scratch;  /* [k] */
+    double lo, hi;   /* extremes of x */
+    struct arena *a; /* for codes, released after each use */
+};
+
+static double sum_squares(const float *v, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)v[i] * (double)v[i];
+    return sum;
+}
+
+/* Squares of the output of each row. Rows with next to none count as if they had a hundredth of the mean. */
+static void find_signal(struct trial *t)
+{
+    for (int64_t p = 0; p < t->n_faces; p++) {
+        const struct quant_face *f = &t->faces[p];
+        const struct arena_mark mark = arena_mark(t->a);
+        float *y = ARENA_ARRAY(t->a, float, t->rows * f->n + 1), *to = t->signal + p * t->rows;
+        const struct k_matmul_args g = {.dtype = DT_F32,
+                                        .m = t->rows,
+                                        .n = f->n,
+                                        .k = t->k,
+                                        .a = t->x,
+                                        .a_row = t->k,
+                                        .a_col = 1,
+                                        .b = f->w,
+                                        .b_row = 1,
+                                        .b_col = t->k,
+                                        .c = y,
+                                        .c_row = f->n};
+        k_matmul(&g, NULL);
+        double sum = 0;
+        for (int64_t r = 0; r < t->rows; r++)
+            sum += (double)(to[r] = (float)sum_squares(y + r * f->n, f->n));
+        for (int64_t r = 0; r < t->rows; r++)
+            to[r] += (float)(0.01 * sum / (double)t->rows) + 1e-30f;
+        arena_release(t->a, mark);
+    }
+}
+
+static void turn_rows(const struct trial *t, float *rows, int64_t n, const float *factor, bool divides,
+                      const struct rotation *r)
+{
+    for (int64_t i = 0; factor && i < n; i++)
+        for (int64_t j = 0; j < t->k; j++)
+            rows[i * t->k + j] = divides ? rows[i * t->k + j] / factor[j] : rows[i * t->k + j] * factor[j];
+    if (r)
+        rotation_apply(r, rows, n, t->scratch);
+}
+
+/* Errors of the weight's codes, squared and summed over channels, times squares of the input. */
+static bool add_weight(struct trial *t, int64_t p)
+{
+    const struct quant_face *f = &t->faces[p];
+    const struct quant_matrix m = {.data = t->w, .channels = f->n, .k = t->k, .scale_type = f->scale_type};
+    struct quant_operand o = *f->weight;
+    struct quant_codes c;
+    float *weigh = t->weigh + p * t->k, *loss = t->error;
+    o.by = NULL;
+    o.data = false;
+    memset(weigh, 0, (size_t)t->k * sizeof *weigh);
+    memset(loss, 0, (size_t)t->k * sizeof *loss);
+    if (quant_encode_weight(&o, &m, &c, t->a))
+        return false;
+    for (int64_t i = 0; i < f->n; i++)
+        for (int64_t j = 0; j < t->k; j++) {
+            const float v = t->w[i * t->k + j];
+            const int64_t at =
+                o.per == QUANT_PER_TENSOR ? 0 : i * c.groups + (o.per == QUANT_PER_GROUP ? j / o.group : 0);
+            const struct quant_scale s = {c.scales[at], c.zeros ? c.zeros[at] : 0};
+            const float d = quant_decode(&o, s, c.codes[i * t->k + j]) - v;
+            weigh[j] += v * v;
+            loss[j] += d * d;
+        }
+    for (int64_t r = 0; r < t->rows; r++) {
+        float sum = 0;
+        for (int64_t j = 0; j < t->k; j++)
+            sum += t->x[r * t->k + j] * t->x[r * t->k + j] * loss[j];
+        t->noise[p * t->rows + r] = sum;
+    }
+    return true;
+}
+
+/* Sets x, weigh and noise for these factors. */
+static bool set_trial(struct trial *t, const float *factor, const struct rotation *r)
+{
+    const struct quant_statistics *s = t->s;
+    memcpy(t->x, s->sample, (size_t)(s->n_sample * t->k) * sizeof *t->x);
+    memcpy(t->x + s->n_sample * t->k, s->extreme, (size_t)(s->n_extreme * t->k) * sizeof *t->x);
+    turn_rows(t, t->x, t->rows, factor, true, r);
+    t->lo = t->hi = 0;
+    for (int64_t i = 0; i < t->rows * t->k; i++) {
+        t->lo = fmin(t->lo, (double)t->x[i]);
+        t->hi = fmax(t->hi, (double)t->x[i]);
+    }
+    /* magnitudes of channels are known for all rows */
+    double top = 0;
+    for (int64_t j = 0; j < t->k; j++)
+        top = fmax(top, (double)(s->seen.channel[j] / (factor ? factor[j] : 1)));
+    if (!t->input->shifted && !r) {
+        t->lo = -top;
+        t->hi = top;
+    }
+    for (int64_t p = 0; p < t->n_faces; p++) {
+        const struct quant_face *f = &t->faces[p];
+        const struct arena_mark mark = arena_mark(t->a);
+        memcpy(t->w, f->w, (size_t)(f->n * t->k) * sizeof *t->w);
+        turn_rows(t, t->w, f->n, factor, false, r);
+        const bool done = add_weight(t, p);
+        arena_release(t->a, mark);
+        if (!done)
+            return false;
+    }
+    return true;
+}
+
+/* Squared errors of a row's codes. Adding and taking away 1.5 * 2^23 rounds halves to even. */
+static void code_row(const struct trial *t, const float *x, struct quant_scale s, float *error)
+{
+    const float magic = 12582912, inverse = 1 / s.scale, zero = (float)s.zero;
+    const int bits = dtype_table[t->input->codes].bits;
+    const bool is_signed = dtype_table[t->input->codes].cls == DTC_INT;
+    const float least = (is_signed ? -ldexpf(1, bits - 1) : 0) - zero, most = least + ldexpf(1, bits) - 1;
+    for (int64_t j = 0; j < t->k; j++) {
+        float q = x[j] * inverse;
+        q = q < least ? least : q > most ? most : q;
+        q = (q + magic) - magic;
+        const float d = q * s.scale - x[j];
+        error[j] = d * d;
+    }
+}
+
+static float row_top(const float *x, int64_t k)
+{
+    float top = 0;
+    for (int64_t j = 0; j < k; j++)
+        top = fmaxf(top, fabsf(x[j]));
+    return top;
+}
+
+static struct quant_scale scale_of(const struct trial *t, double clip)
+{
+    return quant_cover(t->input, DT_F32, t->lo * clip, t->hi * clip);
+}
+
+/* The relative error of the outputs with a scale that covers the part `clip` of the range. */
+static double error_of(struct trial *t, double clip)
+{
+    const int64_t uniform = t->s->n_sample, extreme = t->s->n_extreme;
+    const struct quant_scale fixed = scale_of(t, clip);
+    double sum[2] = {0, 0}, all = 0;
+    for (int64_t p = 0; p < t->n_faces; p++)
+        all += (double)t->faces[p].channels;
+    for (int64_t r = 0; r < t->rows; r++) {
+        const float *x = t->x + r * t->k;
+        const double top = t->input->dynamic ? (double)row_top(x, t->k) : 0;
+        code_row(t, x, t->input->dynamic ? quant_cover(t->input, DT_F32, -top, top) : fixed, t->error);
+        for (int64_t p = 0; p < t->n_faces; p++) {
+            const float *weigh = t->weigh + p * t->k;
+            float e = t->noise[p * t->rows + r];
+            for (int64_t j = 0; j < t->k; j++)
+                e += t->error[j] * weigh[j];
+            sum[r >= uniform] += (double)t->faces[p].channels / all * fmin((double)(e / t->signal[p * t->rows + r]), 1);
+        }
+    }
+    const double a = uniform ? sum[0] / (double)uniform : 0, b = extreme ? sum[1] / (double)extreme : a;
+    return 0.875 * a + 0.125 * b;
+}
+
+/* The best part of the range, from the whole downwards until it has grown worse twice. */
+static double search_clip(struct trial *t, double *clip)
+{
+    static const double parts[] = {0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05};
+    double least = error_of(t, 1);
+    *clip = 1;
+    for (int64_t i = 0, worse = 0; !t->input->dynamic && i < NPUC_ARRAY_LEN(parts) && worse < 2; i++) {
+        const double e = error_of(t, parts[i]);
+        worse = e < least ? 0 : worse + 1;
+        if (e < least) {
+            least = e;
+            *clip = parts[i];
+        }
+    }
+    return least;
+}
+
+/* top(x)^alpha / top(w)^(1 - alpha), their geometric mean 1. Channels that are always 0 keep factor 1. */
+static void factors_for(const struct trial *t, double alpha, float *to)
+{
+    double sum = 0;
+    int64_t n = 0;
+    for (int64_t j = 0; j < t->k; j++) {
+        double w = 0;
+        for (int64_t p = 0; p < t->n_faces; p++)
+            w = fmax(w, (double)t->faces[p].top[j]);
+        const double x = (double)t->s->seen.channel[j];
+        to[j] = x > 0 && w > 0 ? (float)(alpha * log(x) - (1 - alpha) * log(w)) : NAN;
+        if (!isnan(to[j])) {
+            sum += (double)to[j];
+            n++;
+        }
+    }
+    for (int64_t j = 0; j < t->k; j++)
+        to[j] = isnan(to[j]) ? 1 : (float)exp(fmin(fmax((double)to[j] - sum / (double)n, -11), 11));
+}
+
+static void take(struct trial *t, struct quant_equalised *out, double error, double clip)
+{
+    const struct quant_scale s = scale_of(t, clip);
+    out->after = error;
+    out->clip = clip;
+    out->scale = (double)s.scale;
+    out->zero = s.zero;
+}
+
+static bool make_trial(struct trial *t, struct arena *a)
+{
+    const int64_t k = t->k, rows = t->rows, n = t->n_faces;
+    t->a = a;
+    t->x = ARENA_ARRAY(a, float, rows *k + 1);
+    t->error = ARENA_ARRAY(a, float, k + 1);
+    t->w = ARENA_ARRAY(a, float, QUANT_FACE_CHANNELS *k + 1);
+    t->weigh = ARENA_ARRAY(a, float, n *k + 1);
+    t->noise = ARENA_ARRAY(a, float, n *rows + 1);
+    t->signal = ARENA_ARRAY(a, float, n *rows + 1);
+    t->scratch = ARENA_ARRAY(a, float, k + 1);
+    return t->x && t->error && t->w && t->weigh && t->noise && t->signal && t->scratch;
+}
+
+/* Strengths 0, 0.1 .. 1; one counts when it takes away a thirtieth of the error at least. */
+static bool search_smooth(struct trial *t, struct quant_equalised *out, struct arena *a)
+{
+    float *factor = ARENA_ARRAY(a, float, t->k + 1);
+    double clip;
+    for (int i = 0; i <= 10; i++) {
+        factors_for(t, i / 10.0, factor);
+        if (!set_trial(t, factor, NULL))
+            return false;
+        const double e = search_clip(t, &clip);
+        if (e > out->after * (out->smooth ? 1 : 1 - 1 / 30.0))
+            continue;
+        out->smooth = out->smooth ? out->smooth : ARENA_ARRAY(a, float, t->k + 1);
+        memcpy(out->smooth, factor, (size_t)t->k * sizeof *factor);
+        out->alpha = i / 10.0;
+        take(t, out, e, clip);
+    }
+    return true;
+}
+
+/* Turned with the factors found so far; it costs two small products when the model runs, so it must halve the error. */
+static bool search_rotate(struct trial *t, struct quant_equalised *out, struct arena *a)
+{
+    struct rotation r;
+    double clip;
+    if (!rotation_possible(t->k))
+        return true;
+    if (!rotation_make(&r, t->k, a) || !set_trial(t, out->smooth, &r))
+        return false;
+    const double e = search_clip(t, &clip);
+    if (e > out->after * 0.5)
+        return true;
+    out->rotate = QUANT_HADAMARD;
+    take(t, out, e, clip);
+    return true;
+}
+
+bool quant_equalise(const struct quant_statistics *s, const struct quant_operand *input, const struct quant_face *faces,
+                    int64_t n_faces, unsigned allowed, struct quant_equalised *out, struct arena *a)
+{
+    struct trial t = {.s = s, .input = input, .faces = faces, .n_faces = n_faces, .k = s->k};
+    t.rows = s->n_sample + s->n_extreme;
+    *out = (struct quant_equalised){.clip = 1};
+    if (t.rows == 0 || t.k == 0 || !s->sample || !make_trial(&t, a))
+        return false;
+    double clip;
+    if (!set_trial(&t, NULL, NULL))
+        return false;
+    find_signal(&t);
+    out->before = error_of(&t, 1);
+    const double e = search_clip(&t, &clip);
+    take(&t, out, e, clip);
+    if (allowed & 1u << QUANT_EQUALISER_smooth && !search_smooth(&t, out, a))
+        return false;
+    return !(allowed & 1u << QUANT_EQUALISER_rotate) || search_rotate(&t, out, a);
+}
+
+/* ---- statistics behind it */
+
+bool quant_statistics_turn(struct quant_statistics *s, const float *smooth, enum quant_rotation rotate, struct arena *a)
+{
+    struct trial t = {.s = s, .k = s->k};
+    struct rotation r, *turn = rotate == QUANT_HADAMARD ? &r : NULL;
+    t.scratch = ARENA_ARRAY(a, float, s->k + 1);
+    if (!t.scratch || (turn && !rotation_make(turn, s->k, a)))
+        return false;
+    if (s->sample)
+        turn_rows(&t, s->sample, s->n_sample, smooth, true, turn);
+    if (s->extreme)
+        turn_rows(&t, s->extreme, s->n_extreme, smooth, true, turn);
+    if (!s->gram)
+        return true;
+    /* G becomes R' S G S R: rows, then, as it is symmetric, columns as rows */
+    for (int side = 0; side < 2; side++) {
+        turn_rows(&t, s->gram, s->k, smooth, true, turn);
+        for (int64_t i = 0; i < s->k; i++)
+            for (int64_t j = 0; j < i; j++) {
+                const float v = s->gram[i * s->k + j];
+                s->gram[i * s->k + j] = s->gram[j * s->k + i];
+                s->gram[j * s->k + i] = v;
+            }
+    }
+    return true;
+}
