@@ -7,6 +7,8 @@
 
 #include "base/stopwatch.h"
 #include "quant/variant.h"
+#include "tools/analysis/search.h"
+#include "tools/analysis/sensitivity.h"
 #include "tools/json.h"
 #include "tools/model_args.h"
 #include "tools/qdq.h"
@@ -29,6 +31,16 @@ static const struct arg_option options[] = {
     {"export-qdq", "OUT.onnx", "also the quantised model as standard ONNX: QuantizeLinear and DequantizeLinear"},
     {"from", "MODEL", "instead of a scheme: the recipe that a quantised model (QDQ, QLinear, MatMulNBits) holds"},
     {"float", "OUT.onnx", "with --from: also that model without its codes"},
+    {"sensitivity", NULL, "rank the products by what the recipe does to each, on the calibration data (npuc compare)"},
+    {"search", "LIMIT",
+     "mixed precision: the cheapest choice of --schemes within max-drop=X (of the outputs: 0.5%), the most exact one "
+     "within max-bytes=Y of weights or max-us=Z of time"},
+    {"schemes", "S1,S2,..", "what --search chooses from, product by product, beside leaving it as it is"},
+    {"cost", "C", "what a search with max-drop brings down: bytes or us; default bytes"},
+    {"each", "N", "runs of the data that products are measured alone with; default 1 for --search, else 0"},
+    {"target", "T", "whose plan --search measures; default ascend-910b1"},
+    {"context", "N", "language models: tokens before the step that --search times; default 512"},
+    {"csv", "FILE", "write the figures of --sensitivity, a line per product"},
     {"D", "NAME=SIZE", "fix a dimension of the model while calibrating"},
     {"shape", "X=AxBxC", "fix the shape of an input while calibrating"},
     {"quiet", NULL, "no progress"},
@@ -45,7 +57,7 @@ static bool is_kept(void *user, const char *name)
     return false;
 }
 
-static void report(const struct quantization *q, const struct args *args, double seconds)
+static void report(const struct quantization *q, const struct args *args, double seconds, json_t *sensitivity)
 {
     const struct quant_recipe *r = &q->recipe;
     const int64_t runs = q->data.n_runs ? q->ask.runs : 0;
@@ -59,6 +71,8 @@ static void report(const struct quantization *q, const struct args *args, double
         json_put(j, "products", json_integer(r->entries.len));
         json_put(j, "kept", json_integer(kept));
         json_put(j, "runs", json_integer(runs));
+        if (sensitivity)
+            json_put(j, "sensitivity", json_incref(sensitivity));
         print_json(j);
     } else if (!args_flag(args, "quiet")) {
         const char *with = runs ? arena_printf(q->arena, ", %" PRId64 " runs of calibration data", runs) : "";
@@ -150,17 +164,104 @@ static int read_model(struct quantization *q, const struct args *a)
     return diag_exit_code(s);
 }
 
-static int make_recipe(struct quantization *q, const struct command *cmd, const struct args *a)
+static int make_recipe(struct quantization *q, const struct command *cmd, struct args *a)
 {
     const int64_t begin = stopwatch_ns();
+    json_t *sensitivity = NULL;
     int code = check_arguments(q, cmd, a);
     if (code != 0)
         return code;
     q->ask.model = a->words.data[0];
     code = diag_exit_code(quantize_run(q));
+    const double seconds = stopwatch_since(begin);
+    if (code == 0 && args_flag(a, "sensitivity"))
+        code = sensitivity_run(cmd, a, &q->ask, &sensitivity);
     if (code == 0)
-        report(q, a, stopwatch_since(begin));
+        report(q, a, seconds, sensitivity);
+    json_decref(sensitivity);
     return code != 0 || !args_value(a, "export-qdq") ? code : export_model(a, q->ask.recipe);
+}
+
+/* The command without --search. */
+static int quantize(const struct command *cmd, struct args *a)
+{
+    int code = 0;
+    struct quantization *q = ARENA_NEW(&a->arena, struct quantization);
+    const bool reads = args_value(a, "from") != NULL, exports = !args_value(a, "scheme") && args_value(a, "recipe");
+    quantize_init(q, &a->arena);
+    if (args_words(cmd, a, reads ? 0 : 1, &code) && (exports || model_args(a, &q->c, &code))) {
+        if (reads)
+            code = read_model(q, a);
+        else if (exports)
+            code = args_value(a, "export-qdq") ? export_model(a, args_value(a, "recipe"))
+                                               : usage("--recipe R is for --export-qdq OUT.onnx");
+        else
+            code = make_recipe(q, cmd, a);
+    }
+    quantize_free(q);
+    return code;
+}
+
+/* ---- search */
+
+struct search_user {
+    const struct command *cmd;
+    const struct args *args;
+};
+
+static void give(struct args *a, const char *name, const char *value)
+{
+    for (const struct arg_option *o = options; o->name; o++)
+        if (strcmp(o->name, name) == 0) {
+            const struct arg_given g = {o, value};
+            vec_push(&a->arena, &a->given, g);
+        }
+}
+
+/* A recipe of one scheme, as if the command had been asked for it. */
+static int make_one(void *user, const char *scheme, const char *path)
+{
+    const struct search_user *u = user;
+    struct args a = {0};
+    arena_init(&a.arena, NULL);
+    for (int64_t i = 0; i < u->args->given.len; i++)
+        if (strcmp(u->args->given.data[i].option->name, "json") != 0)
+            vec_push(&a.arena, &a.given, u->args->given.data[i]);
+    vec_push(&a.arena, &a.words, u->args->words.data[0]);
+    give(&a, "scheme", scheme);
+    give(&a, "o", path);
+    give(&a, "quiet", NULL);
+    const int code = quantize(u->cmd, &a);
+    args_free(&a);
+    return code;
+}
+
+static int search(const struct command *cmd, struct args *a)
+{
+    static const char *const others[] = {"scheme", "from", "recipe", "export-qdq", "sensitivity"};
+    struct search_user user = {cmd, a};
+    struct search_request q = {.args = a, .calib = args_value(a, "calib"), .out = args_value(a, "o")};
+    json_t *report = NULL;
+    int code = 0;
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(others); i++)
+        if (args_flag(a, others[i]))
+            return usage(arena_printf(&a->arena, "--%s has no place beside --search", others[i]));
+    if (!args_words(cmd, a, 1, &code))
+        return code;
+    if (!q.calib || !q.out)
+        return usage(q.calib ? "-o RECIPE is missing" : "--search measures on calibration data: give --calib DATA");
+    if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &q.runs, &code) ||
+        !args_number(cmd, a, "each", (struct arg_range){1, INT64_MAX, 1}, &q.each_runs, &code) ||
+        !args_number(cmd, a, "context", (struct arg_range){1, 1 << 24, 512}, &q.context, &code))
+        return code;
+    q.model = a->words.data[0];
+    q.shows = term_is_tty(2) && !args_flag(a, "quiet");
+    q.make = make_one;
+    q.user = &user;
+    code = search_run(&q, &a->arena, args_flag(a, "json") ? &report : NULL);
+    if (report)
+        print_json(report);
+    return code;
 }
 
 static int run(const struct command *cmd, int argc, char **argv)
@@ -169,19 +270,7 @@ static int run(const struct command *cmd, int argc, char **argv)
     int code = 0;
     if (!args_parse(cmd, argc, argv, &a, &code))
         return code;
-    struct quantization *q = ARENA_NEW(&a.arena, struct quantization);
-    const bool reads = args_value(&a, "from") != NULL, exports = !args_value(&a, "scheme") && args_value(&a, "recipe");
-    quantize_init(q, &a.arena);
-    if (args_words(cmd, &a, reads ? 0 : 1, &code) && (exports || model_args(&a, &q->c, &code))) {
-        if (reads)
-            code = read_model(q, &a);
-        else if (exports)
-            code = args_value(&a, "export-qdq") ? export_model(&a, args_value(&a, "recipe"))
-                                                : usage("--recipe R is for --export-qdq OUT.onnx");
-        else
-            code = make_recipe(q, cmd, &a);
-    }
-    quantize_free(q);
+    code = args_value(&a, "search") ? search(cmd, &a) : quantize(cmd, &a);
     args_free(&a);
     return code;
 }
@@ -191,10 +280,14 @@ const struct command command_quantize = {
     .what = "a recipe for a quantised model, from a scheme and calibration data",
     .usage = "MODEL --scheme S -o RECIPE [--calib DATA] [--export-qdq OUT.onnx] [options]\n"
              "       npuc quantize MODEL --recipe R --export-qdq OUT.onnx\n"
+             "       npuc quantize MODEL --search LIMIT --schemes S1,S2,.. --calib DATA -o RECIPE\n"
              "       npuc quantize --from MODEL -o RECIPE [--float OUT.onnx]",
-    .examples = "  npuc quantize examples/bard/model.onnx --scheme w4a16-g32 -o bard-w4.recipe\n"
-                "  npuc quantize examples/bard/model.onnx --scheme w8a8 --calib examples/bard/eval/prefill_ids.npy -o "
-                "w8a8.recipe\n",
+    .examples =
+        "  npuc quantize examples/bard/model.onnx --scheme w4a16-g32 -o bard-w4.recipe\n"
+        "  npuc quantize examples/bard/model.onnx --scheme w8a8 --calib examples/bard/eval/prefill_ids.npy -o "
+        "w8a8.recipe\n"
+        "  npuc quantize examples/bard/model.onnx --search max-drop=1% --schemes w8a8-dynamic,w4a16-g32 --calib "
+        "examples/bard/eval/prefill_ids.npy -o mixed.recipe\n",
     .options = options,
     .run = run,
 };

@@ -92,6 +92,6 @@ struct effect_summary effect_summarise(struct effect *e, const struct outputs *o
         s.perplexity = exp(e->nats / (double)e->predicted);
         s.change = exp((e->nats - e->nats_before) / (double)e->predicted) - 1;
     }
-    s.drop = e->predicted > 0 ? s.change : sqrt(s.noise);
+    s.drop = o->words >= 0 ? exp(s.kl) - 1 : sqrt(s.noise);
     return s;
 }

@@ -31,7 +31,8 @@ struct effect_summary {
     double kl, kl99, kl_most;  /* of logits, in nats */
     double agreement;          /* share of rows with the same likeliest word */
     double perplexity, change; /* of the text, and against the model as it is: 0.01 is 1 % more */
-    double drop;               /* what a search limits: change of a text, else sqrt(noise) */
+    double drop; /* what a search limits: of logits exp(kl) - 1, by which the perplexity of text that the model
+                   writes itself rises; else sqrt(noise) */
 };
 void effect_init(struct effect *e, const struct outputs *o, struct arena *a);
 /* x: the model's outputs, y: those of the changed one; `ids` of the run, or NULL. False when shapes differ. */

@@ -234,14 +234,15 @@ static bool walk_each(struct analysis *an, struct comparison *c, int *exit_code)
     return ok;
 }
 
-bool analysis_outputs(struct analysis *an, const struct variant_want *want, struct effect_summary *out, int *exit_code)
+bool analysis_outputs(struct analysis *an, const struct variant_want *want, int64_t runs, struct effect_summary *out,
+                      int *exit_code)
 {
     if (!an->plain_outputs) {
         struct walk w = {.an = an, .exit_code = exit_code};
-        an->plain_outputs = plain_outputs(an, &w, an->each_runs);
+        an->plain_outputs = plain_outputs(an, &w, an->runs);
         an->kept = w.kept;
     }
-    return an->plain_outputs && outputs_of(an, want, an->plain_outputs, an->each_runs, out, exit_code);
+    return an->plain_outputs && outputs_of(an, want, an->plain_outputs, runs, out, exit_code);
 }
 
 /* ---- what is compared */

@@ -51,7 +51,7 @@ struct analysis {
     struct observer *inputs; /* of each product's left operand, [list.names.len] */
     bool observed, shows;
     bool totals_alone;               /* weights and inputs are not measured one without the other */
-    struct k_tensor **plain_outputs; /* of the first each_runs runs, once analysis_outputs was asked; in kept */
+    struct k_tensor **plain_outputs; /* of all runs, once analysis_outputs was asked; in kept */
     struct arena kept;
     VEC(struct comparison *) comparisons;
 };
@@ -63,7 +63,8 @@ void analysis_close(struct analysis *an);
 bool analysis_add_recipe(struct analysis *an, const char *path, int *exit_code);
 bool analysis_add(struct analysis *an, struct quant_recipe *r, const char *path, int *exit_code);
 bool analysis_add_model(struct analysis *an, const char *path, int *exit_code);
-/* Outputs alone, over the first each_runs runs: what a search asks. */
-bool analysis_outputs(struct analysis *an, const struct variant_want *want, struct effect_summary *out, int *exit_code);
+/* Outputs alone, over the first `runs` runs: what a search asks. */
+bool analysis_outputs(struct analysis *an, const struct variant_want *want, int64_t runs, struct effect_summary *out,
+                      int *exit_code);
 
 #endif

@@ -167,6 +167,12 @@ static json_t *comparison_json(const struct analysis *an, const struct compariso
     for (int64_t i = 0; i < an->list.names.len; i++)
         json_array_append_new(products, product_json(an, c, i));
     json_put(j, "products", products);
+    int64_t n;
+    const int64_t *order = analysis_ranking(an, c, &n);
+    json_t *ranking = json_array();
+    for (int64_t i = 0; i < n; i++)
+        json_array_append_new(ranking, json_text(an->list.names.data[order[i]]));
+    json_put(j, "ranking", ranking);
     return j;
 }
 

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""npuc quantize --search and --sensitivity: limits hold as measured by compare and by plans, the points beside the
+chosen one do not, recipes carry their reasons and data, the same bytes twice."""
+import argparse
+import json
+import pathlib
+import re
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import support
+
+SCHEMES = "w8a16,w8a8-dynamic,w4a16-g16"
+
+
+def model(path, rng):
+    """Two products of one value, then a chain; the last has few outputs."""
+    sizes = {"left": (32, 48), "right": (32, 48), "middle": (48, 64), "last": (64, 8)}
+    weights = [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), "w_" + n) for n, s in sizes.items()]
+    make = helper.make_node
+    nodes = [make("MatMul", ["x", "w_left"], ["a"], name="left"), make("MatMul", ["x", "w_right"], ["b"], name="right"),
+             make("Tanh", ["a"], ["t"], name="tanh"), make("Mul", ["t", "b"], ["c"], name="gate"),
+             make("MatMul", ["c", "w_middle"], ["d"], name="middle"), make("Relu", ["d"], ["e"], name="relu"),
+             make("MatMul", ["e", "w_last"], ["y"], name="last")]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [info("x", TensorProto.FLOAT, [6, 32])], [info("y", TensorProto.FLOAT, [6, 8])], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), path)
+
+
+class Bench:
+    def __init__(self, npuc, d):
+        rng = np.random.default_rng(11)
+        self.npuc, self.d, self.model, self.data = npuc, d, d / "m.onnx", d / "data"
+        model(self.model, rng)
+        self.data.mkdir()
+        for i in range(3):
+            np.savez(self.data / f"{i}.npz", x=rng.standard_normal((6, 32)).astype(np.float32))
+
+    def search(self, limit, recipe, *options):
+        out = support.must([self.npuc, "quantize", self.model, "--search", limit, "--schemes", SCHEMES, "--calib", self.data,
+                            "-o", recipe, "--json", "--quiet", *options])
+        return json.loads(out)
+
+    def noise(self, recipe):
+        out = support.must([self.npuc, "compare", self.model, "--recipe", recipe, "--calib", self.data, "--json", "--quiet"])
+        return json.loads(out)["comparisons"][0]["effects"]["all"]["noise"]
+
+    def weight_bytes(self, recipe):
+        out = support.must([self.npuc, "estimate", self.model, "--recipe", recipe, "--json"])
+        return json.loads(out)["ascend-910b1"]["run"]["weights_bytes"]
+
+
+def choices(recipe):
+    """{node: its line of the weight, or keep}"""
+    return dict(re.findall(r"^\[(.*)\]\n(keep|weight  = \S+)", recipe.read_text(), re.M))
+
+
+def check_drop(b):
+    r = b.d / "drop.recipe"
+    j = b.search("max-drop=9%", r)
+    point, following = j["points"][j["chosen"]], j["points"][j["chosen"] + 1]
+    assert point["drop"] <= 0.09 < following["drop"], (j["chosen"], j["points"])
+    assert abs(b.noise(r) ** 0.5 / point["drop"] - 1) < 1e-9, (b.noise(r) ** 0.5, point)
+    assert b.weight_bytes(r) == point["weight_bytes"], (b.weight_bytes(r), point)
+    chosen = choices(r)
+    assert set(chosen) == {"left", "right", "middle", "last"} and chosen["left"] == chosen["right"], chosen
+    assert len(set(chosen.values())) > 1, f"nothing is mixed: {chosen}"
+    assert r.read_text().count("search, noise") == 4, r.read_text()
+    first = r.read_bytes()
+    assert b.search("max-drop=9%", r) == j and r.read_bytes() == first, "a second search writes something else"
+    losses = [p["expected_loss"] for p in j["points"]]
+    costs = [p["expected_weight_bytes"] for p in j["points"]]
+    assert costs == sorted(costs, reverse=True) and losses[0] == 0, (losses, costs)
+    assert b.search("max-drop=0", r)["chosen"] == 0 and set(choices(r).values()) == {"keep"}, r.read_text()
+    assert b.search("max-drop=900%", r)["chosen"] == len(j["points"]) - 1
+
+
+def check_data(b):
+    """Codes that an algorithm made from data come from the data files of the schemes."""
+    r = b.d / "data.recipe"
+    j = b.search("max-drop=8%", r, "--weights", "gptq")
+    point = j["points"][j["chosen"]]
+    assert (b.d / "data.recipe.safetensors").exists() and "data    = data.recipe.safetensors" in r.read_text(), r.read_text()
+    assert abs(b.noise(r) ** 0.5 / point["drop"] - 1) < 1e-9, (b.noise(r) ** 0.5, point)
+
+
+def check_costs(b):
+    r = b.d / "bytes.recipe"
+    whole, least = (b.search(f"max-drop={x}", r)["points"] for x in ("0", "900%"))
+    most = (whole[0]["weight_bytes"] + least[-1]["weight_bytes"]) // 2
+    j = b.search(f"max-bytes={most}", r)
+    assert b.weight_bytes(r) == j["points"][j["chosen"]]["weight_bytes"] <= most, j["points"]
+    assert j["points"][j["chosen"] - 1]["weight_bytes"] > most, j["points"]
+    us = b.search("max-drop=900%", r, "--cost", "us", "--target", "mlu370-x4")
+    assert us["target"] == "mlu370-x4" and us["points"][us["chosen"]]["us"] > 0, us
+    slow = us["points"][us["chosen"]]["us"]
+    j = b.search(f"max-us={slow * 1.001}", r, "--target", "mlu370-x4")
+    assert j["points"][j["chosen"]]["us"] <= slow * 1.001, j["points"]
+
+
+def check_sensitivity(b):
+    r, table = b.d / "s.recipe", b.d / "s.csv"
+    run = [b.npuc, "quantize", b.model, "--scheme", "w4a16-g16", "--calib", b.data, "-o", r, "--sensitivity", "--quiet"]
+    c = json.loads(support.must([*run, "--json", "--each", "1", "--csv", table]))["sensitivity"]["comparisons"][0]
+    alone = {p["name"]: p["isolated"]["noise"] for p in c["products"]}
+    assert c["ranking"] == sorted(alone, key=lambda n: -alone[n]), (c["ranking"], alone)
+    assert len(table.read_text().splitlines()) == 5, table.read_text()
+    text = support.must(run)
+    assert all(re.search(rf"^{n} +i4 g16 ", text, re.M) for n in alone), text
+
+
+def check_refusals(b):
+    start = [b.npuc, "quantize", b.model, "-o", b.d / "none.recipe", "--quiet"]
+    for options, code, words in [
+        (["--search", "max-drop=1%", "--schemes", "w8a16"], 2, "--calib"),
+        (["--search", "max-drop=1%", "--calib", b.data], 2, "--schemes"),
+        (["--search", "max-fun=1", "--schemes", "w8a16", "--calib", b.data], 2, "max-fun"),
+        (["--search", "max-bytes=1 stone", "--schemes", "w8a16", "--calib", b.data], 2, "stone"),
+        (["--search", "max-drop=1%", "--schemes", "w1a1", "--calib", b.data], 2, "w1a1"),
+        (["--search", "max-bytes=1", "--schemes", "w8a16", "--calib", b.data], 1, "at least"),
+        (["--scheme", "w8a16", "--sensitivity"], 2, "--calib"),
+    ]:
+        done = support.call([*start, *options])
+        assert done.returncode == code and words in done.stderr, (options, done.returncode, done.stderr)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert "--search" not in options or not (b.d / "none.recipe").exists(), "a refused search leaves a recipe"
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--npuc", required=True)
+    ap.add_argument("--root", required=True)
+    args = ap.parse_args()
+    with tempfile.TemporaryDirectory() as tmp:
+        b = Bench(args.npuc, pathlib.Path(tmp))
+        check_refusals(b)
+        check_drop(b)
+        check_data(b)
+        check_costs(b)
+        check_sensitivity(b)
+
+
+main()
