@@ -1,10 +1,11 @@
 /* The reference interpreter: one node after the other, each by its operator's kernel. Constants are read in place;
- * results live in the caller's arena until the caller drops it. */
+ * results live until the last node that needs them (eval_life.c), outputs in the caller's arena. */
 #include "ir/eval.h"
 
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/pool.h"
 #include "ir/eval_priv.h"
 
 /* ---- calling a kernel */
@@ -87,7 +88,8 @@ static enum npuc_status eval_kernel(struct frame *f, const struct node *n, int n
                           .n_out = n->n_out,
                           .attrs = attrs,
                           .n_attrs = n_attrs,
-                          .arena = f->a};
+                          .arena = f->a,
+                          .pool = f->pool};
     enum npuc_status s = op->fn(&call);
     if (s != NPUC_OK)
         s = node_error(cx, n, s == NPUC_E_UNSUPPORTED ? D_UNSUPPORTED : D_RUN_FAULT, "%s", call.error);
@@ -258,7 +260,7 @@ static enum npuc_status eval_epilogue(struct frame *f, const struct node *produc
     return eval_kernel(f, product, at + 1, in, out);
 }
 
-static enum npuc_status frame_node(struct frame *f, const struct node *n)
+enum npuc_status frame_node(struct frame *f, const struct node *n)
 {
     int row;
     const struct k_tensor **in;
@@ -294,6 +296,12 @@ enum npuc_status frame_graph(struct frame *f, const struct graph *g, struct k_te
         if (s != NPUC_OK)
             return s;
     }
+    return frame_results(f, g, out);
+}
+
+enum npuc_status frame_results(struct frame *f, const struct graph *g, struct k_tensor *out)
+{
+    const struct node *yield = graph_yield(g);
     for (int i = 0; yield && i < yield->n_in; i++) {
         const struct value *v = yield->in[i].value;
         if (!v || !f->has[v->id])
@@ -370,5 +378,10 @@ enum npuc_status ir_eval_watched(struct ir_ctx *cx, const struct graph *g, const
             if (is_empty(&inputs[i]) == (empty != 0))
                 s = bind(&f, NULL, g->inputs[i], &inputs[i]);
         }
-    return s == NPUC_OK ? frame_graph(&f, g, outputs) : s;
+    if (s == NPUC_OK) {
+        f.pool = pool_new(pool_processors());
+        s = frame_function(&f, g, outputs);
+        pool_free(f.pool);
+    }
+    return s;
 }
