@@ -17,8 +17,9 @@ struct quant_operand {
     enum dtype codes; /* DT_NONE: the operand stays as it is */
     enum quant_per per;
     int64_t group;
-    enum dtype
-        scales;   /* of groups: DT_NONE: the graph's float type, F8E8M0, or F8E4M3FN times one number of the tensor */
+    /* Of the scales of groups: DT_NONE: the graph's float type; F8E8M0; F8E4M3FN times one number of the tensor; U8
+     * times one of the channel, so that codes times scales are bytes. */
+    enum dtype scales;
     bool ceil;    /* powers of two as scales: no element exceeds the largest code; else as OCP MX has it */
     bool cast;    /* activations: the scale is 1 */
     double most;  /* what a symmetric scale maps the largest element to */

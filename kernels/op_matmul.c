@@ -384,13 +384,40 @@ static bool nbits_of(struct k_call *c, struct nbits *q)
         k_fail(c, NPUC_E_INVALID, "weights, scales, zero points or g_idx do not fit N, K, block_size");
     return fits && q->scales;
 }
+/* Products of bytes: weights that are whole numbers, sums in i32. */
+static enum npuc_status nbits_of_bytes(struct k_call *c, const struct nbits *q, const float *w)
+{
+    struct k_tensor y = *c->in[0];
+    const int64_t m = q->k > 0 ? k_count(&y) / q->k : 0;
+    int8_t *b = k_scratch(c, q->n * q->k + 1, sizeof *b);
+    y.dims[y.rank - 1] = q->n;
+    int32_t *sum = k_out(c, 0, DT_I32, y.rank, y.dims);
+    if (!b || !sum)
+        return k_no_memory(c);
+    k_cast(DT_I8, b, DT_F32, w, q->n * q->k, true);
+    k_matmul(&(struct k_matmul_args){.dtype = DT_I8,
+                                     .m = m,
+                                     .n = q->n,
+                                     .k = q->k,
+                                     .a = c->in[0]->data,
+                                     .b = b,
+                                     .a_row = q->k,
+                                     .a_col = 1,
+                                     .b_row = 1,
+                                     .b_col = q->k,
+                                     .c = sum,
+                                     .c_row = q->n},
+             c->pool);
+    return NPUC_OK;
+}
 enum npuc_status k_op_mat_mul_nbits(struct k_call *c)
 {
     struct nbits q;
     if (!k_has(c, 3, 1) || !nbits_of(c, &q))
         return k_no_memory(c);
     const struct k_tensor *x = c->in[0], *bias = k_in(c, 5);
-    if (x->rank < 1 || x->dims[x->rank - 1] != q.k || !dtype_is_float(x->dtype) || (bias && k_count(bias) != q.n))
+    if (x->rank < 1 || x->dims[x->rank - 1] != q.k || (!dtype_is_float(x->dtype) && x->dtype != DT_I8) ||
+        (bias && (k_count(bias) != q.n || x->dtype == DT_I8)))
         return k_fail(c, NPUC_E_INVALID, "input A or the bias do not fit N and K");
     struct k_tensor y = *x;
     y.dims[y.rank - 1] = q.n;
@@ -401,6 +428,8 @@ enum npuc_status k_op_mat_mul_nbits(struct k_call *c)
         return k_no_memory(c);
     for (int64_t n = 0; n < q.n; n++)
         dequant_row(&q, w + n * q.k, n);
+    if (x->dtype == DT_I8)
+        return nbits_of_bytes(c, &q, w);
     if (x->dtype == DT_F16 || x->dtype == DT_BF16) { /* the weight that the product multiplies is of A's type */
         void *narrow = k_scratch(c, q.n * q.k, dtype_size(x->dtype));
         if (!narrow)

@@ -8,8 +8,8 @@
  *   %q = QuantizeLinear %x, %s, %z                                            one for all products of %x
  *   %y = MatMul (DequantizeLinear %q, %s, %z), (DequantizeLinear %codes, %scales {axis=1})
  * A scale per token is computed from the row: %s = Max (ReduceMax (Abs %x), tiny) / most, block_size the whole row; one
- * per group from rows of that length, to powers of two by a Cast to f8e8m0. Scales of a weight that are E4M3 are
- * dequantised themselves, by one number.
+ * per group from rows of that length, to powers of two by a Cast to f8e8m0. Scales of a weight that are E4M3 or
+ * whole numbers are dequantised themselves, by one number or one per channel.
  * Before that both operands are smoothed and rotated, behind it the result is corrected (recipe_terms.c).
  *
  * Requirements: (1) runs first, so that names are those of the file and --export-qdq writes the rest as it was; (2) the
@@ -194,6 +194,61 @@ static struct shape scale_shape(const struct product *p, const struct quant_oper
     return p->channel_axis == 0 ? (struct shape){2, {channels, groups}} : (struct shape){2, {groups, channels}};
 }
 
+/* The largest number that all n scales are whole multiples of, at most 255 times; 0: there is none. */
+static double base_of(const float *scales, int64_t n)
+{
+    float least = scales[0];
+    for (int64_t i = 1; i < n; i++)
+        least = scales[i] < least ? scales[i] : least;
+    for (int times = 1; times <= 255; times++) {
+        const double base = (double)least / times;
+        bool all = (double)(float)base == base;
+        for (int64_t i = 0; i < n && all; i++) {
+            const double v = (double)scales[i] / base;
+            all = v == nearbyint(v) && v <= 255;
+        }
+        if (all)
+            return base;
+    }
+    return 0;
+}
+
+/* Scales that are whole numbers, dequantised by one number per channel. */
+static struct value *whole_scales(struct pass_ctx *px, struct builder *b, const struct product *p,
+                                  struct quant_codes *q, const struct shape *s)
+{
+    const int64_t channels = p->w.dims[p->channel_axis];
+    const enum dtype t = p->n->out[0].type->dtype;
+    struct k_tensor bases = {.dtype = t, .size = channels * dtype_size(t)};
+    bases.data = arena_zalloc(&px->arena, bases.size + 8);
+    for (int64_t c = 0; c < channels; c++) {
+        float *scales = q->scales + c * q->groups;
+        const double base = base_of(scales, q->groups);
+        if (base == 0) {
+            (void)refuse(px, p, "its scales are no whole multiples of one number per channel, as scales=uint8 are");
+            return NULL;
+        }
+        k_set_f64(&bases, c, base);
+        for (int64_t g = 0; g < q->groups; g++)
+            scales[g] = (float)((double)scales[g] / base);
+    }
+    struct value *codes = scale_constant(px, b, p, q, DT_U8, s);
+    struct value *one = ir_const(b, t, 1, &channels, bases.data, bases.size);
+    return codes && one ? recipe_dequantize(b, (struct value *const[3]){codes, one, NULL}, t, p->channel_axis, 0)
+                        : NULL;
+}
+
+static struct value *scale_value(struct pass_ctx *px, struct builder *b, const struct product *p, struct quant_codes *q,
+                                 const struct shape *s)
+{
+    const enum dtype own = p->form->weight.scales;
+    if (own == DT_F8E4M3FN)
+        return scales_of_codes(px, b, p, q, s);
+    if (own == DT_U8)
+        return whole_scales(px, b, p, q, s);
+    return scale_constant(px, b, p, q, own ? own : p->n->out[0].type->dtype, s);
+}
+
 /* Elements of a row of the weight that one channel of the input has: the positions of a filter. */
 static int64_t inputs_of(const struct product *p, int64_t k)
 {
@@ -222,8 +277,7 @@ static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p
     memcpy(codes.dims, p->w.dims, sizeof codes.dims);
     struct value *const in[3] = {
         code_constant(px, &b, p, &(struct code_rows){made.codes, o->codes, k}, &codes),
-        o->scales == DT_F8E4M3FN ? scales_of_codes(px, &b, p, &made, &scales)
-                                 : scale_constant(px, &b, p, &made, o->scales ? o->scales : t, &scales),
+        scale_value(px, &b, p, &made, &scales),
         made.zeros ? code_constant(px, &b, p, &(struct code_rows){made.zeros, o->codes, made.groups}, &scales) : NULL};
     const bool grouped = o->per == QUANT_PER_GROUP;
     if (in[0] && in[1])

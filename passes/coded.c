@@ -35,6 +35,11 @@ static bool read_left(struct ir_ctx *cx, const struct value *v, bool conv, coded
     return s->rows && !conv && !s->zero;
 }
 
+bool coded_left(struct ir_ctx *cx, const struct value *v, coded_type_fn *takes, struct coded_side *s)
+{
+    return read_left(cx, v, false, takes, s);
+}
+
 /* Right operand: constant codes, one scale or one per output channel, the axis `channels` of the operand. */
 static bool read_right(const struct ir_ctx *cx, struct value *v, bool conv, coded_type_fn *takes, struct coded_side *s)
 {

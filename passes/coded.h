@@ -21,6 +21,8 @@ typedef bool coded_type_fn(enum dtype t);
 /* MatMul, Gemm, FusedMatMul or Conv of a left operand with one scale or one per row, and a constant right one with one
  * scale or one per output channel. */
 bool coded_match(struct ir_ctx *cx, const struct node *n, coded_type_fn *takes, struct coded_product *p);
+/* The left operand alone, of products. */
+bool coded_left(struct ir_ctx *cx, const struct value *v, coded_type_fn *takes, struct coded_side *s);
 /* What n gives, from the sums of its codes: both scales, the bias, its type. NULL after a reported error. */
 struct value *coded_result(struct builder *b, const struct node *n, const struct coded_product *p, struct value *sum);
 

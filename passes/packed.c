@@ -42,7 +42,8 @@ static bool is_code_type(enum dtype t, int *bits)
 /* Are scales of the type stored as they are? */
 static bool is_scale_type(const struct packed *w)
 {
-    return w->scale_type == w->value_type || w->scale_type == DT_F8E8M0 || w->scale_type == DT_F8E4M3FN;
+    return w->scale_type == w->value_type || w->scale_type == DT_F8E8M0 || w->scale_type == DT_F8E4M3FN ||
+           (w->scale_type == DT_U8 && w->unit);
 }
 
 /* Length of a block where the model has one scale for all of K. */
@@ -115,21 +116,26 @@ static bool read_cast(struct ir_ctx *cx, const struct node *n, struct packed *w)
     return true;
 }
 
-/* Scales that are codes themselves, times one number. */
-static struct value *read_unit(struct ir_ctx *cx, struct value *s, struct packed *w)
+/* Scales that are codes themselves, times one number or one per column. */
+static const struct value *read_unit(struct ir_ctx *cx, const struct value *s, struct packed *w)
 {
     const struct node *dq = match_def(s, OP_DequantizeLinear);
-    const bool takes = dq && !node_in(dq, 2) && node_in(dq, 0)->type->dtype == DT_F8E4M3FN &&
-                       type_const_count(cx, node_in(dq, 1)->type) == 1;
-    w->unit = takes ? node_in(dq, 1) : NULL;
-    return takes ? node_in(dq, 0) : s;
+    const enum dtype t = dq ? node_in(dq, 0)->type->dtype : DT_NONE;
+    if (!dq || node_in(dq, 2) || (t != DT_F8E4M3FN && t != DT_U8) || node_attr_int(dq, "block_size", 0) != 0)
+        return s;
+    const int64_t count = type_const_count(cx, node_in(dq, 1)->type), axis = node_attr_int(dq, "axis", 1);
+    if (count != 1 && (count != w->n || (axis < 0 ? axis + 2 : axis) != (w->k_first ? 1 : 0)))
+        return s;
+    w->unit = node_in(dq, 1);
+    return node_in(dq, 0);
 }
 
 static bool read_dequantize(struct ir_ctx *cx, const struct node *dq, struct packed *w)
 {
-    const struct value *s = read_unit(cx, node_in(dq, 1), w), *zero = node_in(dq, 2);
+    const struct value *zero = node_in(dq, 2);
     if (!read_codes(cx, dq, w))
         return false;
+    const struct value *s = read_unit(cx, node_in(dq, 1), w);
     w->scale_type = s->type->dtype;
     w->scales = value_const(s);
     w->zeros = zero ? value_const(zero) : NULL;
@@ -138,6 +144,7 @@ static bool read_dequantize(struct ir_ctx *cx, const struct node *dq, struct pac
     return known && is_scale_type(w) && !(zero && is_small_float(w->type->dtype)) && read_scales(cx, dq, w);
 }
 
+/* The right operand, through transposes of its two axes. */
 bool packed_read(struct ir_ctx *cx, struct value *v, bool trans, struct packed *w)
 {
     struct node *t;
@@ -289,7 +296,25 @@ struct node *packed_product(struct pass_ctx *px, struct builder *b, const struct
     if (is_small_float(w->type->dtype))
         ir_set_int(y, "code_type", dtype_table[w->type->dtype].onnx);
     ir_set_int(y, "block_size", w->block);
-    if (wide && x->type->dtype != DT_F32)
+    if (wide && dtype_is_float(x->type->dtype) && x->type->dtype != DT_F32)
         ir_set_int(y, "output_dtype", dtype_table[DT_F32].onnx);
     return ir_infer(y) == NPUC_OK ? y : NULL;
+}
+
+bool packed_is_bytes(const struct packed *w)
+{
+    if (w->scale_type != DT_U8 || is_small_float(w->type->dtype) || w->bits > 4)
+        return false;
+    if (w->absent)
+        return true;
+    for (int64_t n = 0; n < w->n; n++)
+        for (int64_t k = 0; k < w->k; k++) {
+            const int64_t block = k / w->block;
+            const int steps =
+                (int)code_at(w, w->codes, w->k_first ? k * w->n + n : n * w->k + k) - (int)zero_at(w, n, block);
+            const int v = steps * ((const uint8_t *)w->scales->data)[scale_index(w, n, block)];
+            if (v < INT8_MIN || v > INT8_MAX)
+                return false;
+        }
+    return true;
 }

@@ -6,6 +6,12 @@
  * and elsewhere, where codes of the weight are decoded as they are loaded and those of %q before,
  *   %y = Mul (MatMulNBits (Cast %q : f16), %w2, ones {output_dtype=1} : f32), (Mul %s, %sw)
  *
+ * Weights of 4 bits in groups with whole scales times a number per channel, beside an input of bytes:
+ *   %y = MatMul (DequantizeLinear %q, %s), (DequantizeLinear %w, (DequantizeLinear %t, %u), %z)         (%q i8, %t u8)
+ * becomes
+ *   %y = Mul (Cast (MatMulNBits %q, %w2, %t2, %z2 : i32)), (Mul %s, %u)
+ * where codes less zero points times whole scales are bytes: their sums are exact.
+ *
  * f16 holds every number of these types, so both have the same sums, bit for bit. A scale per row of %q is multiplied
  * last, a bias added behind.
  * Requirements: (1) the weight's scales are one or one per output channel, the others one or one per row, of a type
@@ -58,6 +64,44 @@ static struct node *product_of_halves(struct pass_ctx *px, struct builder *b, co
     return x && codes && packed_read(px->cx, codes, p->w.turned, &w) ? packed_product(px, b, &w, x, NULL, true) : NULL;
 }
 
+static bool is_byte(enum dtype t)
+{
+    return t == DT_I8;
+}
+
+/* Bytes times 4-bit codes with whole scales. */
+static bool match_groups(struct pass_ctx *px, const struct node *n, struct coded_product *p, struct packed *w)
+{
+    const bool product = n->op == OP_MatMul || n->op == OP_Gemm || n->op == OP_FusedMatMul;
+    if (!product || node_attr_int(n, "transA", 0) || node_attr_int(n, "transBatchA", 0) ||
+        node_attr_int(n, "transBatchB", 0) || node_attr_float(n, "alpha", 1) != 1 ||
+        (n->op == OP_Gemm && node_in(n, 2) && node_attr_float(n, "beta", 1) != 1))
+        return false;
+    *p = (struct coded_product){0};
+    if (!coded_left(px->cx, node_in(n, 0), is_byte, &p->x) || p->x.zero ||
+        !packed_read(px->cx, node_in(n, 1), node_attr_int(n, "transB", 0) != 0, w) || !packed_is_bytes(w))
+        return false;
+    p->w.scale = w->unit;
+    return true;
+}
+
+static enum npuc_status rewrite_groups(struct pass_ctx *px, struct node *n, const struct coded_product *p,
+                                       const struct packed *w)
+{
+    struct builder b = ir_at(n);
+    struct node *y = packed_product(px, &b, w, p->x.q, NULL, false);
+    if (y && !target_takes(px, y)) {
+        take_back(y);
+        return NPUC_OK;
+    }
+    struct value *v = y ? coded_result(&b, n, p, &y->out[0]) : NULL;
+    if (!v || !v->def)
+        return pass_failure(px);
+    pass_count(px, STAT_recover_codes_absorbed, match_replace(px, n, v->def));
+    pass_count(px, STAT_recover_codes_recovered, 1);
+    return NPUC_OK;
+}
+
 static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct coded_product *p)
 {
     struct builder b = ir_at(n);
@@ -89,9 +133,12 @@ enum npuc_status recover_codes(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         struct coded_product p;
-        if (n->op == OP_Conv || !coded_match(px->cx, n, is_code, &p) || !ir_may_rewrite(px->cx))
-            continue;
-        const enum npuc_status s = rewrite(px, n, &p);
+        struct packed w;
+        enum npuc_status s = NPUC_OK;
+        if (n->op != OP_Conv && coded_match(px->cx, n, is_code, &p))
+            s = ir_may_rewrite(px->cx) ? rewrite(px, n, &p) : NPUC_OK;
+        else if (match_groups(px, n, &p, &w))
+            s = ir_may_rewrite(px->cx) ? rewrite_groups(px, n, &p, &w) : NPUC_OK;
         if (s != NPUC_OK)
             return s;
     }

@@ -52,14 +52,17 @@ static bool unit_is_exact(const struct pass_ctx *px, const struct packed *w)
 {
     double unit;
     int exponent;
-    return !w->unit || !px->options.strict || (value_const_f64(w->unit, 0, &unit) && frexp(unit, &exponent) == 0.5);
+    return !w->unit || !px->options.strict ||
+           (type_const_count(px->cx, w->unit->type) == 1 && value_const_f64(w->unit, 0, &unit) &&
+            frexp(unit, &exponent) == 0.5);
 }
 
-/* The sums times the number for the tensor, plus the bias, in f32; then of the product's type. */
+/* The sums times the number for the tensor or the column, plus the bias, in f32; then of the product's type. */
 static struct value *finish(struct builder *b, const struct packed *w, struct value *sums, struct value *bias)
 {
     struct value *unit = ir_cast(b, w->unit, DT_F32);
-    unit = unit ? ir_reshape(b, unit, 0, NULL) : NULL;
+    if (unit && type_const_count(b->cx, unit->type) == 1)
+        unit = ir_reshape(b, unit, 0, NULL);
     struct value *v = unit ? ir_op2(b, OP_Mul, sums, unit) : NULL;
     bias = bias ? ir_cast(b, bias, DT_F32) : NULL;
     v = v && bias ? ir_op2(b, OP_Add, v, bias) : v;

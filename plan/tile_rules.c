@@ -96,7 +96,11 @@ static bool is_scale(enum dtype t)
 /* What the scales of codes are stored in. */
 static bool is_scale_code(enum dtype t)
 {
-    return is_scale(t) || t == DT_F8E8M0 || t == DT_F8E4M3FN;
+    return is_scale(t) || t == DT_F8E8M0 || t == DT_F8E4M3FN || t == DT_U8;
+}
+static bool is_decoded(enum dtype t)
+{
+    return is_scale(t) || t == DT_I8;
 }
 static bool is_whole_bytes(enum dtype t)
 {
@@ -132,7 +136,7 @@ static const struct {
     {TILE_ORDER, "dtype", is_real},       {TILE_MAC_MX, "dtype", is_code},
     {TILE_MAC_MX, "b_dtype", is_code},    {TILE_COPY_L0A, "dtype", is_fractal},
     {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac},
-    {TILE_DEQUANT, "to", is_scale},       {TILE_DEQUANT, "sdtype", is_scale_code},
+    {TILE_DEQUANT, "to", is_decoded},     {TILE_DEQUANT, "sdtype", is_scale_code},
     {TILE_DEQUANT, "code", is_stored},    {TILE_FIXP_NZ, "from", is_wide},
     {TILE_FIXP_NZ, "to", is_real},        {TILE_MAC_OUT, "dtype", is_mac},
     {TILE_MAC_OUT, "to", is_scale},

@@ -34,16 +34,17 @@ static bool read_format(const char *word, struct quant_operand *o)
     return o->codes != DT_NONE;
 }
 
-static const char words[] =
-    "expected tensor, channel, token, group=N, scales=e8m0, e8m0-ceil or e4m3, zero, zero=Z, scale=S, cast, dynamic, "
-    "narrow, divisor=most|full|side, round=even|away, by=NAME or data";
+static const char words[] = "expected tensor, channel, token, group=N, scales=e8m0, e8m0-ceil, e4m3 or uint8, zero, "
+                            "zero=Z, scale=S, cast, dynamic, "
+                            "narrow, divisor=most|full|side, round=even|away, by=NAME or data";
 
 /* What scales of groups are coded in, other than the model's floats. */
 static const struct {
     const char *name;
     enum dtype type;
     bool ceil;
-} scale_types[] = {{"e8m0", DT_F8E8M0, false}, {"e8m0-ceil", DT_F8E8M0, true}, {"e4m3", DT_F8E4M3FN, false}};
+} scale_types[] = {
+    {"e8m0", DT_F8E8M0, false}, {"e8m0-ceil", DT_F8E8M0, true}, {"e4m3", DT_F8E4M3FN, false}, {"uint8", DT_U8, false}};
 
 static const char *read_scales(const char *value, struct quant_operand *o)
 {
@@ -53,7 +54,7 @@ static const char *read_scales(const char *value, struct quant_operand *o)
             o->ceil = scale_types[i].ceil;
             return NULL;
         }
-    return "scales: expected e8m0, e8m0-ceil or e4m3";
+    return "scales: expected e8m0, e8m0-ceil, e4m3 or uint8";
 }
 
 static const char *scales_text(const struct quant_operand *o)
@@ -161,8 +162,10 @@ static const char *check_operand(const struct quant_operand *o)
         return "float codes have no zero points";
     if (o->scales != DT_NONE && o->per != QUANT_PER_GROUP)
         return "scales: those of groups alone have a type of their own; expected group=N";
-    if (o->scales != DT_NONE && (o->shifted || dtype_table[o->codes].cls == DTC_UINT))
-        return "scales: codes with zero points have scales of the model's type";
+    if (o->scales == DT_U8 && (is_float || dtype_table[o->codes].bits > 4))
+        return "scales: uint8 multiplies codes to bytes; expected int4 or uint4";
+    if (o->scales != DT_NONE && o->scales != DT_U8 && (o->shifted || dtype_table[o->codes].cls == DTC_UINT))
+        return "scales: codes with zero points have scales of the model's type, or uint8";
     return check_rule(o);
 }
 
@@ -200,8 +203,8 @@ const char *quant_operand_check_input(struct quant_operand *o)
         return "an input has no codes in a data file";
     if (dtype_is_integer(o->codes) && dtype_table[o->codes].bits < 8)
         return "expected int8, uint8, int16 or a float as the format of an input";
-    if (o->scales == DT_F8E4M3FN)
-        return "scales=e4m3 are those of weights; expected e8m0 or e8m0-ceil";
+    if (o->scales == DT_F8E4M3FN || o->scales == DT_U8)
+        return "scales of e4m3 and uint8 are those of weights; expected e8m0 or e8m0-ceil";
     if (o->per == QUANT_PER_GROUP && (o->away || o->narrow))
         return "inputs in groups are coded as QuantizeLinear does; expected neither round nor narrow";
     if (coded && o->divisor == QUANT_DIVISOR_SIDE)

@@ -11,7 +11,7 @@
  *     keep    = the last product decides between close words
  *
  * An operand is a format (formats.def), what shares a scale (tensor, channel, token, group=N; tensor when absent),
- * scales=e8m0 (powers of two as OCP MX has them), e8m0-ceil or e4m3 for how scales of groups are coded, `cast` for an
+ * scales=e8m0 (powers of two as OCP MX has them), e8m0-ceil, e4m3 or uint8 for how scales of groups are coded, `cast` for an
  * input whose scale is 1, `zero` for codes with zero points (zero=Z gives that of an input), scale=S for an input whose
  * scale is fixed, by=NAME for how the numbers are found (weights.def), `data` for codes of a weight that the data file
  * holds. Beside operands:

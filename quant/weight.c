@@ -54,8 +54,13 @@ double quant_most(enum dtype codes)
     return most[codes];
 }
 
+/* Whole scales of groups: codes of 4 bits by them, in a channel of at most MOST_SIZE, are bytes. */
+enum { MOST_SCALE = 16, MOST_SIZE = 119, MOST_BYTE = 127 };
+
 static float in_type(enum dtype t, double v)
 {
+    if (t == DT_U8)
+        return v > 0 ? (float)fmin(fmax(nearbyint(v), 1), MOST_SCALE) : 0;
     if (t == DT_F16)
         return half_f16_to_f32(half_f32_to_f16((float)v));
     if (dtype_is_float(t) && dtype_size(t) == 1)
@@ -134,9 +139,9 @@ int quant_code(const struct quant_operand *o, struct quant_scale s, float x)
 void quant_codes_of(const struct quant_operand *o, struct quant_scale s, const float *x, int64_t n, int16_t *to)
 {
     const float big = 12582912.0f;
-    const float least = (float)(quant_least_code(o->codes) - s.zero);
+    const float least = (float)(quant_least_code(o->codes) + (o->narrow ? 1 : 0) - s.zero);
     const float greatest = (float)(quant_greatest_code(o->codes) - s.zero);
-    if (dtype_is_float(o->codes)) {
+    if (dtype_is_float(o->codes) || o->away) {
         for (int64_t i = 0; i < n; i++)
             to[i] = (int16_t)quant_code(o, s, x[i]);
         return;
@@ -158,26 +163,67 @@ float quant_decode(const struct quant_operand *o, struct quant_scale s, int code
 
 /* Scales of few exponents are multiples of a number of the tensor, such that the largest one is in reach: a power of
  * two, by which the weight is divided and its scales are multiplied without rounding. */
-static double unit_of(const struct quant_operand *o, const struct quant_matrix *w, int64_t count)
+static double unit_of_tensor(const struct quant_operand *o, const struct quant_matrix *w)
 {
     double size = 0;
     int e;
-    if (w->scale_type != DT_F8E4M3FN)
-        return 1;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < w->channels * w->k; i++)
         size = fmax(size, fabs((double)w->data[i]));
     const double rest = frexp(size / (quant_most(o->codes) * 448), &e);
     return size > 0 ? ldexp(1, rest == 0.5 ? e - 1 : e) : 1;
 }
 
-static const float *divided(const struct quant_matrix *w, int64_t count, double unit, struct arena *a)
+/* Whole scales are multiples of a number of the channel, of 11 bits: f16 holds it, and products with it are exact. */
+static double unit_of_channel(const struct quant_matrix *w, int64_t c)
 {
-    if (unit == 1)
+    double size = 0;
+    int e;
+    for (int64_t i = 0; i < w->k; i++)
+        size = fmax(size, fabs((double)w->data[c * w->k + i]));
+    const double part = frexp(size / MOST_SIZE, &e);
+    return size > 0 ? ldexp(ceil(ldexp(part, 11)), e - 11) : 1;
+}
+
+/* What scales of each channel are multiples of; NULL: of 1. */
+static double *units_of(const struct quant_operand *o, const struct quant_matrix *w, struct arena *a)
+{
+    if (w->scale_type != DT_F8E4M3FN && w->scale_type != DT_U8)
+        return NULL;
+    double *units = ARENA_ARRAY(a, double, w->channels);
+    const double one = w->scale_type == DT_U8 ? 0 : unit_of_tensor(o, w);
+    for (int64_t c = 0; c < w->channels; c++)
+        units[c] = w->scale_type == DT_U8 ? unit_of_channel(w, c) : one;
+    return units;
+}
+
+static const float *divided(const struct quant_matrix *w, const double *units, struct arena *a)
+{
+    if (!units)
         return w->data;
-    float *to = ARENA_ARRAY(a, float, count);
-    for (int64_t i = 0; i < count; i++)
-        to[i] = (float)((double)w->data[i] / unit);
+    float *to = ARENA_ARRAY(a, float, w->channels * w->k);
+    for (int64_t c = 0; c < w->channels; c++)
+        for (int64_t i = 0; i < w->k; i++)
+            to[c * w->k + i] = (float)((double)w->data[c * w->k + i] / units[c]);
     return to;
+}
+
+/* A code whose product with its whole scale is no byte moves towards zero until it is. */
+static void keep_bytes(const struct quant_operand *o, const struct quant_matrix *w, struct quant_codes *out)
+{
+    for (int64_t c = 0; c < w->channels; c++)
+        for (int64_t i = 0; i < w->k; i++) {
+            const int64_t at = c * out->groups + i / o->group;
+            const int zero = out->zeros ? out->zeros[at] : 0, most = MOST_BYTE / (int)out->scales[at];
+            int16_t *code = &out->codes[c * w->k + i];
+            *code = (int16_t)(*code - zero > most ? zero + most : *code - zero < -most ? zero - most : *code);
+        }
+}
+
+static void multiply_scales(const struct quant_matrix *w, const double *units, struct quant_codes *out)
+{
+    for (int64_t c = 0; c < w->channels; c++)
+        for (int64_t g = 0; g < out->groups; g++)
+            out->scales[c * out->groups + g] = (float)((double)out->scales[c * out->groups + g] * units[c]);
 }
 
 const char *quant_encode_weight(const struct quant_operand *o, const struct quant_matrix *w, struct quant_codes *out,
@@ -201,9 +247,9 @@ const char *quant_encode_weight(const struct quant_operand *o, const struct quan
     if (o->shifted || dtype_table[o->codes].cls == DTC_UINT)
         out->zeros = ARENA_ARRAY(a, int16_t, scales * out->groups);
     struct pool *pool = count >= WORTH_THREADS ? pool_new(pool_processors()) : NULL;
-    const double unit = unit_of(o, w, count);
+    const double *units = units_of(o, w, a);
     struct quant_matrix m = *w;
-    m.data = divided(w, count, unit, a);
+    m.data = divided(w, units, a);
     const struct quant_task task = {o, &m, out, row->fit, pool, a};
     const char *why = NULL;
     if (row->choose)
@@ -211,7 +257,9 @@ const char *quant_encode_weight(const struct quant_operand *o, const struct quan
     else
         quant_fit_codes(&task, NULL);
     pool_free(pool);
-    for (int64_t i = 0; i < scales * out->groups; i++)
-        out->scales[i] = (float)((double)out->scales[i] * unit);
+    if (!why && w->scale_type == DT_U8)
+        keep_bytes(o, w, out);
+    if (!why && units)
+        multiply_scales(w, units, out);
     return why;
 }

@@ -41,18 +41,18 @@ static bool feed_fit(const struct mm_feed *base, const struct machine *m, int64_
 {
     const struct nbits_feed *f = self(base);
     const struct nbits *q = f->q;
-    const int64_t whole = size_align(q->k, 16), unit = nbits_unit(q), rows = t->n / 2;
+    const int64_t line = nbits_line(q), whole = size_align(q->k, line), unit = nbits_unit(q), rows = t->n / 2;
     const int64_t step = whole < unit ? whole : unit; /* a row in one cut needs no unit */
-    most = f->wish_k > 0 && f->wish_k < most ? size_align(f->wish_k, 16) : most;
+    most = f->wish_k > 0 && f->wish_k < most ? size_align(f->wish_k, line) : most;
     double best = 0;
     for (int64_t group = step; group < whole + step && (group <= MOST_GROUP || group == step); group += step) {
         const int64_t room = most_block(m, q, rows, group), limit = room < most ? room : most;
-        if (room < 16)
+        if (room < line)
             break;
         bool good = false; /* shorter blocks than a good one only get worse */
-        for (int64_t n = size_ceil_div(group, limit); !good && group / n >= 16; n++) {
+        for (int64_t n = size_ceil_div(group, limit); !good && group / n >= line; n++) {
             const int64_t kb = group / n;
-            if (group % n != 0 || kb % 16 != 0)
+            if (group % n != 0 || kb % line != 0)
                 continue;
             good = kb <= GOOD_BLOCK;
             const double value = value_of(m, q, group, kb);

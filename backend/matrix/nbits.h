@@ -35,6 +35,7 @@ struct nbits_dst {
 /* Smallest number of codes that K may be cut into, unless a row is one cut: scales and zero points begin on whole
  * bytes. */
 int64_t nbits_unit(const struct nbits *q);
+int64_t nbits_line(const struct nbits *q); /* codes of a line of a fractal, and at least those of whole bytes */
 /* Fills the pitches for rows and cols; bytes of UB for one slot. */
 int64_t nbits_tile_bytes(struct nbits_tile *t);
 void nbits_declare(struct nbits_tile *t, const struct nbits *q, struct tile_builder *b); /* tensors of the kernel */

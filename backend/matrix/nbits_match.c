@@ -29,7 +29,7 @@ bool nbits_choose_tile(const struct machine *m, struct nbits_tile *t)
 {
     const struct nbits *q = t->q;
     const int64_t unit = nbits_unit(q), even = size_ceil_div(q->n, m->n_vector);
-    t->cols = q->k <= 2048 ? size_align(q->k, 16) : size_align(2048, unit);
+    t->cols = q->k <= 2048 ? size_align(q->k, nbits_line(q)) : size_align(2048, unit);
     t->rows = 1;
     const int64_t per_row = 2 * (nbits_tile_bytes(t) + t->cols * dtype_size(q->to));
     int64_t rows = m->size[TS_UB] / per_row;
@@ -56,10 +56,10 @@ bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *
     q->code_row = q->blocks * (q->block * q->bits / 8);
     if (node_in(n, IN_GROUP))
         return refuse(reason, "weights with a group index (g_idx)");
-    if ((q->to != DT_F32 && q->to != DT_F16 && q->to != DT_BF16) || a->type->rank < 1 ||
+    if ((q->to != DT_F32 && q->to != DT_F16 && q->to != DT_BF16 && q->to != DT_I8) || a->type->rank < 1 ||
         a->type->layout.kind != LAYOUT_ND)
-        return refuse(reason, "block-quantised products take f32, f16 or bf16 of known rank");
-    if (dtype_is_float(q->scale_type) && dtype_size(q->scale_type) == 1 && q->zero_kind == 2)
+        return refuse(reason, "block-quantised products take f32, f16, bf16 or i8 of known rank");
+    if (dtype_size(q->scale_type) == 1 && q->zero_kind == 2)
         return refuse(reason, "zero points of the type of 8-bit scales");
     if (bias && bias->type->dtype != DT_F32 && !value_const(bias))
         return refuse(reason, "a computed bias must be f32");

@@ -13,9 +13,14 @@ static int64_t lcm(int64_t a, int64_t b)
     return a / x * b;
 }
 
+int64_t nbits_line(const struct nbits *q)
+{
+    return q->to == DT_I8 ? 32 : 16;
+}
+
 int64_t nbits_unit(const struct nbits *q)
 {
-    const int64_t whole = 16; /* rows of a fractal, and whole bytes of codes */
+    const int64_t whole = nbits_line(q);
     if (q->blocks == 1)
         return whole;
     return lcm(q->zero_kind == 1 ? q->block * (8 / q->bits) : q->block, whole);

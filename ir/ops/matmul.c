@@ -246,7 +246,9 @@ static enum npuc_status nbits_operands(struct ir_ctx *cx, struct node *n, int64_
     if (s == NPUC_OK)
         s = nbits_count(cx, n, 1, cols * blocks * (block * bits / 8), -1);
     const enum dtype scale = infer_dtype(n, 2);
-    if (s == NPUC_OK && scale != DT_F8E8M0 && scale != DT_F8E4M3FN)
+    if (s == NPUC_OK && infer_dtype(n, 0) == DT_I8)
+        s = infer_dtype_is(cx, n, 2, DT_U8, DT_U8);
+    else if (s == NPUC_OK && scale != DT_F8E8M0 && scale != DT_F8E4M3FN && scale != DT_U8)
         s = infer_same_dtype(cx, n, 0, 2);
     if (s == NPUC_OK)
         s = nbits_count(cx, n, 2, cols * blocks, -1);
@@ -269,14 +271,15 @@ static enum npuc_status matmul_nbits_infer(struct ir_ctx *cx, struct node *n)
     if (s == NPUC_OK)
         s = matmul_nbits_legal(cx, n);
     if (s == NPUC_OK)
-        s = infer_is_float(cx, n, 0);
+        s = infer_dtype(n, 0) == DT_I8 ? NPUC_OK : infer_is_float(cx, n, 0);
     const int64_t k = node_attr_int(n, "K", 0), cols = node_attr_int(n, "N", 0);
     if (s == NPUC_OK)
         s = nbits_operands(cx, n, k, cols);
     if (s != NPUC_OK)
         return s;
     struct shape out = infer_shape(n, 0);
-    const enum dtype t = node_attr_int(n, "output_dtype", 0) ? DT_F32 : infer_dtype(n, 0);
+    const enum dtype a = infer_dtype(n, 0);
+    const enum dtype t = a == DT_I8 ? DT_I32 : node_attr_int(n, "output_dtype", 0) ? DT_F32 : a;
     if (out.rank < 0)
         return infer_out_unknown(cx, n, 0, t);
     if (out.rank == 0 || !infer_dim_same(cx, out.d[out.rank - 1], expr_const(&cx->exprs, k)))

@@ -209,9 +209,10 @@ static bool dequant_valid(struct emu_data *d, const struct emu_op *op)
         a->zero_kind > 2 || (a->zero_kind != 0) != (a->zero >= 0) || a->first > INT32_MAX || a->cols > INT32_MAX)
         return emu_fault(d, op, "codes of type %s, blocks of %lld, zero kind %lld", dtype_table[a->code].name,
                          (long long)a->block, (long long)a->zero_kind);
-    return dtype_is_float((enum dtype)a->to) && dtype_is_float((enum dtype)a->sdtype)
+    return (dtype_is_float((enum dtype)a->to) || a->to == DT_I8) &&
+                   (dtype_is_float((enum dtype)a->sdtype) || a->sdtype == DT_U8)
                ? true
-               : emu_fault(d, op, "scale or result is no float type");
+               : emu_fault(d, op, "scale or result is of another type");
 }
 
 bool emu_do_dequant(struct emu_data *d, struct emu_op *op)
