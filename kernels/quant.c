@@ -68,7 +68,10 @@ void k_dequant_row(const struct k_code_rows *g, int64_t row)
         n = n < left ? n : left;
         n = n < NPUC_ARRAY_LEN(part) ? n : NPUC_ARRAY_LEN(part);
         k_dequant_block(part, codes, at, n, g->code, scale_of(g, row, block), zero_of(g, row, block));
-        k_narrow(g->to, g->dst + row * g->dst_row, done, part, n, true);
+        if (dtype_is_float(g->to))
+            k_narrow(g->to, g->dst + row * g->dst_row, done, part, n, true);
+        else /* whole numbers: bytes for a product of integers */
+            k_cast(g->to, g->dst + row * g->dst_row + done * dtype_size(g->to), DT_F32, part, n, true);
         done += n;
     }
 }
