@@ -18,6 +18,7 @@ struct walk {
     struct comparison *c; /* NULL: outputs alone */
     struct variant *v;
     enum variant_part part;
+    bool outputs_only;
     struct results *results; /* of the model as it is, by product */
     struct arena kept;       /* what outlives a run of the interpreter */
     int *exit_code;
@@ -134,7 +135,8 @@ static bool walk_run(struct walk *w, int64_t i, struct effect *e)
     struct k_tensor *x = ARENA_ARRAY(&w->kept, struct k_tensor, an->outputs.n + 1);
     struct k_tensor *y = ARENA_ARRAY(&w->kept, struct k_tensor, an->outputs.n + 1);
     w->results = ARENA_ARRAY(&w->kept, struct results, an->list.names.len + 1);
-    bool ok = run_one(w, &an->plain, i, &plain, x) && run_one(w, w->v, i, w->part == PART_ALL ? &variant : NULL, y);
+    bool ok = run_one(w, &an->plain, i, w->outputs_only ? NULL : &plain, x) &&
+              run_one(w, w->v, i, w->part == PART_ALL && !w->outputs_only ? &variant : NULL, y);
     if (ok && !effect_add(e, &an->outputs, x, y, ids_of(an, i, &ids)))
         ok = fail_shapes(w);
     arena_free(&w->kept);
@@ -146,8 +148,9 @@ static bool walk_part(struct analysis *an, struct comparison *c, const char *mod
 {
     struct variant *v = ARENA_NEW(an->arena, struct variant);
     struct walk w = {.an = an, .c = c, .v = v, .part = want->part, .exit_code = exit_code};
+    w.outputs_only = want->caches;
     bool ok = variant_open(v, model, an->args, &an->list, want, exit_code);
-    if (ok && c->recipe && want->part == PART_ALL) {
+    if (ok && c->recipe && want->part == PART_ALL && (want->caches || c->recipe->cache.codes == DT_NONE)) {
         *exit_code = diag_exit_code(quant_recipe_check_used(c->recipe, &v->c.diag));
         ok = *exit_code == 0;
     }
@@ -222,9 +225,9 @@ static bool walk_each(struct analysis *an, struct comparison *c, int *exit_code)
         if (!f->coded)
             continue;
         alone[i] = !(others[i] = false);
-        ok = outputs_of(an, &(struct variant_want){&base, PART_ALL, alone, false}, x, an->each_runs, &f->isolated,
+        ok = outputs_of(an, &(struct variant_want){.base = &base, .on = alone}, x, an->each_runs, &f->isolated,
                         exit_code) &&
-             outputs_of(an, &(struct variant_want){&base, PART_ALL, others, false}, x, an->each_runs, &f->inverse,
+             outputs_of(an, &(struct variant_want){.base = &base, .on = others}, x, an->each_runs, &f->inverse,
                         exit_code);
         others[i] = !(alone[i] = false);
     }
@@ -269,12 +272,15 @@ bool analysis_add(struct analysis *an, struct quant_recipe *r, const char *path,
         inputs = inputs || e->form.input.codes != DT_NONE;
     }
     const struct quantiser base = quant_recipe_quantiser(r);
+    const bool caches = r->cache.codes != DT_NONE, split = weights && inputs && !an->totals_alone;
+    const bool wanted[PART_COUNT] = {true, split || (caches && weights), split || (caches && inputs), caches};
     for (enum variant_part p = PART_ALL; p < PART_COUNT; p++) {
-        const struct variant_want want = {&base, p, NULL, false};
-        if ((p == PART_ALL || (weights && inputs && !an->totals_alone)) &&
-            !walk_part(an, c, an->model, &want, exit_code))
+        const struct variant_want want = {.base = &base, .part = p, .caches = p == PART_CACHES};
+        if (wanted[p] && !walk_part(an, c, an->model, &want, exit_code))
             return false;
     }
+    if (caches && !walk_part(an, c, an->model, &(struct variant_want){.base = &base, .caches = true}, exit_code))
+        return false;
     return an->each_runs == 0 || walk_each(an, c, exit_code);
 }
 
@@ -292,7 +298,7 @@ bool analysis_add_recipe(struct analysis *an, const char *path, int *exit_code)
 bool analysis_add_model(struct analysis *an, const char *path, int *exit_code)
 {
     struct comparison *c = add(an, path, NULL);
-    const struct variant_want want = {NULL, PART_ALL, NULL, true};
+    const struct variant_want want = {.other = true};
     return walk_part(an, c, path, &want, exit_code);
 }
 

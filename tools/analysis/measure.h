@@ -4,7 +4,7 @@
  * the changed one in turn:
  *   local       a product computed from the exact operands, its own quantised: what it adds by itself
  *   cumulative  its result in the quantised model, what came before it included
- *   effect      outputs of the quantised model
+ *   effect      outputs of the quantised model, its KV caches coded where the recipe says so
  * On request, over fewer runs, for every product the outputs when it alone is quantised (isolated) and when it alone is
  * not (inverse): two runs of the model per product and run of the data.
  * Memory holds the model twice, one run, and the products' results of that run. */

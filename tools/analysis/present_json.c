@@ -107,7 +107,7 @@ static json_t *input_json(const struct observer *o)
 
 static json_t *product_json(const struct analysis *an, const struct comparison *c, int64_t i)
 {
-    static const char *const local[PART_COUNT] = {"local", "local_weights", "local_inputs"};
+    static const char *const local[PART_CACHES] = {"local", "local_weights", "local_inputs"};
     const struct product_figures *f = &c->products[i];
     json_t *j = json_object();
     json_put(j, "name", json_text(an->list.names.data[i]));
@@ -117,7 +117,7 @@ static json_t *product_json(const struct analysis *an, const struct comparison *
         json_put(j, "weight", json_text(quant_operand_words(&f->entry->form.weight, an->arena)));
     if (f->entry && f->entry->form.input.codes)
         json_put(j, "input", json_text(quant_operand_words(&f->entry->form.input, an->arena)));
-    for (int p = 0; p < PART_COUNT; p++)
+    for (int p = 0; p < PART_CACHES; p++)
         if (f->has_local[p])
             json_put(j, local[p], error_json(&f->local[p]));
     if (f->has_cumulative)
@@ -225,7 +225,7 @@ static void csv_line(FILE *f, const struct analysis *an, const struct comparison
     csv_word(f, p->entry ? quant_operand_words(&p->entry->form.input, an->arena) : "");
     csv_error(f, &p->local[PART_ALL], p->has_local[PART_ALL]);
     csv_error(f, &p->cumulative, p->has_cumulative);
-    for (int k = PART_WEIGHTS; k < PART_COUNT; k++)
+    for (int k = PART_WEIGHTS; k < PART_CACHES; k++)
         fprintf(f, p->has_local[k] ? ",%.6g" : ",", metric_sqnr(&p->local[k]));
     fprintf(f, p->clipped.of > 0 ? ",%.6g" : ",", (double)p->clipped.n / (double)p->clipped.of);
     if (c->has_each && p->coded)

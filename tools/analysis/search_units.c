@@ -106,7 +106,7 @@ static bool measure_units(struct search *s, int *exit_code)
             continue;
         for (int64_t k = 0; k < u->products.len; k++)
             on[u->products.data[k]] = true;
-        const struct variant_want want = {&s->bases[u->coarsest], PART_ALL, on, false};
+        const struct variant_want want = {.base = &s->bases[u->coarsest], .on = on};
         ok = analysis_outputs(&s->an, &want, s->ask->each_runs, &e, exit_code);
         for (int64_t k = 0; k < u->products.len; k++)
             on[u->products.data[k]] = false;

@@ -77,8 +77,7 @@ static bool measure(struct search *s, int64_t at, int *exit_code)
     search_go_to(s, at);
     if (s->ask->shows)
         fprintf(stderr, "\r\033[K  measuring point %" PRId64 " of %" PRId64 " ", at, s->way.len - 1);
-    p->measured = analysis_outputs(&s->an, &(struct variant_want){&s->mix, PART_ALL, NULL, false}, s->an.runs,
-                                   &p->effect, exit_code);
+    p->measured = analysis_outputs(&s->an, &(struct variant_want){.base = &s->mix}, s->an.runs, &p->effect, exit_code);
     return p->measured;
 }
 

@@ -6,7 +6,7 @@
 #include "ir/eval.h"
 #include "tools/model_args.h"
 
-const char *const variant_part_names[PART_COUNT] = {"all", "weights", "inputs"};
+const char *const variant_part_names[PART_COUNT] = {"all", "weights", "inputs", "caches"};
 
 int64_t product_place(const struct product_list *l, const char *name)
 {
@@ -45,7 +45,7 @@ static const struct quant_product *ask(void *user, const struct node *n, const c
         v->products[at] = (struct variant_product){n, n};
     }
     const struct quantiser *base = v->want.base;
-    if (!base || at < 0 || (v->want.on && !v->want.on[at]))
+    if (!base || at < 0 || v->want.part == PART_CACHES || (v->want.on && !v->want.on[at]))
         return NULL;
     const struct quant_product *form = base->product(base->user, n, name);
     form = form ? filtered(v, form) : NULL;
@@ -60,16 +60,25 @@ static const char *encode(void *user, const char *name, const struct quant_opera
     return v->want.base->encode(v->want.base->user, name, o, w, out, a);
 }
 
-/* The passes up to apply_recipe, as compile runs them. */
+static const struct quant_operand *ask_cache(void *user)
+{
+    const struct variant *v = user;
+    return v->want.base->cache(v->want.base->user);
+}
+
+/* The passes up to the one that applies the recipe, as compile runs them. */
 static enum npuc_status apply(struct variant *v)
 {
+    const enum pass_id until = v->want.caches ? PASS_code_caches : PASS_apply_recipe;
     int64_t n, used = 0;
     const struct pass_step *steps = pass_pipeline(&n);
     const struct pass_run run = {0};
-    while (used < n && steps[used].id != PASS_apply_recipe)
+    while (used < n && steps[used].id != until)
         used++;
-    pass_ctx_init(&v->c.px, v->c.module, NULL);
+    pass_ctx_init(&v->c.px, v->c.module, v->want.caches ? &v->c.info : NULL);
     v->c.has_px = true;
+    v->c.px.options.cache_capacity = v->c.options.cache_capacity;
+    v->filter.cache = v->want.caches && v->want.base->cache ? ask_cache : NULL;
     v->c.px.options.quantiser = &v->filter;
     return pass_run_all(&v->c.px, steps, used + 1, &run);
 }
@@ -114,7 +123,7 @@ static bool find_all(struct variant *v, const char *model, int *exit_code)
         find_by_name(v, variant_graph(v));
     else if (s == NPUC_OK)
         s = apply(v);
-    for (int64_t i = 0; s == NPUC_OK && i < v->list->names.len; i++)
+    for (int64_t i = 0; s == NPUC_OK && !v->want.caches && i < v->list->names.len; i++)
         if (v->products[i].n) {
             v->products[i].end = end_of(v, v->products[i].n);
             map_put(&v->by_end, v->products[i].end->id, (uint64_t)i + 1);

@@ -1,5 +1,6 @@
-/* A model with a part of a recipe in it: all of its products or one, weights, inputs or both. It is imported for
- * itself and the recipe is applied by the pass that compile uses, so that what is measured is what compiles. */
+/* A model with a part of a recipe in it: all of its products or some, weights, inputs or both, KV caches. It is
+ * imported for itself and the recipe is applied by the pass that compile uses, so that what is measured is what
+ * compiles. */
 #ifndef TOOLS_ANALYSIS_VARIANT_H
 #define TOOLS_ANALYSIS_VARIANT_H
 
@@ -14,15 +15,16 @@ struct product_list {
 };
 int64_t product_place(const struct product_list *l, const char *name); /* -1: none of this name */
 
-enum variant_part { PART_ALL, PART_WEIGHTS, PART_INPUTS, PART_COUNT };
+enum variant_part { PART_ALL, PART_WEIGHTS, PART_INPUTS, PART_CACHES, PART_COUNT };
 extern const char *const variant_part_names[PART_COUNT];
 struct variant_want {
     const struct quantiser *base; /* of a recipe; NULL: the model as it is */
     enum variant_part part;
     const bool *on; /* for each product: is it quantised? NULL: all that the recipe names */
     bool other;     /* another model: products are those of the same names */
+    bool caches;    /* KV caches are coded, too; that is done far behind products, which cannot be told apart then */
 };
-#define VARIANT_PLAIN ((struct variant_want){NULL, PART_ALL, NULL, false})
+#define VARIANT_PLAIN ((struct variant_want){.part = PART_ALL})
 
 /* Where a product is in the graph of a variant. */
 struct variant_product {
