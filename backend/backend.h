@@ -41,6 +41,7 @@ struct gen {
      */
     bool (*match)(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);
     enum npuc_status (*emit)(struct emit *e, struct node *n);
+    bool lines; /* its results in LAYOUT_NHWC lie as emit_line says */
 };
 
 /* A family of machines: a row of backend/families.def, defined in backend/<name>/. */
@@ -56,6 +57,11 @@ struct family {
     bool (*part)(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine_part *out);
 };
 
+/* How lines of channels lie in a tensor: elements from one to the next, and before the first channel. */
+struct emit_line {
+    int64_t pitch, first;
+};
+
 /* State of one compilation. */
 struct emit {
     struct ir_ctx *cx;
@@ -65,6 +71,7 @@ struct emit {
     struct arena *arena;          /* lives until the plan is written */
     int32_t *tensor_of;           /* value id -> plan tensor, -1 */
     const struct value **part_of; /* value id -> the Concat's result that holds it, NULL (emit_concat.c) */
+    struct emit_line *line_of;    /* value id -> its part of the lines of another tensor; pitch 0: none */
     struct map kernels;           /* content hash -> kernel number */
     struct node *node;            /* being emitted */
     expr guard; /* ir expression: condition (0 or 1) of the launches being appended; EXPR_INVALID: always */
@@ -103,6 +110,9 @@ double size_typical(const struct ir_ctx *cx, expr size, double otherwise);
 /* ---- services for generators (backend/emit.c) ---- */
 int32_t emit_tensor(struct emit *e,
                     struct value *v); /* plan tensor of a value; constants become ND weights on first use */
+/* Lines of a result in LAYOUT_NHWC with so many channels: of its own, or a part of those of the map that emit_tensor
+ * gives. Only for generators with gen.lines. */
+struct emit_line emit_line(const struct emit *e, const struct value *v, int64_t channels);
 /* A constant in another storage form (deduplicated by value and form). */
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose);
 /* The constant weight of a convolution, [out][channel of the group][position], transposed: [channel][out of the

@@ -414,6 +414,7 @@ static struct emitter *emitter_new(struct ir_ctx *cx, struct module *mod, const 
     for (uint32_t i = 0; i < mod->n_values; i++)
         e->tensor_of[i] = -1;
     e->part_of = ARENA_ARRAY(e->arena, const struct value *, mod->n_values);
+    e->line_of = ARENA_ARRAY(e->arena, struct emit_line, mod->n_values);
     return em;
 }
 

@@ -1,8 +1,9 @@
 /* Operands of a Concat that are made where they belong: the tensor of an operand is a view of the result, so the
  * Concat moves only what has another place already.
  *
- * In one piece: no axis that storage puts before the joined one is longer than 1. A value joined twice has one place;
- * the later Concat gets it, since what encoders hand over is joined late; one that a Concat joins twice is copied. Left
+ * In one piece: no axis that storage puts before the joined one is longer than 1. Else, of maps in lines of channels,
+ * a generator that can is told to write parts of longer lines. A value joined twice has one place; the later Concat
+ * gets it, since what encoders hand over is joined late; one that a Concat joins twice is copied. Left
  * alone: inputs, constants, results of the model, values of branches and loops, views of other layouts, sizes. */
 #include "backend/emit_priv.h"
 
@@ -76,6 +77,31 @@ static void place_operand(struct emitter *em, struct value *v, struct value *who
     e->part_of[v->id] = whole;
 }
 
+struct emit_line emit_line(const struct emit *e, const struct value *v, int64_t channels)
+{
+    return e->line_of[v->id].pitch ? e->line_of[v->id] : (struct emit_line){channels, 0};
+}
+
+/* Channels of `whole` from `before` on, in whose lines the kernel of v writes them. Nothing else reads v, since others
+ * would take its lines for its own. */
+static void place_lines(struct emitter *em, struct value *v, struct value *whole, expr before)
+{
+    struct emit *e = &em->e;
+    const struct expr_pool *x = &e->cx->exprs;
+    struct emit_line line;
+    const char *why = NULL;
+    if (e->tensor_of[v->id] >= 0 || !is_computed_here(em, v) || v->def->place != PLACE_NPU || !value_has_one_use(v) ||
+        is_shown(v) || !type_is_bound(em, v->type) || !expr_is_const(x, whole->type->dims[1], &line.pitch) ||
+        !expr_is_const(x, before, &line.first))
+        return;
+    const struct gen *g = find_gen(e->m, e->cx, v->def, &why);
+    if (!g || !g->lines)
+        return;
+    e->tensor_of[v->id] = emit_tensor(e, whole);
+    e->line_of[v->id] = line;
+    e->part_of[v->id] = whole;
+}
+
 /* Is operand i the same value as another one? It has one place, so that the other must be copied. */
 static bool is_joined_again(const struct node *n, int i)
 {
@@ -96,11 +122,14 @@ static void place_operands(struct emitter *em, struct node *n)
     const int axis = joined_axis(n);
     const expr step = step_of(cx, t, axis);
     expr before = expr_const(x, 0);
-    for (int i = 0; step != EXPR_INVALID && i < n->n_in; i++) {
+    for (int i = 0; i < n->n_in; i++) {
         struct value *v = node_in(n, i);
-        if (v->type->layout.kind == t->layout.kind && v->type->layout.c0 == t->layout.c0 &&
-            v->type->dtype == t->dtype && begins_block(cx, t, before) && !is_joined_again(n, i))
+        const bool fits = v->type->layout.kind == t->layout.kind && v->type->layout.c0 == t->layout.c0 &&
+                          v->type->dtype == t->dtype && begins_block(cx, t, before) && !is_joined_again(n, i);
+        if (fits && step != EXPR_INVALID)
             place_operand(em, v, whole, expr_mul(x, before, step));
+        else if (fits && axis == 1 && t->layout.kind == LAYOUT_NHWC)
+            place_lines(em, v, whole, before);
         before = expr_add(x, before, v->type->dims[axis]);
     }
 }

@@ -2,9 +2,9 @@
 #include "backend/ascend/gens.h"
 
 const struct gen ascend_gens[] = {
-#define GEN(nm) {#nm, gen_##nm##_match, gen_##nm##_emit},
+#define GEN(nm) {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit},
 #include "backend/ascend/gens.def"
 #include "backend/vector/gens.def"
 #undef GEN
-    {NULL, NULL, NULL},
+    {.name = NULL},
 };

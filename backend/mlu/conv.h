@@ -31,6 +31,7 @@ NPUC_MUST_CHECK enum npuc_status mlu_conv_pack(struct emit *e, const struct conv
 struct mlu_conv_tensors {
     int32_t x, w, bias, y, scale; /* plan tensors; x packed unless direct; -1: none but x and w */
     int32_t added, codes;
+    struct emit_line y_line, codes_line; /* where results are lines of channels */
 };
 NPUC_MUST_CHECK enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struct mlu_conv_tensors *t,
                                                const char *label);

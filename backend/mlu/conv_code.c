@@ -38,6 +38,7 @@ struct code {
     struct mlu_items item;
     expr n0, in; /* output channels of the tile */
     expr k0, ik; /* channels of the block */
+    struct emit_line y_line, codes_line;
 };
 
 static expr num(struct code *c, int64_t v)
@@ -363,7 +364,7 @@ static void epilogue(struct code *c)
 }
 
 /* Where the tile lies in a map as the result is: lines of channels, or rows of channels. */
-static expr place_result(struct code *c)
+static expr place_result(struct code *c, const struct emit_line *line)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
@@ -371,8 +372,8 @@ static expr place_result(struct code *c)
     if (p->out_lines) {
         const expr image = expr_floordiv(x, c->w.map, num(c, p->group));
         at = expr_add(x, at, expr_mul(x, image, c->w.out_plane));
-        return expr_add(x, expr_mul_const(x, at, p->group * p->cout),
-                        expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0));
+        const expr channel = expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0);
+        return expr_add(x, expr_mul_const(x, at, line->pitch), expr_add(x, channel, num(c, line->first)));
     }
     const expr channel = expr_add(x, expr_mul_const(x, c->w.map, p->cout), c->n0);
     return expr_add(x, at, expr_mul(x, channel, c->w.out_plane));
@@ -382,11 +383,13 @@ static expr place_result(struct code *c)
 static void store(struct code *c, int32_t tensor, int32_t buf, int32_t turned, enum dtype t)
 {
     const struct conv *p = c->p;
-    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), across = num(c, c->t.m), at = place_result(c);
+    const struct emit_line *line = tensor == c->tcodes ? &c->codes_line : &c->y_line;
+    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), across = num(c, c->t.m),
+               at = place_result(c, line);
     if (p->out_lines) {
         tile_note(&c->b, "stored as lines of channels");
         TILE(&c->b, STORE, tensor, at, buf, z, t, one, one, c->w.count, c->in, z, z, pitch, one, z, z,
-             num(c, p->group * p->cout), one);
+             num(c, line->pitch), one);
         return;
     }
     tile_note(&c->b, "turned to rows of channels, stored");
@@ -399,11 +402,13 @@ static void store(struct code *c, int32_t tensor, int32_t buf, int32_t turned, e
 static void load_added(struct code *c)
 {
     const struct conv *p = c->p;
-    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), across = num(c, c->t.m), at = place_result(c);
+    const struct emit_line own = {p->group * p->cout, 0};
+    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), across = num(c, c->t.m),
+               at = place_result(c, &own);
     tile_note(&c->b, "the map added to the result");
     if (p->out_lines) {
-        TILE(&c->b, LOAD, c->added, z, c->tadded, at, p->out, one, one, c->w.count, c->in, z, z,
-             num(c, p->group * p->cout), one, z, z, pitch, one);
+        TILE(&c->b, LOAD, c->added, z, c->tadded, at, p->out, one, one, c->w.count, c->in, z, z, num(c, own.pitch), one,
+             z, z, pitch, one);
         return;
     }
     TILE(&c->b, LOAD, c->turned, z, c->tadded, at, p->out, one, one, c->in, c->w.count, z, z, c->w.out_plane, one, z, z,
@@ -509,7 +514,7 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
                                const char *label)
 {
     char name[64];
-    struct code c = {.e = e, .p = p};
+    struct code c = {.e = e, .p = p, .y_line = t->y_line, .codes_line = t->codes_line};
     c.t = mlu_conv_choose_tile(e->m, e->cx, p, e->tiling);
     snprintf(name, sizeof name, "conv%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)c.t.m, (long long)c.t.n, (long long)c.t.kb);

@@ -42,5 +42,8 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
     t.y = y ? emit_tensor(e, y) : -1;
     t.added = p.tail.added ? emit_tensor(e, p.tail.added) : -1;
     t.codes = p.tail.codes ? emit_tensor(e, p.tail.codes) : -1;
+    const int64_t channels = p.group * p.cout;
+    t.y_line = y ? emit_line(e, y, channels) : (struct emit_line){0};
+    t.codes_line = p.tail.codes ? emit_line(e, p.tail.codes, channels) : (struct emit_line){0};
     return mlu_conv_emit(e, &p, &t, n->op == OP_Fused ? "FusedConv" : op_table[n->op]->name);
 }

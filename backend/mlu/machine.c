@@ -2,11 +2,13 @@
 #include "backend/mlu/gens.h"
 
 const struct gen mlu_gens[] = {
-#define GEN(nm) {#nm, gen_##nm##_match, gen_##nm##_emit},
+#define GEN(nm)       {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit},
+#define GEN_LINES(nm) {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit, .lines = true},
 #include "backend/mlu/gens.def"
 #include "backend/vector/gens.def"
+#undef GEN_LINES
 #undef GEN
-    {NULL, NULL, NULL},
+    {.name = NULL},
 };
 
 /* Lines of channels: rows of the tensor unit. */

@@ -8,11 +8,11 @@
 #undef GEN
 
 static const struct gen gens[] = {
-#define GEN(nm) {#nm, gen_##nm##_match, gen_##nm##_emit},
+#define GEN(nm) {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit},
 #include "backend/template/gens.def"
 #include "backend/vector/gens.def"
 #undef GEN
-    {NULL, NULL, NULL},
+    {.name = NULL},
 };
 
 static void target_info(const struct machine *m, struct target_info *out)

@@ -68,6 +68,17 @@ def separable(net):
     return net.conv(net.op("Mul", d, gate), 24, 32, 3, 1, 4)
 
 
+def joined(net):
+    """Concats of channels whose operands are convolutions: alone, with relu, grouped, read elsewhere, joined twice, and a pooled map."""
+    a = net.op("Relu", net.conv("x", 3, 24, 3, 2))
+    b, c = net.op("Relu", net.conv(a, 24, 40, 1)), net.conv(a, 24, 36, 3, 1, 4)
+    d = net.op("Concat", b, c, net.op("MaxPool", a, kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4), axis=1)
+    e, f = net.conv(d, 100, 16, 1), net.op("Relu", net.conv(d, 100, 20, 3))
+    g = net.op("Concat", e, net.conv(d, 100, 7, 1), f, axis=1)
+    h = net.conv(f, 20, 9, 1)
+    return net.conv(net.op("Concat", net.op("Concat", g, h, axis=1), h, net.conv(g, 43, 11, 3), axis=1), 72, 8, 1)
+
+
 def numpy_const(net, v):
     name = f"c{len(net.weights)}"
     net.weights.append(numpy_helper.from_array(np.array(v, np.float32), name))
@@ -96,15 +107,16 @@ def main():
     args.add_argument("--root", help="unused")
     npuc = args.parse_args().npuc
     failed = 0
-    for make in (residual, odd_channels, separable):
+    for make in (residual, odd_channels, separable, joined):
         for shape in ((1, 3, 37, 45), (3, 3, 16, 32)):
+            known = ["-D", f"n={shape[0]}"] if make is joined else []
             x = RNG.standard_normal(shape).astype(np.float32)
             with tempfile.TemporaryDirectory() as folder:
                 d = pathlib.Path(folder)
                 save(d / "m.onnx", make, shape)
                 for target in TARGETS:
                     for precision in PRECISIONS:
-                        options = ["--target", target, "--precision", precision]
+                        options = ["--target", target, "--precision", precision, *known]
                         plain, laid = (run(npuc, d, x, options + o) for o in (["--plain-maps"], []))
                         if plain.tobytes() != laid.tobytes() or not np.isfinite(plain).all():
                             failed += 1
