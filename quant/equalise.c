@@ -1,6 +1,7 @@
 #include "quant/equalise.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir/hadamard.h"
@@ -28,7 +29,9 @@ int quant_equalisers_read(const char *text)
         if (row == QUANT_EQUALISERS)
             return -1;
         bits |= 1 << row;
-        text += n + (text[n] == ',' && text[n + 1]);
+        text += n;
+        if (*text == ',' && !*++text)
+            return -1;
     }
     return bits;
 }
@@ -78,7 +81,13 @@ static double sum_squares(const float *v, int64_t n)
     return sum;
 }
 
-/* Squares of the output of each row. Rows with next to none count as if they had a hundredth of the mean. */
+static int by_size(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Squares of the output of each row. Rows with next to none count as if they had a hundredth of the median more. */
 static void find_signal(struct trial *t)
 {
     for (int64_t p = 0; p < t->n_faces; p++) {
@@ -98,11 +107,12 @@ static void find_signal(struct trial *t)
                                         .c = y,
                                         .c_row = f->n};
         k_matmul(&g, NULL);
-        double sum = 0;
         for (int64_t r = 0; r < t->rows; r++)
-            sum += (double)(to[r] = (float)sum_squares(y + r * f->n, f->n));
+            to[r] = (float)sum_squares(y + r * f->n, f->n);
+        memcpy(y, to, (size_t)t->rows * sizeof *y);
+        qsort(y, (size_t)t->rows, sizeof *y, by_size);
         for (int64_t r = 0; r < t->rows; r++)
-            to[r] += (float)(0.01 * sum / (double)t->rows) + 1e-30f;
+            to[r] += 0.01f * y[t->rows / 2] + 1e-30f;
         arena_release(t->a, mark);
     }
 }
@@ -215,25 +225,27 @@ static struct quant_scale scale_of(const struct trial *t, double clip)
 /* The relative error of the outputs with a scale that covers the part `clip` of the range. */
 static double error_of(struct trial *t, double clip)
 {
-    const int64_t uniform = t->s->n_sample, extreme = t->s->n_extreme;
+    const int64_t uniform = t->s->n_sample;
     const struct quant_scale fixed = scale_of(t, clip);
-    double sum[2] = {0, 0}, all = 0;
+    double sum = 0, worst = 0, all = 0;
     for (int64_t p = 0; p < t->n_faces; p++)
         all += (double)t->faces[p].channels;
     for (int64_t r = 0; r < t->rows; r++) {
         const float *x = t->x + r * t->k;
         const double top = t->input->dynamic ? (double)row_top(x, t->k) : 0;
+        double of_row = 0;
         code_row(t, x, t->input->dynamic ? quant_cover(t->input, DT_F32, -top, top) : fixed, t->error);
         for (int64_t p = 0; p < t->n_faces; p++) {
             const float *weigh = t->weigh + p * t->k;
             float e = t->noise[p * t->rows + r];
             for (int64_t j = 0; j < t->k; j++)
                 e += t->error[j] * weigh[j];
-            sum[r >= uniform] += (double)t->faces[p].channels / all * fmin((double)(e / t->signal[p * t->rows + r]), 1);
+            of_row += (double)t->faces[p].channels / all * fmin((double)(e / t->signal[p * t->rows + r]), 1);
         }
+        sum += r < uniform ? of_row : 0;
+        worst = r < uniform ? worst : fmax(worst, of_row);
     }
-    const double a = uniform ? sum[0] / (double)uniform : 0, b = extreme ? sum[1] / (double)extreme : a;
-    return 0.875 * a + 0.125 * b;
+    return 0.875 * (uniform ? sum / (double)uniform : worst) + 0.125 * worst;
 }
 
 /* The best part of the range, from the whole downwards until it has grown worse twice. */

@@ -31,9 +31,9 @@ enum quant_equaliser {
 /* "smooth,rotate" as bits; -1: a word is no row of equalise.def. */
 int quant_equalisers_read(const char *text);
 
-/* The outcome. An error is that of the output relative to the output, squared: rows of the sample have equal shares of
- * 7/8 of it, rows with the largest elements of 1/8, for a few rows may decide what a model says (a first token that all
- * others attend to). */
+/* The outcome. An error is that of the output relative to the output, squared: the mean over the sampled rows has a
+ * share of 7/8 in it, the worst of the rows with the largest elements one of 1/8, for a single row may decide what a
+ * model says (a first token that all others attend to). */
 struct quant_equalised {
     float *smooth; /* [k]; NULL: none */
     enum quant_rotation rotate;

@@ -9,6 +9,7 @@
 #include "quant/variant.h"
 #include "tools/analysis/search.h"
 #include "tools/analysis/sensitivity.h"
+#include "tools/equalise.h"
 #include "tools/json.h"
 #include "tools/model_args.h"
 #include "tools/qdq.h"
@@ -25,6 +26,14 @@ static const struct arg_option options[] = {
     {"activations", "BY",
      "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
     {"weights", "BY", "how codes of weights are found; default minmax"},
+    {"equalise", "HOW",
+     "what makes inputs easier to code, with --calib: smooth, rotate, both with a comma, or none; default smooth, and "
+     "none "
+     "with --activations"},
+    {"input-error", "E",
+     "inputs whose codes leave more than this part of the output as error get scales per token, or stay in 16 bits; "
+     "default 0.01"},
+    {"keep-outliers", "N", "instead: the N inputs with the largest error stay in 16 bits"},
     {"keep", "PATTERN", "leave products whose names match alone: --keep '*lm_head*'; repeated"},
     {"variant", "V", "a vendor's rule for scales and rounding: onnx, ort, tensorrt, amct, full; default onnx"},
     {"recipe", "R", "with --export-qdq and no --scheme: the recipe to write into the model"},
@@ -73,6 +82,7 @@ static void report(const struct quantization *q, const struct args *args, double
         json_put(j, "runs", json_integer(runs));
         if (sensitivity)
             json_put(j, "sensitivity", json_incref(sensitivity));
+        json_put(j, "outliers", equalise_json(q));
         print_json(j);
     } else if (!args_flag(args, "quiet")) {
         const char *with = runs ? arena_printf(q->arena, ", %" PRId64 " runs of calibration data", runs) : "";
@@ -80,6 +90,7 @@ static void report(const struct quantization *q, const struct args *args, double
                    arena_printf(q->arena, "%" PRId64 " products, %" PRId64 " kept%s -> %s", r->entries.len, kept, with,
                                 q->ask.recipe),
                    seconds);
+        equalise_report(q, stdout);
     }
 }
 
@@ -89,6 +100,24 @@ static int usage(const char *text)
 {
     term_error("npuc quantize: %s (npuc quantize --help)", text);
     return diag_exit_code(NPUC_E_USAGE);
+}
+
+static bool read_equalisers(struct quantization *q, const struct args *a, bool has_calibrator)
+{
+    const char *how = args_value(a, "equalise");
+    const int bits = quant_equalisers_read(how ? how : has_calibrator ? "none" : "smooth");
+    q->ask.equalise = bits < 0 ? 0 : (unsigned)bits;
+    return bits >= 0;
+}
+
+static bool read_error(struct quantization *q, const struct args *a)
+{
+    const char *text = args_value(a, "input-error");
+    char *end;
+    if (!text)
+        return true;
+    q->ask.input_error = strtod(text, &end);
+    return end != text && !*end && q->ask.input_error > 0;
 }
 
 static int check_arguments(struct quantization *q, const struct command *cmd, const struct args *a)
@@ -112,6 +141,12 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
     if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &q->ask.runs, &code))
         return code;
     q->ask.calib = args_value(a, "calib");
+    if (!read_equalisers(q, a, activations != NULL))
+        return usage("--equalise takes smooth, rotate, smooth,rotate or none");
+    if (!args_number(cmd, a, "keep-outliers", (struct arg_range){0, INT64_MAX, -1}, &q->ask.keep_outliers, &code))
+        return code;
+    if (!read_error(q, a))
+        return usage("--input-error takes a positive number");
     const bool needs = weights && quant_weight_find(weights)->needs != 0;
     if ((calibrates || needs) && !q->ask.calib)
         return usage(

@@ -7,11 +7,13 @@
 #include "ir/eval.h"
 #include "quant/codes.h"
 #include "quant/scheme.h"
+#include "tools/equalise.h"
 #include "tools/term.h"
 
 void quantize_init(struct quantization *q, struct arena *a)
 {
-    *q = (struct quantization){.arena = a, .ask = {.runs = INT64_MAX, .memory = (int64_t)1 << 30}};
+    *q = (struct quantization){
+        .arena = a, .ask = {.runs = INT64_MAX, .memory = (int64_t)1 << 30, .input_error = 0.01, .keep_outliers = -1}};
     compilation_init(&q->c);
     strtab_init(&q->names, a);
     map_init(&q->by_node, a);
@@ -77,6 +79,11 @@ static bool is_calibrated(const struct quant_operand *input)
     return input->codes != DT_NONE && !input->dynamic && !input->cast;
 }
 
+static bool equalises(const struct quantization *q)
+{
+    return q->ask.calib && q->ask.equalise && equalise_takes(&q->ask.form.input);
+}
+
 /* Statistics that the form's algorithms need; 0 with no need for data. */
 static unsigned needs_of(const struct quant_product *form)
 {
@@ -86,7 +93,7 @@ static unsigned needs_of(const struct quant_product *form)
 
 static bool needs_data(const struct quantization *q)
 {
-    return is_calibrated(&q->ask.form.input) || needs_of(&q->ask.form) != 0;
+    return is_calibrated(&q->ask.form.input) || needs_of(&q->ask.form) != 0 || equalises(q);
 }
 
 /* ---- products */
@@ -114,8 +121,7 @@ static const struct quant_product *note_product(void *user, const struct node *n
     return NULL;
 }
 
-/* Runs apply_recipe with `quantiser`. */
-static enum npuc_status walk(struct quantization *q, const struct quantiser *quantiser)
+enum npuc_status quantize_walk(struct quantization *q, const struct quantiser *quantiser)
 {
     static const struct pass_step step = {PASS_apply_recipe, NULL};
     const struct pass_run run = {0};
@@ -130,7 +136,7 @@ static enum npuc_status walk(struct quantization *q, const struct quantiser *qua
 static enum npuc_status find_products(struct quantization *q)
 {
     const struct quantiser notes = {.user = q, .product = note_product};
-    const enum npuc_status s = walk(q, &notes);
+    const enum npuc_status s = quantize_walk(q, &notes);
     if (s == NPUC_OK && q->products.len == 0)
         return diag_error_text(
             &q->c.diag, &(struct diag_loc){.file = q->c.cx.file, .index = -1}, D_UNSUPPORTED,
@@ -228,7 +234,7 @@ static void choose_inputs(struct quantization *q)
             continue;
         if (s->rows == 0)
             f->keep = "it did not run with the calibration data";
-        else if (is_calibrated(&f->form.input))
+        else if (is_calibrated(&f->form.input) && !f->settled)
             quant_calibrate(&f->form.input, &s->seen);
     }
 }
@@ -273,7 +279,7 @@ static const char *encode(void *user, const char *name, const struct quant_opera
 static enum npuc_status choose_weights(struct quantization *q)
 {
     const struct quantiser codes = {.user = q, .product = product_of, .encode = encode};
-    const enum npuc_status s = walk(q, &codes);
+    const enum npuc_status s = quantize_walk(q, &codes);
     if (q->ask.shows)
         fprintf(stderr, "\r\033[K");
     return s;
@@ -300,7 +306,7 @@ static enum npuc_status finish(struct quantization *q)
     q->recipe.scheme = q->ask.scheme;
     for (int64_t i = 0; i < q->products.len; i++) {
         const struct quant_found *f = &q->products.data[i];
-        struct quant_entry e = {.name = f->name, .keep = f->keep};
+        struct quant_entry e = {.name = f->name, .keep = f->keep, .why = f->why};
         if (!f->keep) {
             e.form = f->form;
             e.smooth = f->has_smooth;
@@ -326,23 +332,25 @@ static enum npuc_status open_data(struct quantization *q)
 
 enum npuc_status quantize_run(struct quantization *q)
 {
-    const unsigned kinds = needs_of(&q->ask.form);
-    const bool stores = kinds != 0;
-    q->ask.form.weight.data = stores;
+    const unsigned needs = needs_of(&q->ask.form), kinds = needs | (equalises(q) ? QUANT_ROWS : 0);
+    q->ask.form.weight.data = needs != 0;
     enum npuc_status s = compilation_import(&q->c, q->ask.model);
     if (s == NPUC_OK && q->ask.form.weight.codes != DT_NONE)
         s = find_products(q);
     if (s == NPUC_OK && needs_data(q))
         s = open_data(q);
-    if (s == NPUC_OK && stores)
+    if (s == NPUC_OK && kinds != 0)
         s = open_store(q);
     for (q->first = 0; s == NPUC_OK && q->first < q->sources.len; q->first = q->last) {
         q->last = needs_data(q) ? last_of_walk(q, kinds) : q->sources.len;
         if (needs_data(q))
             s = calibrate(q);
+        if (s == NPUC_OK && equalises(q))
+            s = equalise_inputs(q);
         choose_inputs(q);
-        if (s == NPUC_OK && stores)
+        if (s == NPUC_OK && needs != 0)
             s = choose_weights(q);
     }
+    equalise_keep(q);
     return s == NPUC_OK ? finish(q) : s;
 }

@@ -5,6 +5,7 @@
 
 #include "compiler/compile.h"
 #include "quant/calibrate.h"
+#include "quant/equalise.h"
 #include "quant/recipe.h"
 #include "quant/statistics.h"
 #include "quant/weight.h"
@@ -16,6 +17,10 @@ struct quant_source {
     uint64_t value;           /* id */
     struct quant_statistics stats;
     VEC(int64_t) products; /* in the order of the graph */
+    /* of equalise.c; after 0: nothing was chosen */
+    double before, after; /* error of the output with the input covered by one scale; with what was chosen */
+    bool tokens, wide;    /* it got scales per token; it has no codes */
+    const char *why;      /* for the recipe */
 };
 struct quant_found {
     const char *name;
@@ -24,6 +29,8 @@ struct quant_found {
     const char *keep; /* why it stays as it is; NULL: it does not */
     struct quant_product form;
     bool has_smooth, has_correct; /* vectors of the form, which go to the data file */
+    bool settled;                 /* the scale of its input has been chosen with its factors */
+    const char *why;              /* it has this form; NULL: nothing said */
 };
 struct quant_request {
     const char *model, *recipe; /* files to read and to write */
@@ -31,7 +38,10 @@ struct quant_request {
     struct quant_product form; /* of all products: of the scheme; inputs with fixed scales have scale 1 */
     const char *calib;         /* NULL: no calibration data */
     int64_t runs;              /* at most so many */
-    int64_t memory; /* bytes for statistics at once; products beyond that wait for another walk over the data */
+    int64_t memory;        /* bytes for statistics at once; products beyond that wait for another walk over the data */
+    unsigned equalise;     /* rows of quant/equalise.def, a bit each; inputs of integers only */
+    double input_error;    /* more than this share of the output (squared) is repaired in another way */
+    int64_t keep_outliers; /* so many inputs lose their codes; below 0: those with too large an error */
     bool (*keeps)(void *user, const char *product);
     void *user;
     bool shows; /* progress on a terminal */
@@ -52,6 +62,8 @@ struct quantization {
     struct quant_store_writer store;
     int64_t n_stored;
 };
+/* Runs apply_recipe with it. */
+NPUC_MUST_CHECK enum npuc_status quantize_walk(struct quantization *q, const struct quantiser *quantiser);
 /* Operands of a scheme; `weights`, `activations`: algorithms by name, NULL for the scheme's. *calibrates: inputs have
  * fixed scales, which calibration finds. */
 NPUC_MUST_CHECK enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, const char *weights,

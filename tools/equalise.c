@@ -1,0 +1,291 @@
+#include "tools/equalise.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/table.h"
+
+/* Weights of one source while they are looked at. */
+struct look {
+    struct arena a;
+    struct quant_face *face;
+    int64_t n;
+};
+struct looks {
+    struct quantization *q;
+    struct look *of; /* per source of the walk */
+};
+
+bool equalise_takes(const struct quant_operand *input)
+{
+    return input->codes != DT_NONE && dtype_is_integer(input->codes) &&
+           (input->per == QUANT_PER_TENSOR || input->per == QUANT_PER_TOKEN);
+}
+
+static struct quant_found *found_of(const struct quantization *q, const struct node *n)
+{
+    const uint64_t *at = map_find(&q->by_node, n->id);
+    return at ? &q->products.data[*at - 1] : NULL;
+}
+
+/* Products of a source that are coded alike. */
+static int64_t coded(const struct quantization *q, const struct quant_source *s)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->products.len; i++)
+        n += q->products.data[s->products.data[i]].keep == NULL;
+    return n;
+}
+
+static const struct quant_product *look_product(void *user, const struct node *n, const char *name)
+{
+    static const struct quant_product nothing;
+    const struct quantization *q = ((const struct looks *)user)->q;
+    const struct quant_found *f = found_of(q, n);
+    (void)name;
+    if (!f || f->keep || f->source < q->first || f->source >= q->last || !equalise_takes(&f->form.input))
+        return NULL;
+    return q->sources.data[f->source].stats.n_sample > 0 ? &nothing : NULL;
+}
+
+/* ---- what becomes of an input */
+
+static bool try_form(const struct quantization *q, const struct quant_source *s, const struct look *l,
+                     const struct quant_operand *input, struct quant_equalised *out, struct arena *a)
+{
+    return quant_equalise(&s->stats, input, l->face, l->n, q->ask.equalise, out, a);
+}
+
+/* Takes the outcome over into all products of the source. */
+static bool settle(struct quantization *q, struct quant_source *s, const struct quant_operand *input,
+                   const struct quant_equalised *e)
+{
+    const int64_t k = s->stats.k;
+    float *smooth = e->smooth ? arena_copy(q->arena, e->smooth, k * (int64_t)sizeof *e->smooth) : NULL;
+    for (int64_t i = 0; i < s->products.len; i++) {
+        struct quant_found *f = &q->products.data[s->products.data[i]];
+        if (f->keep)
+            continue;
+        f->settled = true;
+        f->form.input = *input;
+        if (!input->dynamic && input->codes != DT_NONE) {
+            f->form.input.scale = e->scale;
+            f->form.input.zero = e->zero;
+            f->form.input.by = "output";
+        }
+        f->form.rotate = e->rotate;
+        f->form.smooth = (struct quant_vector){smooth, smooth ? k : 0};
+        f->has_smooth = smooth != NULL;
+        f->why = s->why;
+        if (smooth)
+            quant_store_put(
+                &q->store, f->name, "smooth",
+                &(struct k_tensor){
+                    .dtype = DT_F32, .rank = 1, .dims = {k}, .data = smooth, .size = k * (int64_t)sizeof *smooth});
+    }
+    s->before = e->before;
+    s->after = e->after;
+    return quant_statistics_turn(&s->stats, smooth, e->rotate, q->arena);
+}
+
+static void keep_wide(struct quantization *q, struct quant_source *s, double error)
+{
+    s->why = arena_printf(q->arena, "the input stays in 16 bits: codes leave an error of %.2g of the output", error);
+    for (int64_t i = 0; i < s->products.len; i++) {
+        struct quant_found *f = &q->products.data[s->products.data[i]];
+        f->form.input = (struct quant_operand){0};
+        f->why = s->why;
+    }
+    s->wide = true;
+}
+
+/* The form of the input, as the products ask for it that are not kept. */
+static struct quant_operand input_of(const struct quantization *q, const struct quant_source *s)
+{
+    int64_t i = 0;
+    while (i + 1 < s->products.len && q->products.data[s->products.data[i]].keep)
+        i++;
+    return q->products.data[s->products.data[i]].form.input;
+}
+
+/* Factors for the input; where they leave too much, a scale per token; where that does too, no codes. */
+static bool choose(struct quantization *q, struct quant_source *s, const struct look *l, struct arena *a)
+{
+    struct quant_equalised as_asked, by_token;
+    const struct quant_operand input = input_of(q, s);
+    if (!try_form(q, s, l, &input, &as_asked, a))
+        return false;
+    if (as_asked.after <= q->ask.input_error || q->ask.keep_outliers >= 0)
+        return settle(q, s, &input, &as_asked);
+    const struct quant_operand token = {.codes = DT_I8, .per = QUANT_PER_TOKEN, .dynamic = true};
+    if (!input.dynamic && input.codes == DT_I8) {
+        if (!try_form(q, s, l, &token, &by_token, a))
+            return false;
+        if (by_token.after <= q->ask.input_error) {
+            by_token.before = as_asked.before;
+            s->why = arena_printf(q->arena, "a scale per token: one for all leaves an error of %.2g of the output",
+                                  as_asked.after);
+            s->tokens = true;
+            return settle(q, s, &token, &by_token);
+        }
+    }
+    const double error = as_asked.after;
+    as_asked.smooth = NULL;
+    as_asked.rotate = QUANT_UNROTATED;
+    if (!settle(q, s, &input, &as_asked))
+        return false;
+    keep_wide(q, s, error);
+    s->after = 0;
+    return true;
+}
+
+/* ---- the walk over weights */
+
+static const char *see_weight(void *user, const char *name, const struct quant_matrix *w)
+{
+    struct looks *all = user;
+    struct quantization *q = all->q;
+    const uint64_t *at = map_find(&q->by_name, str_internz(&q->names, name));
+    struct quant_found *f = &q->products.data[*at - 1];
+    struct quant_source *s = &q->sources.data[f->source];
+    struct look *l = &all->of[f->source - q->first];
+    const int64_t wanted = coded(q, s);
+    if (w->k != s->stats.k) /* filters of more than one position */
+        return NULL;
+    if (!l->face) {
+        arena_init(&l->a, NULL);
+        l->face = ARENA_ARRAY(&l->a, struct quant_face, wanted + 1);
+    }
+    if (!l->face || !quant_face_make(&l->face[l->n++], w, &f->form.weight, &l->a))
+        return "there is no memory for its weight";
+    if (l->n < wanted)
+        return NULL;
+    const bool done = choose(q, s, l, &l->a);
+    arena_free(&l->a);
+    l->face = NULL;
+    if (q->ask.shows)
+        fprintf(stderr, "\r  inputs  %" PRId64 " of %" PRId64 " ", f->source + 1, q->sources.len);
+    return done ? NULL : "there is no memory to equalise its input";
+}
+
+enum npuc_status equalise_inputs(struct quantization *q)
+{
+    struct looks all = {.q = q};
+    const struct quantiser looks = {.user = &all, .product = look_product, .look = see_weight};
+    all.of = ARENA_ARRAY(q->arena, struct look, q->last - q->first + 1);
+    if (!all.of)
+        return diag_error(&q->c.diag, NULL, D_HOST_MEMORY);
+    const enum npuc_status s = quantize_walk(q, &looks);
+    for (int64_t i = 0; i < q->last - q->first; i++)
+        if (all.of[i].face) /* products of it that no walk comes to */
+            arena_free(&all.of[i].a);
+    if (q->ask.shows)
+        fprintf(stderr, "\r\033[K");
+    return s;
+}
+
+/* ---- outliers */
+
+static int by_error(const void *a, const void *b)
+{
+    const struct quant_source *x = *(const struct quant_source *const *)a, *y = *(const struct quant_source *const *)b;
+    return x->after > y->after ? -1 : x->after < y->after ? 1 : x < y ? -1 : x > y;
+}
+
+void equalise_keep(struct quantization *q)
+{
+    const struct quant_source **order = ARENA_ARRAY(q->arena, const struct quant_source *, q->sources.len + 1);
+    int64_t n = 0;
+    for (int64_t i = 0; i < q->sources.len; i++)
+        if (q->sources.data[i].after > 0)
+            order[n++] = &q->sources.data[i];
+    if (n > 0)
+        qsort(order, (size_t)n, sizeof *order, by_error);
+    for (int64_t i = 0; i < n && i < q->ask.keep_outliers; i++)
+        keep_wide(q, &q->sources.data[order[i] - q->sources.data], order[i]->after);
+}
+
+/* How far the largest element is above what all but 0.1 % of them are below. */
+static double ratio_of(const struct quant_source *s)
+{
+    const struct quant_range r = quant_range_without(&s->stats.seen, 0.001);
+    const double most = fmax(-s->stats.seen.lo, s->stats.seen.hi), usual = fmax(-r.lo, r.hi);
+    return usual > 0 ? most / usual : 1;
+}
+
+/* Channels with an element above a quarter of the largest. */
+static int64_t ruling_channels(const struct quant_source *s)
+{
+    const struct observer *o = &s->stats.seen;
+    const double most = fmax(-o->lo, o->hi);
+    int64_t n = 0;
+    for (int64_t j = 0; j < s->stats.k; j++)
+        n += (double)o->channel[j] > most / 4;
+    return n;
+}
+
+static bool is_outlier(const struct quantization *q, const struct quant_source *s)
+{
+    return s->before > q->ask.input_error || s->wide || s->tokens;
+}
+
+static const char *what_was_done(const struct quantization *q, const struct quant_source *s)
+{
+    const struct quant_product *form = &q->products.data[s->products.data[0]].form;
+    return s->wide                             ? "kept in 16 bits"
+           : s->tokens && form->smooth.data    ? "a scale per token, smoothed"
+           : s->tokens                         ? "a scale per token"
+           : form->rotate && form->smooth.data ? "smoothed and rotated"
+           : form->rotate                      ? "rotated"
+           : form->smooth.data                 ? "smoothed"
+                                               : "clipped";
+}
+
+void equalise_report(const struct quantization *q, FILE *f)
+{
+    struct table t;
+    table_init(&t, q->arena, "lrrrrl");
+    const char *const head[] = {"input of", "largest/usual", "channels", "error before", "after", "what was done"};
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(head); i++)
+        table_put(&t, head[i]);
+    int64_t n = 0;
+    for (int64_t i = 0; i < q->sources.len; i++) {
+        const struct quant_source *s = &q->sources.data[i];
+        if (!is_outlier(q, s))
+            continue;
+        n++;
+        table_put(&t, q->products.data[s->products.data[0]].name);
+        table_put(&t, arena_printf(q->arena, "%.1f", ratio_of(s)));
+        table_put(&t, arena_printf(q->arena, "%" PRId64 " of %" PRId64, ruling_channels(s), s->stats.k));
+        table_put(&t, arena_printf(q->arena, "%.2g %%", 100 * s->before));
+        table_put(&t, arena_printf(q->arena, "%.2g %%", 100 * s->after));
+        table_put(&t, what_was_done(q, s));
+    }
+    if (n == 0)
+        return;
+    fprintf(f, "Inputs that few channels or rows rule:\n\n");
+    table_text(&t, f);
+}
+
+json_t *equalise_json(const struct quantization *q)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < q->sources.len; i++) {
+        const struct quant_source *s = &q->sources.data[i];
+        if (!is_outlier(q, s))
+            continue;
+        json_t *j = json_object();
+        json_put(j, "product", json_text(q->products.data[s->products.data[0]].name));
+        json_put(j, "largest_by_usual", json_number(ratio_of(s)));
+        json_put(j, "ruling_channels", json_integer(ruling_channels(s)));
+        json_put(j, "channels", json_integer(s->stats.k));
+        json_put(j, "error_before", json_number(s->before));
+        json_put(j, "error_after", json_number(s->after));
+        json_put(j, "done", json_text(what_was_done(q, s)));
+        (void)json_array_append_new(list, j);
+    }
+    return list;
+}
