@@ -442,6 +442,9 @@ enum npuc_status apply_recipe(struct pass_ctx *px, struct graph *g)
     struct product p;
     if (!px->options.quantiser)
         return NPUC_OK;
+    const enum npuc_status folded = fold_norm(px, g);
+    if (folded != NPUC_OK)
+        return folded;
     map_init(&made, &px->m->arena);
     for_each_node_safe(n, g)
     {

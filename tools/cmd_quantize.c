@@ -27,9 +27,8 @@ static const struct arg_option options[] = {
      "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
     {"weights", "BY", "how codes of weights are found; default minmax"},
     {"equalise", "HOW",
-     "what makes inputs easier to code, with --calib: smooth, rotate, both with a comma, or none; default smooth, and "
-     "none "
-     "with --activations"},
+     "with --calib, what makes operands easier to code, with commas: smooth, rotate, correct; or none; default smooth, and "
+     "none with --activations"},
     {"input-error", "E",
      "inputs whose codes leave more than this part of the output as error get scales per token, or stay in 16 bits; "
      "default 0.01"},
@@ -142,7 +141,7 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
         return code;
     q->ask.calib = args_value(a, "calib");
     if (!read_equalisers(q, a, activations != NULL))
-        return usage("--equalise takes smooth, rotate, smooth,rotate or none");
+        return usage("--equalise takes smooth, rotate and correct, with commas, or none");
     if (!args_number(cmd, a, "keep-outliers", (struct arg_range){0, INT64_MAX, -1}, &q->ask.keep_outliers, &code))
         return code;
     if (!read_error(q, a))

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/hadamard.h"
+#include "quant/correct.h"
 #include "tools/table.h"
 
 /* Weights of one source while they are looked at. */
@@ -53,10 +55,19 @@ static const struct quant_product *look_product(void *user, const struct node *n
 
 /* ---- what becomes of an input */
 
+static bool is_map(const struct quant_source *s)
+{
+    return s->first->op == OP_Conv;
+}
+
+/* Maps are not turned, and divided only where factors may go into what makes them. */
 static bool try_form(const struct quantization *q, const struct quant_source *s, const struct look *l,
                      const struct quant_operand *input, struct quant_equalised *out, struct arena *a)
 {
-    return quant_equalise(&s->stats, input, l->face, l->n, q->ask.equalise, out, a);
+    unsigned allowed = q->ask.equalise;
+    if (is_map(s))
+        allowed &= value_has_one_use(node_in(s->first, 0)) ? 1u << QUANT_EQUALISER_smooth : 0;
+    return quant_equalise(&s->stats, input, l->face, l->n, allowed, out, a);
 }
 
 /* Takes the outcome over into all products of the source. */
@@ -121,7 +132,7 @@ static bool choose(struct quantization *q, struct quant_source *s, const struct 
     if (as_asked.after <= q->ask.input_error || q->ask.keep_outliers >= 0)
         return settle(q, s, &input, &as_asked);
     const struct quant_operand token = {.codes = DT_I8, .per = QUANT_PER_TOKEN, .dynamic = true};
-    if (!input.dynamic && input.codes == DT_I8) {
+    if (!input.dynamic && input.codes == DT_I8 && !is_map(s)) {
         if (!try_form(q, s, l, &token, &by_token, a))
             return false;
         if (by_token.after <= q->ask.input_error) {
@@ -185,6 +196,92 @@ enum npuc_status equalise_inputs(struct quantization *q)
     if (q->ask.shows)
         fprintf(stderr, "\r\033[K");
     return s;
+}
+
+/* ---- corrections */
+
+/* Averages of the input as it is multiplied: divided and turned. */
+static const double *means_of(const struct quant_source *s, const struct quant_product *form, struct arena *a)
+{
+    const int64_t k = s->stats.k;
+    double *to = ARENA_ARRAY(a, double, k + 1);
+    float *row = ARENA_ARRAY(a, float, k + 1), *scratch = ARENA_ARRAY(a, float, k + 1);
+    if (!to || !row || !scratch)
+        return NULL;
+    for (int64_t i = 0; i < k; i++)
+        row[i] = (float)(s->stats.sum[i] / (double)s->stats.rows) /
+                 (form->smooth.data ? form->smooth.data[i % form->smooth.n] : 1);
+    struct rotation r;
+    if (form->rotate != QUANT_UNROTATED) {
+        if (!rotation_make(&r, k, a))
+            return NULL;
+        rotation_apply(&r, row, 1, scratch);
+    }
+    for (int64_t i = 0; i < k; i++)
+        to[i] = (double)row[i];
+    return to;
+}
+
+/* The weight as it is coded. */
+static const float *turned_weight(const struct quant_product *form, const struct quant_matrix *w, int64_t inputs,
+                                  struct arena *a)
+{
+    float *to = ARENA_ARRAY(a, float, w->channels * w->k + 1), *scratch = ARENA_ARRAY(a, float, w->k + 1);
+    struct rotation r;
+    if (!to || !scratch)
+        return NULL;
+    for (int64_t i = 0; i < w->channels * w->k; i++)
+        to[i] = w->data[i] * (form->smooth.data ? form->smooth.data[i % w->k / (w->k / inputs)] : 1);
+    if (form->rotate != QUANT_UNROTATED) {
+        if (!rotation_make(&r, w->k, a))
+            return NULL;
+        rotation_apply(&r, to, w->channels, scratch);
+    }
+    return to;
+}
+
+static const struct quant_product *correct_product(void *user, const struct node *n, const char *name)
+{
+    static const struct quant_product nothing;
+    const struct quantization *q = user;
+    const struct quant_found *f = found_of(q, n);
+    (void)name;
+    const bool now = f && !f->keep && f->source >= q->first && f->source < q->last && !f->form.weight.data;
+    return now && q->sources.data[f->source].stats.rows > 0 ? &nothing : NULL;
+}
+
+static const char *correct(void *user, const char *name, const struct quant_matrix *w)
+{
+    struct quantization *q = user;
+    const uint64_t *at = map_find(&q->by_name, str_internz(&q->names, name));
+    struct quant_found *f = &q->products.data[*at - 1];
+    const struct quant_source *s = &q->sources.data[f->source];
+    const bool conv = f->n->op == OP_Conv;
+    struct quant_means m = {.groups = conv ? node_attr_int(f->n, "group", 1) : 1};
+    struct quant_matrix turned = *w;
+    struct arena a;
+    m.inputs = s->stats.k / m.groups;
+    arena_init(&a, NULL);
+    m.mean = means_of(s, &f->form, &a);
+    turned.data = m.mean ? turned_weight(&f->form, w, m.inputs, &a) : NULL;
+    float *to = ARENA_ARRAY(q->arena, float, w->channels + 1);
+    const char *why = turned.data && to ? quant_correct(&f->form.weight, &turned, &m, to, &a)
+                                        : "there is no memory to correct its output";
+    arena_free(&a);
+    if (why)
+        return why;
+    f->form.correct = (struct quant_vector){to, w->channels};
+    f->has_correct = true;
+    const struct k_tensor t = {
+        .dtype = DT_F32, .rank = 1, .dims = {w->channels}, .data = to, .size = w->channels * (int64_t)sizeof *to};
+    quant_store_put(&q->store, name, "correct", &t);
+    return NULL;
+}
+
+enum npuc_status equalise_outputs(struct quantization *q)
+{
+    const struct quantiser looks = {.user = q, .product = correct_product, .look = correct};
+    return quantize_walk(q, &looks);
 }
 
 /* ---- outliers */

@@ -81,7 +81,13 @@ static bool is_calibrated(const struct quant_operand *input)
 
 static bool equalises(const struct quantization *q)
 {
-    return q->ask.calib && q->ask.equalise && equalise_takes(&q->ask.form.input);
+    const unsigned of_inputs = 1u << QUANT_EQUALISER_smooth | 1u << QUANT_EQUALISER_rotate;
+    return q->ask.calib && (q->ask.equalise & of_inputs) && equalise_takes(&q->ask.form.input);
+}
+
+static bool corrects(const struct quantization *q)
+{
+    return q->ask.calib && (q->ask.equalise & 1u << QUANT_EQUALISER_correct);
 }
 
 /* Statistics that the form's algorithms need; 0 with no need for data. */
@@ -93,7 +99,7 @@ static unsigned needs_of(const struct quant_product *form)
 
 static bool needs_data(const struct quantization *q)
 {
-    return is_calibrated(&q->ask.form.input) || needs_of(&q->ask.form) != 0 || equalises(q);
+    return is_calibrated(&q->ask.form.input) || needs_of(&q->ask.form) != 0 || equalises(q) || corrects(q);
 }
 
 /* ---- products */
@@ -339,7 +345,7 @@ enum npuc_status quantize_run(struct quantization *q)
         s = find_products(q);
     if (s == NPUC_OK && needs_data(q))
         s = open_data(q);
-    if (s == NPUC_OK && kinds != 0)
+    if (s == NPUC_OK && (kinds != 0 || corrects(q)))
         s = open_store(q);
     for (q->first = 0; s == NPUC_OK && q->first < q->sources.len; q->first = q->last) {
         q->last = needs_data(q) ? last_of_walk(q, kinds) : q->sources.len;
@@ -347,6 +353,8 @@ enum npuc_status quantize_run(struct quantization *q)
             s = calibrate(q);
         if (s == NPUC_OK && equalises(q))
             s = equalise_inputs(q);
+        if (s == NPUC_OK && corrects(q))
+            s = equalise_outputs(q);
         choose_inputs(q);
         if (s == NPUC_OK && needs != 0)
             s = choose_weights(q);
