@@ -13,9 +13,9 @@
  * as inputs. Requirements: (1) every such user is a vector operator or a view on the NPU and all end in that one
  * product, so that no value of the region is seen elsewhere and none of its results comes back; (2) right operands are
  * computed, weights stay with the products that store them in their own form; (3) the target takes the region as a
- * whole, else the nodes stay as they were; (4) runs after placement and before fuse_vector, which would take the
- * operators in between; Fused nodes are not fused again. Left alone: products with a column mask on the result,
- * attention whose probabilities leave the model. */
+ * whole, else the nodes stay as they were; (3a) decoders of caches that only these products read belong to it; (4) runs
+ * after placement and before fuse_vector, which would take the operators in between; Fused nodes are not fused again.
+ * Left alone: products with a column mask on the result, attention whose probabilities leave the model. */
 #include "passes/attention.h"
 
 #define MAX_MEMBERS 32
@@ -84,7 +84,7 @@ static void sort_members(struct members *m)
 {
     int64_t n = 0;
     struct members sorted = {.n = 0};
-    for (struct node *x = m->nodes[0]; x != m->last; x = x->next)
+    for (struct node *x = m->last->graph->first; x != m->last; x = x->next)
         if (is_member(m, x))
             sorted.nodes[n++] = x;
     NPUC_ASSERT(n == m->n);
@@ -94,9 +94,22 @@ static void sort_members(struct members *m)
     m->n = n;
 }
 
+/* Decoders of the right operands that nobody else reads: the kernel reads codes. */
+static void take_decoders(struct members *m)
+{
+    const struct node *products[] = {m->nodes[0], m->last};
+    for (int i = 0; i < 2; i++) {
+        struct value *v = node_in(products[i], 1);
+        if (v->def && v->def->op == OP_CacheDecode && v->def->place == PLACE_NPU && v->graph == m->last->graph &&
+            value_has_one_use(v) && m->n < MAX_MEMBERS - 1)
+            m->nodes[m->n++] = v->def;
+    }
+}
+
 static void fuse(struct pass_ctx *px, struct members *m)
 {
     const char *reason = NULL;
+    take_decoders(m);
     sort_members(m);
     struct node *fused = ir_fuse(px->cx, m->nodes, m->n, m->last, "attention");
     struct graph *before = ir_clone_region(node_region(fused, 0), fused);

@@ -12,15 +12,26 @@
 #include "backend/vector/lower.h"
 #include "backend/ascend/matmul.h"
 #include "backend/vector/vregion_priv.h"
+#include "ir/cache_code.h"
 #include "kernels/attend_chunks.h"
 
 /* Flags between the cores of a block. */
-enum { ATT_SCORES_READY, ATT_PROBS_READY, ATT_PART_READY };
+enum { ATT_SCORES_READY, ATT_PROBS_READY, ATT_PART_READY, ATT_KEYS_READY, ATT_VALUES_READY };
 /* Steps between scores and product, and between probabilities and merging; slots of the workspaces follow. */
 enum { ATT_AHEAD = 2, ATT_MERGE = ATT_AHEAD + 1, ATT_SLOTS = ATT_AHEAD + 1, ATT_PARTS = ATT_MERGE + 1 };
 /* Values per row that a vector core holds of each step, and of a beginning. */
 enum { ATT_HELD = ATT_PARTS + 1 };
 #define ATT_MAX_BLOCKS 40 /* products that a step is written out as */
+/* Operands that are caches of codes: the vector cores decode a step's chunk ATT_DECODE steps before they take its
+ * scores. A slot is free when they have taken the scores, or the product, that came of it. */
+enum { ATT_KEYS, ATT_VALUES, ATT_CODED };
+enum { ATT_DECODE = 2, ATT_KEY_SLOTS = ATT_DECODE + 1, ATT_VALUE_SLOTS = ATT_DECODE + ATT_MERGE + 1 };
+
+struct att_codes {
+    struct value *codes, *scales; /* codes NULL: the operand is floats */
+    struct k_cache_form f;
+    expr batch[IR_MAX_RANK], s_batch[IR_MAX_RANK], row, s_row; /* strides */
+};
 
 /* What match finds out. Values are those outside of the region; sizes and strides are ir expressions, in elements. */
 struct att {
@@ -38,7 +49,8 @@ struct att {
     expr q_row, k_row, v_row, y_row;
     struct space space;      /* of the vector region; its dimensions before the last are batch x rows */
     expr planes, plane_rows; /* rows = planes x plane_rows: query heads that share a key head x positions */
-    bool heads_split;        /* the space's axis rank - 3 is part of the batch x planes */
+    struct att_codes coded[ATT_CODED];
+    bool heads_split; /* the space's axis rank - 3 is part of the batch x planes */
 };
 
 /* Extents: m rows of an item at most; n, k0 of blocks of the scores; pn, pk of those of the second product. */
@@ -81,6 +93,14 @@ struct att_kernel {
     expr batch[IR_MAX_RANK], q_batch[IR_MAX_RANK], k_batch[IR_MAX_RANK], v_batch[IR_MAX_RANK], y_batch[IR_MAX_RANK];
     expr q_row, k_row, v_row, y_row;
     struct att_split s;
+    struct att_decoder {
+        int32_t codes, scales; /* tensors; the decoded chunk is in tk or tv */
+        expr batch[IR_MAX_RANK], s_batch[IR_MAX_RANK], row, s_row;
+    } decoder[ATT_CODED];
+    struct att_unpack { /* buffers of tiles on their way: codes, scales, the same as floats, results */
+        int32_t codes, scales, wide, low, rows, out;
+        int64_t max; /* rows of a tile */
+    } unpack;
     int goal, sink;       /* region values: scores as f32 where the region ends; the sink, -1 none */
     int64_t piece, state; /* rows of a piece, and of what a vector core holds, at most */
     bool parts;           /* there may be several parts of keys */
@@ -88,8 +108,9 @@ struct att_kernel {
 
 /* attention_match.c: is the node such a region, and does the machine do it? */
 bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct att *out, const char **reason);
-/* Is the node of the region a cast of q or k to f32, which the matrix unit does on its own? */
-bool att_widens(const struct att *a, const struct node *n);
+/* Does the node of the region make an operand of a product: a cast of q or k to f32, which the matrix unit does on its
+ * own, or the decoder of a cache? */
+bool att_feeds(const struct att *a, const struct node *n);
 /* attention_tile.c: the largest extents up to `rows` rows that fit; false when not even 16 rows do. */
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out);
 struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece);
@@ -102,6 +123,16 @@ bool att_has_parts(const struct emit *e, const struct att *a);
 expr att_steps(struct att_kernel *k);
 struct att_step att_locate(struct att_kernel *k, expr i);
 expr att_batch_offset(struct att_kernel *k, expr index, const expr *stride);
+/* attention_codes.c: chunks of caches of codes. */
+bool att_is_coded(const struct att *a);
+int64_t att_code_bytes(const struct att *a); /* of UB */
+void att_code_params(struct att_kernel *k);
+void att_code_tensors(struct att_kernel *k);
+void att_code_buffers(struct att_kernel *k);
+/* The decoded chunk of a step in its workspace: element offset of its first row. */
+expr att_code_slot(struct att_kernel *k, int operand, const struct att_step *s);
+/* This core's half of the chunks of step number `step`; nothing where `when` is 0. */
+void att_decode(struct att_kernel *k, expr step, expr when);
 /* attention_cube.c: the cube core's program. */
 void att_cube_code(struct att_kernel *k);
 /* attention_vector.c: the region over the workspace of scores, and the vector cores' program. */

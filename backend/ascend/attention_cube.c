@@ -157,13 +157,17 @@ static void emit_scores(struct cube *c, const struct att_step *s)
     struct att_kernel *k = c->k;
     const struct att_tile *t = &k->tile;
     const expr to = slot(c, s, ATT_SLOTS, ATTEND_CHUNK), zero = num(c, 0);
+    const bool coded = k->a->coded[ATT_KEYS].codes != NULL;
+    const expr key0 = coded ? zero : s->key0;
     load_query(c, s);
-    c->key.off = att_batch_offset(k, s->it.batch, k->k_batch);
+    c->key.off = coded ? att_code_slot(k, ATT_KEYS, s) : att_batch_offset(k, s->it.batch, k->k_batch);
+    if (coded)
+        flag(c, s->active, true, TU_MTE2, ATT_KEYS_READY);
     tile_note(c->b, "scores of a chunk of keys");
     for (int64_t n = 0, j = 0; n < ATTEND_CHUNK; n += t->n, j++) {
         const int32_t l1 = c->l1k[j % t->key_bufs], acc = c->acc_s[j % 2];
         const expr in = part(c, s->keys, n, t->n < ATTEND_CHUNK - n ? t->n : ATTEND_CHUNK - n);
-        load_side(c, &c->key, l1, (const expr[4]){expr_add(c->x, s->key0, num(c, n)), in, zero, num(c, k->a->size)});
+        load_side(c, &c->key, l1, (const expr[4]){expr_add(c->x, key0, num(c, n)), in, zero, num(c, k->a->size)});
         for (int64_t h = 0; h < k->a->size; h += t->k0) {
             const struct block a = {&c->q, c->l1q, h}, b = {&c->key, l1, h};
             const struct extent e = {s->it.count, in, num(c, h + t->k0 < k->a->size ? t->k0 : k->a->size - h)};
@@ -180,9 +184,10 @@ static void emit_scores(struct cube *c, const struct att_step *s)
 static void load_values(struct cube *c, const struct att_step *s, int64_t n, int64_t h, int32_t l1)
 {
     const struct att_tile *t = &c->k->tile;
+    const expr key0 = c->k->a->coded[ATT_VALUES].codes ? num(c, 0) : s->key0;
     const int64_t cols = n + t->pn < c->k->a->v_size ? t->pn : c->k->a->v_size - n;
     load_side(c, &c->v, l1,
-              (const expr[4]){num(c, n), expr_mul(c->x, s->active, num(c, cols)), expr_add(c->x, s->key0, num(c, h)),
+              (const expr[4]){num(c, n), expr_mul(c->x, s->active, num(c, cols)), expr_add(c->x, key0, num(c, h)),
                               part(c, s->keys, h, t->pk)});
 }
 
@@ -201,7 +206,10 @@ static void emit_product(struct cube *c, const struct att_step *s)
     const int64_t per = (ATTEND_CHUNK + t->pk - 1) / t->pk, all = per * ((k->a->v_size + t->pn - 1) / t->pn);
     const bool ahead = all <= t->v_bufs; /* values do not wait for probabilities */
     const expr to = slot(c, s, ATT_PARTS, k->a->v_size);
-    c->v.off = att_batch_offset(k, s->it.batch, k->v_batch);
+    const bool coded = k->a->coded[ATT_VALUES].codes != NULL;
+    c->v.off = coded ? att_code_slot(k, ATT_VALUES, s) : att_batch_offset(k, s->it.batch, k->v_batch);
+    if (coded)
+        flag(c, s->active, true, TU_MTE2, ATT_VALUES_READY);
     for (int64_t i = 0; ahead && i < all; i++)
         load_values(c, s, i / per * t->pn, i % per * t->pk, c->l1v[i]);
     load_probs(c, s);
@@ -223,14 +231,22 @@ static void emit_product(struct cube *c, const struct att_step *s)
     flag(c, s->active, false, TU_FIX, ATT_PART_READY);
 }
 
+/* Between rows of keys or values as the cube core reads them. */
+static expr row_of(struct att_kernel *k, int operand)
+{
+    if (k->a->coded[operand].codes)
+        return expr_const(&k->f.k->exprs, operand == ATT_KEYS ? k->a->size : k->a->v_size);
+    return operand == ATT_KEYS ? k->k_row : k->v_row;
+}
+
 void att_cube_code(struct att_kernel *k)
 {
     struct cube c = {.k = k, .x = &k->f.k->exprs, .b = &k->f.b};
     const struct att *a = k->a;
     c.q = (struct side){.tensor = k->tq, .dtype = a->in, .row = k->q_row};
-    c.key = (struct side){.tensor = k->tk, .dtype = a->in, .row = k->k_row, .k_major = !a->k_rows};
+    c.key = (struct side){.tensor = k->tk, .dtype = a->in, .row = row_of(k, ATT_KEYS), .k_major = !a->k_rows};
     c.p = (struct side){.tensor = k->tp, .dtype = a->prob, .row = expr_const(c.x, ATTEND_CHUNK)};
-    c.v = (struct side){.tensor = k->tv, .dtype = a->prob, .row = k->v_row, .k_major = a->v_rows};
+    c.v = (struct side){.tensor = k->tv, .dtype = a->prob, .row = row_of(k, ATT_VALUES), .k_major = a->v_rows};
     tile_section_begin(c.b, TCORE_CUBE);
     buffers(&c);
     tile_note(c.b, "steps of this block, scores ahead");

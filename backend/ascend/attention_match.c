@@ -5,6 +5,8 @@
  * region. */
 #include "backend/ascend/attention.h"
 
+#define MAX_GROUPS 16 /* of a row of codes: an instruction or two each */
+
 static bool refuse(const char **reason, const char *why)
 {
     *reason = why;
@@ -22,16 +24,21 @@ static bool is_view(const struct node *n)
 }
 
 /* q or k widened to f32: a product of the narrow operands whose sums are not rounded. */
-bool att_widens(const struct att *a, const struct node *n)
+static bool widens(const struct att *a, const struct node *n)
 {
     return n->op == OP_Cast && (node_in(a->qk, 0) == &n->out[0] || node_in(a->qk, 1) == &n->out[0]) &&
            dtype_size(node_in(n, 0)->type->dtype) == 2 && n->out[0].type->dtype == DT_F32;
 }
 
+bool att_feeds(const struct att *a, const struct node *n)
+{
+    return n->op == OP_CacheDecode || widens(a, n);
+}
+
 /* A node of the vector region. */
 static bool is_vector(const struct att *a, const struct node *n)
 {
-    return !att_widens(a, n) && n != a->qk && n != a->soft && !is_view(n) && n->op != OP_Constant && n->op != OP_Yield;
+    return !att_feeds(a, n) && n != a->qk && n != a->soft && !is_view(n) && n->op != OP_Constant && n->op != OP_Yield;
 }
 
 /* ---- products --------------------------------------------------------------------------------------------- */
@@ -55,8 +62,10 @@ static bool find_products(const struct node *n, struct att *a)
 static struct value *operand(const struct att *a, const struct node *n, int i)
 {
     const struct value *v = node_in(n, i);
-    if (v && v->def && att_widens(a, v->def))
+    if (v && v->def && widens(a, v->def))
         v = node_in(v->def, 0);
+    if (v && v->def && v->def->op == OP_CacheDecode)
+        return &v->def->out[0];
     return v && !v->def ? node_in(a->fused, (int)v->index) : NULL;
 }
 
@@ -77,6 +86,32 @@ static bool read_strides(struct ir_ctx *cx, const struct att *a, const struct va
             return false;
     }
     return true;
+}
+
+/* An operand that the region decodes. */
+static bool read_codes(struct ir_ctx *cx, struct att *a, const struct value *v, struct att_codes *c)
+{
+    const struct node *d = v->def && v->def->op == OP_CacheDecode ? v->def : NULL;
+    if (!d || v->graph != node_region(a->fused, 0))
+        return true;
+    if (node_in(d, 0)->def || node_in(d, 1)->def || !cache_form(cx, d, &c->f) || c->f.size / c->f.group > MAX_GROUPS)
+        return false;
+    c->codes = node_in(a->fused, (int)node_in(d, 0)->index);
+    c->scales = node_in(a->fused, (int)node_in(d, 1)->index);
+    return read_strides(cx, a, c->codes, c->batch, &c->row) && read_strides(cx, a, c->scales, c->s_batch, &c->s_row);
+}
+
+/* Decoders of keys and values take turns with the same buffers. */
+static bool read_decoders(struct ir_ctx *cx, struct att *a)
+{
+    const struct att_codes *k = &a->coded[ATT_KEYS], *v = &a->coded[ATT_VALUES];
+    if (!read_codes(cx, a, a->k, &a->coded[ATT_KEYS]) || !read_codes(cx, a, a->v, &a->coded[ATT_VALUES]))
+        return false;
+    if (k->codes && a->k->type->dtype != a->v->type->dtype)
+        return false;
+    if (k->codes && v->codes && (k->f.code != v->f.code || k->f.shifted != v->f.shifted || k->f.scale != v->f.scale))
+        return false;
+    return (!k->codes || a->k_rows) && (!v->codes || a->v_rows);
 }
 
 static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
@@ -100,7 +135,7 @@ static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
     if (!read_strides(cx, a, a->q, a->q_batch, &a->q_row) || !read_strides(cx, a, a->k, a->k_batch, &a->k_row) ||
         !read_strides(cx, a, a->v, a->v_batch, &a->v_row) || !read_strides(cx, a, a->y, a->y_batch, &a->y_row))
         return refuse(reason, "attention operands whose batch sizes are not known to agree");
-    return true;
+    return read_decoders(cx, a) || refuse(reason, "attention on caches of codes of different forms");
 }
 
 static bool read_products(const struct machine *m, struct ir_ctx *cx, struct att *a, const char **reason)
@@ -222,7 +257,7 @@ static bool read_space(struct ir_ctx *cx, struct att *a, const char **reason)
         a->space.shape[i] = s->dims[i];
     const expr n_rows = count_rows(cx, s->dims, s->rank);
     for_each_node (n, node_region(a->fused, 0)) {
-        if (n->op == OP_Constant || n->op == OP_Yield || n == a->soft || att_widens(a, n))
+        if (n->op == OP_Constant || n->op == OP_Yield || n == a->soft || att_feeds(a, n))
             continue;
         if (!same_rows(cx, a, n->out[0].type, n_rows))
             return refuse(reason, "attention whose scores change shape");

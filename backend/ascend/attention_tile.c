@@ -107,7 +107,7 @@ static int64_t held_bytes(const struct emit *e, const struct att *a, int64_t m)
 {
     const int64_t state = att_state_rows(m), wide = size_align(a->v_size, 8);
     const int64_t numbers = (9 + 2 * ATT_HELD + ATT_PARTS + (a->sink ? ATT_PARTS : 0)) * size_align(state * 4, 64);
-    return numbers + state * (K_LANES + wide * (att_has_parts(e, a) ? 2 : 1)) * 4;
+    return att_code_bytes(a) + numbers + state * (K_LANES + wide * (att_has_parts(e, a) ? 2 : 1)) * 4;
 }
 
 int64_t att_piece(const struct vr *r, const struct att *a, int64_t m)

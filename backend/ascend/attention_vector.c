@@ -79,7 +79,7 @@ static int region_operand(struct lower *l, const struct att *a, struct value *v)
 static void lower_region(struct lower *l, const struct att *a)
 {
     for_each_node (n, node_region(a->fused, 0)) {
-        if (n->op == OP_Constant || n->op == OP_Yield || n == a->qk || n == a->soft || att_widens(a, n))
+        if (n->op == OP_Constant || n->op == OP_Yield || n == a->qk || n == a->soft || att_feeds(a, n))
             continue;
         const bool view = op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity;
         const bool axes = op_has((enum op)n->op, T_REDUCE) && op_table[n->op]->cls != CLS_NORM;
@@ -586,13 +586,16 @@ void att_vector_code(struct att_kernel *k)
     tile_section_begin(c.b, TCORE_VECTOR);
     vr_code_buffers(&k->f);
     declare(&c);
+    att_code_buffers(k);
     begin(&c);
     tile_note(c.b, "pieces of this core's part of each step");
-    const expr steps = expr_add(c.x, att_steps(k), num(&c, ATT_MERGE));
+    const int late = att_is_coded(k->a) ? ATT_DECODE : 0, all = ATT_MERGE + late;
+    const expr steps = expr_add(c.x, att_steps(k), num(&c, all));
     const expr w = tile_loop(c.b, "j", expr_mul(c.x, steps, k->s.pieces));
     const expr step = expr_floordiv(c.x, w, k->s.pieces), piece = expr_mod(c.x, w, k->s.pieces);
-    const struct piece now = locate_piece(&c, step, piece),
-                       then = locate_piece(&c, expr_sub(c.x, step, num(&c, ATT_MERGE)), piece);
+    const struct piece now = locate_piece(&c, expr_sub(c.x, step, num(&c, late)), piece),
+                       then = locate_piece(&c, expr_sub(c.x, step, num(&c, all)), piece);
+    att_decode(k, step, expr_cmp(c.x, EXPR_EQ, piece, num(&c, 0)));
     soften(&c, &now);
     merge(&c, &then);
     tile_end(c.b);

@@ -69,12 +69,13 @@ static void declare_params(struct att_kernel *k, const struct att_split *s)
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
         *all[i].to = kparam(&k->f.p, all[i].name, all[i].ir);
     declare_batch(k);
+    att_code_params(k);
     vr_declare_params(&k->f); /* ends the parameters */
     k->f.k->blocks = k->s.blocks;
 }
 
 /* Workspaces of scores, probabilities, products of chunks. */
-enum { WS_SCORES, WS_PROBS, WS_PARTS, WS_COUNT };
+enum { WS_SCORES, WS_PROBS, WS_PARTS, WS_KEYS, WS_VALUES, WS_COUNT };
 
 static void declare_tensors(struct att_kernel *k, const int32_t workspace[WS_COUNT])
 {
@@ -82,14 +83,20 @@ static void declare_tensors(struct att_kernel *k, const int32_t workspace[WS_COU
     const struct att *a = k->a;
     vr_declare_tensors(&k->f);
     k->tq = vr_declare_tensor(&k->f, emit_tensor(e, a->q), a->in, false);
-    k->tk = vr_declare_tensor(&k->f, emit_tensor(e, a->k), a->in, false);
-    k->tv = vr_declare_tensor(&k->f, emit_tensor(e, a->v), a->prob, false);
+    const bool keys = a->coded[ATT_KEYS].codes, values = a->coded[ATT_VALUES].codes;
+    k->tk = vr_declare_tensor(&k->f, keys ? workspace[WS_KEYS] : emit_tensor(e, a->k), a->in, keys);
+    k->tv = vr_declare_tensor(&k->f, values ? workspace[WS_VALUES] : emit_tensor(e, a->v), a->prob, values);
     k->ty = vr_declare_tensor(&k->f, emit_tensor(e, a->y), a->out, true);
     k->ts = vr_declare_tensor(&k->f, workspace[WS_SCORES], a->score, true);
     k->tp = vr_declare_tensor(&k->f, workspace[WS_PROBS], a->prob, true);
     k->to = vr_declare_tensor(&k->f, workspace[WS_PARTS], DT_F32, true);
     (void)vr_declare_tensor(&k->f, workspace[WS_PROBS], a->prob, false);
     (void)vr_declare_tensor(&k->f, workspace[WS_PARTS], DT_F32, false);
+    if (keys)
+        (void)vr_declare_tensor(&k->f, workspace[WS_KEYS], a->in, false);
+    if (values)
+        (void)vr_declare_tensor(&k->f, workspace[WS_VALUES], a->prob, false);
+    att_code_tensors(k);
 }
 
 /* ---- launches --------------------------------------------------------------------------------------------- */
@@ -201,6 +208,14 @@ static enum npuc_status choose_rows(void *user, bool few)
     dims[0] = expr_mul_const(x, v.split.blocks, ATT_PARTS);
     dims[2] = expr_const(x, c->a->v_size);
     v.workspace[WS_PARTS] = emit_temp(e, "parts", DT_F32, 3, dims);
+    dims[1] = expr_const(x, ATTEND_CHUNK);
+    dims[0] = expr_mul_const(x, v.split.blocks, ATT_VALUE_SLOTS);
+    if (c->a->coded[ATT_VALUES].codes)
+        v.workspace[WS_VALUES] = emit_temp(e, "values", c->a->prob, 3, dims);
+    dims[0] = expr_mul_const(x, v.split.blocks, ATT_KEY_SLOTS);
+    dims[2] = expr_const(x, c->a->size);
+    if (c->a->coded[ATT_KEYS].codes)
+        v.workspace[WS_KEYS] = emit_temp(e, "keys", c->a->in, 3, dims);
     v.l = att_lower(e, c->a, v.workspace[WS_SCORES], &v.goal, &v.sink);
     return launch(e, c->a, &v);
 }
