@@ -2,11 +2,12 @@
 #include "runtime/rt.h"
 
 #include "base/size.h"
+#include "plan/format.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const char magic[16] = "npuc-kv-cache-1";
+static const char magic[16] = "npuc-kv-cache-2";
 
 static const struct plan_cache *cache_at(const npurt_session *s, int32_t i)
 {
@@ -132,11 +133,21 @@ enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)
 /* Saved: the header, then each cache's valid rows, run by run. */
 struct header {
     char magic[16];
+    uint64_t plan; /* whose caches they are */
     int64_t n_caches, length;
 };
 struct cache_header {
     int64_t outer, inner, rows;
 };
+
+/* The checksum over all bytes of the plan. */
+static uint64_t identity(const npurt_session *s)
+{
+    uint64_t hash = 0;
+    if (s->plan->map.data && s->plan->map.size >= PLAN_HEADER_SIZE)
+        memcpy(&hash, s->plan->map.data + PLAN_AT_HEADER_HASH, sizeof hash);
+    return hash;
+}
 
 static void keep_first(void *user, const char *line)
 {
@@ -153,7 +164,7 @@ enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
 {
     struct diag d;
     diag_init(&d, keep_first, s);
-    struct header h = {.n_caches = s->entry->n_caches, .length = s->cache_length};
+    struct header h = {.plan = identity(s), .n_caches = s->entry->n_caches, .length = s->cache_length};
     memcpy(h.magic, magic, sizeof magic);
     struct file_writer *w = malloc(sizeof *w);
     if (!w)
@@ -179,7 +190,32 @@ enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
     return st;
 }
 
-static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct file_map *m, int64_t *at)
+/* Storage before the first run: sized for the rows to come, grown when bound. */
+static enum npuc_status make_room(npurt_session *s, int32_t i, const struct cache_header *h)
+{
+    struct rt_cache *c = &s->caches[i];
+    const int64_t rows = npurt_cache_capacity(s);
+    int64_t row;
+    if (c->data || h->outer <= 0 || h->inner <= 0)
+        return NPUC_OK;
+    if (rows < h->rows || !size_mul(h->outer, h->inner, &row) || !size_mul(row, rows, &c->size) ||
+        c->size > (int64_t)1 << 48)
+        return rt_fail(s, D_INPUT_FILE, "the cache has %lld rows, this plan's %lld", (long long)h->rows,
+                       (long long)rows);
+    c->data = aligned_alloc(512, (size_t)size_align(c->size + 1, 512));
+    if (!c->data) {
+        c->size = 0;
+        return rt_fail(s, D_HOST_MEMORY, "out of host memory");
+    }
+    memset(c->data, 0, (size_t)c->size);
+    c->outer = h->outer;
+    c->inner = h->inner;
+    s->bound = false;
+    return NPUC_OK;
+}
+
+/* Cache i from *at on; `write` false: only looked at. */
+static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct file_map *m, int64_t *at, bool write)
 {
     struct rt_cache *c = &s->caches[i];
     struct cache_header ch;
@@ -193,22 +229,12 @@ static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct fi
         return rt_fail(s, D_INPUT_FILE, "the saved cache ends early");
     if (bytes == 0)
         return NPUC_OK;
-    if (!c->data && ch.outer > 0 && ch.inner > 0) { /* before the first run: sized as saved, grown when bound */
-        const int64_t rows = npurt_cache_capacity(s);
-        if (rows < ch.rows || !size_mul(ch.outer * ch.inner, rows, &c->size) || c->size > (int64_t)1 << 48)
-            return rt_fail(s, D_INPUT_FILE, "the saved cache has %lld rows, this plan's %lld", (long long)ch.rows,
-                           (long long)rows);
-        c->data = aligned_alloc(512, (size_t)size_align(c->size + 1, 512));
-        if (!c->data)
-            return rt_fail(s, D_HOST_MEMORY, "out of host memory");
-        memset(c->data, 0, (size_t)c->size);
-        c->outer = ch.outer;
-        c->inner = ch.inner;
-        s->bound = false;
-    }
+    enum npuc_status st = make_room(s, i, &ch);
+    if (st != NPUC_OK)
+        return st;
     if (ch.outer != c->outer || ch.inner != c->inner || ch.rows > capacity_of(c))
         return rt_fail(s, D_INPUT_FILE, "the saved cache has another shape");
-    for (int64_t o = 0; o < ch.outer; o++)
+    for (int64_t o = 0; write && o < ch.outer; o++)
         memcpy(c->data + o * capacity_of(c) * c->inner, m->data + *at + o * row, (size_t)row);
     *at += bytes;
     return NPUC_OK;
@@ -226,12 +252,55 @@ enum npuc_status npurt_cache_restore(npurt_session *s, const char *path)
     int64_t at = (int64_t)sizeof h;
     if (m.size >= at)
         memcpy(&h, m.data, sizeof h);
-    if (m.size < at || memcmp(h.magic, magic, sizeof magic) != 0 || h.n_caches != s->entry->n_caches || h.length < 0)
-        st = rt_fail(s, D_INPUT_FILE, "this is no cache saved from a session of this plan");
-    for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_caches; i++)
-        st = restore_one(s, i, &m, &at);
+    if (m.size < at || memcmp(h.magic, magic, sizeof magic) != 0)
+        st = rt_fail(s, D_INPUT_FILE, "%s holds no caches that npuc saved", path);
+    else if (h.plan != identity(s) || h.n_caches != s->entry->n_caches || h.length < 0)
+        st = rt_fail(s, D_INPUT_FILE,
+                     "%s holds the caches of another plan; what a model computed for them is of no use to this one",
+                     path);
+    for (int write = 0; write < 2; write++) { /* what is refused leaves the caches as they are */
+        at = (int64_t)sizeof h;
+        for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_caches; i++)
+            st = restore_one(s, i, &m, &at, write);
+    }
     file_map_close(&m);
     if (st == NPUC_OK)
         s->cache_length = h.length;
+    return st;
+}
+
+/* Rows of cache i of `from`, as many as `to` is to have. */
+static enum npuc_status fork_one(npurt_session *to, const npurt_session *from, int32_t i, int64_t length)
+{
+    const struct rt_cache *a = &from->caches[i];
+    struct rt_cache *b = &to->caches[i];
+    const int64_t rows = cache_at(to, i)->grows ? length : capacity_of(a);
+    const struct cache_header h = {a->outer, a->inner, rows};
+    if (!a->data || rows == 0)
+        return NPUC_OK;
+    const enum npuc_status st = make_room(to, i, &h);
+    if (st != NPUC_OK)
+        return st;
+    if (a->outer != b->outer || a->inner != b->inner || rows > capacity_of(b))
+        return rt_fail(to, D_USAGE, "the caches have another shape: %lld sequences, here %lld", (long long)a->outer,
+                       (long long)b->outer);
+    for (int64_t o = 0; o < a->outer; o++)
+        memcpy(b->data + o * capacity_of(b) * b->inner, a->data + o * capacity_of(a) * a->inner,
+               (size_t)(rows * a->inner));
+    return NPUC_OK;
+}
+
+enum npuc_status npurt_cache_fork(npurt_session *to, const npurt_session *from, int64_t length)
+{
+    enum npuc_status st = NPUC_OK;
+    if (to->owner != from->owner && (identity(to) != identity(from) || !identity(to)))
+        return rt_fail(to, D_USAGE, "caches of another plan cannot be taken over");
+    if (length < 0 || length > from->cache_length)
+        return rt_fail(to, D_USAGE, "cannot take over %lld rows of a cache of %lld", (long long)length,
+                       (long long)from->cache_length);
+    for (int32_t i = 0; st == NPUC_OK && to != from && i < to->entry->n_caches; i++)
+        st = fork_one(to, from, i, length);
+    if (st == NPUC_OK)
+        to->cache_length = length;
     return st;
 }

@@ -128,7 +128,6 @@ bool att_is_coded(const struct att *a);
 int64_t att_code_bytes(const struct att *a); /* of UB */
 void att_code_params(struct att_kernel *k);
 void att_code_tensors(struct att_kernel *k);
-void att_code_buffers(struct att_kernel *k);
 /* The decoded chunk of a step in its workspace: element offset of its first row. */
 expr att_code_slot(struct att_kernel *k, int operand, const struct att_step *s);
 /* This core's half of the chunks of step number `step`; nothing where `when` is 0. */

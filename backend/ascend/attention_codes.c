@@ -101,13 +101,11 @@ static const struct k_cache_form *any_form(const struct att *a)
     return a->coded[ATT_KEYS].codes ? &a->coded[ATT_KEYS].f : &a->coded[ATT_VALUES].f;
 }
 
-void att_code_buffers(struct att_kernel *k)
+static void buffers(struct att_kernel *k)
 {
     const struct att *a = k->a;
     struct att_unpack *u = &k->unpack;
     struct tile_builder *b = &k->f.b;
-    if (!att_is_coded(a))
-        return;
     const struct k_cache_form *f = any_form(a);
     const int64_t size = most(a, size_of), scales = most(a, k_cache_scales), n = u->max = tile_rows(a);
     u->codes = tile_buf(b, "codes", TS_UB, k_cache_stored(f), 2, size_align(n * most(a, k_cache_row), 64));
@@ -259,7 +257,10 @@ static void decode_operand(struct att_kernel *k, int operand, const struct att_s
 
 void att_decode(struct att_kernel *k, expr step, expr when)
 {
+    if (!att_is_coded(k->a))
+        return;
     const struct att_step s = att_locate(k, step);
+    buffers(k);
     for (int i = 0; i < ATT_CODED; i++)
         if (k->a->coded[i].codes)
             decode_operand(k, i, &s, expr_mul(&k->f.k->exprs, s.active, when));

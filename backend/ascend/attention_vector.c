@@ -586,15 +586,13 @@ void att_vector_code(struct att_kernel *k)
     tile_section_begin(c.b, TCORE_VECTOR);
     vr_code_buffers(&k->f);
     declare(&c);
-    att_code_buffers(k);
     begin(&c);
     tile_note(c.b, "pieces of this core's part of each step");
     const int late = att_is_coded(k->a) ? ATT_DECODE : 0, all = ATT_MERGE + late;
-    const expr steps = expr_add(c.x, att_steps(k), num(&c, all));
-    const expr w = tile_loop(c.b, "j", expr_mul(c.x, steps, k->s.pieces));
+    const expr w = tile_loop(c.b, "j", expr_mul(c.x, expr_add(c.x, att_steps(k), num(&c, all)), k->s.pieces));
     const expr step = expr_floordiv(c.x, w, k->s.pieces), piece = expr_mod(c.x, w, k->s.pieces);
-    const struct piece now = locate_piece(&c, expr_sub(c.x, step, num(&c, late)), piece),
-                       then = locate_piece(&c, expr_sub(c.x, step, num(&c, all)), piece);
+    const struct piece now = locate_piece(&c, expr_sub(c.x, step, num(&c, late)), piece);
+    const struct piece then = locate_piece(&c, expr_sub(c.x, step, num(&c, all)), piece);
     att_decode(k, step, expr_cmp(c.x, EXPR_EQ, piece, num(&c, 0)));
     soften(&c, &now);
     merge(&c, &then);

@@ -357,6 +357,35 @@ static void test_refusals(void **state)
     npurt_plan_close(p);
 }
 
+/* Two sequences that begin alike; caches of another plan, and damaged ones, leave the session as it was. */
+static void test_cache_handed_on(void **state)
+{
+    (void)state;
+    struct bench a, b;
+    begin(&a, NULL);
+    begin(&b, NULL);
+    must_run(&a, 5);
+    expect(&b, npurt_cache_fork(b.s, a.s, 6), NPUC_E_USAGE, "cannot take over 6 rows of a cache of 5");
+    assert_int_equal(npurt_cache_fork(b.s, a.s, 4), NPUC_OK);
+    must_run(&b, 3);
+    check_run(&b, 3, 4);
+    assert_int_equal(npurt_cache_save(a.s, cache_path), NPUC_OK);
+    FILE *f = fopen(cache_path, "r+b");
+    assert_non_null(f);
+    uint8_t head[24]; /* the plan's checksum from byte 16 on */
+    assert_int_equal(fread(head, 1, sizeof head, f), sizeof head);
+    head[16] ^= 1;
+    rewind(f);
+    assert_int_equal(fwrite(head, 1, sizeof head, f), sizeof head);
+    fclose(f);
+    expect(&b, npurt_cache_restore(b.s, cache_path), NPUC_E_INVALID, "another plan");
+    assert_int_equal(npurt_cache_length(b.s), 7);
+    must_run(&b, 2);
+    check_run(&b, 2, 7);
+    end(&a);
+    end(&b);
+}
+
 static int stop_at_once(void *user, int64_t step, int64_t n)
 {
     (void)user;
@@ -402,9 +431,10 @@ static void test_clock_without_data(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_description), cmocka_unit_test(test_cache_over_runs),
-        cmocka_unit_test(test_given_past),  cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_clock_without_data),
+        cmocka_unit_test(test_description),        cmocka_unit_test(test_cache_over_runs),
+        cmocka_unit_test(test_cache_handed_on),    cmocka_unit_test(test_given_past),
+        cmocka_unit_test(test_refusals),           cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_clock_without_data),
     };
     return cmocka_run_group_tests(tests, make_plan, remove_plan);
 }
