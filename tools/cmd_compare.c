@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tools/analysis/plan.h"
+#include "tools/analysis/plans.h"
 #include "tools/analysis/present.h"
 #include "tools/json.h"
 #include "tools/model_args.h"
@@ -12,6 +13,8 @@
 static const struct arg_option options[] = {
     {"recipe", "R", "a recipe (npuc quantize); repeated: each by itself against the model"},
     {"calib", "DATA", "what to run: TOKENS.npy, INPUTS.npz or a folder"},
+    {"input", "NAME=FILE", "two plans: what both run on (npuc run)"},
+    {"threads", "N", "two plans: threads of the emulation"},
     {"runs", "N", "use the first N runs of the data; default all"},
     {"each", "N",
      "outputs with one product quantised (isolated) and with all but one (inverse), over the first N runs: "
@@ -147,7 +150,11 @@ static int run(const struct command *cmd, int argc, char **argv)
     int code = 0;
     if (!args_parse(cmd, argc, argv, &a, &code))
         return code;
-    code = args_flag(&a, "pareto") ? join_results(&a) : compare(cmd, &a);
+    const bool plans = a.words.len == 2 && file_is_plan(a.words.data[0]) && file_is_plan(a.words.data[1]);
+    if (args_flag(&a, "pareto"))
+        code = join_results(&a);
+    else
+        code = plans ? plans_compare(&a) : compare(cmd, &a);
     args_free(&a);
     return code;
 }
@@ -155,7 +162,10 @@ static int run(const struct command *cmd, int argc, char **argv)
 const struct command command_compare = {
     .name = "compare",
     .what = "what a recipe does to each product of a model and to its outputs",
-    .usage = "MODEL [MODEL2] --recipe R --calib DATA [options]",
+    .usage = "MODEL --recipe R --calib DATA [options]\n"
+             "       npuc compare MODEL MODEL2 --calib DATA [options]\n"
+             "       npuc compare PLAN PLAN2 --input NAME=FILE ... [--json]\n"
+             "       npuc compare --pareto A.json B.json ... --html FILE",
     .examples = "  npuc quantize examples/bard/model.onnx --scheme w8a16 -o w8.recipe\n"
                 "  npuc compare examples/bard/model.onnx --recipe w8.recipe --calib examples/bard/eval/prefill_ids.npy "
                 "--html w8.html\n",

@@ -156,6 +156,21 @@ def check_files(npuc, d):
     assert same["products"][1]["cumulative"]["sqnr_db"] is None and same["effects"]["all"]["noise"] == 0, same
 
 
+def check_plans(npuc, d):
+    x = np.random.default_rng(3).standard_normal((4, 24)).astype(np.float32)
+    np.save(d / "x.npy", x)
+    support.must([npuc, "compile", d / "m.onnx", "-o", d / "m.plan", "--quiet"])
+    support.must([npuc, "compile", d / "m.onnx", "--recipe", d / "r.recipe", "-o", d / "q.plan", "--quiet"])
+    got = {}
+    for name in "mq":
+        support.must([npuc, "run", d / f"{name}.plan", "--input", f"x={d / 'x.npy'}", "--output-dir", d / name])
+        got[name] = np.load(d / name / json.loads((d / name / "outputs.json").read_text())["y"]).astype(np.float64)
+    run = [npuc, "compare", d / "m.plan", d / "q.plan", "--input", f"x={d / 'x.npy'}"]
+    check_error(json.loads(support.must([*run, "--json"]))["outputs"][0], got["m"], got["q"], "two plans")
+    same = support.must([npuc, "compare", d / "m.plan", d / "m.plan", *run[4:]])
+    assert re.search(r"^y +equal ", same, re.M), same
+
+
 def check_refusals(npuc, d):
     (d / "unknown.recipe").write_text("version = 1\n[nobody]\nweight = int8 channel\n")
     (d / "broken.json").write_text("{}")
@@ -186,6 +201,7 @@ def main():
         (d / "words").mkdir()
         check_words(args.npuc, d)
         check_files(args.npuc, d)
+        check_plans(args.npuc, d)
         check_refusals(args.npuc, d)
 
 

@@ -124,6 +124,8 @@ static void products_table(const struct analysis *an, const struct comparison *c
 {
     int64_t n;
     const int64_t *order = analysis_ranking(an, c, &n);
+    if (n == 0)
+        return;
     const char *what = an->outputs.words >= 0 ? "KL" : "noise";
     bool split = false, clips = false;
     for (int64_t i = 0; i < n; i++) {
