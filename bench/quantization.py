@@ -1,0 +1,339 @@
+#!/usr/bin/env python3
+"""The tables of docs/quantization.md: what schemes cost, beside onnxruntime's own quantiser where that is installed.
+
+    python bench/quantization.py --npuc build/npuc [--table bard|smollm2|vision] [--write docs/quantization.md]
+                                 [--model DIR/model.onnx --tokens TEXT.npy --calib CALIB.npy --bos 1]   SmolLM2, or its like
+                                 [--windows N] [--only PART] [--check]
+
+Rows: bench/quantization.tsv. Tables of text are perplexities in windows of 256 tokens, paired with the plan of the model as it is;
+those of vision the least cosine between outputs with codes and without, over inputs that calibration has not seen. --check holds the
+rows that have a limit of its own to it, on a few windows, and fails (exit 1) where one is beyond it. JSON lines
+go to stdout. Needs numpy, for vision and for comparing onnxruntime too.
+"""
+import argparse
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONVOLUTIONS = ["resnet8-float-op13", "resnet18-small-keepbn-op11", "mobilenetv3-small-dynamo-op18", "convnext-dynamo-op20"]
+VISION = [*CONVOLUTIONS, "vit-tiny-torchscript-op14"] # limits are for convolutions: a transformer has a scale per token
+CALIBRATING, SEEN_BY_NONE = 32, 8 # runs of vision
+CHECK_WINDOWS, CHECK_RUNS = 4, 16
+
+
+def run(*command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(str(c) for c in command[:4])} ...: exit {done.returncode}: {done.stderr.strip()[-400:]}")
+    return done.stdout
+
+
+def rows(o, table):
+    """(name, options of npuc quantize, limit) of the rows that were asked for."""
+    for line in (ROOT / "bench/quantization.tsv").read_text(encoding="utf-8").splitlines():
+        if line and line[0] != "#":
+            part, name, options, *limits = line.split("\t")
+            limit = limits[1 if o.check else 0]
+            if part == table and o.only in name and not (o.check and limit == "-"):
+                yield name, options, None if limit == "-" else float(limit)
+
+
+def quantized(o, d, model, options, calib):
+    """Plan of the model by these options of npuc quantize; seconds of quantising."""
+    begin = time.monotonic()
+    words = [str(calib) if w == "C" else w for w in shlex.split(options)]
+    few = ["--runs", CHECK_RUNS] if o.check and "C" in shlex.split(options) else []
+    run(o.npuc, "quantize", model, "-o", d / "r.recipe", "--quiet", *words, *few)
+    took = time.monotonic() - begin
+    run(o.npuc, "compile", model, "--recipe", d / "r.recipe", "-o", d / "q.plan", "--quiet", "--target", o.target)
+    return d / "q.plan", took
+
+
+def report(**row):
+    print(json.dumps(row), flush=True)
+    return row
+
+
+# ---- text
+
+
+def perplexity(o, plan, text, *more):
+    count = ["--windows", o.windows] if o.windows else []
+    return json.loads(run(o.npuc, "perplexity", plan, "--tokens", text.tokens, "--window", "256", "--bos", text.bos, "--json",
+                          "--threads", "2", *count, *more))
+
+
+def text_rows(o, d, text):
+    plain = d / "plain.plan"
+    run(o.npuc, "compile", text.model, "-o", plain, "--quiet", "--target", o.target)
+    got = [report(table=text.name, row="float32", perplexity=perplexity(o, plain, text)["perplexity"], change=0.0,
+                  bytes=plain.stat().st_size)]
+    for name, options, limit in rows(o, "text"):
+        plan, took = quantized(o, d, text.model, options, text.calib)
+        p = perplexity(o, plan, text, "--reference", plain)
+        got.append(report(table=text.name, row=name, perplexity=p["perplexity"], change=100 * p["change"],
+                          error=100 * p["change_standard_error"], kl=p["kl"]["mean"], agreement=p["top1_agreement"],
+                          bytes=plan.stat().st_size, seconds=round(took, 1), limit=limit))
+    return got
+
+
+def text_table(got):
+    lines = ["| scheme | perplexity | change | KL to float32 | same top word | plan, MB |", "|---|---|---|---|---|---|"]
+    for r in got:
+        more = f"{r['kl']:.5f} | {100 * r['agreement']:.1f} %" if "kl" in r else "- | -"
+        change = f"{r['change']:+.2f} % ± {r['error']:.2f}" if "error" in r else "-"
+        lines.append(f"| {r['row']} | {r['perplexity']:.4f} | {change} | {more} | {r['bytes'] / 1e6:.2f} |")
+    return lines
+
+
+# ---- onnxruntime's quantiser on the same text
+
+
+def ort_forms(text):
+    """(name, function that writes the quantised model)"""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import matmul_nbits_quantizer as nbits
+    import onnx
+
+    def dynamic(out):
+        quantize_dynamic(text.model, out, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+
+    def four(block, how):
+        def write(out):
+            q = nbits.MatMulNBitsQuantizer(onnx.load(text.model), block_size=block, is_symmetric=False, algo_config=how)
+            q.process()
+            q.model.save_model_to_file(str(out))
+        return write
+
+    hqq = nbits.HQQWeightOnlyQuantConfig
+    return [("onnxruntime dynamic int8", dynamic), ("onnxruntime 4 bits, 32", four(32, None)),
+            ("onnxruntime 4 bits, 128", four(128, None)), ("onnxruntime HQQ, 32", four(32, hqq(block_size=32)))]
+
+
+def ort_perplexity(o, path, text):
+    import onnxruntime as ort
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 2
+    s = ort.InferenceSession(str(path), options)
+    tokens = np.load(text.tokens).ravel()
+    starts = range(0, len(tokens), 255)[:o.windows or None]
+    nats = count = 0
+    for at in starts: # as npuc perplexity has it: BOS in front of 255 tokens
+        ids = np.concatenate([[text.bos], tokens[at:at + 255]]).astype(np.int64)[None]
+        n = ids.shape[1]
+        feeds = {}
+        for i in s.get_inputs():
+            sizes = {"batch_size": 1, "sequence_length": n, "past_sequence_length": 0}
+            shape = [sizes.get(v, n) if isinstance(v, str) else v for v in i.shape]
+            value = {"input_ids": ids, "attention_mask": np.ones((1, n), np.int64), "position_ids": np.arange(n)[None]}
+            feeds[i.name] = value.get(i.name, np.zeros(shape, np.float32)) if i.name in value else np.zeros(shape, np.float32)
+        logits = s.run(["logits"], feeds)[0][0, :-1].astype(np.float64)
+        top = logits.max(1)
+        nats += float((np.log(np.exp(logits - top[:, None]).sum(1)) + top - logits[np.arange(n - 1), ids[0, 1:]]).sum())
+        count += n - 1
+    return float(np.exp(nats / count))
+
+
+def ort_text_rows(o, d, text, plain):
+    got = []
+    try:
+        forms = ort_forms(text)
+    except ImportError as e:
+        print(f"without onnxruntime's quantiser: {e}", file=sys.stderr)
+        return got
+    for name, write in forms:
+        if o.only in name:
+            path = d / "ort.onnx"
+            try:
+                write(path)
+                p = ort_perplexity(o, path, text)
+            except Exception as e: # the tool's own limits are a row too
+                print(f"{name}: {type(e).__name__}: {str(e)[:200]}", file=sys.stderr)
+                continue
+            got.append(report(table=text.name, row=name, perplexity=p, change=100 * (p / plain - 1)))
+    return got
+
+
+def ort_table(got):
+    lines = ["", "| the same text | perplexity | change |", "|---|---|---|"]
+    return lines + [f"| {r['row']} | {r['perplexity']:.4f} | {r['change']:+.2f} % |" for r in got] if got else []
+
+
+# ---- vision
+
+
+class Vision:
+    def __init__(self, folder, d):
+        self.name, self.model = folder.name, folder / "model.onnx"
+        case = sorted((folder / "cases").iterdir())[0]
+        file = next((case / "inputs").glob("*.npy"))
+        self.input, self.shape = file.stem, np.load(file).shape
+        random = np.random.default_rng(7)
+        self.calib = d / "calib"
+        self.calib.mkdir(exist_ok=True)
+        for i in range(CALIBRATING):
+            np.savez(self.calib / f"{i:02}.npz", **{self.input: self.draw(random)})
+        self.tests = [self.draw(random) for _ in range(SEEN_BY_NONE)]
+
+    def draw(self, random):
+        return random.standard_normal(self.shape).astype(np.float32)
+
+    def outputs(self, o, d, plan):
+        got = []
+        for x in self.tests:
+            np.save(d / "x.npy", x)
+            run(o.npuc, "run", plan, "--input", f"{self.input}={d / 'x.npy'}", "--output-dir", d / "out")
+            files = json.loads((d / "out/outputs.json").read_text(encoding="utf-8"))
+            y = np.load(d / "out" / sorted(files.values())[0]).astype(np.float64)
+            got += list(y.reshape(len(y), -1))
+        return got
+
+
+def cosines(a, b):
+    return [float(x @ y / np.sqrt((x @ x) * (y @ y))) for x, y in zip(a, b)]
+
+
+def ort_vision(v, d):
+    """Outputs of the model quantised by onnxruntime: per channel, minmax, the same data."""
+    try:
+        import onnxruntime as ort
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    except ImportError:
+        return None
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.files = iter(sorted(v.calib.glob("*.npz")))
+
+        def get_next(self):
+            f = next(self.files, None)
+            return dict(np.load(f)) if f else None
+
+    ort.set_default_logger_severity(4)
+    quantize_static(v.model, d / "ort.onnx", Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                    activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+                    op_types_to_quantize=["Conv", "MatMul", "Gemm"])
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    s = ort.InferenceSession(str(d / "ort.onnx"), options)
+    got = []
+    for x in v.tests:
+        y = s.run(None, {v.input: x})[0].astype(np.float64)
+        got += list(y.reshape(len(y), -1))
+    return got
+
+
+def vision_rows(o, d):
+    got = []
+    for name in CONVOLUTIONS if o.check else VISION:
+        scratch = d / name
+        scratch.mkdir()
+        v = Vision(o.models / name, scratch)
+        run(o.npuc, "compile", v.model, "-o", scratch / "plain.plan", "--quiet", "--target", o.target)
+        plain = v.outputs(o, scratch, scratch / "plain.plan")
+        for row, options, limit in rows(o, "vision"):
+            plan, took = quantized(o, scratch, v.model, options, v.calib)
+            c = cosines(plain, v.outputs(o, scratch, plan))
+            got.append(report(table="vision", model=name, row=row, cosine=min(c), mean=float(np.mean(c)), seconds=round(took, 1),
+                              limit=limit if name in CONVOLUTIONS else None))
+        theirs = None
+        try:
+            theirs = None if o.check or o.only else ort_vision(v, scratch)
+        except Exception as e: # its own limits: old operator sets
+            print(f"onnxruntime, {name}: {type(e).__name__}: {str(e)[:120]}", file=sys.stderr)
+        if theirs:
+            c = cosines(plain, theirs)
+            got.append(report(table="vision", model=name, row="onnxruntime static", cosine=min(c), mean=float(np.mean(c))))
+    return got
+
+
+def vision_table(got):
+    names = list(dict.fromkeys(r["row"] for r in got))
+    lines = ["| model | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for model in dict.fromkeys(r["model"] for r in got):
+        cells = {r["row"]: f"{r['cosine']:.5f}" for r in got if r["model"] == model}
+        lines.append(f"| {model} | " + " | ".join(cells.get(n, "-") for n in names) + " |")
+    return lines
+
+
+# ---- the page
+
+
+def replace(page, table, lines):
+    """Lines between <!-- table NAME --> and <!-- end -->."""
+    text = page.read_text(encoding="utf-8")
+    start = f"<!-- table {table} -->\n"
+    if start not in text:
+        sys.exit(f"{page}: expected a line {start.strip()}")
+    before, rest = text.split(start, 1)
+    page.write_text(before + start + "\n" + "\n".join(lines) + "\n\n<!-- end -->" + rest.split("<!-- end -->", 1)[1], encoding="utf-8")
+
+
+def over(r):
+    """What is wrong with a row; None: within its limit."""
+    if r.get("limit") is None:
+        return None
+    if "cosine" in r:
+        return None if r["cosine"] >= r["limit"] else f"{r['model']}, {r['row']}: cosine {r['cosine']:.5f}, expected {r['limit']} or more"
+    return None if r["kl"] <= r["limit"] else f"{r['row']}: KL divergence {r['kl']:.5f}, expected {r['limit']} at most"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--npuc", required=True, type=pathlib.Path)
+    p.add_argument("--table", action="append", choices=["bard", "smollm2", "vision"])
+    p.add_argument("--target", default="ascend-910b1")
+    p.add_argument("--models", type=pathlib.Path, default=ROOT / "tests/models")
+    p.add_argument("--model", type=pathlib.Path)
+    p.add_argument("--tokens", type=pathlib.Path)
+    p.add_argument("--calib", type=pathlib.Path)
+    p.add_argument("--bos", type=int, default=1)
+    p.add_argument("--windows", type=int, default=0)
+    p.add_argument("--only", default="")
+    p.add_argument("--check", action="store_true")
+    p.add_argument("--write", type=pathlib.Path)
+    o = p.parse_args()
+    o.windows = o.windows or (CHECK_WINDOWS if o.check else 0)
+    bard = ROOT / "examples/bard"
+    texts = {"bard": argparse.Namespace(name="bard", model=bard / "model.onnx", tokens=bard / "eval/test.npy",
+                                        calib=bard / "eval/calib.npy", bos=0)}
+    if o.model:
+        if not o.tokens or not o.calib:
+            p.error("--model wants --tokens and --calib, too")
+        texts["smollm2"] = argparse.Namespace(name="smollm2", model=o.model, tokens=o.tokens, calib=o.calib, bos=o.bos)
+    wanted = o.table or [*texts, "vision"]
+    all_rows = []
+    for table in wanted:
+        if table != "vision" and table not in texts:
+            p.error("the table smollm2 wants --model")
+        with tempfile.TemporaryDirectory() as scratch:
+            d = pathlib.Path(scratch)
+            if table == "vision":
+                got = vision_rows(o, d)
+                lines = vision_table(got)
+            else:
+                got = text_rows(o, d, texts[table])
+                theirs = [] if o.check else ort_text_rows(o, d, texts[table], got[0]["perplexity"])
+                lines = text_table(got) + ort_table(theirs)
+        all_rows += got
+        print("\n".join(lines), file=sys.stderr)
+        if o.write:
+            replace(o.write, table, lines)
+    faults = [f for f in map(over, all_rows) if f] if o.check else []
+    for f in faults:
+        print(f"FAILED {f}")
+    if o.check:
+        held = sum(r.get("limit") is not None for r in all_rows)
+        print(f"{held - len(faults)} of {held} rows within their limits")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
