@@ -375,7 +375,8 @@ static struct value *shared_input(struct pass_ctx *px, const struct product *p, 
     const struct quant_operand *o = &p->form->input;
     new->codes = new->x;
     if (new->x && o->codes != DT_NONE)
-        new->codes = recipe_code_input(&b, new->x, o, k_count(&p->w) / p->w.dims[p->channel_axis]);
+        new->codes =
+            recipe_code_input(&b, new->x, o, p->n->op == OP_Conv ? 0 : k_count(&p->w) / p->w.dims[p->channel_axis]);
     if (!first)
         map_put(made, x->id, (uint64_t)(uintptr_t) new);
     else {

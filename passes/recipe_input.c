@@ -16,22 +16,22 @@ struct value *recipe_dequantize(struct builder *b, struct value *const in[3], en
     return ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
 }
 
-/* The largest magnitude along the last axis, which stays as one. */
-static struct value *largest(struct builder *b, struct value *x)
+/* The largest magnitude along the last axis, which stays as one; or of all elements, as a scalar. */
+static struct value *largest(struct builder *b, struct value *x, bool all)
 {
     struct value *size = ir_op1(b, OP_Abs, x);
     if (!size)
         return NULL;
-    struct node *top =
-        ir_new(b, OP_ReduceMax, 2, (struct value *[]){size, ir_const_i64(b, (const int64_t[]){-1}, 1)}, 1);
-    ir_set_int(top, "keepdims", 1);
+    struct value *const in[2] = {size, all ? NULL : ir_const_i64(b, (const int64_t[]){-1}, 1)};
+    struct node *top = ir_new(b, OP_ReduceMax, all ? 1 : 2, in, 1);
+    ir_set_int(top, "keepdims", !all);
     return ir_infer(top) == NPUC_OK ? &top->out[0] : NULL;
 }
 
 /* That, by the largest code; never 0, so that rows of zeros have a scale. */
-static struct value *row_scales(struct builder *b, struct value *x, double most)
+static struct value *row_scales(struct builder *b, struct value *x, double most, bool all)
 {
-    struct value *top = largest(b, x);
+    struct value *top = largest(b, x, all);
     const double tiny = x->type->dtype == DT_F16 ? fmax(6.2e-5, 6.2e-8 * most) : (double)FLT_MIN * most;
     struct value *v = top ? ir_op2(b, OP_Max, top, ir_scalar_like(b, x, tiny)) : NULL;
     return v ? ir_op2(b, OP_Div, v, ir_scalar_like(b, x, most)) : NULL;
@@ -41,7 +41,7 @@ static struct value *row_scales(struct builder *b, struct value *x, double most)
  * under which no element exceeds that code. */
 static struct value *power_scales(struct builder *b, struct value *x, const struct quant_operand *o)
 {
-    struct value *top = largest(b, x);
+    struct value *top = largest(b, x, false);
     int e;
     top = top ? ir_cast(b, top, DT_F32) : NULL;
     (void)frexp(o->most, &e);
@@ -66,7 +66,7 @@ static struct value *group_scales(struct builder *b, struct value *x, const stru
     struct value *v = ir_reshape(b, x, rank + 1, dims);
     if (v)
         v = o->scales == DT_F8E8M0 ? power_scales(b, v, o)
-                                   : row_scales(b, v, o->most + (o->divisor == QUANT_DIVISOR_FULL ? 1 : 0));
+                                   : row_scales(b, v, o->most + (o->divisor == QUANT_DIVISOR_FULL ? 1 : 0), false);
     return v ? ir_reshape(b, v, rank, dims) : NULL;
 }
 
@@ -83,7 +83,7 @@ static struct value *input_scales(struct builder *b, struct value *x, const stru
     if (o->per == QUANT_PER_GROUP)
         return group_scales(b, x, o, k);
     const double most = o->most + (o->divisor == QUANT_DIVISOR_FULL ? 1 : 0);
-    return o->per == QUANT_PER_TOKEN ? row_scales(b, x, most) : ir_scalar_like(b, x, o->cast ? 1 : o->scale);
+    return o->per == QUANT_PER_TOKEN ? row_scales(b, x, most, k == 0) : ir_scalar_like(b, x, o->cast ? 1 : o->scale);
 }
 
 /* Half away from zero, exactly: floor(|v|) + (|v| - floor(|v|) >= 0.5), with v's sign. */
@@ -142,7 +142,7 @@ struct value *recipe_code_input(struct builder *b, struct value *x, const struct
     if (!s)
         return NULL;
     struct value *const in[3] = {x, s, z};
-    const int64_t block = is_fixed ? 0 : o->per == QUANT_PER_TOKEN ? k : o->group;
+    const int64_t block = is_fixed ? 0 : o->per == QUANT_PER_TOKEN ? k : o->group; /* k 0: one scale */
     const bool steps = (o->away || o->narrow) && o->per != QUANT_PER_GROUP;
     struct value *q = steps ? code_steps(b, x, s, o) : quantize(b, in, o->codes, block);
     return q ? recipe_dequantize(b, (struct value *const[3]){q, s, z}, x->type->dtype, x->type->rank - 1, block) : NULL;

@@ -175,7 +175,7 @@ static bool read_dynamic(const struct node *dq, const struct node *dyn, struct i
     return true;
 }
 
-static void read_input(const struct pass_ctx *px, const struct value *v, struct input *in)
+static void read_input(const struct pass_ctx *px, const struct value *v, bool conv, struct input *in)
 {
     const struct node *dq = match_def(v, OP_DequantizeLinear);
     const struct node *q = dq ? match_def(node_in(dq, 0), OP_QuantizeLinear) : NULL;
@@ -190,7 +190,8 @@ static void read_input(const struct pass_ctx *px, const struct value *v, struct 
         return;
     const enum dtype code = q->out[0].type->dtype;
     in->form = (struct quant_operand){.codes = code};
-    if (code == DT_I8 && !node_in(q, 2) && is_row_scale(node_in(q, 1), node_in(q, 0))) {
+    const bool rows = node_attr_int(q, "block_size", 0) > 0, one = node_in(q, 1)->type->rank == 0;
+    if (code == DT_I8 && !node_in(q, 2) && (conv ? one : rows) && is_row_scale(node_in(q, 1), node_in(q, 0))) {
         in->form.per = QUANT_PER_TOKEN;
         in->form.dynamic = true;
         in->x = node_in(q, 0);
@@ -279,7 +280,7 @@ static enum npuc_status strip(struct pass_ctx *px, struct node *n)
     if (!is_product(n) || !read_weight(px, node_in(n, 1), conv, node_attr_int(n, "transB", 0) != 0, &w) ||
         !ir_may_rewrite(px->cx))
         return NPUC_OK;
-    read_input(px, node_in(n, 0), &in);
+    read_input(px, node_in(n, 0), conv, &in);
     read_codes(px, &w, &codes);
     const struct quant_product form = {.weight = w.form, .input = in.x ? in.form : (struct quant_operand){0}};
     const struct quant_matrix size = {.channels = w.channels, .k = w.k, .scale_type = w.scales.dtype};

@@ -22,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import must, run_cases
 
 TARGETS = ("ascend-910b1", "mlu370-x4")
+WAYS = [("--threads", "2"), ("--mode", "both")]
 
 
 def info(name, kind, dims):
@@ -82,7 +83,7 @@ FORMS = {
     "e4m3": "weight = float8e4m3fn channel",
 }
 ROWS = set(FORMS)
-SMALL = [(rows, ROWS), (gemm, ROWS), (two, ROWS), (conv, {"w8a8", "asymmetric", "tensor", "w8a16", "dynamic", "e4m3", "amct"})]
+SMALL = [(rows, ROWS), (gemm, ROWS), (two, ROWS), (conv, {"w8a8", "asymmetric", "tensor", "w8a16", "dynamic", "e4m3", "amct", "token"})]
 
 
 def recipe(path, model, form):
@@ -125,8 +126,8 @@ def run_npuc(o, d, model, inputs, *options):
     return run_plan(o, d, d / "p.plan", inputs)
 
 
-def run_plan(o, d, plan, inputs):
-    args = []
+def run_plan(o, d, plan, inputs, *options):
+    args = list(options)
     for i, (name, value) in enumerate(inputs.items()):
         np.save(d / f"in{i}.npy", value)
         args += ["--input", f"{name}={d}/in{i}.npy"]
@@ -153,6 +154,7 @@ def check_export(o, build, name):
         plain = run_npuc(o, d, d / "m.onnx", inputs, "--recipe", d / "r", "-D", "b=1..64")
         again = run_npuc(o, d, d / "q.onnx", inputs, "-D", "b=1..64")
         assert all(np.array_equal(plain[k], again[k]) for k in plain), "the file and the recipe give other bits"
+        check_ways(o, d, inputs, plain)
         codes = with_codes(d / "q.onnx")
         ours = run_npuc(o, d, d / "q.onnx", inputs, "-D", "b=1..64")
         theirs = run_ort(d / "q.onnx", inputs, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
@@ -164,6 +166,15 @@ def check_export(o, build, name):
             if not codes[1:] or build is two or np.array_equal(ours[codes[-1]], theirs[codes[-1]]):
                 close(plain[k], theirs[k], k)
         assert_same_recipe(o, d)
+
+
+def check_ways(o, d, inputs, want):
+    """Families of targets, threads and modes give the same bits."""
+    for target in TARGETS:
+        got = run_npuc(o, d, d / "m.onnx", inputs, "--recipe", d / "r", "-D", "b=1..64", "--target", target)
+        for way in [(), *WAYS]:
+            got = run_plan(o, d, d / "p.plan", inputs, *way) if way else got
+            assert all(np.array_equal(want[k], got[k]) for k in want), f"{target} {' '.join(way)}: other bits"
 
 
 def assert_same_recipe(o, d):
