@@ -11,10 +11,10 @@
  *     keep    = the last product decides between close words
  *
  * An operand is a format (formats.def), what shares a scale (tensor, channel, token, group=N; tensor when absent),
- * scales=e8m0 (powers of two as OCP MX has them), e8m0-ceil, e4m3 or uint8 for how scales of groups are coded, `cast` for an
- * input whose scale is 1, `zero` for codes with zero points (zero=Z gives that of an input), scale=S for an input whose
- * scale is fixed, by=NAME for how the numbers are found (weights.def), `data` for codes of a weight that the data file
- * holds. Beside operands:
+ * scales=e8m0 (powers of two as OCP MX has them), e8m0-ceil, e4m3 or uint8 for how scales of groups are coded, `cast`
+ * for an input whose scale is 1, `zero` for codes with zero points (zero=Z gives that of an input), scale=S for an
+ * input whose scale is fixed, by=NAME for how the numbers are found (weights.def), `data` for codes of a weight that
+ * the data file holds. Beside operands:
  *
  *     smooth  = data        the input is divided by NODE.smooth [k], rows of the weight are multiplied by it
  *     rotate  = hadamard    both are turned by an orthogonal matrix of length k

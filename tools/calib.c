@@ -29,6 +29,24 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+static const char *name_of(const struct calib *c, const struct value *v)
+{
+    return str_text(&c->g->module->cx->strings, v->name);
+}
+
+/* A folder without .npz files has a NAME.npy per input. */
+static enum npuc_status look_for_arrays(const struct calib *c)
+{
+    struct stat st;
+    const char *name = name_of(c, c->g->inputs[0]);
+    if (stat(arena_printf(c->arena, "%s/%s.npy", c->path, name), &st) == 0)
+        return NPUC_OK;
+    return fail(c, arena_printf(c->arena,
+                                "expected an .npz file per run, or a .npy file per input; found neither an .npz file "
+                                "nor '%s.npy'",
+                                name));
+}
+
 static enum npuc_status open_folder(struct calib *c)
 {
     DIR *dir = opendir(c->path);
@@ -42,7 +60,7 @@ static enum npuc_status open_folder(struct calib *c)
         qsort(c->files.data, (size_t)c->files.len, sizeof *c->files.data, by_name);
     c->by_file = c->files.len > 0;
     c->n_runs = c->by_file ? c->files.len : 1;
-    return NPUC_OK;
+    return c->by_file || c->g->n_inputs == 0 ? NPUC_OK : look_for_arrays(c);
 }
 
 static enum npuc_status open_tokens(struct calib *c)
@@ -81,11 +99,6 @@ enum npuc_status calib_open(struct calib *c, const char *path, const struct grap
 }
 
 /* ---- a run */
-
-static const char *name_of(const struct calib *c, const struct value *v)
-{
-    return str_text(&c->g->module->cx->strings, v->name);
-}
 
 /* Whole numbers first, first + step ..; from[i] where given. */
 static void fill(const struct k_tensor *t, const struct k_tensor *from, int64_t at, int64_t first, int64_t step)
@@ -143,32 +156,70 @@ static enum npuc_status token_input(const struct calib *c, int64_t run, const st
     return NPUC_OK;
 }
 
-static enum npuc_status check_input(const struct calib *c, const struct value *v, const struct k_tensor *t)
+/* The file that input v of run i comes from, in `a`. */
+static const char *file_of(const struct calib *c, int64_t i, const struct value *v, struct arena *a)
 {
-    const char *name = name_of(c, v);
-    if (t->dtype != v->type->dtype)
-        return fail(c, arena_printf(c->arena, "input '%s': expected %s, found %s", name,
-                                    dtype_table[v->type->dtype].name, dtype_table[t->dtype].name));
-    for (int64_t i = 0; dtype_is_float(t->dtype) && i < k_count(t); i++)
+    if (c->by_tokens)
+        return c->path;
+    return c->by_file ? c->files.data[i] : arena_printf(a, "%s/%s.npy", c->path, name_of(c, v));
+}
+
+/* Does the tensor have the rank and the sizes that the model fixes? */
+static bool has_shape(const struct calib *c, const struct value *v, const struct k_tensor *t)
+{
+    if (v->type->rank < 0)
+        return true;
+    bool same = t->rank == v->type->rank;
+    for (int i = 0; same && i < t->rank; i++) {
+        int64_t size;
+        same = !expr_is_const(&c->g->module->cx->exprs, v->type->dims[i], &size) || size == t->dims[i];
+    }
+    return same;
+}
+
+static const char *shape_text(const struct k_tensor *t, struct arena *a)
+{
+    const char *text = "";
+    for (int i = 0; i < t->rank; i++)
+        text = arena_printf(a, "%s%s%" PRId64, text, i ? "," : "", t->dims[i]);
+    return arena_printf(a, "%s[%s]", dtype_table[t->dtype].name, text);
+}
+
+static enum npuc_status check_input(const struct calib *c, const char *file, const struct value *v,
+                                    const struct k_tensor *t)
+{
+    const char *name = name_of(c, v), *why = NULL;
+    if (t->dtype != v->type->dtype || !has_shape(c, v, t))
+        why = arena_printf(c->arena, "expected %s, found %s", type_text(c->g->module->cx, v->type),
+                           shape_text(t, c->arena));
+    for (int64_t i = 0; !why && dtype_is_float(t->dtype) && i < k_count(t); i++)
         if (!isfinite(k_get_f64(t, i)))
-            return fail(c, arena_printf(c->arena, "input '%s': element %" PRId64 " is no finite number", name, i));
-    return NPUC_OK;
+            why = arena_printf(c->arena, "element %" PRId64 " is no finite number", i);
+    return why ? diag_error_text(c->d, &(struct diag_loc){.file = file, .index = -1}, D_INPUT_FILE,
+                                 arena_printf(c->arena, "input '%s': %s", name, why))
+               : NPUC_OK;
 }
 
 enum npuc_status calib_inputs(const struct calib *c, int64_t i, struct k_tensor *inputs, struct arena *a)
 {
     enum npuc_status s = NPUC_OK;
+    const char *file = c->path;
+    bool empty = c->g->n_inputs > 0;
     for (int k = 0; s == NPUC_OK && k < c->g->n_inputs; k++) {
         const struct value *v = c->g->inputs[k];
-        const char *name = name_of(c, v);
+        file = file_of(c, i, v, a);
         if (c->by_tokens)
             s = token_input(c, i, v, &inputs[k], a);
         else if (c->by_file)
-            s = npz_read(c->files.data[i], name, a, c->d, &inputs[k]);
+            s = npz_read(file, name_of(c, v), a, c->d, &inputs[k]);
         else
-            s = npy_read(arena_printf(a, "%s/%s.npy", c->path, name), a, c->d, &inputs[k]);
+            s = npy_read(file, a, c->d, &inputs[k]);
         if (s == NPUC_OK)
-            s = check_input(c, v, &inputs[k]);
+            s = check_input(c, file, v, &inputs[k]);
+        empty = empty && s == NPUC_OK && k_count(&inputs[k]) == 0;
     }
+    if (s == NPUC_OK && empty)
+        return diag_error_text(c->d, &(struct diag_loc){.file = file, .index = -1}, D_INPUT_FILE,
+                               "all inputs are empty: there is nothing to calibrate with");
     return s;
 }

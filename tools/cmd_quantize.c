@@ -27,7 +27,8 @@ static const struct arg_option options[] = {
      "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
     {"weights", "BY", "how codes of weights are found; default minmax"},
     {"equalise", "HOW",
-     "with --calib, what makes operands easier to code, with commas: smooth, rotate, correct; or none; default smooth, and "
+     "with --calib, what makes operands easier to code, with commas: smooth, rotate, correct; or none; default smooth, "
+     "and "
      "none with --activations"},
     {"input-error", "E",
      "inputs whose codes leave more than this part of the output as error get scales per token, or stay in 16 bits; "

@@ -17,7 +17,7 @@ FLOAT = 24.942867 # perplexity of the first 8 windows, onnxruntime 1.32, fp32
 
 class Bench:
     def __init__(self, npuc, root, d):
-        self.npuc, self.d, self.bard = npuc, d, root / "examples" / "bard"
+        self.npuc, self.d, self.root, self.bard = npuc, d, root, root / "examples" / "bard"
         self.model, self.text = self.bard / "model.onnx", self.bard / "eval" / "test.npy"
 
     def quantize(self, out, *options):
@@ -119,6 +119,31 @@ def check_forms(b):
     assert not out.exists()
 
 
+def check_arrays(b, r):
+    """Inputs as arrays: wrong names, types, shapes, numbers; none at all; files that are none."""
+    model = b.root / "tests/models/resnet8-float-op13/model.onnx"
+    good = np.ones((1, 3, 32, 32), np.float32)
+    bad, infinite = good.copy(), good.copy()
+    bad[0, 1, 2, 3], infinite[0, 0, 0, 5] = np.nan, np.inf
+    for name, arrays in [("names", {"image": good}), ("none", {}), ("nan", {"x": bad}), ("inf", {"x": infinite}),
+                         ("type", {"x": good.astype(np.float64)}), ("size", {"x": good[:, :, :16]}), ("rank", {"x": good[0]}),
+                         ("empty", {"x": good[:0]}), ("huge", {"x": good * 3e38})]:
+        np.savez(b.d / f"{name}.npz", **arrays)
+    np.savez(b.d / "whole.npz", x=good)
+    (b.d / "torn.npz").write_bytes((b.d / "whole.npz").read_bytes()[:300])
+    for folder in ("mixed", "nothing", "array"):
+        (b.d / folder).mkdir()
+    np.savez(b.d / "mixed/1.npz", x=good)
+    np.savez(b.d / "mixed/2.npz", x=good[..., :8])
+    np.save(b.d / "array/y.npy", good)
+    for data, words in [("names.npz", "'x'"), ("none.npz", "'x'"), ("nan.npz", "element 1091 is no finite number"),
+                        ("inf.npz", "element 5 is no finite number"), ("type.npz", "found f64"), ("size.npz", "found f32[1,3,16,32]"),
+                        ("rank.npz", "found f32[3,32,32]"), ("empty.npz", "all inputs are empty"), ("huge.npz", "infinities or NaN"),
+                        ("torn.npz", "torn.npz"), ("mixed", "2.npz: "), ("nothing", "neither an .npz file nor 'x.npy'"),
+                        ("array", "neither an .npz file nor 'x.npy'")]:
+        b.refused([b.npuc, "quantize", model, "-o", r, "--quiet", "--scheme", "w8a8", "--calib", b.d / data], 3, words)
+
+
 def check_data(b):
     r = b.d / "bad.recipe"
     start = [b.npuc, "quantize", b.model, "-o", r, "--quiet"]
@@ -129,6 +154,7 @@ def check_data(b):
     for data, words in [("floats.npy", "token ids"), ("none.npy", "no token"), ("foreign.npy", "99999"),
                         ("names.npz", "input_ids"), ("nowhere", "calibration data")]:
         b.refused([*start, "--scheme", "w8a8", "--calib", b.d / data], 3, words)
+    check_arrays(b, r)
     b.refused([*start, "--scheme", "w8a8"], 2, "--calib")
     b.refused([*start, "--scheme", "w1a1"], 2, "w1a1")
     b.refused([*start, "--scheme", "w4a16-g0"], 2, "w4a16-g0")
