@@ -17,6 +17,11 @@ void outputs_find(struct outputs *o, const struct graph *g, const struct calib *
         if (floats && (strstr(o->names[i], "logits") || (o->words < 0 && i == 0 && data->by_tokens)))
             o->words = i;
     }
+    bool none = true;
+    for (int i = 0; i < o->n; i++)
+        none = none && !o->counts[i];
+    for (int i = 0; none && i < o->n; i++)
+        o->counts[i] = true;
     o->text = data->by_tokens && o->words >= 0;
     for (int i = 0; o->words >= 0 && i < o->n; i++)
         o->counts[i] = i == o->words;

@@ -12,7 +12,7 @@ struct outputs {
     const struct graph *g;
     int n;
     const char **names;
-    bool *counts; /* floats that are no caches; a language model's logits alone */
+    bool *counts; /* floats, all where there are none; a language model's logits alone */
     int words;    /* logits over a vocabulary; -1: there are none */
     bool text;    /* and the runs are texts: each row predicts the next token */
 };

@@ -127,15 +127,16 @@ static void products_table(const struct analysis *an, const struct comparison *c
     if (n == 0)
         return;
     const char *what = an->outputs.words >= 0 ? "KL" : "noise";
-    bool split = false, clips = false;
+    bool local = false, split = false, clips = false;
     for (int64_t i = 0; i < n; i++) {
+        local = local || c->products[order[i]].has_local[PART_ALL];
         split = split || c->products[order[i]].has_local[PART_WEIGHTS];
         clips = clips || c->products[order[i]].clipped.of > 0;
     }
     struct table t;
     table_init(&t, an->arena, "lllrrrrrrrrr");
     put_all(&t, 12,
-            (const char *const[]){"product", "weight", "input", "local dB", split ? "weights" : "",
+            (const char *const[]){"product", "weight", "input", local ? "local dB" : "", split ? "weights" : "",
                                   split ? "inputs" : "", "cosine", "max error", clips ? "clipped" : "", "cumulative",
                                   c->has_each ? arena_printf(an->arena, "alone %s", what) : "",
                                   c->has_each ? arena_printf(an->arena, "without %s", what) : ""});
