@@ -25,7 +25,7 @@ static expr count_outer(const struct vr_form *f)
 /* Parameters: dimensions, offsets and strides; constants fold into the program. */
 void vr_declare_params(struct vr_form *f)
 {
-    char name[24];
+    char name[32];
     struct vr *r = f->r;
     for (int d = 0; d < r->rank; d++) {
         snprintf(name, sizeof name, "d%d", d);
