@@ -20,6 +20,8 @@
  * target takes what is made, else the nodes stay; (4) runs before recover_quant, which would keep the left operand in
  * floats; (5) what is made is no MatMul or Gemm, so it terminates. Left alone: convolutions, transposed left operands,
  * factors of a Gemm. */
+#include <inttypes.h>
+
 #include "kernels/mac.h"
 #include "passes/coded.h"
 #include "passes/match.h"
@@ -102,7 +104,7 @@ static enum npuc_status rewrite_groups(struct pass_ctx *px, struct node *n, cons
     return NPUC_OK;
 }
 
-static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct coded_product *p)
+static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct coded_product *p, int64_t *decoded)
 {
     struct builder b = ir_at(n);
     const bool same = p->x.q->type->dtype == p->w.q->type->dtype && k_mac_takes_codes(p->x.q->type->dtype);
@@ -123,11 +125,13 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
     pass_count(px, STAT_recover_codes_absorbed, match_replace(px, n, v->def));
     pass_count(px, STAT_recover_codes_recovered, 1);
     pass_count(px, STAT_recover_codes_decoded, !native);
+    *decoded += !native;
     return NPUC_OK;
 }
 
 enum npuc_status recover_codes(struct pass_ctx *px, struct graph *g)
 {
+    int64_t decoded = 0;
     if (px->options.strict || !px->target)
         return NPUC_OK;
     for_each_node_safe(n, g)
@@ -136,11 +140,16 @@ enum npuc_status recover_codes(struct pass_ctx *px, struct graph *g)
         struct packed w;
         enum npuc_status s = NPUC_OK;
         if (n->op != OP_Conv && coded_match(px->cx, n, is_code, &p))
-            s = ir_may_rewrite(px->cx) ? rewrite(px, n, &p) : NPUC_OK;
+            s = ir_may_rewrite(px->cx) ? rewrite(px, n, &p, &decoded) : NPUC_OK;
         else if (match_groups(px, n, &p, &w))
             s = ir_may_rewrite(px->cx) ? rewrite_groups(px, n, &p, &w) : NPUC_OK;
         if (s != NPUC_OK)
             return s;
     }
+    if (decoded > 0)
+        diag_note(px->cx->diag,
+                  "%s multiplies no codes of these 8-bit floats: %" PRId64
+                  " products decode them to f16, weights as they are loaded",
+                  px->target->name, decoded);
     return NPUC_OK;
 }

@@ -17,6 +17,8 @@
  * (3) a bias of Gemm is one row, which the sums start from there as here; (4) a rewrite removes a product of floats, so
  * it terminates. Left alone: alpha, beta, float scales, which would have to be applied to the sums and round
  * differently. */
+#include <inttypes.h>
+
 #include "passes/match.h"
 
 struct side {
@@ -101,7 +103,7 @@ static bool match(const struct pass_ctx *px, const struct node *n, struct produc
     return p->a.block == p->b.block && (exact || !px->options.strict);
 }
 
-static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct product *p)
+static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct product *p, int64_t *kept)
 {
     struct builder b = ir_at(n);
     struct value *in[5] = {p->a.codes, p->b.codes, p->a.scales, p->b.scales, p->bias};
@@ -118,6 +120,7 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
     if (!px->target->supports(px->target, px->cx, y, &reason)) {
         ir_erase(y);
         pass_count(px, STAT_recover_scaled_kept, 1);
+        ++*kept;
         return NPUC_OK;
     }
     pass_count(px, STAT_recover_scaled_absorbed, match_replace(px, n, y));
@@ -127,6 +130,7 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
 
 enum npuc_status recover_scaled(struct pass_ctx *px, struct graph *g)
 {
+    int64_t kept = 0;
     if (!px->target)
         return NPUC_OK;
     for_each_node_safe(n, g)
@@ -134,9 +138,14 @@ enum npuc_status recover_scaled(struct pass_ctx *px, struct graph *g)
         struct product p;
         if (!match(px, n, &p) || !ir_may_rewrite(px->cx))
             continue;
-        const enum npuc_status s = rewrite(px, n, &p);
+        const enum npuc_status s = rewrite(px, n, &p, &kept);
         if (s != NPUC_OK)
             return s;
     }
+    if (kept > 0)
+        diag_note(px->cx->diag,
+                  "%s multiplies no codes with block scales: %" PRId64
+                  " products dequantise them, constant weights as they are loaded",
+                  px->target->name, kept);
     return NPUC_OK;
 }
