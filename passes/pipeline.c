@@ -44,6 +44,7 @@ static const struct pass_step pipeline[] = {
      "after the passes that choose types, which would narrow its division; before placement and fusion"},
     {PASS_fold_constants, "zero points and scales in the form that it made"},
     {PASS_dce, "the operators whose steps stand now"},
+    {PASS_share_angles, "after the passes that choose types, for which lookups are embeddings; before placement"},
     {PASS_place, "the target decides node by node"},
     {PASS_layout, "host operators and views need dense operands"},
     {PASS_fuse_attention, "needs placement and dense views; before fuse_vector, which would take the softmax"},

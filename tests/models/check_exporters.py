@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""The same model from several exporters gives the same kernels: the lists of kernels of a decoder layer, as npuc inspect's steps
+have them, for each family of fixtures. What differs has a reason (docs/design.md, Exporters) and a line in DIFFERENCES.
+
+    check_exporters.py --npuc NPUC FOLDER
+"""
+import argparse
+import json
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import support
+
+# A layer of the optimum export in canonical form: operators in the order in which they run, kernels by their kind.
+DECODER = ["products", "norms", "rotary", "rotary", "append", "append", "attention", "Transpose", "MatMul", "AddRmsNorm", "gate",
+           "MatMul", "AddRmsNorm"]
+# What an exporter's graph has beside it per layer: the fixture's name holds the key. Nothing else may differ.
+DIFFERENCES = {
+    "optimum": {"Mul"},        # scales the query beside the product: a rounding of the graph's own
+    "dynamo-op18": {"Mul"},
+    "dynamo-op20": {"Mul"},
+    "dynamo-op22": {"Mul"},
+    "torchscript": {"Mul"},
+    "genai": {"Split"},        # one product for query, key and value, whose columns are then parted
+    "mobius": {"Transpose"},   # the query is embedded as [batch, seq, heads * size] and turned for attention
+}
+FAMILIES = {
+    "llama": ["llama-optimum-op14", "llama-optimum-op18", "llama-dynamo-op18", "llama-dynamo-op20-noopt", "llama-dynamo-op23",
+              "llama-genai-fp32", "llama-hand-op23", "llama-hand-static24", "llama-mobius", "llama-torchscript-op17"],
+    "qwen2": ["qwen2-optimum", "qwen2-dynamo-op22", "qwen2-genai-fp32"],
+    "qwen3": ["qwen3-optimum", "qwen3-dynamo-op23", "qwen3-genai-fp32"],
+}
+KINDS = ((r"RotaryEmbedding", r"rotary", "rotary"), (r"CacheAppend", r"copy", "append"), (r".*", r"attention", "attention"),
+         (r"matmul_vector", r"matmul", "gate"), (r"matmul_group|matmul_epilogue", r"matmul", "products"))
+
+
+def kind(step):
+    for op, kernel, name in KINDS:
+        if re.fullmatch(op, step["op"]) and (step["kernel"] or "").startswith(kernel):
+            return name
+    return step["op"]
+
+
+def last_layer(npuc, model):
+    """Kinds of the last decoder layer's steps in a decode step: behind the norm that ends the layer before."""
+    report = json.loads(support.must([npuc, "estimate", model, "--precision", "fp32", "--context", "12", "--json"]))
+    steps = [kind(s) for s in report["ascend-910b1"]["decode"]["steps"]]
+    norms = [i for i, s in enumerate(steps) if s == "AddRmsNorm"]
+    layer = steps[norms[-3] + 1:norms[-1] + 1]
+    return ["products" if i == 0 else s for i, s in enumerate(layer)] # packed or three beside each other: one launch
+
+
+def canonical(layer, extra):
+    """Without norms of query and key, and without what the exporter adds."""
+    left, out = dict.fromkeys(extra, 0), []
+    for s in layer:
+        if s in extra and (s != "Transpose" or out[-1:] != ["attention"]):
+            left[s] += 1
+        elif s not in ("RMSNormalization",):
+            out.append(s)
+    return out, left
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--npuc", required=True, type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path)
+    options = parser.parse_args()
+    want = [s for s in DECODER if s != "norms"]
+
+    def check(name):
+        layer = last_layer(options.npuc, options.folder / name / "model.onnx")
+        extra = set().union(*(v for k, v in DIFFERENCES.items() if k in name))
+        got, left = canonical(layer, extra)
+        assert got == want, f"{got}, expected {want}"
+        assert all(left.values()), f"{[k for k, n in left.items() if n == 0]} is gone: take it out of DIFFERENCES"
+        norms = layer.count("RMSNormalization")
+        assert norms == (2 if name.startswith("qwen3") else 0), f"{norms} norms of query and key"
+
+    return support.run_cases([(n, n) for names in FAMILIES.values() for n in names], check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
