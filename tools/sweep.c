@@ -154,35 +154,74 @@ static int time_prefill(struct session *s, int64_t batch, int64_t seq, double *u
 
 /* ---- continued prefills ---- */
 
-/* What a continuation takes: P(exact), its slope per token, B. */
+/* first_us = at + slope * (tokens - from) + square * batch * seq^2; below `from` with the slope `below` */
 struct line {
-    double at, slope, square;
+    double at, from, slope, below, square;
 };
-#define ANCHORS 3
+#define ANCHORS 4
 struct anchor {
     int64_t batch, seq;
     double us;
 };
 
-/* exact/2 and exact tokens of one sequence, then as many as two sequences, or where one is asked for, half as many as
- * at first. */
-static void choose_anchors(const struct sweep *w, struct anchor a[ANCHORS])
+static int64_t least(int64_t a, int64_t b)
 {
-    const int64_t half = w->exact / 2;
-    const bool pairs = sweep_largest(w, "batch", 1) > 1;
-    a[0] = (struct anchor){1, w->exact, 0};
-    a[1] = pairs ? (struct anchor){2, half, 0} : (struct anchor){1, half / 2, 0};
-    a[2] = (struct anchor){1, half, 0};
+    return a < b ? a : b;
 }
 
-static struct line line_of(const struct sweep *w, const struct anchor a[ANCHORS])
+/* Four times as many tokens as are timed otherwise, since L2 does not hold the activations of many; half of them as
+ * shorter and as fewer sequences, and those that are timed otherwise. All within the batch and seq that were asked
+ * for, for which the model is known to be made. */
+static void choose_anchors(const struct sweep *w, struct anchor a[ANCHORS])
 {
-    const double n = (double)w->exact, whole = a[0].us, other = a[1].us, part = a[2].us;
-    const double square = (a[1].batch > 1 ? 2 * (whole - other) : 8 * (whole - 3 * part + 2 * other) / 3) / (n * n);
-    struct line l = {.square = square > 0 ? square : 0};
-    l.at = whole - l.square * n * n;
-    l.slope = (l.at - (part - l.square * n * n / 4)) / (n / 2);
+    const int64_t most = sweep_largest(w, "batch", 1), longest = sweep_largest(w, "seq", 1);
+    const int64_t seq = least(most > 1 ? 2 * w->exact : 4 * w->exact, longest);
+    const int64_t batch = least(most, 4 * w->exact / seq), half = seq > 1 ? seq / 2 : 1;
+    const int64_t base = least(w->exact, seq);
+    a[0] = (struct anchor){batch, seq, 0};
+    a[1] = (struct anchor){batch, half, 0};
+    a[2] = batch > 1  ? (struct anchor){batch / 2, seq, 0}
+           : most > 1 ? (struct anchor){2, half, 0}
+                      : (struct anchor){1, half > 1 ? half / 2 : 1, 0};
+    a[3] = (struct anchor){least(most, w->exact / base), base, 0};
+}
+
+static double squares(int64_t batch, int64_t seq)
+{
+    return (double)batch * (double)seq * (double)seq;
+}
+
+static double tokens_of(const struct anchor *a)
+{
+    return (double)(a->batch * a->seq);
+}
+
+/* Through the first three; without a part of the squares where they do not tell it, or it would be negative. */
+static struct line line_of(const struct anchor a[ANCHORS])
+{
+    const double n = tokens_of(&a[0]), q = squares(a[0].batch, a[0].seq);
+    double dn[2], dq[2], dt[2];
+    for (int i = 0; i < 2; i++) {
+        dn[i] = n - tokens_of(&a[i + 1]);
+        dq[i] = q - squares(a[i + 1].batch, a[i + 1].seq);
+        dt[i] = a[0].us - a[i + 1].us;
+    }
+    const double det = dn[0] * dq[1] - dn[1] * dq[0];
+    struct line l = {.square = det != 0 ? (dn[0] * dt[1] - dn[1] * dt[0]) / det : 0};
+    l.square = l.square > 0 ? l.square : 0;
+    const int far = dn[1] > dn[0]; /* the anchor with the fewest tokens */
+    l.slope = dn[far] != 0 ? (dt[far] - l.square * dq[far]) / dn[far] : 0;
+    l.from = n - dn[far];
+    l.at = a[far + 1].us - l.square * squares(a[far + 1].batch, a[far + 1].seq);
+    const double least_us = a[3].us - l.square * squares(a[3].batch, a[3].seq), apart = l.from - tokens_of(&a[3]);
+    l.below = apart > 0 ? (l.at - least_us) / apart : l.slope;
     return l;
+}
+
+static double first_of(const struct line *l, int64_t batch, int64_t seq)
+{
+    const double beyond = (double)(batch * seq) - l->from;
+    return l->at + (beyond < 0 ? l->below : l->slope) * beyond + l->square * squares(batch, seq);
 }
 
 /* The size of the activations for sizes that are not run. */
@@ -209,8 +248,7 @@ static int prefill_point(const struct sweep *w, struct session *s, const struct 
     const int code = place_only(s, p);
     rt_forget(s->run); /* the step after it begins with nothing in L2 */
     p->continued = true;
-    p->first_us =
-        l->at + l->slope * (double)(batch * seq - w->exact) + l->square * (double)batch * (double)seq * (double)seq;
+    p->first_us = first_of(l, batch, seq);
     return code;
 }
 
@@ -340,7 +378,7 @@ static int run_workers(struct work *k, struct pool *pool)
     if (any_continued(k->w, k->t)) {
         choose_anchors(k->w, k->anchor);
         pool_for(pool, ANCHORS, time_anchor, k);
-        k->line = line_of(k->w, k->anchor);
+        k->line = line_of(k->anchor);
     }
     pool_for(pool, n / k->per_item, time_item, k);
     if (term_is_tty(2))
