@@ -53,6 +53,7 @@ class Declarations(unittest.TestCase):
 
     def test_element_types(self):
         rows = re.findall(r'^DTYPE\(\w+,\s*"[^"]+",\s*(\d+),\s*(\d+),', (ROOT / "base/dtype.def").read_text(encoding="utf-8"), re.M)
+        rows = [(bits, n) for bits, n in rows if int(n) < 200] # from 200 on: types of our own, which no model and no array has
         self.assertEqual({int(n): int(bits) for bits, n in rows}, {n: bits for n, (_, _, bits) in _dtypes.TYPES.items()})
 
 
