@@ -134,6 +134,22 @@ def check_words(npuc, d):
     assert "perplexity" not in e, "no tokens were given"
 
 
+def check_smooth(npuc, d):
+    """Inputs are divided before they are coded, weights multiplied, also where one of them alone is coded."""
+    ref = write_case(d / "smooth")
+    s = np.linspace(0.3, 3, 24, dtype=np.float32)
+    header = json.dumps({"first.smooth": {"dtype": "F32", "shape": [24], "data_offsets": [0, 96]}}).encode()
+    recipe = d / "smooth" / "s.recipe"
+    (d / "smooth" / "s.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + s.tobytes())
+    recipe.write_text("version = 1\ndata = s.safetensors\n[first]\nweight = int8 channel\ninput = int8 token\nsmooth = data\n")
+    j = compare(npuc, d / "smooth" / "m.onnx", "--recipe", recipe, "--calib", d / "smooth" / "data", "--each", "2")
+    first = j["comparisons"][0]["products"][0]
+    x, w, h = ref.x / s, ref.w1 * s[:, None], ref.run()[0]
+    for key, parts in [("local", "wi"), ("local_weights", "w"), ("local_inputs", "i"), ("cumulative", "wi")]:
+        check_error(first[key], h, ref.product(x, w, parts, by_token), "smoothed " + key)
+    close(first["isolated"]["noise"], j["comparisons"][0]["effects"]["all"]["noise"], "the only product alone")
+
+
 def check_files(npuc, d):
     page, table = d / "page.html", d / "table.csv"
     options = [d / "m.onnx", "--recipe", d / "r.recipe", "--calib", d / "data"]
@@ -198,7 +214,9 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         d = pathlib.Path(tmp)
         check_figures(args.npuc, d)
-        (d / "words").mkdir()
+        for folder in ("words", "smooth"):
+            (d / folder).mkdir()
+        check_smooth(args.npuc, d)
         check_words(args.npuc, d)
         check_files(args.npuc, d)
         check_plans(args.npuc, d)
