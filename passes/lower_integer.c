@@ -116,16 +116,29 @@ static struct value *reshape(struct lowering *l, struct value *v, int rank, cons
     return l->failed || !v ? NULL : check(l, ir_reshape(&l->b, v, rank, d));
 }
 
-/* u8 as i8, 128 less: the highest bit flips. */
-static struct value *to_signed(struct lowering *l, struct value *v)
+static struct value *flip(struct lowering *l, struct value *v)
 {
-    if (v->type->dtype == DT_I8)
-        return v;
     struct value *flipped = op2(l, OP_BitwiseXor, v, scalar_like(l, v, OFFSET));
     if (!flipped)
         return NULL;
     struct node *n = ir_new(&l->b, OP_BitCast, 1, &flipped, 1);
     ir_set_int(n, "to", dtype_table[DT_I8].onnx);
+    return check(l, ir_infer(n) == NPUC_OK ? &n->out[0] : NULL);
+}
+
+/* u8 as i8, 128 less: the highest bit flips, where what makes the bytes can do it in its kernel: before a view. */
+static struct value *to_signed(struct lowering *l, struct value *v)
+{
+    const struct node *view = v->def && (v->def->op == OP_Reshape || v->def->op == OP_Flatten) ? v->def : NULL;
+    if (v->type->dtype == DT_I8)
+        return v;
+    if (!view || !v->uses || v->uses->next || node_in(view, 0)->type->dtype != DT_U8)
+        return flip(l, v);
+    struct value *in[2] = {flip(l, node_in(view, 0)), node_in(view, 1)};
+    if (!in[0])
+        return NULL;
+    struct node *n = ir_new(&l->b, (enum op)view->op, view->n_in > 1 ? 2 : 1, in, 1);
+    ir_copy_attrs(n, view);
     return check(l, ir_infer(n) == NPUC_OK ? &n->out[0] : NULL);
 }
 

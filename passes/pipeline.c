@@ -5,6 +5,7 @@ static const struct pass_step pipeline[] = {
     {PASS_read_contents, "first: sizes that folding writes down are then those of the operands read"},
     {PASS_apply_recipe, "names are those of the file; what it writes is then recovered as if the file had it"},
     {PASS_recover_scaled, "before recover_quant, which would take the constant one of two operands with scales"},
+    {PASS_cancel_quant, "before recover_integer, which then finds the codes"},
     {PASS_recover_integer, "before recover_quant, which keeps the left operand in floats"},
     {PASS_recover_codes, "likewise, for 8-bit floats and weights of 4 bits with whole scales"},
     {PASS_recover_quant, "before folding, which would dequantise whole weights"},

@@ -216,6 +216,15 @@ def check_from(o, folder):
             assert own == made, f"{target}: {sorted((own - made).items())} became {sorted((made - own).items())}"
 
 
+def check_operators(o, folder):
+    """QLinear operators and QDQ of the same network compile to the same kernels."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for target in TARGETS:
+            pairs, operators = (kernels(o, pathlib.Path(scratch), folder / name / "model.onnx", target)
+                                for name in ("resnet8-qdq-u8s8-pertensor", "resnet8-qoperator"))
+            assert pairs == operators, f"{target}: {sorted((pairs - operators).items())}, {sorted((operators - pairs).items())}"
+
+
 CASES = ["llama-ortquant-dynamic", "llama-ortquant-nbits4-asym", "llama-ortquant-qdq", "resnet8-qdq-s8",
          "resnet8-qdq-u8s8-pertensor"]
 
@@ -226,6 +235,7 @@ def main():
     parser.add_argument("models", type=pathlib.Path)
     o = parser.parse_args()
     work = [(f"{b.__name__} {f}", lambda b=b, f=f: check_export(o, b, f)) for b, forms in SMALL for f in FORMS if f in forms]
+    work += [("operators", lambda: check_operators(o, o.models))]
     work += [(f"from {c}", lambda c=c: check_from(o, o.models / c)) for c in CASES]
     return run_cases(work, lambda w: w())
 
