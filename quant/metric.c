@@ -89,6 +89,37 @@ static bool factor(double *h, int64_t k, struct pool *pool)
     return true;
 }
 
+struct solving {
+    const double *a; /* [k][k], upper triangle */
+    int64_t k;
+    double *b;
+};
+
+/* x A A' = b: first y A' = b from the last column on, then x A = y from the first. */
+static void solve_both(void *arg, int64_t r, int worker)
+{
+    const struct solving *s = arg;
+    double *x = s->b + r * s->k;
+    (void)worker;
+    for (int64_t c = s->k - 1; c >= 0; c--)
+        x[c] = (x[c] - dot(x, s->a + c * s->k, c + 1, s->k)) / s->a[c * s->k + c];
+    for (int64_t c = 0; c < s->k; c++) {
+        const double *row = s->a + c * s->k;
+        x[c] /= row[c];
+        for (int64_t j = c + 1; j < s->k; j++)
+            x[j] -= x[c] * row[j];
+    }
+}
+
+bool quant_solve(double *h, int64_t k, double *b, int64_t rows, struct pool *pool)
+{
+    struct solving s = {h, k, b};
+    if (!factor(h, k, pool))
+        return false;
+    pool_for(pool, rows, solve_both, &s);
+    return true;
+}
+
 /* ---- the metric */
 
 static void sort_columns(struct quant_metric *m)

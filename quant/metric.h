@@ -25,4 +25,8 @@ struct quant_metric {
 NPUC_MUST_CHECK bool quant_metric_make(struct quant_metric *m, const float *gram, int64_t k, double damping,
                                        bool by_importance, struct arena *a, struct pool *pool);
 
+/* b[rows][k] becomes b times the inverse of h, [k][k], which is positive definite and is destroyed. false: it is not.
+ */
+NPUC_MUST_CHECK bool quant_solve(double *h, int64_t k, double *b, int64_t rows, struct pool *pool);
+
 #endif

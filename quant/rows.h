@@ -28,12 +28,16 @@ void quant_descend(const struct quant_rows *t, int turns);
 /* Each scale in turn becomes what the others and all codes make best, for scales that may be any number. It never
  * raises the cost but by the rounding of scales. */
 void quant_refit_scales(const struct quant_rows *t);
+/* AdaRound (adaround.c); codes of integers. It takes quant_adaround_scratch(k) elements of scratch. */
+void quant_round_adaptively(const struct quant_rows *t);
+int64_t quant_adaround_scratch(int64_t k);
 /* The sum over the rows of d h d', d = weight - decoded. */
 double quant_rows_cost(const struct quant_rows *t);
 
 /* Rows of weights.def. */
 struct quant_task;
 const char *quant_choose_gptq(const struct quant_task *t);
+const char *quant_choose_adaround(const struct quant_task *t);
 const char *quant_choose_descent(const struct quant_task *t);
 
 #endif

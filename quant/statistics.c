@@ -15,7 +15,7 @@ void quant_statistics_init(struct quant_statistics *s, unsigned kinds, int axis,
 
 int64_t quant_statistics_bytes(unsigned kinds, int64_t k)
 {
-    const int64_t gram = kinds & QUANT_GRAM ? k : 0,
+    const int64_t gram = (kinds & QUANT_GRAM ? k : 0) + (kinds & QUANT_CROSS ? k : 0),
                   rows = kinds & QUANT_ROWS ? QUANT_SAMPLE_ROWS + QUANT_EXTREME_ROWS : 0;
     return k * (2 * (int64_t)sizeof(double) + (1 + gram + rows) * (int64_t)sizeof(float)) +
            OBSERVE_BINS * (int64_t)sizeof(int64_t);
@@ -28,11 +28,13 @@ static bool begin(struct quant_statistics *s, int64_t k, struct arena *a)
     s->sum_abs = ARENA_ARRAY(a, double, k + 1);
     if (s->kinds & QUANT_GRAM)
         s->gram = ARENA_ARRAY(a, float, k *k + 1);
+    if (s->kinds & QUANT_CROSS)
+        s->cross = ARENA_ARRAY(a, float, k *k + 1);
     if (s->kinds & QUANT_ROWS) {
         s->sample = ARENA_ARRAY(a, float, k *QUANT_SAMPLE_ROWS + 1);
         s->extreme = ARENA_ARRAY(a, float, k *QUANT_EXTREME_ROWS + 1);
     }
-    return s->sum && s->sum_abs && (s->gram || !(s->kinds & QUANT_GRAM)) &&
+    return s->sum && s->sum_abs && (s->cross || !(s->kinds & QUANT_CROSS)) && (s->gram || !(s->kinds & QUANT_GRAM)) &&
            ((s->sample && s->extreme) || !(s->kinds & QUANT_ROWS));
 }
 
@@ -143,4 +145,26 @@ const char *quant_statistics_add(struct quant_statistics *s, const struct k_tens
     }
     arena_release(a, mark);
     return rows ? NULL : "there is no memory for its rows";
+}
+
+void quant_statistics_compare(struct quant_statistics *s, const float *was, const struct k_tensor *now)
+{
+    const int64_t k = s->k;
+    if (!s->cross || now->dtype != DT_F32)
+        return;
+    const struct k_matmul_args g = {.dtype = DT_F32,
+                                    .m = k,
+                                    .n = k,
+                                    .k = k_count(now) / k,
+                                    .a = was,
+                                    .a_row = 1,
+                                    .a_col = k,
+                                    .b = now->data,
+                                    .b_row = k,
+                                    .b_col = 1,
+                                    .c = s->cross,
+                                    .c_row = k,
+                                    .adds = true};
+    k_matmul(&g, NULL);
+    s->n_cross += g.k;
 }

@@ -8,8 +8,9 @@
 #include "quant/observe.h"
 
 enum quant_statistic {
-    QUANT_GRAM = 1, /* gram */
-    QUANT_ROWS = 2, /* sample, extreme */
+    QUANT_GRAM = 1,  /* gram */
+    QUANT_ROWS = 2,  /* sample, extreme */
+    QUANT_CROSS = 4, /* cross */
 };
 enum { QUANT_SAMPLE_ROWS = 256, QUANT_EXTREME_ROWS = 8 };
 struct quant_statistics {
@@ -19,6 +20,8 @@ struct quant_statistics {
     struct observer seen;
     double *sum, *sum_abs; /* [k], of elements and of their magnitudes */
     float *gram;           /* [k][k]: sum of x x' over rows */
+    float *cross;          /* [k][k]: sum of x0 x', x0 the row of the model before any product was coded */
+    int64_t n_cross;       /* rows in cross */
     float *sample;         /* [n_sample][k]: rows drawn from those seen, each as likely, at most QUANT_SAMPLE_ROWS */
     int64_t n_sample;
     float *extreme; /* [n_extreme][k]: the rows with the largest magnitudes, at most QUANT_EXTREME_ROWS */
@@ -30,6 +33,8 @@ struct quant_statistics {
 void quant_statistics_init(struct quant_statistics *s, unsigned kinds, int axis, struct arena *a);
 /* Adds a float tensor. NULL: done; else why not. */
 const char *quant_statistics_add(struct quant_statistics *s, const struct k_tensor *t, struct arena *a);
+/* Adds to cross: `was` in the model as it was, `now` with products before it coded; of one shape, channels last. */
+void quant_statistics_compare(struct quant_statistics *s, const float *was, const struct k_tensor *now);
 /* Bytes that a value of k channels takes. */
 int64_t quant_statistics_bytes(unsigned kinds, int64_t k);
 

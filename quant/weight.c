@@ -32,6 +32,11 @@ const struct quant_weight_row *quant_weight_find(const char *name)
     return NULL;
 }
 
+const char *quant_weight_default(enum dtype codes, bool with_data)
+{
+    return dtype_table[codes].bits > 6 ? "minmax" : with_data ? "descent" : "mse";
+}
+
 /* ---- one number */
 
 int quant_least_code(enum dtype t)

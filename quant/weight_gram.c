@@ -1,6 +1,9 @@
 /* Algorithms for weights that have seen what the weight is multiplied with: they need its Gram matrix. */
+#include <string.h>
+
 #include "base/pool.h"
 #include "base/size.h"
+#include "kernels/mac.h"
 #include "quant/encode.h"
 #include "quant/rows.h"
 #include "quant/statistics.h"
@@ -8,10 +11,15 @@
 /* Damping of the Gram matrix, in mean diagonal elements: GPTQ's. */
 static const double damping = 0.01;
 
+struct solver {
+    void (*run)(const struct quant_rows *t);
+    int64_t (*scratch)(int64_t k); /* elements that it takes */
+};
 struct solving {
     const struct quant_rows *whole;
+    const struct solver *solver;
     float *scratch; /* of all workers */
-    void (*run)(const struct quant_rows *t);
+    int64_t size;   /* of one worker's */
 };
 
 static void solve(void *arg, int64_t item, int worker)
@@ -20,8 +28,8 @@ static void solve(void *arg, int64_t item, int worker)
     struct quant_rows part = *s->whole;
     part.first = item * QUANT_ROWS_AT_ONCE;
     part.n = size_min(QUANT_ROWS_AT_ONCE, part.w->channels - part.first);
-    part.scratch = s->scratch + worker * quant_rows_scratch(part.w->k);
-    s->run(&part);
+    part.scratch = s->scratch + worker * s->size;
+    s->solver->run(&part);
 }
 
 /* Codes and scales in turn: each of the two steps lowers the cost. */
@@ -35,33 +43,112 @@ static void feed_and_descend(const struct quant_rows *t)
     }
 }
 
-/* Scales that mind the importance of columns, then `run` on parts of the rows. */
-static const char *with_metric(const struct quant_task *t, void (*run)(const struct quant_rows *t))
+/* What the weight should be, so that its products with what is there now are those of the model as it was: the least of
+ * |x0 w' - x t'|^2 over the rows, x0 as they were, is t = w C H^-1 = w + w (C - H) H^-1 with C = sum x0 x', damped
+ * towards w. false: no memory. */
+static bool retarget(const struct quant_task *t, float *to)
 {
     const struct quant_statistics *seen = t->w->seen;
     const int64_t k = t->w->k;
+    double *h = ARENA_ARRAY(t->scratch, double, k *k + 1), *b = ARENA_ARRAY(t->scratch, double, k *k + 1), trace = 0;
+    float *change = ARENA_ARRAY(t->scratch, float, k *k + 1);
+    if (!h || !b || !change)
+        return false;
+    for (int64_t i = 0; i < k; i++)
+        trace += (double)seen->gram[i * k + i];
+    for (int64_t i = 0; i < k * k; i++) {
+        h[i] = (double)seen->gram[i];
+        b[i] = (double)seen->cross[i] - h[i];
+    }
+    for (int64_t i = 0; i < k; i++)
+        h[i * k + i] += damping * trace / (double)k;
+    memcpy(to, t->w->data, (size_t)(t->w->channels * k) * sizeof *to);
+    if (!quant_solve(h, k, b, k, t->pool))
+        return true;
+    for (int64_t i = 0; i < k * k; i++)
+        change[i] = (float)b[i];
+    const struct k_matmul_args g = {.dtype = DT_F32,
+                                    .m = t->w->channels,
+                                    .n = k,
+                                    .k = k,
+                                    .a = t->w->data,
+                                    .a_row = k,
+                                    .a_col = 1,
+                                    .b = change,
+                                    .b_row = k,
+                                    .b_col = 1,
+                                    .c = to,
+                                    .c_row = k,
+                                    .adds = true};
+    k_matmul(&g, t->pool);
+    return true;
+}
+
+/* A convolution of more than one position: the Gram matrix is of the channels at one, so codes go to nearest, by scales
+ * that mind the importance of channels; of groups of channels all count alike. */
+static const char *fit_windows(const struct quant_task *t)
+{
+    const struct quant_statistics *seen = t->w->seen;
+    const int64_t positions = t->w->k / seen->k;
+    const struct arena_mark mark = arena_mark(t->scratch);
+    float *importance = ARENA_ARRAY(t->scratch, float, t->w->k + 1);
+    for (int64_t i = 0; importance && positions > 0 && i < t->w->k; i++) {
+        const int64_t channel = i / positions;
+        importance[i] = channel < seen->k ? seen->gram[channel * seen->k + channel] : 0;
+    }
+    quant_fit_codes(t, importance && positions > 0 && t->w->k % seen->k == 0 ? importance : NULL);
+    arena_release(t->scratch, mark);
+    return NULL;
+}
+
+/* Scales that mind the importance of columns, then the solver on parts of the rows. */
+static const char no_memory[] = "there is no memory for the Gram matrix of its input";
+
+static const char *with_metric(const struct quant_task *given, const struct solver *solver)
+{
+    const struct quant_statistics *seen = given->w->seen;
+    const int64_t k = given->w->k;
     struct quant_metric m;
+    struct quant_matrix w = *given->w;
+    struct quant_task target = *given;
+    const struct quant_task *t = &target;
+    if (seen->gram && seen->axis >= 0 && seen->k != k)
+        return fit_windows(given);
     if (seen->k != k || !seen->gram)
         return "what calibration saw of its input has another length than its rows";
     const struct arena_mark mark = arena_mark(t->scratch);
-    float *scratch = ARENA_ARRAY(t->scratch, float, pool_threads(t->pool) * quant_rows_scratch(k));
+    if (seen->cross && seen->n_cross == seen->rows && seen->rows > 0) {
+        float *to = ARENA_ARRAY(t->scratch, float, w.channels *k + 1);
+        if (!to || !retarget(given, to))
+            return no_memory;
+        w.data = to;
+        target.w = &w;
+    }
+    float *scratch = ARENA_ARRAY(t->scratch, float, pool_threads(t->pool) * solver->scratch(k));
     const bool made = scratch && quant_metric_make(&m, seen->gram, k, damping, true, t->scratch, t->pool);
     if (made) {
         quant_fit_codes(t, m.importance);
         const struct quant_rows whole = {.o = t->o, .w = t->w, .m = &m, .out = t->out};
-        struct solving s = {&whole, scratch, run};
+        struct solving s = {&whole, solver, scratch, solver->scratch(k)};
         pool_for(t->pool, size_ceil_div(t->w->channels, QUANT_ROWS_AT_ONCE), solve, &s);
     }
     arena_release(t->scratch, mark);
-    return made ? NULL : "there is no memory for the Gram matrix of its input";
+    return made ? NULL : no_memory;
 }
 
 const char *quant_choose_gptq(const struct quant_task *t)
 {
-    return with_metric(t, quant_feed_errors);
+    return with_metric(t, &(struct solver){quant_feed_errors, quant_rows_scratch});
+}
+
+const char *quant_choose_adaround(const struct quant_task *t)
+{
+    if (dtype_is_float(t->o->codes))
+        return "adaround chooses codes of integers; this format has float codes";
+    return with_metric(t, &(struct solver){quant_round_adaptively, quant_adaround_scratch});
 }
 
 const char *quant_choose_descent(const struct quant_task *t)
 {
-    return with_metric(t, feed_and_descend);
+    return with_metric(t, &(struct solver){feed_and_descend, quant_rows_scratch});
 }

@@ -25,7 +25,6 @@ static const struct arg_option options[] = {
     {"runs", "N", "use the first N runs of the data"},
     {"activations", "BY",
      "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
-    {"weights", "BY", "how codes of weights are found; default minmax"},
     {"equalise", "HOW",
      "with --calib, what makes operands easier to code, with commas: smooth, rotate, correct; or none; default smooth, "
      "and "
@@ -34,6 +33,15 @@ static const struct arg_option options[] = {
      "inputs whose codes leave more than this part of the output as error get scales per token, or stay in 16 bits; "
      "default 0.01"},
     {"keep-outliers", "N", "instead: the N inputs with the largest error stay in 16 bits"},
+    {"weights", "BY",
+     "how codes of weights are found: minmax, mse, ssz, hqq and, with --calib, gptq, adaround, descent; default "
+     "minmax; "
+     "of codes of up to 6 bits descent with --calib, mse without"},
+    {"parts", "N",
+     "algorithms that see data code the products in N parts from front to back; each makes up for what the codes of "
+     "those before changed, and takes two more runs of all data; default 4"},
+    {"narrow-last", NULL,
+     "schemes of up to 4 bits for products that make the outputs, too (lm_head); else their weights get 8 bits"},
     {"keep", "PATTERN", "leave products whose names match alone: --keep '*lm_head*'; repeated"},
     {"variant", "V", "a vendor's rule for scales and rounding: onnx, ort, tensorrt, amct, full; default onnx"},
     {"recipe", "R", "with --export-qdq and no --scheme: the recipe to write into the model"},
@@ -132,6 +140,7 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
         return usage(arena_printf(q->arena, "there is no algorithm '%s' for weights", weights));
     if (activations && !quant_calibrator_find(activations))
         return usage(arena_printf(q->arena, "there is no calibrator '%s'", activations));
+    q->ask.calib = args_value(a, "calib");
     if (quantize_scheme(q, scheme, weights, activations, &calibrates) != NPUC_OK)
         return diag_exit_code(NPUC_E_USAGE);
     if (variant && !quant_variant_find(variant))
@@ -140,13 +149,14 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
         quant_variant_set(quant_variant_find(variant), &q->ask.form);
     if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &q->ask.runs, &code))
         return code;
-    q->ask.calib = args_value(a, "calib");
     if (!read_equalisers(q, a, activations != NULL))
         return usage("--equalise takes smooth, rotate and correct, with commas, or none");
     if (!args_number(cmd, a, "keep-outliers", (struct arg_range){0, INT64_MAX, -1}, &q->ask.keep_outliers, &code))
         return code;
     if (!read_error(q, a))
         return usage("--input-error takes a positive number");
+    if (!args_number(cmd, a, "parts", (struct arg_range){1, INT64_MAX, 4}, &q->ask.parts, &code))
+        return code;
     const bool needs = weights && quant_weight_find(weights)->needs != 0;
     if ((calibrates || needs) && !q->ask.calib)
         return usage(
@@ -155,6 +165,7 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
                                : arena_printf(q->arena, "scheme %s has fixed scales of activations and", scheme)));
     q->ask.recipe = args_value(a, "o");
     q->ask.keeps = is_kept;
+    q->ask.narrow_last = args_flag(a, "narrow-last");
     q->ask.user = (void *)(uintptr_t)a;
     q->ask.shows = term_is_tty(2) && !args_flag(a, "quiet");
     return 0;

@@ -4,16 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "ir/eval.h"
 #include "quant/codes.h"
 #include "quant/scheme.h"
 #include "tools/equalise.h"
+#include "tools/origin.h"
 #include "tools/term.h"
 
 void quantize_init(struct quantization *q, struct arena *a)
 {
     *q = (struct quantization){
-        .arena = a, .ask = {.runs = INT64_MAX, .memory = (int64_t)1 << 30, .input_error = 0.01, .keep_outliers = -1}};
+        .arena = a,
+        .ask = {.runs = INT64_MAX, .parts = 1, .memory = (int64_t)1 << 30, .input_error = 0.01, .keep_outliers = -1}};
     compilation_init(&q->c);
     strtab_init(&q->names, a);
     map_init(&q->by_node, a);
@@ -24,6 +27,7 @@ void quantize_init(struct quantization *q, struct arena *a)
 
 void quantize_free(struct quantization *q)
 {
+    origin_close(q);
     quant_store_abort(&q->store);
     compilation_free(&q->c);
 }
@@ -68,6 +72,8 @@ enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, con
         quant_recipe_parse(&one, "the scheme", text, (int64_t)strlen(text), q->arena, &q->c.diag);
     if (s == NPUC_OK && p.weight)
         q->ask.form = one.entries.data[0].form;
+    if (s == NPUC_OK && p.weight && !weights)
+        q->ask.form.weight.by = quant_weight_default(q->ask.form.weight.codes, q->ask.calib != NULL);
     if (s == NPUC_OK)
         q->recipe.cache = one.cache;
     q->ask.scheme = scheme;
@@ -104,12 +110,38 @@ static bool needs_data(const struct quantization *q)
 
 /* ---- products */
 
+/* Is the result of n an output of the model, but for changes of type and shape? */
+static bool makes_output(const struct node *n)
+{
+    const struct value *v = &n->out[0];
+    for (const struct use *u = v->uses; u; u = v->uses) {
+        const struct node *user = u->user;
+        if (user == graph_yield(user->graph))
+            return !user->graph->owner;
+        if (u->next || user->n_out != 1 || (user->op != OP_Cast && user->op != OP_Reshape && user->op != OP_Add))
+            return false;
+        v = &user->out[0];
+    }
+    return false;
+}
+
+/* Errors in the products that make the outputs reach them as they are, and cost as much as those of all others
+ * together: they get 8 bits when the scheme has fewer. */
+static void widen_last(const struct quantization *q, struct quant_found *f)
+{
+    const struct quant_operand wide = {.codes = DT_I8, .per = QUANT_PER_CHANNEL, .by = "minmax"};
+    const enum dtype codes = f->form.weight.codes;
+    if (!q->ask.narrow_last && codes != DT_NONE && dtype_table[codes].bits <= 4 && makes_output(f->n))
+        f->form.weight = wide;
+}
+
 /* As a quantiser that codes nothing: it notes what could be coded. */
 static const struct quant_product *note_product(void *user, const struct node *n, const char *name)
 {
     struct quantization *q = user;
     const uint64_t value = node_in(n, 0)->id, *known = map_find(&q->by_value, value);
     struct quant_found f = {.name = arena_strndup(q->arena, name, (int64_t)strlen(name)), .n = n, .form = q->ask.form};
+    widen_last(q, &f);
     if (q->ask.keeps && q->ask.keeps(q->ask.user, name))
         f.keep = "asked for by --keep";
     if (known && n->op != OP_Conv && q->sources.data[*known - 1].first->op != OP_Conv) {
@@ -171,9 +203,14 @@ static enum npuc_status watch_node(void *user, const struct node *n, const struc
     struct quantization *q = user;
     const struct quant_found *f = found_of(q, n);
     struct quant_source *s = f ? &q->sources.data[f->source] : NULL;
+    if (f && f->source >= q->last)
+        return NPUC_E_CANCELLED; /* nothing behind it is wanted in this walk */
     if (!s || s->first != n || f->source < q->first || f->source >= q->last || !is_wanted(q, s))
         return NPUC_OK;
     const char *why = quant_statistics_add(&s->stats, in[0], q->arena);
+    const float *was = q->origin && q->first > 0 && !why ? origin_rows(q, f->source, k_count(in[0])) : NULL;
+    if (was)
+        quant_statistics_compare(&s->stats, was, in[0]);
     return why ? node_error(&q->c.cx, n, D_RUN_FAULT, "%s", why) : NPUC_OK;
 }
 
@@ -186,10 +223,12 @@ static enum npuc_status one_run(struct quantization *q, int64_t i)
     struct k_tensor *inputs = ARENA_ARRAY(&a, struct k_tensor, g->n_inputs + 1);
     struct k_tensor *outputs = ARENA_ARRAY(&a, struct k_tensor, graph_yield(g)->n_in + 1);
     enum npuc_status s = inputs && outputs ? calib_inputs(&q->data, i, inputs, &a) : NPUC_E_NOMEM;
+    if (s == NPUC_OK && q->origin && q->first > 0)
+        s = origin_run(q, i, &a);
     if (s == NPUC_OK)
         s = ir_eval_watched(&q->c.cx, g, inputs, outputs, &a, &watch);
     arena_free(&a);
-    return s;
+    return s == NPUC_E_CANCELLED ? NPUC_OK : s;
 }
 
 /* Statistics of sources [first, last). */
@@ -208,23 +247,49 @@ static enum npuc_status calibrate(struct quantization *q)
     return s;
 }
 
-/* The sources from `first` on whose statistics fit into the memory that was asked for; one at least. */
+/* Length of the rows that n multiplies with its weight [k, n] ([n, k] of a Gemm with transB), or channels of its maps.
+ */
+static int64_t row_length(const struct quantization *q, const struct node *n)
+{
+    const struct type *x = node_in(n, 0)->type, *w = node_in(n, 1)->type;
+    int64_t k = 1;
+    const expr e = n->op == OP_Conv ? x->dims[1] : w->dims[node_attr_int(n, "transB", 0) ? w->rank - 1 : w->rank - 2];
+    return expr_is_const(&q->c.cx.exprs, e, &k) ? k : 1;
+}
+
+/* Kinds of statistics that the products of a source use. */
+static unsigned kinds_of(const struct quantization *q, const struct quant_source *s, unsigned kinds)
+{
+    for (int64_t i = 0; i < s->products.len; i++) {
+        const struct quant_found *f = &q->products.data[s->products.data[i]];
+        if (!f->keep && f->form.weight.data)
+            return kinds;
+    }
+    return kinds & ~(unsigned)(QUANT_GRAM | QUANT_CROSS);
+}
+
+static int64_t count_sources_of_codes(const struct quantization *q)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < q->sources.len; i++)
+        n += kinds_of(q, &q->sources.data[i], QUANT_GRAM) != 0;
+    return n;
+}
+
+/* The sources from `first` on whose statistics fit into the memory that was asked for, one at least, and that are one
+ * of the parts. */
 static int64_t last_of_walk(struct quantization *q, unsigned kinds)
 {
-    int64_t bytes = 0, i = q->first;
+    const int64_t most = size_ceil_div(count_sources_of_codes(q), q->ask.parts);
+    int64_t bytes = 0, i = q->first, n = 0;
     for (; i < q->sources.len; i++) {
         struct quant_source *s = &q->sources.data[i];
-        const struct type *t = node_in(s->first, 1)->type; /* [.., k, n], [n, k] or [co, ci / groups, ..] */
-        int64_t k = 1;
-        for (int d = 0; d < 2; d++) {
-            int64_t size = 1;
-            if (expr_is_const(&q->c.cx.exprs, t->dims[d], &size) && size > k)
-                k = size;
-        }
-        bytes += quant_statistics_bytes(kinds, k);
-        if (i > q->first && bytes > q->ask.memory)
+        const unsigned own = kinds_of(q, s, kinds);
+        bytes += quant_statistics_bytes(own, row_length(q, s->first));
+        n += (own & QUANT_GRAM) != 0;
+        if (i > q->first && (bytes > q->ask.memory || ((own & QUANT_GRAM) && n > most)))
             break;
-        quant_statistics_init(&s->stats, kinds, s->first->op == OP_Conv ? 1 : -1, q->arena);
+        quant_statistics_init(&s->stats, own, s->first->op == OP_Conv ? 1 : -1, q->arena);
     }
     return i;
 }
@@ -347,8 +412,10 @@ enum npuc_status quantize_run(struct quantization *q)
         s = open_data(q);
     if (s == NPUC_OK && (kinds != 0 || corrects(q)))
         s = open_store(q);
+    if (s == NPUC_OK && (kinds & QUANT_GRAM) && q->ask.parts > 1)
+        s = origin_open(q);
     for (q->first = 0; s == NPUC_OK && q->first < q->sources.len; q->first = q->last) {
-        q->last = needs_data(q) ? last_of_walk(q, kinds) : q->sources.len;
+        q->last = needs_data(q) ? last_of_walk(q, kinds | (q->origin ? QUANT_CROSS : 0)) : q->sources.len;
         if (needs_data(q))
             s = calibrate(q);
         if (s == NPUC_OK && equalises(q))

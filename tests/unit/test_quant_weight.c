@@ -7,6 +7,7 @@
 #include "quant/statistics.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_K = 96, MOST_N = 12 };
@@ -41,7 +42,7 @@ static void make_sample(struct sample *s, int64_t n, int64_t k, uint64_t seed)
             for (int64_t j = 0; j < k; j++)
                 s->gram[i * k + j] += x[i] * x[j];
     }
-    s->seen = (struct quant_statistics){.kinds = QUANT_GRAM, .k = k, .rows = 3 * k, .gram = s->gram};
+    s->seen = (struct quant_statistics){.kinds = QUANT_GRAM, .axis = -1, .k = k, .rows = 3 * k, .gram = s->gram};
     s->m = (struct quant_matrix){s->w, n, k, DT_F32, &s->seen};
 }
 
@@ -263,6 +264,31 @@ static void each_algorithm_beats_the_one_before(void **state)
     }
 }
 
+static void adaround_beats_nearest(void **state)
+{
+    (void)state;
+    static struct sample s;
+    const struct quant_operand forms[] = {
+        {.codes = DT_I4, .per = QUANT_PER_GROUP, .group = 32, .shifted = true},
+        {.codes = DT_I4, .per = QUANT_PER_CHANNEL},
+        {.codes = DT_I8, .per = QUANT_PER_CHANNEL},
+    };
+    for (int i = 0; i < (int)NPUC_ARRAY_LEN(forms); i++) {
+        struct arena a;
+        unit_arena(&a);
+        make_sample(&s, 5, 64, 23 + (uint64_t)i);
+        const struct quant_codes near = encode(&s, forms[i], "mse", &a), q = encode(&s, forms[i], "adaround", &a);
+        assert_true(cost_of(&s, &forms[i], &q) < 0.5 * cost_of(&s, &forms[i], &near));
+        for (int64_t j = 0; j < s.n * s.k; j++) {
+            const int64_t at = quant_scale_index(&forms[i], &q, j / s.k, j % s.k);
+            const struct quant_scale c = {q.scales[at], q.zeros ? q.zeros[at] : 0};
+            const int code = quant_code(&forms[i], c, s.w[j]);
+            assert_true(abs(q.codes[j] - code) <= 1);
+        }
+        arena_free(&a);
+    }
+}
+
 /* No single code can be changed for the better, up to the damping and f32. */
 static void descent_ends_where_no_code_helps(void **state)
 {
@@ -290,6 +316,70 @@ static void descent_ends_where_no_code_helps(void **state)
     arena_free(&a);
 }
 
+/* x b = b h^-1 h = b, for a matrix of more than one block of columns. */
+static void solving_is_undone_by_multiplying(void **state)
+{
+    (void)state;
+    static struct sample s;
+    static double h[MOST_K * MOST_K], b[3 * MOST_K], x[3 * MOST_K];
+    const int64_t k = MOST_K;
+    uint64_t seed = 29;
+    make_sample(&s, 1, k, 31);
+    for (int64_t i = 0; i < k * k; i++)
+        h[i] = (double)s.gram[i] + (i % (k + 1) == 0 ? 1 : 0);
+    for (int64_t i = 0; i < 3 * k; i++)
+        b[i] = x[i] = number(&seed);
+    assert_true(quant_solve(h, k, x, 3, NULL));
+    for (int64_t r = 0; r < 3; r++)
+        for (int64_t j = 0; j < k; j++) {
+            double sum = 0;
+            for (int64_t i = 0; i < k; i++)
+                sum += x[r * k + i] * ((double)s.gram[i * k + j] + (i == j ? 1 : 0));
+            assert_true(fabs(sum - b[r * k + j]) < 1e-9);
+        }
+    memset(h, 0, sizeof h);
+    assert_false(quant_solve(h, k, b, 3, NULL));
+}
+
+/* Inputs that earlier codes have changed by a factor of channels: codes make up for it when the rows as they were are
+ * known. What is measured is |x0 w' - x q'|^2 by the sums of x0 x0', x0 x' and x x'. */
+static void codes_make_up_for_changed_inputs(void **state)
+{
+    (void)state;
+    static struct sample s;
+    static float cross[MOST_K * MOST_K], now[MOST_K * MOST_K];
+    struct arena a;
+    const struct quant_operand o = {.codes = DT_I8, .per = QUANT_PER_CHANNEL, .by = "descent"};
+    const int64_t k = 48;
+    double error[2] = {0};
+    unit_arena(&a);
+    make_sample(&s, 6, k, 37);
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < k; j++) { /* x = x0 * (1, 1.3, 0.8 and so on) */
+            const float f[] = {1, 1.3f, 0.8f};
+            cross[i * k + j] = s.gram[i * k + j] * f[j % 3];
+            now[i * k + j] = s.gram[i * k + j] * f[i % 3] * f[j % 3];
+        }
+    s.seen.gram = now;
+    for (int turn = 0; turn < 2; turn++) {
+        struct quant_codes q;
+        assert_null(quant_encode_weight(&o, &s.m, &q, &a));
+        for (int64_t r = 0; r < s.n; r++)
+            for (int64_t i = 0; i < k; i++)
+                for (int64_t j = 0; j < k; j++) {
+                    const double w = (double)s.w[r * k + i], v = (double)s.w[r * k + j];
+                    const double c = (double)q.codes[r * k + i] * (double)q.scales[r];
+                    const double d = (double)q.codes[r * k + j] * (double)q.scales[r];
+                    error[turn] += w * v * (double)s.gram[i * k + j] - 2 * w * d * (double)cross[i * k + j] +
+                                   c * d * (double)now[i * k + j];
+                }
+        s.seen.cross = cross;
+        s.seen.n_cross = s.seen.rows;
+    }
+    assert_true(error[1] < 0.1 * error[0]);
+    arena_free(&a);
+}
+
 static void silent_inputs_count_alike(void **state)
 {
     (void)state;
@@ -314,8 +404,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_without_error_are_found),       cmocka_unit_test(mse_is_near_the_least_error),
         cmocka_unit_test(hqq_lets_few_elements_miss),          cmocka_unit_test(gptq_is_the_textbook),
-        cmocka_unit_test(each_algorithm_beats_the_one_before), cmocka_unit_test(descent_ends_where_no_code_helps),
-        cmocka_unit_test(silent_inputs_count_alike),
+        cmocka_unit_test(each_algorithm_beats_the_one_before), cmocka_unit_test(adaround_beats_nearest),
+        cmocka_unit_test(descent_ends_where_no_code_helps),    cmocka_unit_test(silent_inputs_count_alike),
+        cmocka_unit_test(solving_is_undone_by_multiplying),    cmocka_unit_test(codes_make_up_for_changed_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
