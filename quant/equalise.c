@@ -378,6 +378,7 @@ bool quant_statistics_turn(struct quant_statistics *s, const float *smooth, enum
         turn_rows(&t, s->sample, s->n_sample, smooth, true, turn);
     if (s->extreme)
         turn_rows(&t, s->extreme, s->n_extreme, smooth, true, turn);
+    s->n_cross = 0; /* cross is of rows that nobody turned: it no longer fits */
     if (!s->gram)
         return true;
     /* G becomes R' S G S R: rows, then, as it is symmetric, columns as rows */
