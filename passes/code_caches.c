@@ -112,6 +112,20 @@ static bool is_append(const struct node *n)
            past->type->layout.kind == LAYOUT_CACHE && value_has_one_use(past);
 }
 
+/* Keys are the right operand of a product that sums along their rows; values are summed over the rows. */
+static bool holds_keys(const struct value *v)
+{
+    for_each_use (u, v) {
+        const struct node *n = u->user;
+        const bool product = n->op == OP_MatMul || n->op == OP_FusedMatMul;
+        if (product && u == &n->in[1] && node_attr_int(n, "transB", 0) != 0)
+            return true;
+        if (n->op == OP_Cast && v->def && v->def->op != OP_Cast && holds_keys(&n->out[0]))
+            return true;
+    }
+    return false;
+}
+
 static bool takes(const struct pass_ctx *px, const struct node *n, const struct quant_operand *form, int64_t *axis)
 {
     const struct type *t = n->out[0].type;
@@ -158,7 +172,7 @@ enum npuc_status code_caches(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         int64_t axis;
-        const struct quant_operand *form = is_append(n) ? q->cache(q->user) : NULL;
+        const struct quant_operand *form = is_append(n) ? q->cache(q->user, holds_keys(&n->out[0])) : NULL;
         if (!form || !takes(px, n, form, &axis) || !ir_may_rewrite(px->cx))
             continue;
         const enum npuc_status s = code_cache(px, n, form, axis);

@@ -156,17 +156,29 @@ static const char *check_cache(struct quant_operand *o)
                                                   : "expected int8, int4, or float8e4m3fn or float8e5m2 without zero";
 }
 
-static void read_cache(struct reader *in, struct quant_entry *e, char *value)
+static void read_rows(struct reader *in, struct quant_operand *o, char *value)
 {
-    struct quant_operand *o = &in->r->cache;
-    (void)e;
-    in->r->cache_line = in->line;
     if (o->codes != DT_NONE)
-        wrong(in, "kv is given twice");
+        wrong(in, "it is given twice");
     read_operand(in, value, o);
     const char *why = in->status == NPUC_OK ? check_cache(o) : NULL;
     if (why)
         wrong(in, why);
+}
+
+static void read_cache(struct reader *in, struct quant_entry *e, char *value)
+{
+    (void)e;
+    in->r->cache_line = in->line;
+    read_rows(in, &in->r->cache, value);
+}
+
+static void read_keys(struct reader *in, struct quant_entry *e, char *value)
+{
+    (void)e;
+    if (in->r->cache.codes == DT_NONE)
+        wrong(in, "keys differ from what kv says: expected kv = ROWS before");
+    read_rows(in, &in->r->keys, value);
 }
 
 static const struct {
@@ -174,10 +186,10 @@ static const struct {
     key_fn *read;
     bool of_node; /* stands below a [node] */
 } keys[] = {
-    {"version", read_version, false}, {"scheme", read_scheme, false}, {"data", read_data, false},
-    {"kv", read_cache, false},        {"keep", read_keep, true},      {"weight", read_weight, true},
-    {"input", read_input, true},      {"smooth", read_smooth, true},  {"rotate", read_rotate, true},
-    {"correct", read_correct, true},  {"why", read_why, true},
+    {"version", read_version, false}, {"scheme", read_scheme, false},  {"data", read_data, false},
+    {"keys", read_keys, false},       {"kv", read_cache, false},       {"keep", read_keep, true},
+    {"weight", read_weight, true},    {"input", read_input, true},     {"smooth", read_smooth, true},
+    {"rotate", read_rotate, true},    {"correct", read_correct, true}, {"why", read_why, true},
 };
 
 static void read_value(struct reader *in, const char *key, char *value)
@@ -321,6 +333,8 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
         fprintf(f, "data    = %s\n", r->data);
     if (r->cache.codes)
         fprintf(f, "kv      = %s\n", quant_operand_text(&r->cache, a));
+    if (r->keys.codes)
+        fprintf(f, "keys    = %s\n", quant_operand_text(&r->keys, a));
     for (int64_t i = 0; i < r->entries.len; i++) {
         const struct quant_entry *e = &r->entries.data[i];
         fprintf(f, "\n[%s]\n", e->name);
@@ -392,11 +406,13 @@ static const char *encode(void *user, const char *name, const struct quant_opera
     return o->data ? quant_load_codes(&r->store, name, o, w, out, a) : quant_encode_weight(o, w, out, a);
 }
 
-static const struct quant_operand *cache_of(void *user)
+static const struct quant_operand *cache_of(void *user, bool of_keys)
 {
     struct quant_recipe *r = user;
     r->cache_used = true;
-    return r->cache.codes != DT_NONE ? &r->cache : NULL;
+    if (r->cache.codes == DT_NONE)
+        return NULL;
+    return of_keys && r->keys.codes != DT_NONE ? &r->keys : &r->cache;
 }
 
 struct quantiser quant_recipe_quantiser(struct quant_recipe *r)

@@ -3,7 +3,8 @@
  *     version = 1
  *     scheme  = w8a8
  *     data    = bard.safetensors                               what is too long for text (store.h), beside the recipe
- *     kv      = int8 token                                     rows of KV caches
+ *     kv      = int4 group=32 zero                             rows of KV caches
+ *     keys    = int8 token                                     of those that hold keys
  *     [/model/layers.0/mlp/up_proj/MatMul]                     name of the node in the ONNX file
  *     weight  = int8 channel by=minmax
  *     input   = int8 scale=0.0213 by=minmax
@@ -46,6 +47,7 @@ struct quant_recipe {
     const char *data; /* name of the data file, NULL: none; relative to the folder of the recipe */
     struct quant_store store;
     struct quant_operand cache; /* of KV caches; no codes: they stay as they are */
+    struct quant_operand keys;  /* of those of keys; no codes: as the others */
     int cache_line;
     bool cache_used; /* the model has caches that were asked about */
     VEC(struct quant_entry) entries;

@@ -76,6 +76,8 @@ enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, con
         q->ask.form.weight.by = quant_weight_default(q->ask.form.weight.codes, q->ask.calib != NULL);
     if (s == NPUC_OK)
         q->recipe.cache = one.cache;
+    if (s == NPUC_OK)
+        q->recipe.keys = one.keys;
     q->ask.scheme = scheme;
     return s;
 }

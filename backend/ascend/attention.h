@@ -100,7 +100,7 @@ struct att_kernel {
     struct att_unpack { /* buffers of tiles on their way: codes, scales, the same as floats, results */
         int32_t codes, scales, wide, low, rows, out;
         int64_t max; /* rows of a tile */
-    } unpack;
+    } unpack[ATT_CODED];
     int goal, sink;       /* region values: scores as f32 where the region ends; the sink, -1 none */
     int64_t piece, state; /* rows of a piece, and of what a vector core holds, at most */
     bool parts;           /* there may be several parts of keys */

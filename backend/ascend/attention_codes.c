@@ -12,7 +12,7 @@
 
 #include <stdio.h>
 
-#define MOST_BYTES (40 * 1024) /* of UB for tiles of rows: enough for long moves, little beside the scores */
+#define MOST_BYTES (24 * 1024) /* of UB for tiles of an operand: enough for long moves, little beside the scores */
 #define MOST_ROWS  64
 
 bool att_is_coded(const struct att *a)
@@ -20,44 +20,35 @@ bool att_is_coded(const struct att *a)
     return a->coded[ATT_KEYS].codes || a->coded[ATT_VALUES].codes;
 }
 
-/* The larger of what keys and values need. */
-static int64_t most(const struct att *a, int64_t (*of)(const struct k_cache_form *f))
+/* The type that a decoded operand has. */
+static enum dtype type_of(const struct att *a, int operand)
 {
-    int64_t n = 0;
-    for (int i = 0; i < ATT_CODED; i++)
-        if (a->coded[i].codes)
-            n = n > of(&a->coded[i].f) ? n : of(&a->coded[i].f);
-    return n;
-}
-
-static int64_t size_of(const struct k_cache_form *f)
-{
-    return f->size;
-}
-
-static bool is_packed(const struct att *a)
-{
-    const struct att_codes *c = a->coded[ATT_KEYS].codes ? &a->coded[ATT_KEYS] : &a->coded[ATT_VALUES];
-    return c->codes && k_cache_packed(&c->f);
+    return operand == ATT_KEYS ? a->in : a->prob;
 }
 
 /* Bytes per row of a tile, all slots of its buffers. */
-static int64_t row_bytes(const struct att *a)
+static int64_t row_bytes(const struct att *a, int operand)
 {
-    const int64_t size = most(a, size_of), scales = most(a, k_cache_scales);
-    const int64_t low = is_packed(a) ? size / 2 * 4 : 0, out = a->prob == DT_F32 ? 0 : size * dtype_size(a->prob);
-    return 2 * (most(a, k_cache_row) + 2 * scales + size * 4 + out) + 4 * scales + low;
+    const struct k_cache_form *f = &a->coded[operand].f;
+    const enum dtype t = type_of(a, operand);
+    const int64_t scales = k_cache_scales(f), low = k_cache_packed(f) ? f->size / 2 * 4 : 0;
+    const int64_t out = t == DT_F32 ? 0 : f->size * dtype_size(t);
+    return 2 * (k_cache_row(f) + 2 * scales + f->size * 4 + out) + 4 * scales + low;
 }
 
-static int64_t tile_rows(const struct att *a)
+static int64_t tile_rows(const struct att *a, int operand)
 {
-    const int64_t rows = MOST_BYTES / row_bytes(a) / 8 * 8;
+    const int64_t rows = MOST_BYTES / row_bytes(a, operand) / 8 * 8;
     return rows < 8 ? 8 : rows > MOST_ROWS ? MOST_ROWS : rows;
 }
 
 int64_t att_code_bytes(const struct att *a)
 {
-    return att_is_coded(a) ? tile_rows(a) * row_bytes(a) + 10 * 64 : 0;
+    int64_t n = 0;
+    for (int i = 0; i < ATT_CODED; i++)
+        if (a->coded[i].codes)
+            n += tile_rows(a, i) * row_bytes(a, i) + 10 * 64;
+    return n;
 }
 
 /* ---- declarations ---- */
@@ -96,26 +87,20 @@ void att_code_tensors(struct att_kernel *k)
     }
 }
 
-static const struct k_cache_form *any_form(const struct att *a)
+static void buffers(struct att_kernel *k, int operand)
 {
-    return a->coded[ATT_KEYS].codes ? &a->coded[ATT_KEYS].f : &a->coded[ATT_VALUES].f;
-}
-
-static void buffers(struct att_kernel *k)
-{
-    const struct att *a = k->a;
-    struct att_unpack *u = &k->unpack;
+    const struct k_cache_form *f = &k->a->coded[operand].f;
+    const enum dtype t = type_of(k->a, operand);
+    const int64_t n = tile_rows(k->a, operand), scales = n * k_cache_scales(f);
+    struct att_unpack *u = &k->unpack[operand];
     struct tile_builder *b = &k->f.b;
-    const struct k_cache_form *f = any_form(a);
-    const int64_t size = most(a, size_of), scales = most(a, k_cache_scales), n = u->max = tile_rows(a);
-    u->codes = tile_buf(b, "codes", TS_UB, k_cache_stored(f), 2, size_align(n * most(a, k_cache_row), 64));
-    u->scales = tile_buf(b, "scales", TS_UB, f->scale, 2, size_align(n * scales * 2, 64));
-    u->wide = tile_buf(b, "wide", TS_UB, DT_F32, 1, size_align(n * scales * 4, 64));
-    u->low = is_packed(a) ? tile_buf(b, "packed", TS_UB, DT_F32, 1, size_align(n * size / 2 * 4, 64)) : -1;
-    u->rows = tile_buf(b, "rows", TS_UB, DT_F32, 2, size_align(n * size * 4, 64));
-    u->out = a->prob == DT_F32
-                 ? u->rows
-                 : tile_buf(b, "narrow", TS_UB, a->prob, 2, size_align(n * size * dtype_size(a->prob), 64));
+    u->max = n;
+    u->codes = tile_buf(b, "codes", TS_UB, k_cache_stored(f), 2, size_align(n * k_cache_row(f), 64));
+    u->scales = tile_buf(b, "scales", TS_UB, f->scale, 2, size_align(scales * 2, 64));
+    u->wide = tile_buf(b, "wide", TS_UB, DT_F32, 1, size_align(scales * 4, 64));
+    u->low = k_cache_packed(f) ? tile_buf(b, "packed", TS_UB, DT_F32, 1, size_align(n * f->size / 2 * 4, 64)) : -1;
+    u->rows = tile_buf(b, "rows", TS_UB, DT_F32, 2, size_align(n * f->size * 4, 64));
+    u->out = t == DT_F32 ? u->rows : tile_buf(b, "narrow", TS_UB, t, 2, size_align(n * f->size * dtype_size(t), 64));
 }
 
 expr att_code_slot(struct att_kernel *k, int operand, const struct att_step *s)
@@ -131,7 +116,7 @@ expr att_code_slot(struct att_kernel *k, int operand, const struct att_step *s)
 
 /* A tile of rows of one operand. */
 struct tile {
-    struct att_kernel *k;
+    const struct att_unpack *u;
     struct expr_pool *x;
     struct tile_builder *b;
     const struct k_cache_form *f;
@@ -185,7 +170,7 @@ static struct columns imm(const struct tile *t, float v)
 /* Bytes of two codes: the high one is byte / 16 without its fraction, the low one what is left. */
 static void unpack(const struct tile *t)
 {
-    const struct att_unpack *u = &t->k->unpack;
+    const struct att_unpack *u = t->u;
     const int64_t half = t->f->size / 2;
     const struct columns byte = {u->low, num(t, 0), num(t, half), 1}, low = {u->rows, num(t, 0), num(t, t->f->size), 1},
                          high = {u->rows, num(t, half), num(t, t->f->size), 1}, none = {-1, 0, 0, 0};
@@ -198,7 +183,7 @@ static void unpack(const struct tile *t)
 /* (code - zero) * scale, group by group. */
 static void scale(const struct tile *t)
 {
-    const struct att_unpack *u = &t->k->unpack;
+    const struct att_unpack *u = t->u;
     const struct k_cache_form *f = t->f;
     const int64_t groups = f->size / f->group, scales = k_cache_scales(f);
     const struct columns none = {-1, 0, 0, 0};
@@ -215,7 +200,7 @@ static void scale(const struct tile *t)
 
 static void decode_tile(const struct tile *t, enum dtype type)
 {
-    const struct att_unpack *u = &t->k->unpack;
+    const struct att_unpack *u = t->u;
     const expr z = num(t, 0), one = num(t, 1);
     if (k_cache_packed(t->f))
         unpack(t);
@@ -231,22 +216,23 @@ static void decode_operand(struct att_kernel *k, int operand, const struct att_s
 {
     struct expr_pool *x = &k->f.k->exprs;
     const struct att_decoder *d = &k->decoder[operand];
-    struct tile t = {.k = k, .x = x, .b = &k->f.b, .f = &k->a->coded[operand].f};
-    const expr half = num(&t, ATTEND_CHUNK / 2), z = num(&t, 0), one = num(&t, 1), rows = num(&t, k->unpack.max);
+    const enum dtype type = type_of(k->a, operand);
+    struct tile t = {.u = &k->unpack[operand], .x = x, .b = &k->f.b, .f = &k->a->coded[operand].f};
+    const expr half = num(&t, ATTEND_CHUNK / 2), z = num(&t, 0), one = num(&t, 1), rows = num(&t, t.u->max);
     const expr begin = expr_mul(x, expr_sym(x, k->f.k->sym_sub), half);
     const expr mine = expr_max(x, z, expr_min(x, half, expr_sub(x, s->keys, begin)));
     tile_note(t.b, operand == ATT_KEYS ? "keys of a chunk from codes" : "values of a chunk from codes");
     const expr i = tile_loop(t.b, operand == ATT_KEYS ? "kr" : "vr", expr_mul(x, when, expr_ceildiv(x, mine, rows)));
     const expr first = expr_mul(x, i, rows), in_chunk = expr_add(x, begin, first), row = expr_add(x, s->key0, in_chunk);
     t.n = expr_min(x, rows, expr_sub(x, mine, first));
-    load(&t, k->unpack.codes, d->codes, k_cache_stored(t.f),
+    load(&t, t.u->codes, d->codes, k_cache_stored(t.f),
          expr_add(x, att_batch_offset(k, s->it.batch, d->batch), expr_mul(x, row, d->row)), k_cache_row(t.f), d->row);
-    load(&t, k->unpack.scales, d->scales, t.f->scale,
+    load(&t, t.u->scales, d->scales, t.f->scale,
          expr_add(x, att_batch_offset(k, s->it.batch, d->s_batch), expr_mul(x, row, d->s_row)), k_cache_scales(t.f),
          d->s_row);
-    decode_tile(&t, k->a->prob);
+    decode_tile(&t, type);
     const expr to = expr_add(x, att_code_slot(k, operand, s), expr_mul_const(x, in_chunk, t.f->size));
-    TILE(t.b, STORE, operand == ATT_KEYS ? k->tk : k->tv, to, k->unpack.out, z, k->a->prob, one, one, one,
+    TILE(t.b, STORE, operand == ATT_KEYS ? k->tk : k->tv, to, t.u->out, z, type, one, one, one,
          expr_mul_const(x, t.n, t.f->size), z, z, z, one, z, z, z, one);
     tile_end(t.b);
     tile_note(t.b, "the cube core may read them");
@@ -260,8 +246,10 @@ void att_decode(struct att_kernel *k, expr step, expr when)
     if (!att_is_coded(k->a))
         return;
     const struct att_step s = att_locate(k, step);
-    buffers(k);
-    for (int i = 0; i < ATT_CODED; i++)
-        if (k->a->coded[i].codes)
-            decode_operand(k, i, &s, expr_mul(&k->f.k->exprs, s.active, when));
+    for (int i = 0; i < ATT_CODED; i++) {
+        if (!k->a->coded[i].codes)
+            continue;
+        buffers(k, i);
+        decode_operand(k, i, &s, expr_mul(&k->f.k->exprs, s.active, when));
+    }
 }

@@ -101,17 +101,11 @@ static bool read_codes(struct ir_ctx *cx, struct att *a, const struct value *v, 
     return read_strides(cx, a, c->codes, c->batch, &c->row) && read_strides(cx, a, c->scales, c->s_batch, &c->s_row);
 }
 
-/* Decoders of keys and values take turns with the same buffers. */
 static bool read_decoders(struct ir_ctx *cx, struct att *a)
 {
     const struct att_codes *k = &a->coded[ATT_KEYS], *v = &a->coded[ATT_VALUES];
-    if (!read_codes(cx, a, a->k, &a->coded[ATT_KEYS]) || !read_codes(cx, a, a->v, &a->coded[ATT_VALUES]))
-        return false;
-    if (k->codes && a->k->type->dtype != a->v->type->dtype)
-        return false;
-    if (k->codes && v->codes && (k->f.code != v->f.code || k->f.shifted != v->f.shifted || k->f.scale != v->f.scale))
-        return false;
-    return (!k->codes || a->k_rows) && (!v->codes || a->v_rows);
+    return read_codes(cx, a, a->k, &a->coded[ATT_KEYS]) && read_codes(cx, a, a->v, &a->coded[ATT_VALUES]) &&
+           (!k->codes || a->k_rows) && (!v->codes || a->v_rows);
 }
 
 static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
@@ -135,7 +129,7 @@ static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
     if (!read_strides(cx, a, a->q, a->q_batch, &a->q_row) || !read_strides(cx, a, a->k, a->k_batch, &a->k_row) ||
         !read_strides(cx, a, a->v, a->v_batch, &a->v_row) || !read_strides(cx, a, a->y, a->y_batch, &a->y_row))
         return refuse(reason, "attention operands whose batch sizes are not known to agree");
-    return read_decoders(cx, a) || refuse(reason, "attention on caches of codes of different forms");
+    return read_decoders(cx, a) || refuse(reason, "attention on caches of codes that do not lie in rows");
 }
 
 static bool read_products(const struct machine *m, struct ir_ctx *cx, struct att *a, const char **reason)

@@ -13,9 +13,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import support
 
 FLOAT = 24.942867 # perplexity of the first 8 windows, onnxruntime 1.32, fp32
-RECIPES = {"kv8": "int8 token", "kv4": "int4 group=32 zero", "kvfp8": "float8e4m3fn token", "odd": "uint4 group=8"}
+RECIPES = {"kv8": "int8 token", "kv4": "int4 group=32 zero", "kvfp8": "float8e4m3fn token", "odd": "uint4 group=8", "k8v4": "int4 group=32 zero\nkeys = int8 token"}
 FORMS = [("llama-optimum-op18", "kv8"), ("llama-hand-op23", "kv4"), ("llama-hand-static24", "kv8"), ("llama-genai-fp32", "kvfp8"),
-         ("llama-genai-fp16", "odd"), ("llama-mobius-static", "kv4"), ("gpt2-optimum", "kv8")]
+         ("llama-genai-fp16", "odd"), ("llama-mobius-static", "k8v4"), ("gpt2-optimum", "k8v4")]
 TARGETS = ["ascend-910b1", "ascend-310p3", "mlu370-x4"]
 
 
@@ -72,7 +72,7 @@ def check_refused(b, _):
     r = b.d / "wrong.recipe"
     for text, code, words in [("kv = int8\n", 3, "token or group=N"), ("kv = int8 token by=mse\n", 3, "at run time"),
                               ("kv = float8e4m3fn token zero\n", 3, "without zero"), ("kv = int9 token\n", 3, "int9"),
-                              ("kv = int8 token\nkv = int8 token\n", 3, "twice")]:
+                              ("kv = int8 token\nkv = int8 token\n", 3, "twice"), ("keys = int8 token\n", 3, "kv = ROWS")]:
         r.write_text("version = 1\n" + text)
         done = support.call([b.npuc, "compile", b.bard / "model.onnx", "--recipe", r, "-o", b.d / "no.plan", "--quiet"])
         assert done.returncode == code and words in done.stderr, (text, done.returncode, done.stderr)
@@ -92,7 +92,7 @@ def main():
     with tempfile.TemporaryDirectory() as d:
         b = Bench(args.npuc, args.opt, args.root, pathlib.Path(d))
         cases = [(f"{f[0]} {f[1]} {t}", (check_form, (f, t))) for f in FORMS for t in TARGETS]
-        cases += [(s, (check_perplexity, (s, most))) for s, most in [("kv8", 0.002), ("kv4", 0.015), ("w8a8-dynamic+kvfp8", 0.01)]]
+        cases += [(s, (check_perplexity, (s, most))) for s, most in [("kv8", 0.002), ("kv4", 0.015), ("k8v4", 0.005), ("w8a8-dynamic+kvfp8", 0.01)]]
         cases.append(("refusals", (check_refused, None)))
         return support.run_cases(cases, lambda c: c[0](b, c[1]))
 
