@@ -140,6 +140,24 @@ static void note_assumptions(const struct compilation *c, const struct request *
         printf("note        %s\n", text);
 }
 
+/* A sweep also times what does not fit and says how much is missing: the target gets more memory, `gm` is what it has.
+ */
+static bool lift_memory(struct compilation *c, double *gm, int *code)
+{
+    struct target t;
+    enum npuc_status st = target_load(&t, c->options.target, &c->diag);
+    if (st == NPUC_OK) {
+        for (int64_t i = 0; st == NPUC_OK && i < c->options.sets.len; i++)
+            st = target_set(&t, c->options.sets.data[i], &c->diag);
+        *gm = target_num(&t, TK_GM_SIZE);
+        target_free(&t);
+    }
+    if (st == NPUC_OK)
+        st = compilation_set(c, "set", "gm.size=1048576GiB");
+    *code = diag_exit_code(st);
+    return st == NPUC_OK;
+}
+
 static int one_target(const struct request *q, const char *target, json_t *all)
 {
     struct session s = {0};
@@ -156,7 +174,9 @@ static int one_target(const struct request *q, const char *target, json_t *all)
         const int64_t context = q->sweep ? sweep_largest(q->sweep, "seq", q->context) : q->context;
         if (c->options.cache_capacity > 0 && c->options.cache_capacity < context + 1)
             c->options.cache_capacity = context + 1;
-        ok = estimate_model(c, q->path, &s, &code);
+        if (q->sweep)
+            ok = lift_memory(c, &q->sweep->gm, &code);
+        ok = ok && estimate_model(c, q->path, &s, &code);
     }
     if (ok && q->sweep) {
         code = sweep_run(q->sweep, &s, npurt_plan_target(s.plan));

@@ -397,6 +397,8 @@ int sweep_run(struct sweep *w, struct session *s, const char *target)
         return diag_exit_code(NPUC_E_USAGE);
     }
     struct sweep_target t = {.name = arena_strndup(w->arena, target, (int64_t)strlen(target)), .gm = lift_memory(s)};
+    t.gm = w->gm > 0 ? w->gm : t.gm;
+    w->gm = 0;
     list_points(w, &t);
     struct pool *pool = pool_new((int)(t.points.len < pool_processors() ? t.points.len : pool_processors()));
     const int n = pool_threads(pool);

@@ -33,6 +33,7 @@ struct sweep {
     int n_axes;
     struct sweep_axis axis[SWEEP_AXES];
     VEC(struct sweep_target) targets;
+    double gm;      /* memory of the target that comes next, in bytes; 0: what its session says */
     int64_t exact;  /* tokens of the largest prefill that is timed; INT64_MAX: all are */
     double seconds; /* that it took on this host */
 };

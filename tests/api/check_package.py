@@ -85,7 +85,7 @@ def check_python(package):
     bard, plan = package.root / "examples/bard", package.scratch / "bard.plan"
     must([package.npuc, "compile", bard / "model.onnx", "-o", plan, "--quiet"], env=package.env)
     prompt = json.loads((bard / "eval/reference.json").read_text(encoding="utf-8"))["prompts"][0]
-    env = {**package.env, "NPUC": str(package.npuc), "PYTHONPATH": str(package.root / "python")}
+    env = {**package.env, "NPUC_LIB": str(package.lib), "PYTHONPATH": str(package.root / "python")}
     arguments = [sys.executable, "-B", "-m", "npuc.llm", plan, "--tokenizer", bard / "tokenizer.json", "--bos", "0",
                  "--prompt", prompt["prompt"], "--new", len(prompt["greedy"])]
     text = must(arguments, env=env)
