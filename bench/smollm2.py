@@ -2,10 +2,12 @@
 """SmolLM2-135M on npuc and on onnxruntime, side by side in one run: a table on stderr, JSON lines on stdout.
 
     python bench/smollm2.py --npuc build/npuc --model DIR/model.onnx [--llama STRUCTURE/model.onnx] [--threads 2]
+    python bench/smollm2.py --npuc build/npuc --model DIR/model.onnx --precisions
 
 The model has the inputs of optimum's text-generation-with-past exports (input_ids, attention_mask, position_ids, past_key_values.*).
 Rates are differences of two runs of different length, so that loading and prefill cancel; the tools take turns and each figure is
-the median of the rounds. Needs numpy and onnxruntime.
+the median of the rounds. --precisions measures fp16 and quantised plans instead, beside what onnxruntime's own quantisers make of
+the model. Needs numpy and onnxruntime, its 4-bit quantiser also onnx_ir.
 """
 import argparse, json, os, pathlib, statistics, subprocess, sys, tempfile, time
 
@@ -35,9 +37,9 @@ class Npuc:
     def __init__(self, args, plan):
         self.args, self.plan = args, plan
 
-    def compile(self):
-        runs = [call([self.args.npuc, "compile", str(self.args.model), "-o", str(self.plan), "--target", self.args.target])
-                for _ in range(self.args.rounds)]
+    def compile(self, *options, rounds=None):
+        runs = [call([self.args.npuc, "compile", str(self.args.model), "-o", str(self.plan), "--target", self.args.target, *options])
+                for _ in range(rounds or self.args.rounds)]
         return min(r[0] for r in runs), max(r[2] for r in runs) - mapped_bytes(self.args.model)
 
     def generate(self, tokens, new, mode="data"):
@@ -58,14 +60,19 @@ class Npuc:
     def prefill(self, tokens):
         return self.generate(tokens, 1)[0]
 
+    def prefill_both(self, tokens):
+        """(seconds, processor seconds), those of a prompt of one token taken away"""
+        one, all = self.generate(tokens[:1], 1), self.generate(tokens, 1)
+        return all[0] - one[0], all[1] - one[1]
+
 
 class Ort:
-    def __init__(self, args):
+    def __init__(self, args, model=None):
         import numpy, onnxruntime
         self.np = numpy
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
-        self.session = onnxruntime.InferenceSession(str(args.model), options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(str(model or args.model), options, providers=["CPUExecutionProvider"])
         self.inputs = {i.name: i for i in self.session.get_inputs()}
         self.outputs = [o.name for o in self.session.get_outputs()]
         self.new = args.new
@@ -98,6 +105,10 @@ class Ort:
         begin = time.monotonic()
         self.step(tokens, 0, self.empty())
         return time.monotonic() - begin
+
+    def prefill_both(self, tokens):
+        cpu = time.process_time()
+        return self.prefill(tokens), time.process_time() - cpu
 
 
 def median(pairs, column=0):
@@ -138,6 +149,52 @@ def measure_estimate(args, name, model, emit):
     emit(f"the same by processor time, {name}", min(r[1] for r in runs), "s")
 
 
+def ort_int8(model, folder):
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    quantize_dynamic(str(model), str(folder / "int8.onnx"), weight_type=QuantType.QInt8, per_channel=True,
+                     op_types_to_quantize=["MatMul", "Gemm"], use_external_data_format=True)
+    return folder / "int8.onnx"
+
+
+def ort_int4(model, folder, level):
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    form = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=False, accuracy_level=level)
+    made = MatMulNBitsQuantizer(onnx.load(str(model)), algo_config=form)
+    made.process()
+    made.model.save_model_to_file(str(folder / f"int4-{level}.onnx"), True)
+    return folder / f"int4-{level}.onnx"
+
+
+def measure_pair(args, name, ours, theirs, emit):
+    """A plan and the models it stands beside: decode and a prompt of 256, by wall and processor time."""
+    tokens = [(7 * i * i + 31 * i) % 40000 + 100 for i in range(256)]
+    figures = {who: ([], []) for who in ("npuc", *theirs)}
+    tools = {"npuc": ours, **{who: Ort(args, model) for who, model in theirs.items()}}
+    for _ in range(args.rounds):
+        for who, tool in tools.items():
+            figures[who][0].append(tool.decode())
+            figures[who][1].append(tool.prefill_both(tokens))
+    for at, what in enumerate(("decode", "prefill of 256")):
+        for who in tools:
+            for column, time_of in enumerate(("", ", processor time")):
+                emit(f"{name}: {what}, {who}{time_of}", median(figures[who][at], column) * 1e3, "ms")
+
+
+def measure_precisions(args, folder, emit):
+    int8 = {"onnxruntime int8": ort_int8(args.model, folder)}
+    int4 = {f"onnxruntime int4, level {level}": ort_int4(args.model, folder, level) for level in (0, 4)}
+    cases = {"fp16": (None, {"onnxruntime fp32": args.model}), "w8a8-dynamic": ("w8a8-dynamic", int8), "w4a16-g32": ("w4a16-g32", int4)}
+    for name, (scheme, theirs) in cases.items():
+        npuc, options = Npuc(args, folder / f"{name}.plan"), ["--precision", "fp16"]
+        if scheme:
+            recipe = str(folder / f"{name}.recipe")
+            call([args.npuc, "quantize", str(args.model), "--scheme", scheme, "-o", recipe])
+            options += ["--recipe", recipe]
+        emit(f"{name}: compile", npuc.compile(*options, rounds=1)[0], "s")
+        measure_pair(args, name, npuc, theirs, emit)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--npuc", required=True)
@@ -147,12 +204,18 @@ def main():
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--new", type=int, default=32, help="decode steps that are timed")
     ap.add_argument("--rounds", type=int, default=3)
+    ap.add_argument("--precisions", action="store_true", help="fp16, w8a8-dynamic and w4a16-g32 instead of fp32")
     args = ap.parse_args()
 
     def emit(what, value, unit, goal=""):
         print(json.dumps({"case": what, "value": round(value, 4), "unit": unit, "goal": goal, "threads": args.threads}), flush=True)
         print(f"{what:48} {value:10.3f} {unit:9} {goal}", file=sys.stderr, flush=True)
 
+    if args.precisions:
+        with tempfile.TemporaryDirectory() as folder:
+            measure_precisions(args, pathlib.Path(folder), emit)
+        emit("load average of the machine", os.getloadavg()[0], "")
+        return
     with tempfile.TemporaryDirectory() as folder:
         npuc, ort = Npuc(args, pathlib.Path(folder) / "smollm2.plan"), Ort(args)
         seconds, memory = npuc.compile()
