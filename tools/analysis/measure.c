@@ -95,10 +95,13 @@ static enum npuc_status see_plain(void *user, const struct node *n, const struct
     if (!f->coded || w->v->want.other)
         return NPUC_OK;
     struct arena a;
-    struct k_tensor y;
+    struct variant_result r;
     arena_init(&a, NULL);
-    if (variant_local(w->v, place, n, in, &y, w->part == PART_ALL ? &f->clipped : NULL, &a))
-        f->has_local[w->part] = metric_add(&f->local[w->part], out, &y);
+    if (variant_local(w->v, place, n, in, &r, &a)) {
+        f->has_local[w->part] = metric_add(&f->local[w->part], out, &r.y);
+        f->clipped.n += w->part == PART_ALL ? r.clipped.n : 0;
+        f->clipped.of += w->part == PART_ALL ? r.clipped.of : 0;
+    }
     arena_free(&a);
     return NPUC_OK;
 }

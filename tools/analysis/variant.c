@@ -175,7 +175,7 @@ static void count_clipped(struct slice *s, const struct node *n, const struct k_
     const int bits = dtype_table[codes->dtype].bits;
     const bool wide = dtype_table[codes->dtype].cls == DTC_UINT;
     const double least = wide ? 0 : -ldexp(1, bits - 1), most = least + ldexp(1, bits) - 1;
-    if (!s->clipped || n->op != OP_QuantizeLinear || scale <= 0 || dtype_is_float(codes->dtype))
+    if (n->op != OP_QuantizeLinear || scale <= 0 || dtype_is_float(codes->dtype))
         return;
     s->clipped->of += k_count(in[0]);
     for (int64_t i = 0; i < k_count(in[0]); i++) {
@@ -232,13 +232,14 @@ static const struct k_tensor *slice_value(struct slice *s, const struct value *v
 }
 
 bool variant_local(struct variant *v, int64_t place, const struct node *plain, const struct k_tensor *const *in,
-                   struct k_tensor *out, struct clipping *clipped, struct arena *arena)
+                   struct variant_result *out, struct arena *arena)
 {
     const struct variant_product *p = &v->products[place];
-    struct slice s = {.v = v, .plain = plain, .in = in, .arena = arena, .clipped = clipped};
+    struct slice s = {.v = v, .plain = plain, .in = in, .arena = arena, .clipped = &out->clipped};
+    out->clipped = (struct clipping){0};
     map_init(&s.done, arena);
     const struct k_tensor *t = p->n && p->n->id == plain->id ? slice_value(&s, &p->end->out[0], 0) : NULL;
     if (t)
-        *out = *t;
+        out->y = *t;
     return t != NULL;
 }

@@ -49,13 +49,16 @@ bool variant_open(struct variant *v, const char *model, const struct args *a, st
 void variant_close(struct variant *v);
 const struct graph *variant_graph(const struct variant *v);
 
-/* The result of product `place` computed by v from operands of the product in the model as it is: `plain` has that
- * model's node, `in` its operands. False when the product depends on more than them. Results live in `arena`.
- * `clipped` (may be NULL) gets the elements that saturate where inputs are quantised by one fixed scale. */
+/* The result of product `place` computed by v from operands of the product in the model as it is: `plain` is that
+ * model's node, `in` its operands. False when the product depends on more than them. Results live in `arena`. */
 struct clipping {
-    int64_t n, of;
+    int64_t n, of; /* elements that saturate, of those that are quantised by one fixed scale */
+};
+struct variant_result {
+    struct k_tensor y;
+    struct clipping clipped;
 };
 bool variant_local(struct variant *v, int64_t place, const struct node *plain, const struct k_tensor *const *in,
-                   struct k_tensor *out, struct clipping *clipped, struct arena *arena);
+                   struct variant_result *out, struct arena *arena);
 
 #endif
