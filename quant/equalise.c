@@ -248,13 +248,16 @@ static double error_of(struct trial *t, double clip)
     return 0.875 * (uniform ? sum / (double)uniform : worst) + 0.125 * worst;
 }
 
-/* The best part of the range, from the whole downwards until it has grown worse twice. */
+/* The best part of the range, from the whole downwards until it has grown worse twice. Few rows say too little of what
+ * else there may be: they are covered. */
 static double search_clip(struct trial *t, double *clip)
 {
+    enum { FEW_ROWS = 2048 };
     static const double parts[] = {0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05};
     double least = error_of(t, 1);
     *clip = 1;
-    for (int64_t i = 0, worse = 0; !t->input->dynamic && i < NPUC_ARRAY_LEN(parts) && worse < 2; i++) {
+    const bool may = !t->input->dynamic && t->s->rows >= FEW_ROWS;
+    for (int64_t i = 0, worse = 0; may && i < NPUC_ARRAY_LEN(parts) && worse < 2; i++) {
         const double e = error_of(t, parts[i]);
         worse = e < least ? 0 : worse + 1;
         if (e < least) {
@@ -308,7 +311,7 @@ static bool make_trial(struct trial *t, struct arena *a)
     return t->x && t->error && t->w && t->weigh && t->noise && t->signal && t->scratch;
 }
 
-/* Strengths 0, 0.1 .. 1; one counts when it takes away a thirtieth of the error at least. */
+/* Strengths 0, 0.1 .. 1; smoothing counts when it takes away a quarter of the error at least. */
 static bool search_smooth(struct trial *t, struct quant_equalised *out, struct arena *a)
 {
     float *factor = ARENA_ARRAY(a, float, t->k + 1);
@@ -318,7 +321,7 @@ static bool search_smooth(struct trial *t, struct quant_equalised *out, struct a
         if (!set_trial(t, factor, NULL))
             return false;
         const double e = search_clip(t, &clip);
-        if (e > out->after * (out->smooth ? 1 : 1 - 1 / 30.0))
+        if (e > out->after * (out->smooth ? 1 : 0.75))
             continue;
         out->smooth = out->smooth ? out->smooth : ARENA_ARRAY(a, float, t->k + 1);
         memcpy(out->smooth, factor, (size_t)t->k * sizeof *factor);

@@ -129,6 +129,10 @@ static bool choose(struct quantization *q, struct quant_source *s, const struct 
     const struct quant_operand input = input_of(q, s);
     if (!try_form(q, s, l, &input, &as_asked, a))
         return false;
+    if (!q->ask.equalise) {
+        s->before = s->after = as_asked.before;
+        return true;
+    }
     if (as_asked.after <= q->ask.input_error || q->ask.keep_outliers >= 0)
         return settle(q, s, &input, &as_asked);
     const struct quant_operand token = {.codes = DT_I8, .per = QUANT_PER_TOKEN, .dynamic = true};

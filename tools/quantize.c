@@ -87,10 +87,11 @@ static bool is_calibrated(const struct quant_operand *input)
     return input->codes != DT_NONE && !input->dynamic && !input->cast;
 }
 
+/* Inputs are looked at, also where nothing may be done to them, so that outliers are named. */
 static bool equalises(const struct quantization *q)
 {
-    const unsigned of_inputs = 1u << QUANT_EQUALISER_smooth | 1u << QUANT_EQUALISER_rotate;
-    return q->ask.calib && (q->ask.equalise & of_inputs) && equalise_takes(&q->ask.form.input);
+    const struct quant_operand *input = &q->ask.form.input;
+    return q->ask.calib && equalise_takes(input) && (q->ask.equalise || !input->dynamic);
 }
 
 static bool corrects(const struct quantization *q)
@@ -412,7 +413,7 @@ enum npuc_status quantize_run(struct quantization *q)
         s = find_products(q);
     if (s == NPUC_OK && needs_data(q))
         s = open_data(q);
-    if (s == NPUC_OK && (kinds != 0 || corrects(q)))
+    if (s == NPUC_OK && (needs != 0 || (q->ask.calib && q->ask.equalise)))
         s = open_store(q);
     if (s == NPUC_OK && (kinds & QUANT_GRAM) && q->ask.parts > 1)
         s = origin_open(q);

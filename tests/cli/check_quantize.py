@@ -52,6 +52,32 @@ def check_schemes(b):
     assert len(set(by.values())) == 4, "calibrators agree"
 
 
+def check_equalise(b):
+    r, data = b.d / "e.recipe", b.d / "windows.npy"
+    windows = np.load(b.text)[-4096:].reshape(16, 256)
+    windows[:, 0] = 0 # the token that all texts begin with, whose elements are by far the largest
+    np.save(data, windows)
+    fixed = ["--scheme", "w8a8", "--calib", data, "--runs", "2"]
+    text = b.quantize(r, *fixed)
+    assert text.count("smooth  = data") > 20 and "by=output" in text, "inputs are not smoothed by themselves"
+    rise = b.perplexity(r) / FLOAT - 1
+    assert abs(rise) < 0.01, f"smoothed: perplexity changes by {rise:+.2%}"
+    data_file = r.with_name(r.name + ".safetensors").read_bytes()
+    assert b.quantize(r, *fixed) == text and r.with_name(r.name + ".safetensors").read_bytes() == data_file
+    run = [b.npuc, "quantize", b.model, "-o", r, "--json", *fixed]
+    got = json.loads(support.must([*run, "--input-error", "0.001", "--equalise", "none"]))["outliers"]
+    worst = max(got, key=lambda o: o["error_before"])
+    assert worst["product"] == "/model/layers.2/mlp/down_proj/MatMul", worst
+    assert worst["ruling_channels"] <= 3 and worst["largest_by_usual"] > 10 and worst["error_before"] > 0.05, worst
+    kept = json.loads(support.must([*run, "--keep-outliers", "2", "--equalise", "smooth,rotate,correct"]))["outliers"]
+    text = r.read_text()
+    assert sum(o["done"] == "kept in 16 bits" for o in kept) == 2 and text.count("why     = the input stays") >= 2, kept
+    assert text.count("correct = data") == 36
+    b.perplexity(r)
+    b.refused([*run, "--equalise", "smoth"], 2, "--equalise")
+    b.refused([*run, "--input-error", "-1"], 2, "--input-error")
+
+
 def check_recipes(b):
     r = b.d / "r.recipe"
     text = b.quantize(r, "--scheme", "w8a16", "--keep", "*lm_head*", "--keep", "*/layers.[01]/*")
@@ -174,6 +200,7 @@ def main():
         check_variants(b)
         check_forms(b)
         check_schemes(b)
+        check_equalise(b)
 
 
 main()
