@@ -57,7 +57,7 @@ def check_equalise(b):
     windows = np.load(b.text)[-4096:].reshape(16, 256)
     windows[:, 0] = 0 # the token that all texts begin with, whose elements are by far the largest
     np.save(data, windows)
-    fixed = ["--scheme", "w8a8", "--calib", data, "--runs", "2"]
+    fixed = ["--scheme", "w8a8", "--calib", data, "--runs", "8"]
     text = b.quantize(r, *fixed)
     assert text.count("smooth  = data") > 20 and "by=output" in text, "inputs are not smoothed by themselves"
     rise = b.perplexity(r) / FLOAT - 1
