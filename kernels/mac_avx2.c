@@ -1,5 +1,5 @@
 /* AVX2 forms of kernels/mac_priv.h. Registers are spelled out by macros: arrays of vectors would live in memory. */
-#include "kernels/mac_transpose.h"
+#include "kernels/mac_avx2.h"
 
 #define ROWS1(X) X(0)
 #define ROWS2(X) ROWS1(X) X(1)

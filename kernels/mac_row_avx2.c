@@ -1,5 +1,5 @@
 /* AVX2 forms of k_row: one row times fractals as they lie in memory, read once. */
-#include "kernels/mac_transpose.h"
+#include "kernels/mac_avx2.h"
 
 enum { FRACTAL = 512 };
 

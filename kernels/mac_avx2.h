@@ -1,6 +1,6 @@
 /* Transposes in AVX2 registers, for the *_avx2.c files of multiply-accumulate. */
-#ifndef KERNELS_MAC_TRANSPOSE_H
-#define KERNELS_MAC_TRANSPOSE_H
+#ifndef KERNELS_MAC_AVX2_H
+#define KERNELS_MAC_AVX2_H
 
 #include <immintrin.h>
 
