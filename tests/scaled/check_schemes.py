@@ -25,6 +25,7 @@ ROWS, WIDTHS = 21, (128, 96, 64)
 # scheme: relative error allowed, what programs for a machine with units for it hold, what others hold
 SCHEMES = {
     "fp8": (0.07, "f8e4m3fn", "dequant"), "hif8": (0.07, "hif8", "dequant"), "mxfp8": (0.08, "mac_mx", "dequant"),
+    "mxfp8-ceil": (0.08, "mac_mx", "dequant"),
     "mxfp6": (0.06, "dequant", "dequant"), "mxfp4": (0.22, "dequant", "dequant"), "nvfp4": (0.18, "dequant", "dequant"),
     "w4a8-g32": (0.15, "dequant", "dequant"), "w8a16i": (0.015, "dequant", "dequant"), "w8a8-dynamic": (0.03, "i8", "i8"),
 }
