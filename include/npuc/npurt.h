@@ -121,8 +121,8 @@ int64_t npurt_cache_capacity(const npurt_session *s);
 enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length); /* forget rows from `length` on */
 enum npuc_status npurt_cache_save(npurt_session *s, const char *path);
 enum npuc_status npurt_cache_restore(npurt_session *s, const char *path); /* of a session with the same plan */
-/* Rows [0, length) of the caches of `from`, a session of the same plan, become those of `to`: sequences that begin alike
- * are computed once and continued apart. Neither may be running. */
+/* Rows [0, length) of the caches of `from`, a session of the same plan, become those of `to`: sequences that begin
+ * alike are computed once and continued apart. Neither may be running. */
 enum npuc_status npurt_cache_fork(npurt_session *to, const npurt_session *from, int64_t length);
 
 /* ---- language models ---- */
