@@ -1,4 +1,4 @@
-/* Plan file, version 1. docs/plan-format.md describes every byte.
+/* Plan file, version 2. docs/plan-format.md describes every byte.
  *
  *     header (256 B) | section table | sections, each at a multiple of 64 B (weights: 64 KiB), in the order of their
  * ids

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "plan/tile.h"
 
-#define PLAN_VERSION 1
+#define PLAN_VERSION 2
 
 enum plan_tensor_kind {
     PT_WEIGHT, /* bytes in the weights section */

@@ -56,7 +56,7 @@ int64_t att_code_bytes(const struct att *a)
 void att_code_params(struct att_kernel *k)
 {
     const struct att *a = k->a;
-    char name[24];
+    char name[32];
     for (int i = 0; i < ATT_CODED; i++) {
         const struct att_codes *c = &a->coded[i];
         struct att_decoder *d = &k->decoder[i];
