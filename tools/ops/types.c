@@ -3,7 +3,7 @@
 
 #include "tools/ops/print.h"
 
-enum { MAX_FAMILY = 4 };
+enum { MAX_FAMILY = 5 };
 #define BIT(t) ((type_set)1 << (t))
 
 /* Families in the order they are named in; a family with `ladder` may be named in part, from one size to another. */
@@ -13,7 +13,7 @@ static const struct {
     enum dtype member[MAX_FAMILY];
 } families[] = {
     {"float", false, {DT_F16, DT_BF16, DT_F32, DT_F64}},
-    {"f8", false, {DT_F8E4M3FN, DT_F8E4M3FNUZ, DT_F8E5M2, DT_F8E5M2FNUZ}},
+    {"f8", false, {DT_F8E4M3FN, DT_F8E4M3FNUZ, DT_F8E5M2, DT_F8E5M2FNUZ, DT_HIF8}},
     {"f6", false, {DT_F6E2M3, DT_F6E3M2}},
     {"int", true, {DT_I8, DT_I16, DT_I32, DT_I64}},
     {"uint", true, {DT_U8, DT_U16, DT_U32, DT_U64}},
