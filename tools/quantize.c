@@ -128,8 +128,8 @@ static bool makes_output(const struct node *n)
     return false;
 }
 
-/* Errors in the products that make the outputs reach them as they are, and cost as much as those of all others
- * together: they get 8 bits when the scheme has fewer. */
+/* Errors in the products that make the outputs reach them as they are, with nothing behind that could level them out:
+ * they get 8 bits when the scheme has fewer. */
 static void widen_last(const struct quantization *q, struct quant_found *f)
 {
     const struct quant_operand wide = {.codes = DT_I8, .per = QUANT_PER_CHANNEL, .by = "minmax"};
