@@ -87,6 +87,18 @@ static bool match_groups(struct pass_ctx *px, const struct node *n, struct coded
     return true;
 }
 
+/* The product y, which may be missing for want of memory, in place of n: its scales, and what n became. */
+static enum npuc_status finish(struct pass_ctx *px, struct node *n, const struct coded_product *p, struct node *y)
+{
+    struct builder b = ir_at(n);
+    struct value *v = y ? coded_result(&b, n, p, &y->out[0]) : NULL;
+    if (!v || !v->def)
+        return pass_failure(px);
+    pass_count(px, STAT_recover_codes_absorbed, match_replace(px, n, v->def));
+    pass_count(px, STAT_recover_codes_recovered, 1);
+    return NPUC_OK;
+}
+
 static enum npuc_status rewrite_groups(struct pass_ctx *px, struct node *n, const struct coded_product *p,
                                        const struct packed *w)
 {
@@ -96,12 +108,7 @@ static enum npuc_status rewrite_groups(struct pass_ctx *px, struct node *n, cons
         take_back(y);
         return NPUC_OK;
     }
-    struct value *v = y ? coded_result(&b, n, p, &y->out[0]) : NULL;
-    if (!v || !v->def)
-        return pass_failure(px);
-    pass_count(px, STAT_recover_codes_absorbed, match_replace(px, n, v->def));
-    pass_count(px, STAT_recover_codes_recovered, 1);
-    return NPUC_OK;
+    return finish(px, n, p, y);
 }
 
 static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct coded_product *p, int64_t *decoded)
@@ -119,14 +126,9 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
             return NPUC_OK;
         }
     }
-    struct value *v = y ? coded_result(&b, n, p, &y->out[0]) : NULL;
-    if (!v || !v->def)
-        return pass_failure(px);
-    pass_count(px, STAT_recover_codes_absorbed, match_replace(px, n, v->def));
-    pass_count(px, STAT_recover_codes_recovered, 1);
     pass_count(px, STAT_recover_codes_decoded, !native);
     *decoded += !native;
-    return NPUC_OK;
+    return finish(px, n, p, y);
 }
 
 enum npuc_status recover_codes(struct pass_ctx *px, struct graph *g)
