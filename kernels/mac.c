@@ -258,17 +258,25 @@ static void block(const struct frac *f, int64_t m1, int64_t m1_end, int64_t k0, 
     }
 }
 
+/* The first of 16 lines of n fractals, one after the other. */
+static void first_lines(void *y, const char *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)y + i * (FRACTAL / 16), x + i * FRACTAL, FRACTAL / 16);
+}
+
 /* m = 1: b is read once and in place. */
 static void one_row(const struct frac *f, enum k_row_type type)
 {
     float a[K_BLOCK_K * 4]; /* cells */
+    float lines[NPUC_ARRAY_LEN(a)];
     enum { STEP = NPUC_ARRAY_LEN(a) };
     for (int64_t n1 = 0; f->g->init && n1 < f->n1; n1++)
         memset(c_at(f, 0, n1), 0, 16 * sizeof *a);
     for (int64_t k0 = 0; k0 < f->k; k0 += STEP) {
         const int64_t len = f->k - k0 < STEP ? f->k - k0 : STEP, elems = type == K_ROW_I8 ? 2 * len : len;
-        for (int64_t k = 0; k < len; k += f->c0)
-            widen(f, a + k, f->g->dtype, a_at(f, 0, (k0 + k) / f->c0), f->c0);
+        first_lines(lines, a_at(f, 0, k0 / f->c0), size_ceil_div(len, f->c0));
+        widen(f, a, f->g->dtype, lines, size_align(len, f->c0));
         if (type == K_ROW_I8 && k0 + len == f->k) {
             const int64_t end = f->g->k - 2 * k0;
             memset((int16_t *)(void *)a + end, 0, (size_t)(size_align(end, 32) - end) * sizeof(int16_t));

@@ -68,9 +68,22 @@ static void strip_rows(const struct strip *s)
             memcpy(y + r * dst_step, x + r * src_step, len);
 }
 
+/* One row of whole lines of 32 bytes, each at the head of 16 that are zeros otherwise. */
+static void one_row(char *dst, const char *src, int64_t lines)
+{
+    enum { LINE = 32, FRACTAL = 16 * LINE };
+    memset(dst, 0, (size_t)(lines * FRACTAL)); /* at once: calls for each would cost more than what they do */
+    for (int64_t i = 0; i < lines; i++)
+        memcpy(dst + i * FRACTAL, src + i * LINE, LINE);
+}
+
 void k_nd_to_nz(void *dst, int64_t rows_pad, const void *src, int64_t src_row, int64_t src_col, int64_t rows,
                 int64_t cols, int64_t c0, int size)
 {
+    if (rows == 1 && rows_pad == 16 && src_col == 1 && c0 * size == 32 && cols % c0 == 0) {
+        one_row(dst, src, cols / c0);
+        return;
+    }
     for (int64_t c = 0; c < cols; c += c0) {
         const int64_t width = cols - c < c0 ? cols - c : c0;
         struct strip s = {.dst = (char *)dst + c * rows_pad * size,
