@@ -137,6 +137,10 @@ struct emu_memory { /* scratchpads of one core */
 struct emu_hazard;
 
 /* ---- data observer ---- */
+struct emu_series {   /* DEQUANT instructions that are carried out together */
+    struct emu_op op; /* the first; each has the next op.cols columns and its result `step` elements further on */
+    int64_t n, step;
+};
 struct emu_data {
     struct emu_launch *launch;
     const struct emu_core *core;
@@ -147,12 +151,15 @@ struct emu_data {
     char *error;               /* 512 bytes */
     uint8_t *row;              /* scratch, EMU_ROW_BYTES */
     struct emu_view *views;    /* the core's; NULL: every move copies */
+    struct emu_series series;  /* what is still to be carried out; n = 0: nothing */
 };
 #define EMU_ROW_BYTES 65536
 typedef bool emu_handler(struct emu_data *d, struct emu_op *op);
 extern emu_handler *const emu_handlers[TILE_OP_END];
 bool emu_data_op(void *user, struct emu_launch *l, const struct emu_core_id *core,
-                 struct emu_op *op); /* user: struct emu_data */
+                 struct emu_op *op);                              /* user: struct emu_data */
+bool emu_series_add(struct emu_data *d, const struct emu_op *op); /* false: a fault, perhaps of what came before */
+bool emu_series_end(struct emu_data *d);                          /* before anything else, also the core's end */
 
 /* A block of elements: off + sum i[k]*stride[k] for i[k] < n[k], all in elements of `size` bytes. */
 struct emu_span {

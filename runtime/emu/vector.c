@@ -1,4 +1,4 @@
-/* The vector unit: formulas, casts, reductions, dequantisation on UB. The arithmetic is kernels/'s; here are operands
+/* The vector unit: formulas, casts, reductions on UB. The arithmetic is kernels/'s; here are operands
  * and bounds. */
 #include "runtime/emu/emu_priv.h"
 
@@ -199,63 +199,6 @@ bool emu_do_iota(struct emu_data *d, struct emu_op *op)
                                    (uint64_t)(at + c) * (uint64_t)a->step);
             k_cast((enum dtype)a->dtype, y + (r * a->dst_row + at) * size, DT_I64, row, n, true);
         }
-    return true;
-}
-
-static bool dequant_valid(struct emu_data *d, const struct emu_op *op)
-{
-    const struct emu_DEQUANT *a = EMU_ARGS(DEQUANT, op);
-    if (!k_dequant_takes((enum dtype)a->code) || a->block <= 0 || a->first < 0 || a->zero_kind < 0 ||
-        a->zero_kind > 2 || (a->zero_kind != 0) != (a->zero >= 0) || a->first > INT32_MAX || a->cols > INT32_MAX)
-        return emu_fault(d, op, "codes of type %s, blocks of %lld, zero kind %lld", dtype_table[a->code].name,
-                         (long long)a->block, (long long)a->zero_kind);
-    return (dtype_is_float((enum dtype)a->to) || a->to == DT_I8) &&
-                   (dtype_is_float((enum dtype)a->sdtype) || a->sdtype == DT_U8)
-               ? true
-               : emu_fault(d, op, "scale or result is of another type");
-}
-
-bool emu_do_dequant(struct emu_data *d, struct emu_op *op)
-{
-    const struct emu_DEQUANT *a = EMU_ARGS(DEQUANT, op);
-    const int32_t to = emu_esize(d, op, a->to), ssize = to ? emu_esize(d, op, a->sdtype) : 0;
-    bool empty;
-    if (!ssize || !emu_extents(d, op, 2, &a->rows, &empty) || empty)
-        return ssize && !d->error[0];
-    if (!dequant_valid(d, op))
-        return false;
-    const int bits = dtype_table[a->code].bits;
-    const int64_t code = a->first * bits / 8, codes = size_ceil_div((a->first + a->cols) * bits, 8) - code;
-    const int64_t b0 = a->first / a->block, blocks = size_ceil_div(a->first + a->cols, a->block) - b0;
-    const bool packed = a->zero_kind == 1;
-    const int64_t z0 = packed ? b0 * bits / 8 : b0 * ssize;
-    const int64_t zeros = packed ? size_ceil_div((b0 + blocks) * bits, 8) - z0 : blocks * ssize;
-    const struct emu_span src = emu_rows(a->src_off + code, a->rows, a->src_row, codes, 1, 1);
-    const struct emu_span scale = emu_rows(a->scale_off + b0, a->rows, a->scale_row, blocks, 1, ssize);
-    const struct emu_span zero = emu_rows(a->zero_off + z0, a->rows, a->zero_row, zeros, 1, 1);
-    const struct emu_span dst = emu_rows(a->dst_off, a->rows, a->dst_row, a->cols, 1, to);
-    const uint8_t *x = emu_buf(d, op, EMU_FIELD(DEQUANT, src), &src, false);
-    const uint8_t *s = x ? emu_buf(d, op, EMU_FIELD(DEQUANT, scale), &scale, false) : NULL;
-    const uint8_t *z = s && a->zero >= 0 ? emu_buf(d, op, EMU_FIELD(DEQUANT, zero), &zero, false) : s;
-    uint8_t *y = z ? emu_buf(d, op, EMU_FIELD(DEQUANT, dst), &dst, true) : NULL;
-    if (!y)
-        return false;
-    k_dequant_rows(&(struct k_code_rows){.to = (enum dtype)a->to,
-                                         .code = (enum dtype)a->code,
-                                         .scale_type = (enum dtype)a->sdtype,
-                                         .zero = (enum k_zero)a->zero_kind,
-                                         .rows = a->rows,
-                                         .cols = a->cols,
-                                         .first = a->first,
-                                         .block = a->block,
-                                         .codes = x - code,
-                                         .scales = s - b0 * ssize,
-                                         .zeros = z - z0,
-                                         .code_row = a->src_row,
-                                         .scale_row = a->scale_row * ssize,
-                                         .zero_row = a->zero_row,
-                                         .dst = y,
-                                         .dst_row = a->dst_row * to});
     return true;
 }
 

@@ -217,6 +217,51 @@ static void test_dequant(void **state)
     }
 }
 
+/* A loop over stripes of 8 columns, the last one shorter, is carried out as a series when no hazards are checked. */
+static enum npuc_status run_stripes(uint8_t *codes, float *scale, float *y, int64_t room, bool check)
+{
+    enum { ROWS = 2, COLS = 44, PITCH = ROWS * 8 };
+    struct emu_unit u;
+    unit_begin(&u, TCORE_VECTOR);
+    struct expr_pool *x = &u.b.k->exprs;
+    const int32_t tc = unit_tensor(&u, DT_U8, codes, 48), ts = unit_tensor(&u, DT_F32, scale, 64);
+    const int32_t ty = unit_tensor(&u, DT_F32, y, 384);
+    const int32_t bc = unit_buf(&u, TS_UB, 1, 64), bs = unit_buf(&u, TS_UB, 1, 64), by = unit_buf(&u, TS_UB, 1, room);
+    unit_load(&u, bc, 0, tc, 0, DT_U8, 48);
+    unit_load(&u, bs, 0, ts, 0, DT_F32, 16);
+    unit_flag(&u, TU_MTE2, TU_V, 0);
+    const expr zero = num(&u, 0), eight = num(&u, 8);
+    const expr i = tile_loop(&u.b, "stripe", num(&u, 6)), at = expr_mul_const(x, i, 8);
+    TILE(&u.b, DEQUANT, DT_F32, DT_U4, num(&u, ROWS), expr_min(x, eight, expr_sub(x, num(&u, COLS), at)), at, 8, by,
+         expr_mul_const(x, i, PITCH), eight, bc, zero, num(&u, 24), bs, zero, eight, DT_F32, -1, zero, zero, 0);
+    tile_end(&u.b);
+    unit_flag(&u, TU_V, TU_MTE3, 0);
+    unit_store(&u, ty, 0, by, 0, DT_F32, 80);
+    const enum npuc_status s = unit_run(&u, 1, check);
+    unit_end(&u);
+    return s;
+}
+
+static void test_dequant_stripes(void **state)
+{
+    (void)state;
+    uint8_t codes[48];
+    float scale[16], y[2][96];
+    for (int i = 0; i < 48; i++)
+        codes[i] = (uint8_t)(i * 29);
+    fill(scale, 16, 7);
+    for (int check = 0; check < 2; check++) {
+        assert_int_equal(run_stripes(codes, scale, y[check], 384, check), NPUC_OK);
+        for (int r = 0; r < 2; r++)
+            for (int c = 0; c < 44; c++) {
+                const int q = codes[r * 24 + c / 2] >> (c % 2 * 4) & 15;
+                if (c / 8 * 16 + r * 8 + c % 8 < 80)
+                    assert_true(y[check][c / 8 * 16 + r * 8 + c % 8] == ((float)q - 8) * scale[r * 8 + c / 8]);
+            }
+        assert_int_not_equal(run_stripes(codes, scale, y[check], 320, check), NPUC_OK); /* the last stripe is outside */
+    }
+}
+
 /* Scale per column and narrowing on the way out of L0C. */
 static void test_fixp_scale(void **state)
 {
@@ -251,8 +296,9 @@ static void test_fixp_scale(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products), cmocka_unit_test(test_vector_chain), cmocka_unit_test(test_transpose_and_copy),
-        cmocka_unit_test(test_dequant),  cmocka_unit_test(test_fixp_scale),
+        cmocka_unit_test(test_products),           cmocka_unit_test(test_vector_chain),
+        cmocka_unit_test(test_transpose_and_copy), cmocka_unit_test(test_dequant),
+        cmocka_unit_test(test_dequant_stripes),    cmocka_unit_test(test_fixp_scale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
