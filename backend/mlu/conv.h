@@ -24,6 +24,8 @@ struct mlu_conv_tile {
 bool mlu_conv_by_channel(const struct conv *p);
 int64_t mlu_conv_steps(const struct conv *p, const struct mlu_conv_tile *t); /* of K */
 int64_t mlu_conv_last(const struct conv *p, const struct mlu_conv_tile *t); /* sum of the loops' counters in the last */
+/* Does any tile fit? Without looking for the best one. */
+bool mlu_conv_fits(const struct machine *m, const struct ir_ctx *cx, const struct conv *p);
 struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
                                           const struct tiling *w);
 /* conv_pack.c: x as [batch][positions][channels] in a temporary of the plan. */

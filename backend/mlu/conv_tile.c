@@ -230,8 +230,8 @@ static bool allowed(int64_t extent, int64_t before, int64_t wish, double size)
     return wish > 0 ? extent == wish : before == 0 || (double)before < size;
 }
 
-struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
-                                          const struct tiling *w)
+static struct search search_of(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
+                               const struct tiling *w)
 {
     struct search s = {.m = m,
                        .cx = cx,
@@ -248,12 +248,33 @@ struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct 
                        .r = mlu_rates_of(m, p->in),
                        .cycles = INFINITY};
     s.positions = s.row * size_typical(cx, p->out_size[H], TYPICAL);
+    return s;
+}
+
+/* All candidates, or up to the first that fits. */
+static void try_all(struct search *s, bool first)
+{
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)
         for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++)
-            for (int strips = 0; strips < 2; strips++)
-                if (allowed(extents_m[i], i ? extents_m[i - 1] : 0, w ? w->m : 0, strips ? s.row : s.positions) &&
-                    allowed(extents_n[j], j ? extents_n[j - 1] : 0, w ? w->n : 0, (double)p->cout))
-                    try_blocks(&s, extents_m[i], extents_n[j], strips);
+            for (int strips = 0; strips < 2 && !(first && s->best.m > 0); strips++)
+                if (allowed(extents_m[i], i ? extents_m[i - 1] : 0, s->wish ? s->wish->m : 0,
+                            strips ? s->row : s->positions) &&
+                    allowed(extents_n[j], j ? extents_n[j - 1] : 0, s->wish ? s->wish->n : 0, (double)s->p->cout))
+                    try_blocks(s, extents_m[i], extents_n[j], strips);
+}
+
+bool mlu_conv_fits(const struct machine *m, const struct ir_ctx *cx, const struct conv *p)
+{
+    struct search s = search_of(m, cx, p, NULL);
+    try_all(&s, true);
+    return s.best.m > 0;
+}
+
+struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
+                                          const struct tiling *w)
+{
+    struct search s = search_of(m, cx, p, w);
+    try_all(&s, false);
     if (s.best.m == 0 && w)
         return mlu_conv_choose_tile(m, cx, p, NULL);
     return s.best;

@@ -8,7 +8,7 @@ bool gen_mlu_conv_match(const struct machine *m, struct ir_ctx *cx, const struct
     struct conv p;
     if (!conv_match(m, cx, n, &p, reason))
         return false;
-    if (mlu_conv_choose_tile(m, cx, &p, NULL).m > 0)
+    if (mlu_conv_fits(m, cx, &p))
         return true;
     *reason = "one window does not fit on chip";
     return false;
