@@ -128,6 +128,12 @@ bool args_words(const struct command *cmd, const struct args *a, int64_t n, int 
                 arena_printf((struct arena *)(uintptr_t)&a->arena, "%s %s", cmd->name, cmd->usage));
 }
 
+int args_wrong(const struct command *cmd, const char *text)
+{
+    term_error("npuc %s: %s (npuc %s --help)", cmd->name, text, cmd->name);
+    return 2;
+}
+
 bool args_number(const struct command *cmd, const struct args *a, const char *name, struct arg_range r, int64_t *out,
                  int *exit_code)
 {

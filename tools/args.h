@@ -34,6 +34,8 @@ const char *args_value(const struct args *a, const char *name); /* last given, o
 bool args_flag(const struct args *a, const char *name);
 /* Exactly n positional words, or a message and false. */
 bool args_words(const struct command *cmd, const struct args *a, int64_t n, int *exit_code);
+/* Wrong use: `text` and where to look, on one line; the exit code. */
+int args_wrong(const struct command *cmd, const char *text);
 /* The value of --name as a whole number from `least` to `most`, `otherwise` when it is not given; a message and false.
  */
 struct arg_range {

@@ -9,7 +9,7 @@
 
 #include "tools/npy.h"
 #include "tools/npz.h"
-#include "tools/roles.h"
+#include "runtime/roles.h"
 
 static enum npuc_status fail(const struct calib *c, const char *what)
 {
@@ -133,10 +133,10 @@ static enum npuc_status token_input(const struct calib *c, int64_t run, const st
                                     struct arena *a)
 {
     const int64_t n = c->tokens.dims[c->tokens.rank - 1];
-    const enum role role = role_of_name(name_of(c, v));
-    if (role == ROLE_UNKNOWN || v->type->rank > 2)
+    const enum npurt_role role = rt_role_of_name(name_of(c, v));
+    if (role == NPURT_ROLE_UNKNOWN || v->type->rank > 2)
         return empty_cache(c, v, t, a);
-    const bool one = role == ROLE_FIRST_ROW || role == ROLE_VALID_ROWS;
+    const bool one = role == NPURT_ROLE_FIRST_ROW || role == NPURT_ROLE_VALID_ROWS;
     const int64_t count = one ? 1 : n;
     *t = (struct k_tensor){.dtype = v->type->dtype, .rank = v->type->rank};
     for (int i = 0; i < t->rank; i++)
@@ -145,13 +145,13 @@ static enum npuc_status token_input(const struct calib *c, int64_t run, const st
         return fail(c, "too many tokens");
     t->data = arena_zalloc(a, t->size + 8);
     switch (role) {
-    case ROLE_TOKENS: fill(t, &c->tokens, run * n, 0, 0); break;
-    case ROLE_MASK: fill(t, NULL, 0, 1, 0); break;
-    case ROLE_POSITIONS: fill(t, NULL, 0, 0, 1); break;
-    case ROLE_VALID_ROWS: fill(t, NULL, 0, n, 0); break;
-    case ROLE_FIRST_ROW:
-    case ROLE_CACHE:
-    case ROLE_UNKNOWN: fill(t, NULL, 0, 0, 0); break;
+    case NPURT_ROLE_TOKENS: fill(t, &c->tokens, run * n, 0, 0); break;
+    case NPURT_ROLE_MASK: fill(t, NULL, 0, 1, 0); break;
+    case NPURT_ROLE_POSITIONS: fill(t, NULL, 0, 0, 1); break;
+    case NPURT_ROLE_VALID_ROWS: fill(t, NULL, 0, n, 0); break;
+    case NPURT_ROLE_FIRST_ROW:
+    case NPURT_ROLE_CACHE:
+    case NPURT_ROLE_UNKNOWN: fill(t, NULL, 0, 0, 0); break;
     }
     return NPUC_OK;
 }

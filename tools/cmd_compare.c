@@ -32,12 +32,6 @@ static const struct arg_option options[] = {
     {NULL, NULL, NULL},
 };
 
-static int usage(const char *text)
-{
-    term_error("npuc compare: %s (npuc compare --help)", text);
-    return diag_exit_code(NPUC_E_USAGE);
-}
-
 static int write_page(json_t *data, const char *path)
 {
     struct diag d;
@@ -60,12 +54,12 @@ static int read_result(const char *path, json_t *all)
     return 0;
 }
 
-static int join_results(const struct args *a)
+static int join_results(const struct command *cmd, const struct args *a)
 {
     int code = 0;
     const char *page = args_value(a, "html");
     if (!page || a->words.len == 0)
-        return usage("--pareto takes results of --json and --html FILE");
+        return args_wrong(cmd, "--pareto takes results of --json and --html FILE");
     json_t *all = json_array();
     for (int64_t i = 0; code == 0 && i < a->words.len; i++)
         code = read_result(a->words.data[i], all);
@@ -130,9 +124,9 @@ static int compare(const struct command *cmd, struct args *a)
     an->arena = &a->arena;
     an->shows = term_is_tty(2) && !args_flag(a, "quiet");
     if (!args_value(a, "calib"))
-        return usage("--calib DATA is missing: what the model runs on");
+        return args_wrong(cmd, "--calib DATA is missing: what the model runs on");
     if (a->words.len < 1 || (a->words.len < 2 && !args_value(a, "recipe")))
-        return usage("expected MODEL --recipe R, or two models");
+        return args_wrong(cmd, "expected MODEL --recipe R, or two models");
     if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &an->runs, &code) ||
         !args_number(cmd, a, "each", (struct arg_range){0, INT64_MAX, 0}, &an->each_runs, &code) ||
         !args_number(cmd, a, "context", (struct arg_range){1, 1 << 24, 512}, &context, &code) ||
@@ -152,7 +146,7 @@ static int run(const struct command *cmd, int argc, char **argv)
         return code;
     const bool plans = a.words.len == 2 && file_is_plan(a.words.data[0]) && file_is_plan(a.words.data[1]);
     if (args_flag(&a, "pareto"))
-        code = join_results(&a);
+        code = join_results(cmd, &a);
     else
         code = plans ? plans_compare(&a) : compare(cmd, &a);
     args_free(&a);

@@ -260,64 +260,49 @@ static void print_result(const struct generation *g)
 
 /* ---- arguments ---- */
 
-static bool usage(const char *name, const char *what, const char *value, int *exit_code)
-{
-    term_error("npuc generate: --%s takes %s, not %s", name, what, value);
-    *exit_code = diag_exit_code(NPUC_E_USAGE);
-    return false;
-}
-
-static bool read_integer(const struct args *a, const char *name, int64_t least, int64_t *out, int *exit_code)
-{
-    const char *v = args_value(a, name);
-    char *end = NULL;
-    const int64_t x = v ? strtoll(v, &end, 10) : 0;
-    if (v && (end == v || *end || x < least || x == INT64_MAX))
-        return usage(name, least > 0 ? "a number from 1 on" : "a number from 0 on", v, exit_code);
-    if (v)
-        *out = x;
-    return true;
-}
-
-static bool read_real(const struct args *a, const char *name, double most, double *out, int *exit_code)
+static bool read_real(const struct command *cmd, const struct args *a, const char *name, double most, double *out,
+                      int *exit_code)
 {
     const char *v = args_value(a, name);
     char *end = NULL;
     const double x = v ? strtod(v, &end) : 0;
-    if (v && (end == v || *end || !(x >= 0 && x <= most)))
-        return usage(name, most > 1 ? "a number from 0 on" : "a number of 0 to 1", v, exit_code);
+    if (v && (end == v || *end || !(x >= 0 && x <= most))) {
+        term_error("npuc %s: --%s takes %s, not %s", cmd->name, name,
+                   most > 1 ? "a number from 0 on" : "a number of 0 to 1", v);
+        *exit_code = diag_exit_code(NPUC_E_USAGE);
+        return false;
+    }
     if (v)
         *out = x;
     return true;
 }
 
-static bool read_sampling(const struct args *a, struct npurt_sampling *h, int *exit_code)
+static bool read_sampling(const struct command *cmd, const struct args *a, struct npurt_sampling *h, int *exit_code)
 {
     int64_t seed = 0;
-    const bool ok = read_real(a, "temperature", 1e6, &h->temperature, exit_code) &&
-                    read_integer(a, "top-k", 0, &h->top_k, exit_code) &&
-                    read_real(a, "top-p", 1, &h->top_p, exit_code) && read_real(a, "min-p", 1, &h->min_p, exit_code) &&
-                    read_real(a, "repeat-penalty", 1e6, &h->repeat_penalty, exit_code) &&
-                    read_integer(a, "seed", 0, &seed, exit_code);
+    const bool ok = read_real(cmd, a, "temperature", 1e6, &h->temperature, exit_code) &&
+                    args_number(cmd, a, "top-k", (struct arg_range){0, INT64_MAX, h->top_k}, &h->top_k, exit_code) &&
+                    read_real(cmd, a, "top-p", 1, &h->top_p, exit_code) &&
+                    read_real(cmd, a, "min-p", 1, &h->min_p, exit_code) &&
+                    read_real(cmd, a, "repeat-penalty", 1e6, &h->repeat_penalty, exit_code) &&
+                    args_number(cmd, a, "seed", (struct arg_range){0, INT64_MAX, 0}, &seed, exit_code);
     h->seed = (uint64_t)seed;
     return ok;
 }
 
-static bool read_arguments(struct generation *g, const struct args *a, int *exit_code)
+static bool read_arguments(struct generation *g, const struct command *cmd, const struct args *a, int *exit_code)
 {
     const char *ids = args_value(a, "tokens"), *stop = args_value(a, "stop");
-    int64_t eos = -1;
+    int64_t eos;
     if (!ids) {
-        term_error("npuc generate: --tokens IDS is missing: the prompt (npuc generate --help)");
-        *exit_code = diag_exit_code(NPUC_E_USAGE);
+        *exit_code = args_wrong(cmd, "--tokens IDS is missing: the prompt");
         return false;
     }
-    g->n_new = 32;
-    g->chunk = INT64_MAX;
     g->json = args_flag(a, "json");
-    if (!read_integer(a, "new", 0, &g->n_new, exit_code) || !read_integer(a, "eos", 0, &eos, exit_code) ||
-        !read_integer(a, "chunk", 1, &g->chunk, exit_code) || !read_sampling(a, &g->how, exit_code) ||
-        !lm_read_ids(ids, "tokens", g->lm.arena, &g->tokens, exit_code) ||
+    if (!args_number(cmd, a, "new", (struct arg_range){0, INT64_MAX, 32}, &g->n_new, exit_code) ||
+        !args_number(cmd, a, "eos", (struct arg_range){0, INT64_MAX, -1}, &eos, exit_code) ||
+        !args_number(cmd, a, "chunk", (struct arg_range){1, INT64_MAX, INT64_MAX}, &g->chunk, exit_code) ||
+        !read_sampling(cmd, a, &g->how, exit_code) || !lm_read_ids(ids, "tokens", g->lm.arena, &g->tokens, exit_code) ||
         (stop && !lm_read_ids(stop, "stop", g->lm.arena, &g->stop, exit_code)))
         return false;
     if (eos >= 0)
@@ -343,10 +328,10 @@ static int check_prompt(const struct generation *g)
     return diag_exit_code(NPUC_E_LIMIT);
 }
 
-static int run_generation(struct generation *g, const struct args *a)
+static int run_generation(const struct command *cmd, struct generation *g, const struct args *a)
 {
     int code = 0;
-    if (!read_arguments(g, a, &code) ||
+    if (!read_arguments(g, cmd, a, &code) ||
         !lm_open_timed(&g->lm, a, args_flag(a, "profile") ? NPURT_BOTH : NPURT_DATA, &code))
         return code;
     g->table = args_flag(a, "profile") && !g->json;
@@ -373,7 +358,7 @@ static int run(const struct command *cmd, int argc, char **argv)
         return code;
     g.lm.arena = &a.arena;
     if (args_words(cmd, &a, 1, &code))
-        code = run_generation(&g, &a);
+        code = run_generation(cmd, &g, &a);
     session_close(&g.lm.s);
     args_free(&a);
     return code;

@@ -205,8 +205,7 @@ static bool read_arguments(const struct command *cmd, struct scoring *s, const s
 {
     const char *text = args_value(a, "tokens");
     if (!text) {
-        term_error("npuc perplexity: --tokens F is missing: the text as token ids (npuc perplexity --help)");
-        *exit_code = diag_exit_code(NPUC_E_USAGE);
+        *exit_code = args_wrong(cmd, "--tokens F is missing: the text as token ids");
         return false;
     }
     if (!args_number(cmd, a, "window", (struct arg_range){1, INT64_MAX, 256}, &s->window, exit_code) ||

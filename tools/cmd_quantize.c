@@ -104,12 +104,6 @@ static void report(const struct quantization *q, const struct args *args, double
 
 /* ---- arguments */
 
-static int usage(const char *text)
-{
-    term_error("npuc quantize: %s (npuc quantize --help)", text);
-    return diag_exit_code(NPUC_E_USAGE);
-}
-
 static bool read_equalisers(struct quantization *q, const struct args *a, bool has_calibrator)
 {
     const char *how = args_value(a, "equalise");
@@ -135,34 +129,34 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
     bool calibrates;
     int code = 0;
     if (!scheme || !args_value(a, "o"))
-        return usage(scheme ? "-o RECIPE is missing" : "--scheme S is missing");
+        return args_wrong(cmd, scheme ? "-o RECIPE is missing" : "--scheme S is missing");
     if (weights && !quant_weight_find(weights))
-        return usage(arena_printf(q->arena, "there is no algorithm '%s' for weights", weights));
+        return args_wrong(cmd, arena_printf(q->arena, "there is no algorithm '%s' for weights", weights));
     if (activations && !quant_calibrator_find(activations))
-        return usage(arena_printf(q->arena, "there is no calibrator '%s'", activations));
+        return args_wrong(cmd, arena_printf(q->arena, "there is no calibrator '%s'", activations));
     q->ask.calib = args_value(a, "calib");
     if (quantize_scheme(q, scheme, weights, activations, &calibrates) != NPUC_OK)
         return diag_exit_code(NPUC_E_USAGE);
     if (variant && !quant_variant_find(variant))
-        return usage(arena_printf(q->arena, "there is no variant '%s'", variant));
+        return args_wrong(cmd, arena_printf(q->arena, "there is no variant '%s'", variant));
     if (variant)
         quant_variant_set(quant_variant_find(variant), &q->ask.form);
     if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &q->ask.runs, &code))
         return code;
     if (!read_equalisers(q, a, activations != NULL))
-        return usage("--equalise takes smooth, rotate and correct, with commas, or none");
+        return args_wrong(cmd, "--equalise takes smooth, rotate and correct, with commas, or none");
     if (!args_number(cmd, a, "keep-outliers", (struct arg_range){0, INT64_MAX, -1}, &q->ask.keep_outliers, &code))
         return code;
     if (!read_error(q, a))
-        return usage("--input-error takes a positive number");
+        return args_wrong(cmd, "--input-error takes a positive number");
     if (!args_number(cmd, a, "parts", (struct arg_range){1, INT64_MAX, 4}, &q->ask.parts, &code))
         return code;
     const bool needs = weights && quant_weight_find(weights)->needs != 0;
     if ((calibrates || needs) && !q->ask.calib)
-        return usage(
-            arena_printf(q->arena, "%s needs calibration data: give --calib DATA",
-                         needs ? arena_printf(q->arena, "--weights %s", weights)
-                               : arena_printf(q->arena, "scheme %s has fixed scales of activations and", scheme)));
+        return args_wrong(
+            cmd, arena_printf(q->arena, "%s needs calibration data: give --calib DATA",
+                              needs ? arena_printf(q->arena, "--weights %s", weights)
+                                    : arena_printf(q->arena, "scheme %s has fixed scales of activations and", scheme)));
     q->ask.recipe = args_value(a, "o");
     q->ask.keeps = is_kept;
     q->ask.narrow_last = args_flag(a, "narrow-last");
@@ -191,7 +185,7 @@ static int export_model(const struct args *a, const char *recipe)
     return code;
 }
 
-static int read_model(struct quantization *q, const struct args *a)
+static int read_model(struct quantization *q, const struct command *cmd, const struct args *a)
 {
     static const char *const others[] = {"scheme",  "calib",  "weights",   "activations",
                                          "variant", "recipe", "export-qdq"};
@@ -199,10 +193,10 @@ static int read_model(struct quantization *q, const struct args *a)
     int64_t products;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(others); i++)
         if (args_value(a, others[i]))
-            return usage(
-                arena_printf(q->arena, "--from reads a recipe from a model: --%s has no place there", others[i]));
+            return args_wrong(
+                cmd, arena_printf(q->arena, "--from reads a recipe from a model: --%s has no place there", others[i]));
     if (!r.recipe)
-        return usage("-o RECIPE is missing");
+        return args_wrong(cmd, "-o RECIPE is missing");
     const enum npuc_status s = qdq_read(&q->c, &r, &products);
     if (s == NPUC_OK && !args_flag(a, "quiet"))
         term_stage("quantize", arena_printf(q->arena, "%" PRId64 " products of %s -> %s", products, r.model, r.recipe),
@@ -237,10 +231,10 @@ static int quantize(const struct command *cmd, struct args *a)
     quantize_init(q, &a->arena);
     if (args_words(cmd, a, reads ? 0 : 1, &code) && (exports || model_args(a, &q->c, &code))) {
         if (reads)
-            code = read_model(q, a);
+            code = read_model(q, cmd, a);
         else if (exports)
             code = args_value(a, "export-qdq") ? export_model(a, args_value(a, "recipe"))
-                                               : usage("--recipe R is for --export-qdq OUT.onnx");
+                                               : args_wrong(cmd, "--recipe R is for --export-qdq OUT.onnx");
         else
             code = make_recipe(q, cmd, a);
     }
@@ -291,11 +285,12 @@ static int search(const struct command *cmd, struct args *a)
     int code = 0;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(others); i++)
         if (args_flag(a, others[i]))
-            return usage(arena_printf(&a->arena, "--%s has no place beside --search", others[i]));
+            return args_wrong(cmd, arena_printf(&a->arena, "--%s has no place beside --search", others[i]));
     if (!args_words(cmd, a, 1, &code))
         return code;
     if (!q.calib || !q.out)
-        return usage(q.calib ? "-o RECIPE is missing" : "--search measures on calibration data: give --calib DATA");
+        return args_wrong(cmd, q.calib ? "-o RECIPE is missing"
+                                       : "--search measures on calibration data: give --calib DATA");
     if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &q.runs, &code) ||
         !args_number(cmd, a, "each", (struct arg_range){1, INT64_MAX, 1}, &q.each_runs, &code) ||
         !args_number(cmd, a, "context", (struct arg_range){1, 1 << 24, 512}, &q.context, &code))

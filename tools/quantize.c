@@ -205,10 +205,12 @@ static enum npuc_status watch_node(void *user, const struct node *n, const struc
 {
     struct quantization *q = user;
     const struct quant_found *f = found_of(q, n);
-    struct quant_source *s = f ? &q->sources.data[f->source] : NULL;
-    if (f && f->source >= q->last)
+    if (!f)
+        return NPUC_OK;
+    if (f->source >= q->last)
         return NPUC_E_CANCELLED; /* nothing behind it is wanted in this walk */
-    if (!s || s->first != n || f->source < q->first || f->source >= q->last || !is_wanted(q, s))
+    struct quant_source *s = &q->sources.data[f->source];
+    if (f->source < q->first || s->first != n || !is_wanted(q, s))
         return NPUC_OK;
     const char *why = quant_statistics_add(&s->stats, in[0], q->arena);
     const float *was = q->origin && q->first > 0 && !why ? origin_rows(q, f->source, k_count(in[0])) : NULL;

@@ -1,35 +1,23 @@
 #include "tools/roles.h"
 
-#include "runtime/roles.h"
-
-enum role role_of_name(const char *name)
-{
-    return (enum role)rt_role_of_name(name);
-}
-
-enum role role_of(const struct npurt_value *v)
-{
-    return v->cache ? ROLE_CACHE : role_of_name(v->name);
-}
-
 bool plan_is_language_model(const npurt_plan *p)
 {
     bool cache = false, tokens = false;
     for (int i = 0; i < npurt_plan_inputs(p); i++) {
         const struct npurt_value *v = npurt_plan_input(p, i);
-        enum role r = role_of(v);
-        cache = cache || r == ROLE_CACHE;
-        tokens = tokens || r == ROLE_TOKENS;
-        if ((r == ROLE_UNKNOWN && !v->optional) || (r != ROLE_CACHE && v->rank > 2))
+        const int r = npurt_input_role(p, i);
+        cache = cache || r == NPURT_ROLE_CACHE;
+        tokens = tokens || r == NPURT_ROLE_TOKENS;
+        if ((r == NPURT_ROLE_UNKNOWN && !v->optional) || (r != NPURT_ROLE_CACHE && v->rank > 2))
             return false;
     }
     return cache && tokens;
 }
 
 /* Columns of an input of a role: tokens and positions have one per new token, masks one per token so far. */
-static int64_t columns(enum role r, int64_t past, int64_t rows)
+static int64_t columns(int r, int64_t past, int64_t rows)
 {
-    return r == ROLE_MASK ? past + rows : rows;
+    return r == NPURT_ROLE_MASK ? past + rows : rows;
 }
 
 /* The length of a cache is a symbol of its own: the dimension of a cache input that is neither a number nor the batch.
@@ -51,12 +39,12 @@ enum npuc_status role_shapes(npurt_plan *p, npurt_session *s, int64_t batch, int
 {
     for (int i = 0; i < npurt_plan_inputs(p); i++) {
         const struct npurt_value *v = npurt_plan_input(p, i);
-        enum role r = role_of(v);
+        const int r = npurt_input_role(p, i);
         const int64_t dims[2] = {batch, columns(r, past, rows)};
         enum npuc_status st = NPUC_OK;
-        if (r == ROLE_CACHE)
+        if (r == NPURT_ROLE_CACHE)
             st = set_past(s, v, batch, past);
-        else if (r != ROLE_UNKNOWN)
+        else if (r != NPURT_ROLE_UNKNOWN)
             st = npurt_set_input(s, v->name, v->dtype, v->rank, dims, NULL);
         if (st != NPUC_OK)
             return st;
