@@ -22,6 +22,7 @@ enum { ATT_AHEAD = 2, ATT_MERGE = ATT_AHEAD + 1, ATT_SLOTS = ATT_AHEAD + 1, ATT_
 /* Values per row that a vector core holds of each step, and of a beginning. */
 enum { ATT_HELD = ATT_PARTS + 1 };
 #define ATT_MAX_BLOCKS 40 /* products that a step is written out as */
+#define ATT_MAX_ACCS   4
 /* Operands that are caches of codes: the vector cores decode a step's chunk ATT_DECODE steps before they take its
  * scores. A slot is free when they have taken the scores, or the product, that came of it. */
 enum { ATT_KEYS, ATT_VALUES, ATT_CODED };
@@ -53,12 +54,14 @@ struct att {
     bool heads_split; /* the space's axis rank - 3 is part of the batch x planes */
 };
 
-/* Extents: m rows of an item at most; n, k0 of blocks of the scores; pn, pk of those of the second product. */
+/* Extents: m rows of an item at most; n, k0 of blocks of the scores; pn, pk of those of the second product; vn columns
+ * of a load of v. */
 struct att_tile {
-    int64_t m, n, k0, pn, pk;
+    int64_t m, n, k0, pn, pk, vn;
     int64_t size_pad;     /* of q and k in L1 */
     int key_bufs, v_bufs; /* blocks of k and v in L1 */
     int ring, prob_slots; /* slots of those and of the probabilities */
+    int accs;             /* accumulators, which the blocks of results take in turn */
 };
 
 /* Division into work items, as ir expressions. */
@@ -113,12 +116,16 @@ bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n,
 bool att_feeds(const struct att *a, const struct node *n);
 /* attention_tile.c: the largest extents up to `rows` rows that fit; false when not even 16 rows do. */
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out);
+/* Rows that items of at most `rows` have at most, whatever the sizes. */
+int64_t att_most_rows(struct emit *e, const struct att *a, int64_t rows);
 struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece);
 /* Rows of a piece that fit into UB beside the state of items of m rows; 0: none. */
 int64_t att_piece(const struct vr *r, const struct att *a, int64_t m);
 int64_t att_state_rows(int64_t m);
 /* May the keys be more than one part of the arithmetic? */
 bool att_has_parts(const struct emit *e, const struct att *a);
+/* attention_time.c: cycles of the cube core per step, when its units overlap. */
+double att_step_cycles(const struct machine *m, const struct att *a, const struct att_tile *t);
 /* attention_step.c: how many steps this core has, and the i-th of them. */
 expr att_steps(struct att_kernel *k);
 struct att_step att_locate(struct att_kernel *k, expr i);

@@ -26,8 +26,8 @@ struct cube {
     struct expr_pool *x;
     struct tile_builder *b;
     struct side q, key, p, v;
-    int32_t l1q, l1p, l1k[MAX_BUFS], l1v[MAX_BUFS], l0a[2], l0b[2], acc_s[2], acc_y;
-    int turn; /* of the L0 buffers */
+    int32_t l1q, l1p, l1k[MAX_BUFS], l1v[MAX_BUFS], l0a[2], l0b[2], acc[ATT_MAX_ACCS];
+    int turn, acc_turn; /* of the L0 buffers */
 };
 /* m x n x k of a product. */
 struct extent {
@@ -58,7 +58,7 @@ static void buffers(struct cube *c)
     char name[24];
     c->key.pitch = c->key.k_major ? t->size_pad : t->n;
     c->q.pitch = c->p.pitch = t->m;
-    c->v.pitch = c->v.k_major ? t->pk : t->pn;
+    c->v.pitch = c->v.k_major ? t->pk : t->vn;
     c->l1q = tile_buf(c->b, "q", TS_L1, c->q.dtype, 1, t->m * t->size_pad * es);
     c->l1p = tile_buf(c->b, "p", TS_L1, c->p.dtype, t->prob_slots, t->m * ATTEND_CHUNK * ps);
     for (int i = 0; i < t->key_bufs; i++) {
@@ -67,17 +67,18 @@ static void buffers(struct cube *c)
     }
     for (int i = 0; i < t->v_bufs; i++) {
         snprintf(name, sizeof name, "v%d", i);
-        c->l1v[i] = tile_buf(c->b, name, TS_L1, c->v.dtype, t->ring, t->pn * t->pk * ps);
+        c->l1v[i] = tile_buf(c->b, name, TS_L1, c->v.dtype, t->ring, t->vn * t->pk * ps);
     }
     for (int i = 0; i < 2; i++) {
         snprintf(name, sizeof name, "l0a%d", i);
         c->l0a[i] = tile_buf(c->b, name, TS_L0A, c->q.dtype, 1, a);
         snprintf(name, sizeof name, "l0b%d", i);
         c->l0b[i] = tile_buf(c->b, name, TS_L0B, c->q.dtype, 1, b);
-        snprintf(name, sizeof name, "scores%d", i);
-        c->acc_s[i] = tile_buf(c->b, name, TS_L0C, DT_F32, 1, t->m * t->n * 4);
     }
-    c->acc_y = tile_buf(c->b, "acc", TS_L0C, DT_F32, 1, t->m * t->pn * 4);
+    for (int i = 0; i < t->accs; i++) {
+        snprintf(name, sizeof name, "acc%d", i);
+        c->acc[i] = tile_buf(c->b, name, TS_L0C, DT_F32, 1, t->m * more(t->n, t->pn) * 4);
+    }
 }
 
 /* Rows [first, first + count) and K [k0, k0 + ik) of a matrix to L1. at: first, count, k0, ik. */
@@ -90,17 +91,17 @@ static void load_side(struct cube *c, const struct side *s, int32_t to, const ex
          s->k_major ? at[1] : at[3], s->row, num(c, 1));
 }
 
-/* A block in L1, from its K on. */
+/* A block in L1, from its K and its row or column on. */
 struct block {
     const struct side *s;
     int32_t l1;
-    int64_t k0;
+    int64_t k0, n0;
 };
 
 static expr block_offset(struct cube *c, const struct block *b)
 {
     const int64_t c0 = c->k->e->m->c0_bytes / dtype_size(b->s->dtype);
-    return num(c, b->k0 * (b->s->k_major ? c0 : b->s->pitch));
+    return num(c, b->k0 * (b->s->k_major ? c0 : b->s->pitch) + b->n0 * (b->s->k_major ? b->s->pitch : c0));
 }
 
 /* acc (m x n) += a x b; begins afresh when `fresh`. */
@@ -114,6 +115,13 @@ static void multiply(struct cube *c, const struct block *a, const struct block *
     TILE(c->b, COPY_L0B, c->l0b[i], b->l1, block_offset(c, b), num(c, b->s->pitch), b->s->dtype, e->n, e->k,
          b->s->k_major);
     TILE(c->b, MAC, acc, c->l0a[i], c->l0b[i], -1, a->s->dtype, e->m, e->n, e->k, num(c, fresh));
+}
+
+static int32_t next_acc(struct cube *c)
+{
+    const int i = c->acc_turn;
+    c->acc_turn = (i + 1) % c->k->tile.accs;
+    return c->acc[i];
 }
 
 /* Slot of a workspace with rows of `pitch` elements. */
@@ -165,11 +173,11 @@ static void emit_scores(struct cube *c, const struct att_step *s)
         flag(c, s->active, true, TU_MTE2, ATT_KEYS_READY);
     tile_note(c->b, "scores of a chunk of keys");
     for (int64_t n = 0, j = 0; n < ATTEND_CHUNK; n += t->n, j++) {
-        const int32_t l1 = c->l1k[j % t->key_bufs], acc = c->acc_s[j % 2];
+        const int32_t l1 = c->l1k[j % t->key_bufs], acc = next_acc(c);
         const expr in = part(c, s->keys, n, t->n < ATTEND_CHUNK - n ? t->n : ATTEND_CHUNK - n);
         load_side(c, &c->key, l1, (const expr[4]){expr_add(c->x, key0, num(c, n)), in, zero, num(c, k->a->size)});
         for (int64_t h = 0; h < k->a->size; h += t->k0) {
-            const struct block a = {&c->q, c->l1q, h}, b = {&c->key, l1, h};
+            const struct block a = {&c->q, c->l1q, h, 0}, b = {&c->key, l1, h, 0};
             const struct extent e = {s->it.count, in, num(c, h + t->k0 < k->a->size ? t->k0 : k->a->size - h)};
             multiply(c, &a, &b, acc, &e, h == 0);
         }
@@ -185,7 +193,7 @@ static void load_values(struct cube *c, const struct att_step *s, int64_t n, int
 {
     const struct att_tile *t = &c->k->tile;
     const expr key0 = c->k->a->coded[ATT_VALUES].codes ? num(c, 0) : s->key0;
-    const int64_t cols = n + t->pn < c->k->a->v_size ? t->pn : c->k->a->v_size - n;
+    const int64_t cols = n + t->vn < c->k->a->v_size ? t->vn : c->k->a->v_size - n;
     load_side(c, &c->v, l1,
               (const expr[4]){num(c, n), expr_mul(c->x, s->active, num(c, cols)), expr_add(c->x, key0, num(c, h)),
                               part(c, s->keys, h, t->pk)});
@@ -203,29 +211,31 @@ static void emit_product(struct cube *c, const struct att_step *s)
 {
     struct att_kernel *k = c->k;
     const struct att_tile *t = &k->tile;
-    const int64_t per = (ATTEND_CHUNK + t->pk - 1) / t->pk, all = per * ((k->a->v_size + t->pn - 1) / t->pn);
-    const bool ahead = all <= t->v_bufs; /* values do not wait for probabilities */
+    const int64_t per = (ATTEND_CHUNK + t->pk - 1) / t->pk, loads = per * ((k->a->v_size + t->vn - 1) / t->vn);
+    const bool ahead = loads <= t->v_bufs; /* values do not wait for probabilities */
     const expr to = slot(c, s, ATT_PARTS, k->a->v_size);
     const bool coded = k->a->coded[ATT_VALUES].codes != NULL;
     c->v.off = coded ? att_code_slot(k, ATT_VALUES, s) : att_batch_offset(k, s->it.batch, k->v_batch);
     if (coded)
         flag(c, s->active, true, TU_MTE2, ATT_VALUES_READY);
-    for (int64_t i = 0; ahead && i < all; i++)
-        load_values(c, s, i / per * t->pn, i % per * t->pk, c->l1v[i]);
+    for (int64_t i = 0; ahead && i < loads; i++)
+        load_values(c, s, i / per * t->vn, i % per * t->pk, c->l1v[i]);
     load_probs(c, s);
     tile_note(c->b, "product with the values of the chunk");
-    for (int64_t i = 0; i < all; i++) {
-        const int64_t n = i / per * t->pn, h = i % per * t->pk;
-        const int64_t cols = n + t->pn < k->a->v_size ? t->pn : k->a->v_size - n;
-        const int32_t l1 = c->l1v[i % t->v_bufs];
-        if (!ahead)
-            load_values(c, s, n, h, l1);
-        const struct block a = {&c->p, c->l1p, h}, b = {&c->v, l1, 0};
-        const struct extent e = {s->it.count, num(c, cols), part(c, s->keys, h, t->pk)};
-        multiply(c, &a, &b, c->acc_y, &e, h == 0);
-        if (i % per == per - 1)
-            store(c, k->to, expr_add(c->x, to, num(c, n)), k->a->v_size, c->acc_y, DT_F32,
-                  (const expr[2]){s->it.count, num(c, cols)});
+    for (int64_t n = 0; n < k->a->v_size; n += t->pn) {
+        const int64_t cols = n + t->pn < k->a->v_size ? t->pn : k->a->v_size - n, from = n / t->vn * t->vn;
+        const int32_t acc = next_acc(c);
+        for (int64_t j = 0; j < per; j++) {
+            const int64_t h = j * t->pk;
+            const int32_t l1 = c->l1v[(from / t->vn * per + j) % t->v_bufs];
+            if (!ahead)
+                load_values(c, s, from, h, l1);
+            const struct block a = {&c->p, c->l1p, h, 0}, b = {&c->v, l1, 0, n - from};
+            const struct extent e = {s->it.count, num(c, cols), part(c, s->keys, h, t->pk)};
+            multiply(c, &a, &b, acc, &e, h == 0);
+        }
+        store(c, k->to, expr_add(c->x, to, num(c, n)), k->a->v_size, acc, DT_F32,
+              (const expr[2]){s->it.count, num(c, cols)});
     }
     tile_note(c->b, "the vector cores may merge it");
     flag(c, s->active, false, TU_FIX, ATT_PART_READY);

@@ -4,8 +4,10 @@
 #include "backend/ascend/attention.h"
 #include "base/size.h"
 
-#define FRACTAL   16
-#define MAX_N     128
+#define FRACTAL 16
+#define MAX_N   128
+#define MAX_V   256 /* columns of a load of values */
+
 #define MAX_PIECE 32
 
 static int64_t down(int64_t v, int64_t unit)
@@ -18,24 +20,31 @@ static int64_t blocks(int64_t of, int64_t unit)
     return size_ceil_div(of, unit);
 }
 
-/* How much of k, v and the probabilities stays in L1: as much as fits. */
+/* How much of k, v and the probabilities stays in L1: as much as fits. Values are loaded in rows as long as may be, but
+ * where they do not stay, a load is what one product takes. */
 static bool fit_l1(const struct machine *mc, const struct att *a, struct att_tile *t)
 {
     const int64_t es = dtype_size(a->in), ps = dtype_size(a->prob), nk = blocks(ATTEND_CHUNK, t->n),
-                  nv = blocks(ATTEND_CHUNK, t->pk) * blocks(a->v_size, t->pn);
-    const int64_t q = t->m * t->size_pad * es, p = t->m * ATTEND_CHUNK * ps, key = t->n * t->size_pad * es,
-                  v = t->pn * t->pk * ps;
+                  per = blocks(ATTEND_CHUNK, t->pk), wide = t->pn > MAX_V ? t->pn : down(MAX_V, t->pn),
+                  vn = size_min(wide, size_align(a->v_size, t->pn)), nv = per * blocks(a->v_size, vn),
+                  np = per * blocks(a->v_size, t->pn);
+    const int64_t q = t->m * t->size_pad * es, p = t->m * ATTEND_CHUNK * ps, key = t->n * t->size_pad * es;
     const struct {
-        int64_t key_bufs, v_bufs;
+        int64_t key_bufs, v_bufs, vn;
         int ring, prob_slots;
-    } all[] = {{nk, nv, 2, 2}, {nk, nv, 2, 1}, {nk, nv, 1, 1}, {size_min(nk, 2), size_min(nv, 2), 1, 1}, {1, 1, 1, 1}};
+    } all[] = {{nk, nv, vn, 2, 2},
+               {nk, nv, vn, 2, 1},
+               {nk, nv, vn, 1, 1},
+               {size_min(nk, 2), size_min(np, 2), t->pn, 1, 1},
+               {1, 1, t->pn, 1, 1}};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++) {
         t->key_bufs = (int)all[i].key_bufs;
         t->v_bufs = (int)all[i].v_bufs;
+        t->vn = all[i].vn;
         t->ring = all[i].ring;
         t->prob_slots = all[i].prob_slots;
         if (t->key_bufs + t->v_bufs <= 16 &&
-            q + t->prob_slots * p + t->ring * (t->key_bufs * key + t->v_bufs * v) <= mc->size[TS_L1])
+            q + t->prob_slots * p + t->ring * (t->key_bufs * key + t->v_bufs * t->vn * t->pk * ps) <= mc->size[TS_L1])
             return true;
     }
     return false;
@@ -53,15 +62,16 @@ static void override(const struct tiling *w, struct att_tile *t)
     }
 }
 
-static bool fit_rows(const struct machine *mc, const struct att *a, int64_t m, const struct tiling *w,
-                     struct att_tile *t)
+/* Blocks of as many columns as L0C has room for `accs` of. */
+static bool fit_columns(const struct machine *mc, const struct att *a, int64_t m, int64_t accs, const struct tiling *w,
+                        struct att_tile *t)
 {
     const int64_t es = dtype_size(a->in), ps = dtype_size(a->prob);
     const int64_t c0 = mc->c0_bytes / (es < ps ? es : ps), unit = c0 > FRACTAL ? c0 : FRACTAL;
-    const int64_t l0c = mc->size[TS_L0C] / 2, l0a = mc->size[TS_L0A] / 2, l0b = mc->size[TS_L0B] / 2;
+    const int64_t wide = mc->size[TS_L0C] / (accs * 4 * m), l0a = mc->size[TS_L0A] / 2, l0b = mc->size[TS_L0B] / 2;
     t->m = m;
-    t->n = down(size_min(MAX_N, l0c / (2 * 4 * m)), FRACTAL);
-    t->pn = down(size_min(size_align(a->v_size, FRACTAL), l0c / (4 * m)), FRACTAL);
+    t->n = down(size_min(MAX_N, wide), FRACTAL);
+    t->pn = down(size_min(size_align(a->v_size, FRACTAL), wide), FRACTAL);
     if (t->n == 0 || t->pn == 0)
         return false;
     t->size_pad = size_align(a->size, unit);
@@ -73,6 +83,27 @@ static bool fit_rows(const struct machine *mc, const struct att *a, int64_t m, c
                    blocks(ATTEND_CHUNK, t->pk) * blocks(a->v_size, t->pn) <=
                ATT_MAX_BLOCKS &&
            fit_l1(mc, a, t);
+}
+
+static bool fit_rows(const struct machine *mc, const struct att *a, int64_t m, const struct tiling *w,
+                     struct att_tile *out)
+{
+    bool any = false;
+    double least = 0;
+    for (int64_t room = ATT_MAX_ACCS; room > 0; room--) {
+        struct att_tile t = {.accs = 0};
+        if (!fit_columns(mc, a, m, room, w, &t))
+            continue;
+        for (t.accs = (int)room; t.accs > 0; t.accs--) {
+            const double cycles = att_step_cycles(mc, a, &t);
+            if (!any || cycles < least) {
+                least = cycles;
+                *out = t;
+            }
+            any = true;
+        }
+    }
+    return any;
 }
 
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out)
@@ -144,18 +175,33 @@ static void cut(struct expr_pool *x, struct att_split *s, int64_t piece)
     s->pieces = expr_mul(x, s->row_pieces, expr_max(x, one, expr_ceildiv(x, s->sub_planes, s->piece_planes)));
 }
 
+/* Rows of an item: as many items as keep all cores at work to the end, at the fewest rounds. */
+static expr item_rows(struct emit *e, const struct att *a, int64_t rows)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    const expr one = expr_const(x, 1), cores = expr_const(x, e->m->n_cube);
+    expr all = a->rows;
+    for (int i = 0; i < a->n_batch; i++)
+        all = expr_mul(x, all, a->batch[i]);
+    const expr rounds = expr_max(x, one, expr_ceildiv(x, all, expr_mul_const(x, cores, rows)));
+    const expr even = expr_align(x, expr_ceildiv(x, all, expr_mul(x, cores, rounds)), 4);
+    return expr_min(x, expr_const(x, rows), expr_max(x, expr_const(x, FRACTAL), even));
+}
+
+int64_t att_most_rows(struct emit *e, const struct att *a, int64_t rows)
+{
+    const struct expr_range r = expr_range_of(&e->cx->exprs, item_rows(e, a, rows));
+    return size_align(size_min(rows, r.max), FRACTAL);
+}
+
 struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece)
 {
     struct expr_pool *x = &e->cx->exprs;
-    const expr one = expr_const(x, 1), cores = expr_const(x, e->m->n_cube), unit = expr_const(x, FRACTAL);
+    const expr one = expr_const(x, 1), cores = expr_const(x, e->m->n_cube);
     expr batch = one;
     for (int i = 0; i < a->n_batch; i++)
         batch = expr_mul(x, batch, a->batch[i]);
-    /* as many items as keep all cores at work to the end, at the fewest rounds */
-    const expr all = expr_mul(x, batch, a->rows), round = expr_mul_const(x, cores, rows);
-    const expr rounds = expr_max(x, one, expr_ceildiv(x, all, round));
-    const expr even = expr_align(x, expr_ceildiv(x, all, expr_mul(x, cores, rounds)), 4);
-    const expr m = expr_min(x, expr_const(x, rows), expr_max(x, unit, even));
+    const expr m = item_rows(e, a, rows);
     struct att_split s;
     s.tile_planes = expr_min(x, a->planes, expr_floordiv(x, m, expr_max(x, one, a->plane_rows)));
     if (splits_evenly(rows))

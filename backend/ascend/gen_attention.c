@@ -198,7 +198,7 @@ static enum npuc_status choose_rows(void *user, bool few)
     struct emit *e = c->e;
     struct expr_pool *x = &e->cx->exprs;
     struct variant v = {.piece = 0};
-    if (!fit(e, c->a, few ? FEW_ROWS : MANY_ROWS, &v))
+    if (!fit(e, c->a, few ? FEW_ROWS : att_most_rows(e, c->a, MANY_ROWS), &v))
         return node_error(e->cx, e->node, D_UNSUPPORTED, "attention needs more buffers than UB holds (%lld bytes)",
                           (long long)e->m->size[TS_UB]);
     v.split = att_divide(e, c->a, v.tile.m, v.piece);
