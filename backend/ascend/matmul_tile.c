@@ -11,7 +11,8 @@
 #define MOST_PARTS  4  /* of a tile along a side */
 #define FINALISTS   12 /* extents that the closed form finds best, of which the timeline chooses */
 #define K_PARTS     4
-#define EVEN_ROUNDS 8 /* widths of tiles that give every core the same number of columns of tiles, up to so many */
+#define TIE         0.01 /* of a launch: what tiles may take more, being wider */
+#define EVEN_ROUNDS 8    /* widths of tiles that give every core the same number of columns of tiles, up to so many */
 
 static const int64_t extents_m[] = {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256};
 static const int64_t extents_n[] = {16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512};
@@ -138,11 +139,20 @@ struct search {
     const struct mm_sizes *s;
     struct mm_rates rates;
     int64_t want_m, want_n;
+    double slack;                   /* cycles that are no difference */
     bool parts;                     /* tiles may be divided in the last round */
     struct mm_tile best[FINALISTS]; /* the fastest first */
     double cycles[FINALISTS];
     int n;
 };
+
+/* Cycles as the finalists are chosen: fewer, wider tiles are fewer instructions to issue and to emulate, so that they
+ * go before narrow ones that take as long. */
+static double ranked(const struct search *x, double cycles, const struct mm_tile *t)
+{
+    const double widest = (double)extents_n[NPUC_ARRAY_LEN(extents_n) - 1];
+    return cycles + x->slack * log2(widest / (double)t->n) / log2(widest / MM_FRACTAL);
+}
 
 /* One of the finalists, if it is as fast; of equal ones the earlier stays in front. */
 static void keep(struct search *x, const struct mm_tile *t, double cycles)
@@ -165,22 +175,40 @@ static void keep(struct search *x, const struct mm_tile *t, double cycles)
     x->cycles[at] = cycles;
 }
 
-/* The best of the finalists, with the best blocks of K. */
-static struct mm_tile finalist(const struct search *x)
+/* The best blocks of K of a finalist; its cycles, INFINITY when none fits. */
+static double best_blocks(const struct search *x, struct mm_tile *t)
 {
-    struct mm_tile best = {.m = 0};
+    const struct mm_tile shape = *t;
     double least = INFINITY;
-    for (int i = 0; i < x->n * K_PARTS; i++) {
-        struct mm_tile t = x->best[i / K_PARTS];
-        if (!fit_k(x->m, x->p, x->s->k, i % K_PARTS, &t))
+    for (int part = 0; part < K_PARTS; part++) {
+        struct mm_tile with = shape;
+        if (!fit_k(x->m, x->p, x->s->k, part, &with))
             continue;
-        const double cycles = mm_timeline(x->m, x->p, x->s, &t, &x->rates);
+        const double cycles = mm_timeline(x->m, x->p, x->s, &with, &x->rates);
         if (cycles < least) {
             least = cycles;
-            best = t;
+            *t = with;
         }
     }
-    return best;
+    return least;
+}
+
+/* The fastest of the finalists, or the widest of those that are as fast, with the best blocks of K. */
+static struct mm_tile finalist(struct search *x)
+{
+    double least = INFINITY;
+    int best = -1;
+    for (int i = 0; i < x->n; i++) {
+        x->cycles[i] = best_blocks(x, &x->best[i]);
+        least = fmin(least, x->cycles[i]);
+    }
+    for (int i = 0; i < x->n; i++) {
+        const struct mm_tile *t = &x->best[i], *was = best < 0 ? t : &x->best[best];
+        if (x->cycles[i] <= least + x->slack &&
+            (best < 0 || t->n > was->n || (t->n == was->n && x->cycles[i] < x->cycles[best])))
+            best = i;
+    }
+    return best < 0 ? (struct mm_tile){.m = 0} : x->best[best];
 }
 
 /* Are the parts equal and whole fractals? */
@@ -200,7 +228,7 @@ static void try_shape(struct search *x, const struct mm_tile *shape)
             cycles = fmin(cycles, mm_closed_form(x->m, x->p, x->s, &t, &x->rates));
     }
     if (cycles < (double)INFINITY)
-        keep(x, shape, cycles);
+        keep(x, shape, ranked(x, cycles, shape));
 }
 
 /* Divides the tiles of the last round among the cores that would be idle. */
@@ -246,6 +274,7 @@ struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const
         .p = p,
         .s = s,
         .rates = mm_rates_of(m, p),
+        .slack = TIE * target_num(m->target, TK_LAUNCH) * target_num(m->target, TK_CLOCK),
         .want_m = w && w->m > 0 ? size_align(w->m, MM_FRACTAL) : 0,
         .want_n = w && w->n > 0 ? size_align(w->n, MM_FRACTAL) : 0,
         .parts = !p->feed && !p->tail && (!w || w->m == 0 || w->parts),

@@ -175,8 +175,8 @@ static struct tile_units units_of(const struct machine *m, const struct mm *p, c
     double miss[2];
     misses(p, s, t, r, miss);
     const double es = dtype_size(p->in), im = fmin((double)t->m, s->m), in = fmin((double)t->n, s->n);
-    const double blocks = fmax(1, ceil(s->k / (double)t->kb)), filled = fmin(1, s->k / (blocks * (double)t->kb));
-    const double steps = blocks * ceil(fmin((double)t->kb, s->k) / (double)t->k0);
+    const double kb = fmin((double)t->kb, s->k), blocks = fmax(1, ceil(s->k / (double)t->kb));
+    const double filled = fmin(1, s->k / (blocks * kb)), steps = blocks * ceil(kb / (double)t->k0);
     const double scales = p->block ? (double)mm_scale_row(p, (int64_t)s->k) * (im + in) / r->mx : 0;
     const double m16 = ceil(im / MM_FRACTAL) * MM_FRACTAL, n16 = ceil(in / MM_FRACTAL) * MM_FRACTAL;
     return (struct tile_units){
