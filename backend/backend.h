@@ -91,6 +91,9 @@ struct emit_weight {
     uint8_t via;             /* f32 elements are rounded to this type, then stored as f32; DT_NONE: not */
     bool transpose; /* blob is [rows, cols] and the transpose is stored; WF_CONV: of a transposed convolution */
     int64_t group;  /* WF_CONV */
+    const struct blob *const
+        *stack; /* of n_stack > 1 constants of this type, the first being `blob`: one after the other */
+    int n_stack;
 };
 enum tiling_l2 { L2_FREE, L2_CACHED, L2_BYPASS }; /* what streamed operands leave in L2 */
 struct tiling {                                   /* --tile m=..,n=..,k=..,rows=..,cols=..: overrides, 0 = free */
@@ -115,6 +118,9 @@ int32_t emit_tensor(struct emit *e,
 struct emit_line emit_line(const struct emit *e, const struct value *v, int64_t channels);
 /* A constant in another storage form (deduplicated by value and form). */
 int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum dtype dtype, bool transpose);
+/* Several of one type as one: one dimension more, in front. */
+int32_t emit_weights(struct emit *e, int n, struct value *const *v, enum weight_form form, enum dtype dtype,
+                     bool transpose);
 /* The constant weight of a convolution, [out][channel of the group][position], transposed: [channel][out of the
  * group][position], as [group][position][channel/c0][out of the group, to 16][c0], or, where the matrix unit takes
  * rows, [group][out][position][channel]; positions of a transposed one backwards. A row (bias) is a weight of one

@@ -262,6 +262,23 @@ static void put_conv(const struct emit *e, const struct emit_weight *x, struct f
         }
 }
 
+static void put_one(const struct emit *e, const struct emit_weight *x, struct file_writer *w,
+                    const struct weight_buffers *b)
+{
+    const enum dtype from = x->type->dtype, to = (enum dtype)x->dtype;
+    const bool nd = x->form == WF_COPY || x->form == WF_CAST;
+    if (x->form == WF_CONV)
+        put_conv(e, x, w, b);
+    else if (x->via != DT_NONE)
+        put_rounded(w, (enum dtype)x->via, x->blob->data, type_const_count(e->cx, x->type), b->room);
+    else if (nd && !x->transpose && from == to)
+        file_writer_put(w, x->blob->data, x->blob->size);
+    else if (nd && !x->transpose)
+        put_elements(w, to, from, x->blob->data, type_const_count(e->cx, x->type), b->room);
+    else
+        put_matrices(e, x, w, b);
+}
+
 enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w)
 {
     struct emit *e = user;
@@ -274,18 +291,11 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w)
     const struct arena_mark mark = arena_mark(&e->cx->scratch);
     const struct weight_buffers b = {arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64),
                                      arena_alloc(&e->cx->scratch, CHUNK_SIZE, 64)};
-    const enum dtype from = x->type->dtype, to = (enum dtype)x->dtype;
-    const bool nd = x->form == WF_COPY || x->form == WF_CAST;
-    if (x->form == WF_CONV)
-        put_conv(e, x, w, &b);
-    else if (x->via != DT_NONE)
-        put_rounded(w, (enum dtype)x->via, x->blob->data, type_const_count(e->cx, x->type), b.room);
-    else if (nd && !x->transpose && from == to)
-        file_writer_put(w, x->blob->data, x->blob->size);
-    else if (nd && !x->transpose)
-        put_elements(w, to, from, x->blob->data, type_const_count(e->cx, x->type), b.room);
-    else
-        put_matrices(e, x, w, &b);
+    struct emit_weight one = *x;
+    for (int k = 0; k < (x->n_stack > 1 ? x->n_stack : 1); k++) {
+        one.blob = x->n_stack > 1 ? x->stack[k] : x->blob;
+        put_one(e, &one, w, &b);
+    }
     arena_release(&e->cx->scratch, mark);
     return NPUC_OK;
 }
@@ -311,11 +321,15 @@ static const struct type *stored_type(struct emit *e, const struct emit_weight *
     if (x->form == WF_CONV)
         return stored_conv(e, x);
     expr dims[IR_MAX_RANK];
+    const int more = x->n_stack > 1 ? 1 : 0;
+    dims[0] = expr_const(&e->cx->exprs, x->n_stack);
     for (int i = 0; i < t.rank; i++)
-        dims[i] = t.dims[i];
+        dims[i + more] = t.dims[i];
+    t.rank += more;
     if (x->transpose && t.rank >= 2) {
-        dims[t.rank - 1] = t.dims[t.rank - 2];
-        dims[t.rank - 2] = t.dims[t.rank - 1];
+        const expr rows = dims[t.rank - 2];
+        dims[t.rank - 2] = dims[t.rank - 1];
+        dims[t.rank - 1] = rows;
     }
     t.dims = dims;
     t.dtype = (enum dtype)x->dtype;
@@ -352,6 +366,17 @@ static bool same_bytes(const struct stored_weight *a, const struct stored_weight
     return x == y || memcmp(x, y, (size_t)a->size) == 0;
 }
 
+static bool same_stack(const struct emit_weight *a, const struct emit_weight *b)
+{
+    if (a->n_stack != b->n_stack)
+        return false;
+    for (int i = 1; i < a->n_stack; i++)
+        if (a->stack[i]->data != b->stack[i]->data ||
+            (!a->stack[i]->data && a->stack[i]->origin != b->stack[i]->origin))
+            return false;
+    return true;
+}
+
 static int32_t find_stored(const struct emit *e, const struct emit_weight *x)
 {
     const struct shared_weights *w = e->options ? e->options->weights : NULL;
@@ -361,7 +386,8 @@ static int32_t find_stored(const struct emit *e, const struct emit_weight *x)
         const struct stored_weight *o = &w->all.data[i];
         if (o->how.form == x->form && o->how.dtype == x->dtype && o->how.transpose == x->transpose &&
             o->how.group == x->group && o->how.via == x->via && o->how.type->dtype == x->type->dtype &&
-            o->rank == d.rank && memcmp(o->dims, d.dims, sizeof d.dims) == 0 && same_bytes(o, &d))
+            o->rank == d.rank && memcmp(o->dims, d.dims, sizeof d.dims) == 0 && same_bytes(o, &d) &&
+            same_stack(&o->how, x))
             return o->how.tensor;
     }
     return -1;
@@ -381,7 +407,7 @@ static int32_t add_weight(struct emit *e, struct value *v, struct emit_weight *x
     for (int64_t i = 0; i < e->weights.len; i++) {
         const struct emit_weight *o = &e->weights.data[i];
         if (o->blob == x->blob && o->type == x->type && o->form == x->form && o->dtype == x->dtype &&
-            o->transpose == x->transpose && o->group == x->group && o->via == x->via)
+            o->transpose == x->transpose && o->group == x->group && o->via == x->via && same_stack(o, x))
             return o->tensor;
     }
     x->tensor = find_stored(e, x);
@@ -407,6 +433,24 @@ int32_t emit_weight(struct emit *e, struct value *v, enum weight_form form, enum
     struct emit_weight x = {
         .blob = blob, .type = v->type, .form = (uint8_t)form, .dtype = (uint8_t)dtype, .transpose = transpose};
     return add_weight(e, v, &x);
+}
+
+int32_t emit_weights(struct emit *e, int n, struct value *const *v, enum weight_form form, enum dtype dtype,
+                     bool transpose)
+{
+    const struct blob **all = ARENA_ARRAY(e->arena, const struct blob *, n);
+    for (int i = 0; i < n; i++) {
+        all[i] = value_const(v[i]);
+        NPUC_ASSERT(all[i] && v[i]->type == v[0]->type && can_store(v[i]->type->dtype, dtype));
+    }
+    struct emit_weight x = {.blob = all[0],
+                            .type = v[0]->type,
+                            .form = (uint8_t)form,
+                            .dtype = (uint8_t)dtype,
+                            .transpose = transpose,
+                            .stack = all,
+                            .n_stack = n};
+    return add_weight(e, v[0], &x);
 }
 
 bool weight_is_rounded(const struct value *v)

@@ -1,8 +1,6 @@
-/* MoE and QMoE: routing, then every expert on every token with the weight of the route, 0 where it was not chosen.
- *
- * All sizes are then known when the file is read and everything runs on the cores; the price is the work of experts
- * that no token chose. Float weights are one batched product over the experts. Integer codes stay packed: one
- * MatMulNBits for each expert. */
+/* MoE and QMoE: routing, then a row for each token and expert that it chose, multiplied by that expert's matrices
+ * (GroupedMatMul). Integer codes stay packed: one MatMulNBits for each expert on every token, with the weight of the
+ * route, 0 where it was not chosen. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -26,6 +24,8 @@ struct moe {
     struct value *x;      /* [T, D] */
     struct value *logits; /* [T, E] */
     struct value *routes; /* [T, E]: values to be taken instead of the logits' softmax, or NULL */
+    struct value *index;  /* [T, top]: the experts of a token */
+    struct value *flat;   /* the same, [T * top] */
 };
 
 static bool known(const struct moe *m, const struct value *v, int axis, int64_t *size)
@@ -47,9 +47,10 @@ static struct value *spread(struct moe *m, struct value *value, struct value *in
     return x_reduce(b, OP_ReduceSum, x_op3(b, OP_Where, hit, x_unsqueeze(b, value, 1, last), zero), 1, false);
 }
 
-/* Rows of weights for all experts, 0 but at the best `top` logits. As onnxruntime's CPU kernels do it: MoE takes the
- * softmax of all logits there, divided by its sum when normalize_routing_weights is set, which is the softmax of the
- * chosen ones; QMoE always takes the latter, or the given routes, which it divides by their sum when asked to. */
+/* The weights of the best `top` logits [T, top]; m->index says which they are. As onnxruntime's CPU kernels do it: MoE
+ * takes the softmax of all logits there, divided by its sum when normalize_routing_weights is set, which is the softmax
+ * of the chosen ones; QMoE always takes the latter, or the given routes, which it divides by their sum when asked to.
+ */
 static struct value *top_weights(struct moe *m)
 {
     struct builder *b = m->b;
@@ -58,13 +59,15 @@ static struct value *top_weights(struct moe *m)
     struct value *value = x_out(best);
     if (!value)
         return NULL;
-    struct value *index = &best->out[1], *all = m->routes;
+    m->index = &best->out[1];
     if (!m->routes && (m->fc[FC1].quantised || normalise))
-        return spread(m, x_softmax(b, value, 1), index);
-    if (!m->routes)
-        all = x_softmax(b, m->logits, 1);
-    struct value *chosen = spread(m, x_expand(b, ir_scalar_like(b, value, 1), 2, value->type->dims), index);
-    struct value *y = x_op2(b, OP_Mul, all, chosen);
+        return x_softmax(b, value, 1);
+    struct node *pick = x_node(b, OP_GatherElements, 2, 2,
+                               (struct value *[]){m->routes ? m->routes : x_softmax(b, m->logits, 1), m->index}, 1);
+    if (!pick)
+        return NULL;
+    ir_set_int(pick, "axis", 1);
+    struct value *y = x_out(pick);
     if (!normalise)
         return y;
     struct value *sum = x_reduce(b, OP_ReduceSum, y, 1, true);
@@ -99,8 +102,8 @@ static struct value *sparse_mixer(struct moe *m)
     struct value *second = left ? mixer_choice(m, left, &at[1]) : NULL;
     if (!first || !second)
         return NULL;
-    struct value *weight = x_concat(b, 1, 2, (struct value *[]){first, second});
-    return spread(m, weight, x_concat(b, 1, 2, at));
+    m->index = x_concat(b, 1, 2, at);
+    return m->index ? x_concat(b, 1, 2, (struct value *[]){first, second}) : NULL;
 }
 
 /* ---- experts */
@@ -132,18 +135,30 @@ static struct value *nbits(struct moe *m, const struct projection *p, int64_t e,
     return x_out(n);
 }
 
-/* x through projection i, of expert e or, when e < 0, of all: [E, T, rows]. */
+/* Rows through the matrices of the experts that they chose. */
+static struct value *grouped(struct moe *m, const struct projection *p, struct value *x)
+{
+    struct builder *b = m->b;
+    struct node *n =
+        x_node(b, OP_GroupedMatMul, 3, 3, (struct value *[]){x, m->flat, x_cast(b, p->weight, x->type->dtype)}, 1);
+    if (!n)
+        return NULL;
+    ir_set_int(n, "transB", 1);
+    ir_set_int(n, "top", m->top);
+    return x_out(n);
+}
+
+/* x through projection i, of expert e or, when e < 0, of the one that a row chose. */
 static struct value *project(struct moe *m, int i, int64_t e, struct value *x)
 {
     const struct projection *p = &m->fc[i];
     struct builder *b = m->b;
-    const int64_t middle[] = {1};
     if (!x)
         return NULL;
-    struct value *y = p->bits ? nbits(m, p, e, x) : x_product(b, x, x_cast(b, p->weight, x->type->dtype), true);
+    struct value *y = e >= 0 ? nbits(m, p, e, x) : grouped(m, p, x);
     if (!p->bias)
         return y;
-    return x_op2(b, OP_Add, y, e < 0 ? x_unsqueeze(b, p->bias, 1, middle) : x_element(b, p->bias, 0, e));
+    return x_op2(b, OP_Add, y, e < 0 ? x_gather(b, p->bias, m->flat, 0) : x_element(b, p->bias, 0, e));
 }
 
 /* min(g, limit) * sigmoid(alpha g) * (clip(l, limit) + beta) */
@@ -203,19 +218,31 @@ static struct value *weighted(struct builder *b, struct value *y, struct value *
     return x_op2(b, OP_Mul, kept, x_cast(b, weight, y->type->dtype));
 }
 
-static struct value *all_experts(struct moe *m, struct value *weights)
+/* A row for each token and expert, weighted and summed over the experts of a token. */
+static struct value *chosen_experts(struct moe *m, struct value *weights)
 {
     struct builder *b = m->b;
-    const int64_t first[] = {0}, last[] = {2}, swap[] = {1, 0};
-    struct value *y = project(m, FC2, -1, hidden(m, -1, x_unsqueeze(b, m->x, 1, first)));
-    struct value *w = x_unsqueeze(b, x_transpose(b, weights, swap), 1, last);
-    return x_reduce(b, OP_ReduceSum, weighted(b, y, w), 0, false);
+    struct expr_pool *x = &m->im->cx->exprs;
+    const int64_t middle[] = {1}, last[] = {2};
+    const expr tokens = x_dim(m->x, 0), columns = x_dim(m->x, 1), top = x_num(b, m->top),
+               rows = expr_mul(x, tokens, top);
+    const expr wide[3] = {tokens, top, columns}, flat[2] = {rows, columns};
+    m->flat = x_reshape(b, m->index, 1, &rows);
+    struct value *each = x_reshape(b, x_expand(b, x_unsqueeze(b, m->x, 1, middle), 3, wide), 2, flat);
+    struct value *y = project(m, FC2, -1, hidden(m, -1, each));
+    if (!y)
+        return NULL;
+    const expr out[3] = {tokens, top, x_dim(y, 1)};
+    struct value *w = x_cast(b, x_unsqueeze(b, weights, 1, last), y->type->dtype);
+    return x_reduce(b, OP_ReduceSum, x_op2(b, OP_Mul, x_reshape(b, y, 3, out), w), 1, false);
 }
 
-static struct value *one_by_one(struct moe *m, struct value *weights)
+static struct value *one_by_one(struct moe *m, struct value *chosen)
 {
     struct builder *b = m->b;
-    struct value *sum = NULL;
+    struct value *sum = NULL, *weights = spread(m, chosen, m->index);
+    if (!weights)
+        return NULL;
     for (int64_t e = 0; e < m->experts; e++) {
         struct value *w = x_slice(b, weights, 1, x_num(b, e), x_num(b, e + 1));
         struct value *y = weighted(b, project(m, FC2, e, hidden(m, e, m->x)), w);
@@ -273,7 +300,7 @@ static enum npuc_status moe_end(struct moe *m)
     if (mixer && m->top != 2)
         return onode_bad_attr(m->im, m->n, "use_sparse_mixer", "it chooses 2 experts, but k is %" PRId64, m->top);
     struct value *weights = mixer ? sparse_mixer(m) : top_weights(m);
-    struct value *y = !weights ? NULL : m->fc[FC1].bits ? one_by_one(m, weights) : all_experts(m, weights);
+    struct value *y = !weights ? NULL : m->fc[FC1].bits ? one_by_one(m, weights) : chosen_experts(m, weights);
     return onode_done(m->im, m->n, x_reshape(m->b, y, t->rank, t->dims));
 }
 

@@ -17,9 +17,13 @@ struct mm_tensors mm_operands(struct emit *e, const struct mm *p)
         t.a_scale = emit_tensor(e, p->a_scale);
         t.b_scale = emit_tensor(e, p->b_scale);
     } else if (p->weight)
-        t.b = emit_weight(e, p->b, p->weight_trans ? WF_NZ_T : WF_NZ, p->in, false);
+        t.b = mm_weight_tensor(e, p, p->weight_trans ? WF_NZ_T : WF_NZ, false);
     else
         t.b = p->b->type->dtype == p->in ? emit_tensor(e, p->b) : emit_weight(e, p->b, WF_CAST, p->in, false);
+    if (p->ends) {
+        t.index = emit_tensor(e, p->index);
+        t.ends = emit_tensor(e, p->ends);
+    }
     return t;
 }
 

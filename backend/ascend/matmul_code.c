@@ -64,7 +64,7 @@ static void size_parts(struct mm_kernel *c)
 
 static bool is_parted(const struct mm_kernel *c)
 {
-    return c->t.grid_m == 0 && !c->p->feed && !c->p->tail && mm_last_parts(&c->t) > 1;
+    return c->t.grid_m == 0 && !c->p->feed && !c->p->tail && !c->p->ends && mm_last_parts(&c->t) > 1;
 }
 
 /* Of the tiles those that are done whole: all, or the full rounds of all cores when the parts of the others find a core
@@ -98,6 +98,9 @@ static enum npuc_status declare(struct mm_kernel *c, const struct mm_tensors *t,
     mm_dims_declare(&c->d, &c->params, p);
     size_parts(c);
     declare_parts(c);
+    if (p->ends)
+        mm_groups_declare(&c->groups, p, &c->params);
+    c->group_step = p->ends ? kparam(&c->params, "b_group", p->b_group) : num(c, 0);
     if (p->tail) {
         c->tail = mm_tail_open(c->e, p, &c->t, workspace, &c->params);
         if (!c->tail)
@@ -125,6 +128,8 @@ static enum npuc_status declare(struct mm_kernel *c, const struct mm_tensors *t,
         c->sa.tensor = tile_tensor(c->k, a, "A_scale", DT_F8E8M0, true, false);
         c->sb.tensor = tile_tensor(c->k, a, "B_scale", DT_F8E8M0, true, false);
     }
+    if (p->ends)
+        mm_groups_tensors(&c->groups, c->k, a);
     if (p->feed)
         p->feed->declare(p->feed, c->e, &c->b);
     return NPUC_OK;
@@ -267,6 +272,17 @@ static void open_grid(struct mm_kernel *c, expr mt, expr nt)
     c->n0 = expr_mul_const(x, expr_add(x, cols[0], expr_floordiv(x, i, down)), c->t.n);
 }
 
+/* Tiles of the rows of each matrix. */
+static void open_groups(struct mm_kernel *c, expr nt)
+{
+    struct mm_groups *g = &c->groups;
+    const expr t = mm_groups_open(g, &c->b, c->e->m->n_cube, c->t.m, nt);
+    c->round = g->round;
+    c->rounds = g->rounds;
+    c->batch = num(c, 0);
+    locate_tile(c, t, expr_ceildiv(c->x, g->n, num(c, c->t.m)), nt);
+}
+
 /* First element and extent of the tile along one side; of part `at` of `n`, if the tile is divided. */
 static expr take_part(struct mm_kernel *c, expr *first, expr at, int64_t extent, int64_t n)
 {
@@ -280,7 +296,9 @@ void mm_open_tiles(struct mm_kernel *c)
 {
     struct expr_pool *x = c->x;
     const expr mt = expr_ceildiv(x, c->d.m, num(c, c->t.m)), nt = tile_columns(c);
-    if (c->t.grid_m > 0)
+    if (c->p->ends)
+        open_groups(c, nt);
+    else if (c->t.grid_m > 0)
         open_grid(c, mt, nt);
     else
         open_bands(c, mt, nt);
@@ -290,7 +308,7 @@ void mm_open_tiles(struct mm_kernel *c)
         m = take_part(c, &c->m0, expr_mod(x, c->part, num(c, c->t.last_m)), c->t.m, c->t.last_m);
         n = take_part(c, &c->n0, expr_floordiv(x, c->part, num(c, c->t.last_m)), c->t.n, c->t.last_n);
     }
-    c->im = expr_min(x, m, expr_sub(x, c->d.m, c->m0));
+    c->im = expr_min(x, m, expr_sub(x, c->p->ends ? c->groups.n : c->d.m, c->m0));
     c->in = expr_min(x, n, expr_sub(x, c->n, c->n0));
     if (is_parted(c)) { /* beyond the edge of the result */
         c->im = expr_max(x, num(c, 0), c->im);
@@ -299,6 +317,10 @@ void mm_open_tiles(struct mm_kernel *c)
     c->off_a = mm_batch_offset(x, &c->d, c->batch, c->d.a_batch);
     c->off_b = mm_batch_offset(x, &c->d, c->batch, c->d.b_batch);
     c->off_c = mm_batch_offset(x, &c->d, c->batch, c->d.c_batch);
+    if (c->p->ends) {
+        c->m0 = expr_add(x, c->m0, c->groups.first);
+        c->off_b = expr_mul(x, c->groups.which, c->group_step);
+    }
 }
 
 static void load_row(struct mm_kernel *c, const struct mm_one *q)
@@ -468,7 +490,7 @@ static void body(struct mm_kernel *c)
     } else {
         mm_for_part(c, store_result);
     }
-    tile_end(&c->b);
+    mm_close_tiles(c);
 }
 
 /* Slots for all blocks of cores that run. */
@@ -489,7 +511,7 @@ static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_til
 
 /* The tensors of a kernel without a tail, in the order of declare(). */
 static void list_tensors(const struct mm_kernel *c, const struct mm_tensors *t, int32_t slots,
-                         int32_t tensors[3 + 4 * MM_MAX_GROUP])
+                         int32_t tensors[5 + 4 * MM_MAX_GROUP])
 {
     const struct mm_feed *f = c->p->feed;
     int32_t n = 0;
@@ -506,6 +528,10 @@ static void list_tensors(const struct mm_kernel *c, const struct mm_tensors *t, 
         tensors[n++] = t->a_scale;
         tensors[n++] = t->b_scale;
     }
+    if (c->p->ends) {
+        tensors[n++] = t->index;
+        tensors[n++] = t->ends;
+    }
     for (int32_t i = 0; f && i < f->n_tensors; i++)
         tensors[n++] = f->tensors[i];
 }
@@ -519,10 +545,13 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
                           "no tile of the product fits: the target has %lld bytes of L1, %lld of L0A, %lld of L0C",
                           (long long)e->m->size[TS_L1], (long long)e->m->size[TS_L0A], (long long)e->m->size[TS_L0C]);
     char name[48];
-    int32_t tensors[3 + 4 * MM_MAX_GROUP];
+    int32_t tensors[5 + 4 * MM_MAX_GROUP];
     snprintf(name, sizeof name, "matmul%s%s%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "",
-             p->n_peers ? "_group" : "", p->tail ? "_vector" : "", dtype_table[mm_code(p)].name, (long long)tile->m,
-             (long long)tile->n, (long long)tile->k0);
+             p->n_peers ? "_group"
+             : p->ends  ? "_grouped"
+                        : "",
+             p->tail ? "_vector" : "", dtype_table[mm_code(p)].name, (long long)tile->m, (long long)tile->n,
+             (long long)tile->k0);
     struct mm_kernel c = {.e = e, .p = p, .t = *tile, .c0 = e->m->c0_bytes / dtype_size(p->in)};
     c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = &c.k->exprs;
@@ -554,9 +583,14 @@ static double cycles(const struct machine *m, const struct mm *p, const struct m
     return mm_tile_cycles(m, p, s, form);
 }
 
-enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
+static enum npuc_status emit_forms(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
 {
     static const struct mm_forms forms = {
         .form_size = sizeof(struct mm_tile), .choose = choose, .cycles = cycles, .launch = launch};
     return mm_emit_forms(e, p, t, label, &forms);
+}
+
+enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
+{
+    return p->ends ? mm_emit_by_rows(e, p, t, label, emit_forms) : emit_forms(e, p, t, label);
 }

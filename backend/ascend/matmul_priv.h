@@ -4,6 +4,7 @@
 #define BACKEND_ASCEND_MATMUL_PRIV_H
 
 #include "backend/ascend/matmul.h"
+#include "backend/matrix/mm_grouped.h"
 
 /* A product of the group: tensors of the kernel, tbias and tfactor -1 without; n and columns of tiles where they are
  * known. */
@@ -35,6 +36,8 @@ struct mm_kernel {
     expr whole, items;         /* with mm_last_parts above 1: tiles done whole, with the parts of the others */
     expr parted, part;         /* is it a part of a tile (0 or 1), which; with mm_last_parts above 1 */
     expr round, rounds;        /* number of this core's tile, of its tiles */
+    struct mm_groups groups;   /* with rows that choose their matrix */
+    expr group_step;           /* between matrices */
     struct mm_tail_code *tail; /* NULL: none */
 };
 
@@ -48,8 +51,14 @@ void mm_for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const stru
 /* The tile to q's result: relu, factors, narrowing. */
 void mm_fixp(struct mm_kernel *c, const struct mm_one *q, expr off, expr row);
 
-/* Opens the loop over this core's tiles, on either kind of core. */
+/* Opens the loop over this core's tiles, on either kind of core; ends it. */
 void mm_open_tiles(struct mm_kernel *c);
+static inline void mm_close_tiles(struct mm_kernel *c)
+{
+    tile_end(&c->b);
+    if (c->p->ends)
+        tile_end(&c->b);
+}
 
 /* With a feed: block j of K of the tile, made by the vector cores, to L1; the vector cores' section. */
 void mm_load_made(struct mm_kernel *c, expr j);

@@ -37,6 +37,15 @@ struct mm {
     const struct mm_tail *tail; /* vector operators behind the product, in its kernel; NULL: c is what the graph gets */
     const struct mm *peers; /* products done with this one: the same a, m, k and types, constant weights, no batch */
     int n_peers;
+    /* Rows that choose their matrix (mm_grouped.h): which they choose, in ascending order, and where the rows of each
+     * of `groups` end; every b_group elements a matrix. NULL: one matrix. Constants: n_stack values of two dims, or one
+     * of three. */
+    struct value *index, *ends;
+    struct value *const *stack;
+    int n_stack;
+    int64_t groups, top; /* top: rows of one token, which choose different matrices */
+    expr b_group;
+    bool by_rows; /* the kernel walks rows, being few, and no matrices */
     int n_batch;
     expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK]; /* sizes, strides */
 };
@@ -63,8 +72,14 @@ struct mm_tensors {
     int32_t a, b, c, bias;    /* plan tensors, bias -1; b of no meaning with a feed */
     int32_t a_scale, b_scale; /* of no meaning without block scales */
     int32_t factor;           /* -1 without; of no meaning to families that refuse it */
+    int32_t index, ends;      /* of no meaning to a product of one matrix */
 };
 
+/* The constant behind a value, whose dims it has but for the last two, which *trans swaps when the constant has them
+ * the other way round; NULL: none. A Cast between float types is done when the weight is stored. */
+struct value *mm_constant_of(struct value *v, bool *trans);
+/* The constant weight as stored: of one matrix, or of all that rows choose from. */
+int32_t mm_weight_tensor(struct emit *e, const struct mm *p, enum weight_form form, bool transpose);
 /* Can the two products be done by one kernel, side by side? */
 bool mm_is_peer(const struct ir_ctx *cx, const struct mm *p, const struct mm *q);
 bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out, const char **reason);

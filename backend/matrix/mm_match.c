@@ -3,7 +3,7 @@
  * Batch dimensions are merged where strides allow and folded into m where b does not change along them; so a projection
  * is one product whatever the rank of its input, and the query heads that share a key-value head are rows of one
  * product. */
-#include "backend/matrix/mm.h"
+#include "backend/matrix/mm_grouped.h"
 
 /* The nodes of a product with its epilogue. */
 struct pattern {
@@ -36,9 +36,8 @@ static struct value *outside(struct value *v)
 
 /* ---- recognising the pattern ------------------------------------------------------------------------------ */
 
-/* The constant behind a value; *trans toggles with every Transpose of the last two axes. TransData keeps the content; a
- * Cast between float types is done when the weight is stored. */
-static struct value *constant_of(struct value *v, bool *trans)
+/* TransData keeps the content. */
+struct value *mm_constant_of(struct value *v, bool *trans)
 {
     while (v && v->def && (v->def->op == OP_TransData || weight_is_cast(v)))
         v = node_in(v->def, 0);
@@ -437,6 +436,8 @@ bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, 
 {
     struct pattern p;
     struct operand a, b;
+    if (n->op == OP_GroupedMatMul)
+        return mm_match_grouped(m, cx, n, out, reason);
     if (!match_pattern(n, &p))
         return false;
     bool trans_b = node_attr_int(p.product, "transB", 0) != 0;
@@ -451,7 +452,7 @@ bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, 
                        .factor = p.factor};
     out->a_trans = node_attr_int(p.product, "transA", 0) != 0;
     const bool scaled = p.product->op == OP_ScaledMatMul && node_in(p.product, 2);
-    struct value *constant = scaled ? NULL : constant_of(vb, &trans_b); /* with its scales, which lie as it does */
+    struct value *constant = scaled ? NULL : mm_constant_of(vb, &trans_b); /* with its scales, which lie as it does */
     out->b = constant ? constant : vb;
     out->b_trans = trans_b;
     if (!read_operand(cx, va, false, &a) || !read_operand(cx, out->b, true, &b))
@@ -488,6 +489,12 @@ int32_t mm_bias_tensor(struct emit *e, const struct mm *p)
 int32_t mm_factor_tensor(struct emit *e, const struct mm *p)
 {
     return p->factor ? emit_weight(e, p->factor, WF_COPY, DT_F32, false) : -1;
+}
+
+int32_t mm_weight_tensor(struct emit *e, const struct mm *p, enum weight_form form, bool transpose)
+{
+    return p->n_stack > 1 ? emit_weights(e, p->n_stack, p->stack, form, p->in, transpose)
+                          : emit_weight(e, p->b, form, p->in, transpose);
 }
 
 expr mm_macs(struct emit *e, const struct mm *p)

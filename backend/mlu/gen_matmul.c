@@ -13,9 +13,9 @@ static int32_t operand(struct emit *e, const struct mm *p)
 {
     const enum dtype t = p->b->type->dtype;
     const bool turn = p->weight && p->weight_trans;
-    if (t == p->in && !turn)
+    if (t == p->in && !turn && p->n_stack <= 1)
         return emit_tensor(e, p->b);
-    return emit_weight(e, p->b, t == p->in ? WF_COPY : WF_CAST, p->in, turn);
+    return mm_weight_tensor(e, p, t == p->in ? WF_COPY : WF_CAST, turn);
 }
 
 enum npuc_status gen_mlu_matmul_emit(struct emit *e, struct node *n)
@@ -25,7 +25,11 @@ enum npuc_status gen_mlu_matmul_emit(struct emit *e, struct node *n)
     if (!mm_match(e->m, e->cx, n, &p, &why))
         return node_error(e->cx, n, D_VERIFY, "a product was placed on the matrix unit that it cannot do: %s",
                           why ? why : "");
-    const struct mm_tensors t = {
+    struct mm_tensors t = {
         .a = emit_tensor(e, p.a), .b = operand(e, &p), .c = emit_tensor(e, p.c), .bias = mm_bias_tensor(e, &p)};
+    if (p.ends) {
+        t.index = emit_tensor(e, p.index);
+        t.ends = emit_tensor(e, p.ends);
+    }
     return product_emit(e, &p, &t, n->op == OP_Fused ? "FusedMatMul" : op_table[n->op]->name);
 }

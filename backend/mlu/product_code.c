@@ -12,7 +12,7 @@
  * need of b comes once from memory. The tensor unit wants K along the rows of both sides. What is stored otherwise is
  * loaded as it is and turned by the vector unit; b then moves on to WRAM. A bias is copied to every row of the sums
  * before the first step. */
-#include "backend/matrix/mm_dims.h"
+#include "backend/matrix/mm_grouped.h"
 #include "backend/matrix/mm_variants.h"
 #include "backend/mlu/product.h"
 #include "base/size.h"
@@ -35,6 +35,8 @@ struct code {
     int32_t a_cols, b_cols, b_turned;  /* operands with K along columns; b turned */
     int32_t b_shared;                  /* rows of b in SRAM; -1 */
     struct mlu_items item;
+    struct mm_groups groups;                       /* with rows that choose their matrix */
+    expr group_step, tile;                         /* between matrices; number of the tile of rows */
     expr m0, n0, im, in, off_a, off_b, off_c, row; /* the tile; row: between rows of b */
     expr k0, ik;                                   /* of the block of K */
 };
@@ -54,12 +56,18 @@ static void declare(struct code *c)
 {
     const struct mm *p = c->p;
     mm_dims_declare(&c->d, &c->params, p);
+    if (p->ends) {
+        mm_groups_declare(&c->groups, p, &c->params);
+        c->group_step = kparam(&c->params, "b_group", p->b_group);
+    }
     tile_params_done(c->k);
     c->row = p->weight ? c->d.k : c->d.b_row;
     c->ta = tile_tensor(c->k, c->e->arena, "A", p->in, true, false);
     c->tb = tile_tensor(c->k, c->e->arena, p->weight ? "W" : "B", p->in, true, false);
     c->tc = tile_tensor(c->k, c->e->arena, "C", p->out, false, true);
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", DT_F32, true, false) : -1;
+    if (p->ends)
+        mm_groups_tensors(&c->groups, c->k, c->e->arena);
 }
 
 static void buffers(struct code *c)
@@ -86,6 +94,21 @@ static expr at_least_one(struct code *c, expr e)
     return expr_max(c->x, num(c, 1), e);
 }
 
+/* Tiles of the rows of each matrix, every core for itself; rows fastest. */
+static void open_groups(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    struct mm_groups *g = &c->groups;
+    const expr nt = expr_ceildiv(x, c->d.n, num(c, c->t.n)), z = num(c, 0);
+    const expr t = mm_groups_open(g, &c->b, c->e->m->n_cube, c->t.m, nt);
+    const expr mt = at_least_one(c, expr_ceildiv(x, g->n, num(c, c->t.m)));
+    c->tile = expr_mod(x, t, mt);
+    c->n0 = expr_mul_const(x, expr_floordiv(x, t, mt), c->t.n);
+    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, c->d.n, c->n0));
+    c->off_a = c->off_c = z;
+    c->off_b = expr_mul(x, g->which, c->group_step);
+}
+
 static void open_items(struct code *c)
 {
     struct expr_pool *x = c->x;
@@ -103,6 +126,12 @@ static void open_items(struct code *c)
 static void place_rows(struct code *c, expr j)
 {
     struct expr_pool *x = c->x;
+    if (c->p->ends) {
+        const expr at = expr_mul_const(x, c->tile, c->t.m);
+        c->m0 = expr_add(x, c->groups.first, at);
+        c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->groups.n, at));
+        return;
+    }
     c->m0 = expr_mul_const(x, mlu_item_row(x, &c->item, j), c->t.m);
     c->im = expr_min(x, num(c, c->t.m), expr_sub(x, c->d.m, c->m0));
     if (c->t.on.lanes > 1)
@@ -218,7 +247,10 @@ static void body(struct code *c)
 {
     struct expr_pool *x = c->x;
     const expr z = num(c, 0), one = num(c, 1);
-    open_items(c);
+    if (c->p->ends)
+        open_groups(c);
+    else
+        open_items(c);
     open_block(c, z);
     if (c->t.on.runs)
         load_b(c);
@@ -237,6 +269,8 @@ static void body(struct code *c)
     finish(c);
     mlu_close_turns(&c->b, &run);
     tile_end(&c->b);
+    if (c->p->ends)
+        tile_end(&c->b);
 }
 
 static enum npuc_status launch(struct emit *e, const struct mm *p, const struct mm_tensors *t, const void *form,
@@ -247,8 +281,11 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     if (tile->m == 0)
         return node_error(e->cx, p->c->def, D_MEMORY_FULL,
                           "not even the smallest tile of the product fits into NRAM and WRAM of the target");
-    snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
-             (long long)tile->m, (long long)tile->n, (long long)tile->k);
+    snprintf(name, sizeof name, "matmul%s_%s_%lldx%lldx%lld",
+             p->bias   ? "_bias"
+             : p->ends ? "_grouped"
+                       : "",
+             dtype_table[p->in].name, (long long)tile->m, (long long)tile->n, (long long)tile->k);
     struct code c = {.e = e, .p = p, .t = *tile};
     c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = &c.k->exprs;
@@ -256,7 +293,8 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);
     body(&c);
-    return emit_launch(e, c.k, (const int32_t[]){t->a, t->b, t->c, t->bias}, c.params.bound, mm_macs(e, p), label);
+    const int32_t tensors[5] = {t->a, t->b, t->c, p->bias ? t->bias : t->index, t->ends};
+    return emit_launch(e, c.k, tensors, c.params.bound, mm_macs(e, p), label);
 }
 
 static void choose(struct emit *e, const struct mm *p, const struct mm_sizes *s, void *form)
@@ -270,9 +308,14 @@ static double cycles(const struct machine *m, const struct mm *p, const struct m
     return product_cycles(m, p, s, form);
 }
 
-enum npuc_status product_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
+static enum npuc_status emit_forms(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
 {
     static const struct mm_forms forms = {
         .form_size = sizeof(struct product_tile), .choose = choose, .cycles = cycles, .launch = launch};
     return mm_emit_forms(e, p, t, label, &forms);
+}
+
+enum npuc_status product_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
+{
+    return p->ends ? mm_emit_by_rows(e, p, t, label, emit_forms) : emit_forms(e, p, t, label);
 }

@@ -119,7 +119,7 @@ static void try_extents(struct search *s, int64_t m, int64_t n)
     const int64_t stages = s->wish ? s->wish->stages : 0;
     struct product_tile t = {.m = m, .n = n};
     for (int i = 0; i < MLU_LANES; i++) {
-        if (!mlu_lanes_of(s->m, i, &t.on) || (i > 0 && !b_has_rows(s->p)))
+        if (!mlu_lanes_of(s->m, i, &t.on) || (i > 0 && (s->p->ends || !b_has_rows(s->p))))
             continue;
         for (int f = 0; f < 16; f++) {
             t.slots = f & 1 ? 1 : 2;
@@ -127,8 +127,8 @@ static void try_extents(struct search *s, int64_t m, int64_t n)
             t.sums = f & 4 ? 1 : 2;
             t.on.runs = (f & 8) != 0;
             const bool serial = t.slots == 1 && t.sums == 1 && t.b_slots == 1;
-            if ((t.b_slots == 1 && t.slots > 1 && !t.on.runs) || (stages == 1 && !serial) ||
-                (stages > 1 && t.slots == 1))
+            if ((t.b_slots == 1 && t.slots > 1 && !t.on.runs) || (t.on.runs && s->p->ends) ||
+                (stages == 1 && !serial) || (stages > 1 && t.slots == 1))
                 continue;
             try_tile(s, t);
         }

@@ -44,6 +44,26 @@ static void block_quantised(void **state)
     IS(f, infer(f, table), "f32[batch,seq,64]");
 }
 
+static void rows_that_choose(void **state)
+{
+    struct infer_unit *f = *state;
+    struct value *x = in(f, DT_F16, "rows, 8"), *index = in(f, DT_I64, "rows"), *w = in(f, DT_F16, "8, 5");
+    IS(f, OP1(f, OP_GroupedMatMul, x, index, w, w, w), "f16[rows,5]");
+    struct node *n = NODE(f, OP_GroupedMatMul, 1, x, index, in(f, DT_F16, "4, 5, 8"), in(f, DT_I64, "4"));
+    ir_set_int(n, "sorted", 1);
+    ir_set_int(n, "transB", 1);
+    IS(f, infer(f, n), "f16[rows,5]");
+    FAILS(f, NODE(f, OP_GroupedMatMul, 1, x, index, w, in(f, DT_F16, "8, 6")), "but input 2 has type");
+    FAILS(f, NODE(f, OP_GroupedMatMul, 1, x, index, in(f, DT_F16, "7, 5")), "do not multiply");
+    FAILS(f, NODE(f, OP_GroupedMatMul, 1, x, in(f, DT_I64, "rows, 1"), w), "rank 1");
+    struct node *o = NODE(f, OP_GroupOrder, 4, index);
+    FAILS(f, o, "attribute 'groups'");
+    ir_set_int(o, "groups", 4);
+    IS(f, infer(f, o), "i64[rows]");
+    IS(f, &o->out[2], "i64[4]");
+    IS(f, &o->out[3], "i64[rows]");
+}
+
 static void attention(void **state)
 {
     struct infer_unit *f = *state;
@@ -238,6 +258,7 @@ int main(void)
 #define TEST(nm) cmocka_unit_test_setup_teardown(nm, infer_unit_setup, infer_unit_teardown)
         TEST(products),
         TEST(block_quantised),
+        TEST(rows_that_choose),
         TEST(attention),
         TEST(group_query),
         TEST(normalisation_and_reduction),
