@@ -134,6 +134,14 @@ static double row_bytes(double bytes, bool write)
     return whole > bytes ? whole + (write ? 1 : 0.5) * ROW_BYTES : whole;
 }
 
+/* Bytes on the way for a map of lines of `all` channels of which `some` are moved: lines one by one, or as many as lie
+ * together. */
+static double line_bytes(double lines, double together, double some, double all, double bytes, bool write)
+{
+    return some < all ? lines * row_bytes(some * bytes, write)
+                      : lines / together * row_bytes(together * all * bytes, write);
+}
+
 static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
 {
     const struct mlu_rates *r = &s->r;
@@ -149,7 +157,8 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
     const double maps = t->whole ? (double)p->kernel[D] : blocks;
     const double mac = blocks * im * ceil(in / r->columns) * r->columns * ceil(k / r->k0) * r->k0 / r->mac;
     const double gather = p->direct ? 0 : im * taps * cin * es / r->gather;
-    const double map = maps * (p->lines    ? (p->direct ? im : (double)t->lines) * row_bytes(kb * es, false)
+    const double map = maps * (p->lines    ? line_bytes(p->direct ? im : (double)t->lines,
+                                                        p->direct ? im : (double)t->line, kb, cin * group, es, false)
                                : p->direct ? kb * row_bytes(im * es, false)
                                            : (double)t->lines * kb * es),
                  filters = in * taps * cin * es;
@@ -159,7 +168,7 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
                  bring = t->w_slots == 1 ? shared + moved : fmax(shared, moved);
     const double each = t->on.runs ? 0 : 1;
     const double load = map / r->core + each * filters / t->on.lanes / r->core,
-                 store = (p->out_lines ? im * row_bytes(in * (double)s->os, true)
+                 store = (p->out_lines ? line_bytes(im, im, in, (double)p->cout * group, (double)s->os, true)
                                        : in * row_bytes(im * (double)s->os, true)) /
                          r->core;
     const double by_channel = mlu_conv_by_channel(p) ? 1 + (p->bias != NULL) + (s->os < 4) : 0;
