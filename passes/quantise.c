@@ -68,21 +68,30 @@ static struct value *with(struct builder *b, enum op op, struct value *x, double
     return x ? ir_op2(b, op, x, ir_scalar_like(b, x, v)) : NULL;
 }
 
-/* Is every use of the value that of a product as its left operand, in this graph? */
-static bool only_products_read(const struct ir_ctx *cx, const struct value *x)
+static bool chooses(const struct node *n)
+{
+    return (n->op == OP_MaxPool || n->op == OP_Concat) && n->n_out == 1;
+}
+
+/* Is every use of the value that of a product as its left operand, in this graph, itself or behind further choices? */
+static bool only_products_read(const struct ir_ctx *cx, const struct value *x, int depth)
 {
     struct product p;
-    for_each_use (u, x)
-        if (u->user->graph != x->graph || u != &u->user->in[0] || !read_product(cx, u->user, &p))
+    for_each_use (u, x) {
+        const struct node *n = u->user;
+        if (n->graph != x->graph)
             return false;
+        const bool chosen = depth < MOST_CHOICES && chooses(n) && only_products_read(cx, &n->out[0], depth + 1);
+        if (!chosen && (u != &n->in[0] || !read_product(cx, n, &p)))
+            return false;
+    }
     return true;
 }
 
 /* Choosing elements commutes with quantisation by one scale, which is monotonous: the codes of what is chosen from. */
-static bool chooses(const struct ir_ctx *cx, const struct value *x)
+static bool is_choice(const struct ir_ctx *cx, const struct value *x)
 {
-    const struct node *n = x->def;
-    return n && (n->op == OP_MaxPool || n->op == OP_Concat) && n->n_out == 1 && only_products_read(cx, x);
+    return x->def && chooses(x->def) && only_products_read(cx, x, 0);
 }
 
 static struct value *codes_of(struct pass_ctx *px, struct value *x, struct map *made, int depth);
@@ -115,7 +124,7 @@ static struct value *codes_of(struct pass_ctx *px, struct value *x, struct map *
     const uint64_t *known = map_find(made, x->id);
     if (known)
         return (struct value *)(uintptr_t)*known;
-    const bool before = depth < MOST_CHOICES && px->options.integer == DT_I8 && chooses(px->cx, x);
+    const bool before = depth < MOST_CHOICES && px->options.integer == DT_I8 && is_choice(px->cx, x);
     struct value *v = before ? chosen_codes(px, x->def, made, depth + 1) : new_codes(px, x);
     map_put(made, x->id, (uint64_t)(uintptr_t)v);
     return v;
