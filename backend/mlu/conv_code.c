@@ -425,6 +425,24 @@ static bool converts(const struct conv *p)
     return (t->low <= -128 || positive) && t->high >= 127;
 }
 
+/* Integers of the result. Before the float is stored: the vector unit then waits for no store. */
+static void make_codes(struct code *c)
+{
+    const struct conv_tail *t = &c->p->tail;
+    const expr z = num(c, 0), pitch = num(c, c->t.n);
+    const enum dtype f = c->p->out;
+    const int32_t work = t->y ? c->work : c->out;
+    tile_note(&c->b, "integers of the result");
+    TILE(&c->b, VEC, K_FN_Mul, f, c->w.count, c->in, work, z, pitch, c->out, z, pitch, 1, -1,
+         tile_float_bits(t->factor), z, 0, -1, 0, z, 0, 0, 0, 0);
+    if (!converts(c->p)) {
+        vec(c, K_FN_Round, f, work, -1);
+        TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1,
+             tile_float_bits(t->low), z, 0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
+    }
+    cast(c, c->codes, DT_I8, work, f, converts(c->p) ? TILE_NEAREST : 1);
+}
+
 /* Behind scaled sums, in the order of the graph and in its type. */
 static void tail(struct code *c)
 {
@@ -439,21 +457,12 @@ static void tail(struct code *c)
         if (t->relu)
             vec(c, K_FN_Relu, f, c->out, -1);
     }
+    if (t->codes)
+        make_codes(c);
     if (t->y)
         store(c, c->ty, c->out, c->turned, f);
-    if (!t->codes)
-        return;
-    const int32_t work = t->y ? c->work : c->out;
-    tile_note(&c->b, "integers of the result");
-    TILE(&c->b, VEC, K_FN_Mul, f, c->w.count, c->in, work, z, pitch, c->out, z, pitch, 1, -1,
-         tile_float_bits(t->factor), z, 0, -1, 0, z, 0, 0, 0, 0);
-    if (!converts(c->p)) {
-        vec(c, K_FN_Round, f, work, -1);
-        TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1,
-             tile_float_bits(t->low), z, 0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
-    }
-    cast(c, c->codes, DT_I8, work, f, converts(c->p) ? TILE_NEAREST : 1);
-    store(c, c->tcodes, c->codes, c->turned_codes, DT_I8);
+    if (t->codes)
+        store(c, c->tcodes, c->codes, c->turned_codes, DT_I8);
 }
 
 static void finish(struct code *c)
