@@ -17,11 +17,13 @@ struct mlu_conv_tile {
     bool whole;                   /* the map under all positions of a plane is loaded at once, with all channels */
     int64_t lines, line;          /* of the map in NRAM; between its rows */
     int32_t slots, w_slots, sums; /* of the rings of windows, of weights, of sums */
+    bool ahead;                   /* filters of the next item come to SRAM while windows of this one pass by */
     struct mlu_lanes on;          /* with runs the filters of a tile stay in WRAM while windows pass by */
 };
 
 /* Sums of integers that have a factor for each channel: the unit's way out knows one for all. */
 bool mlu_conv_by_channel(const struct conv *p);
+int32_t mlu_conv_shared(const struct mlu_conv_tile *t);                      /* slots of filters in SRAM */
 int64_t mlu_conv_steps(const struct conv *p, const struct mlu_conv_tile *t); /* of K */
 int64_t mlu_conv_last(const struct conv *p, const struct mlu_conv_tile *t); /* sum of the loops' counters in the last */
 /* Does any tile fit? Without looking for the best one. */

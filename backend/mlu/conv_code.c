@@ -20,6 +20,7 @@
 #include <stdio.h>
 
 enum { D = CONV_D, H = CONV_H, W = CONV_W };
+enum { BRING_SHARE = 1, BRING_MOVE = 2 };
 
 struct code {
     struct emit *e;
@@ -36,8 +37,9 @@ struct code {
     int32_t codes, added, work, turned_codes; /* integers of the result, what they are made in; the map added; -1 */
     int32_t shared;                           /* filters in SRAM */
     struct mlu_items item;
-    expr n0, in; /* output channels of the tile */
-    expr k0, ik; /* channels of the block */
+    expr n0, in;   /* output channels of the tile */
+    expr k0, ik;   /* channels of the block */
+    uint8_t bring; /* ways of filters to take now */
     struct emit_line y_line, codes_line;
 };
 
@@ -95,7 +97,8 @@ static void buffers(struct code *c)
     const int64_t es = dtype_size(p->in), os = dtype_size(p->out), map = p->direct ? t->m : t->lines;
     const bool as_it_lies = p->direct && p->lines;
     const enum dtype sum = mm_sum(p->in);
-    c->shared = t->on.lanes > 1 ? tile_buf(&c->b, "w_shared", TS_L1, p->in, t->w_slots, t->n * t->w_pitch * es) : -1;
+    c->shared =
+        t->on.lanes > 1 ? tile_buf(&c->b, "w_shared", TS_L1, p->in, mlu_conv_shared(t), t->n * t->w_pitch * es) : -1;
     c->weights = tile_buf(&c->b, "w", TS_L0B, p->in, t->w_slots, t->n * t->w_pitch * es);
     c->map = as_it_lies ? -1 : tile_buf(&c->b, "x", TS_UB, p->in, t->slots, map * t->kb * es);
     c->a = tile_buf(&c->b, "windows", TS_UB, p->in, t->slots, t->m * t->pitch * es);
@@ -117,16 +120,26 @@ static void buffers(struct code *c)
 
 /* ---- tiles ------------------------------------------------------------------------------------------------ */
 
-/* Opens the loop over the items of this core. */
-static void open_items(struct code *c)
+static int64_t tiles_of_channels(const struct code *c)
+{
+    return size_ceil_div(c->p->cout, c->t.n);
+}
+
+/* The output channels of tile `right` of the filters. */
+static void place_filters(struct code *c, expr right)
 {
     struct expr_pool *x = c->x;
-    const int64_t nt = size_ceil_div(c->p->cout, c->t.n);
-    const expr rows = expr_mul(x, expr_mul(x, c->w.batch, c->w.out[D]), conv_walk_tiles(&c->w));
-    mlu_open_items(c->e, &c->b, &c->t.on, rows, num(c, c->p->group * nt), &c->item);
-    c->w.group = expr_floordiv(x, c->item.right, num(c, nt));
-    c->n0 = expr_mul_const(x, expr_mod(x, c->item.right, num(c, nt)), c->t.n);
+    const expr nt = num(c, tiles_of_channels(c));
+    c->w.group = expr_floordiv(x, right, nt);
+    c->n0 = expr_mul_const(x, expr_mod(x, right, nt), c->t.n);
     c->in = expr_min(x, num(c, c->t.n), expr_sub(x, num(c, c->p->cout), c->n0));
+}
+
+static void plan_items(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr rows = expr_mul(x, expr_mul(x, c->w.batch, c->w.out[D]), conv_walk_tiles(&c->w));
+    mlu_plan_items(c->e, &c->b, &c->t.on, rows, num(c, c->p->group * tiles_of_channels(c)), &c->item);
 }
 
 /* Tile j of the item. A lane behind the last tile walks that one with no windows. */
@@ -195,7 +208,7 @@ struct filters {
     int64_t tap, n, step;
 };
 
-/* To WRAM, or to SRAM once for all lanes and on to WRAM. */
+/* To WRAM, or to SRAM once for all lanes (BRING_SHARE) and on to WRAM (BRING_MOVE). */
 static void bring(struct code *c, const struct filters *f)
 {
     const expr one = num(c, 1), z = num(c, 0), tap = num(c, f->tap), n = num(c, f->n), step = num(c, f->step);
@@ -206,9 +219,11 @@ static void bring(struct code *c, const struct filters *f)
              one);
         return;
     }
-    TILE(&c->b, LOADC, c->shared, z, c->tw, f->off, t, one, f->taps, c->in, f->k, z, tap, n, step, z, f->k, pitch, one,
-         c->t.on.clusters);
-    TILE(&c->b, COPY_ROWS, c->weights, z, pitch, c->shared, z, pitch, t, c->in, all);
+    if (c->bring & BRING_SHARE)
+        TILE(&c->b, LOADC, c->shared, z, c->tw, f->off, t, one, f->taps, c->in, f->k, z, tap, n, step, z, f->k, pitch,
+             one, c->t.on.clusters);
+    if (c->bring & BRING_MOVE)
+        TILE(&c->b, COPY_ROWS, c->weights, z, pitch, c->shared, z, pitch, t, c->in, all);
 }
 
 /* [group][out][position][channel], rows of a filter as they lie in WRAM. */
@@ -496,19 +511,44 @@ static void plane_body(struct code *c, expr kd)
 }
 
 /* All filters of the item's output channels. */
-static void load_run(struct code *c)
+static void load_run(struct code *c, int ways)
 {
     c->k0 = c->w.kd = c->w.kh = c->w.kw = num(c, 0);
     c->ik = num(c, c->p->cin);
+    c->bring = (uint8_t)ways;
     load_weights(c, all_taps(c->p));
+    c->bring = BRING_SHARE | BRING_MOVE;
+}
+
+/* Those in SRAM to WRAM, and then those of the item behind to SRAM. */
+static void turn_runs(struct code *c, bool last)
+{
+    struct expr_pool *x = c->x;
+    load_run(c, BRING_MOVE);
+    if (last)
+        return;
+    place_filters(c, c->item.next_right);
+    c->in = expr_mul(x, c->in, c->item.more);
+    tile_note(&c->b, "for the next item");
+    load_run(c, BRING_SHARE);
+    place_filters(c, c->item.right);
 }
 
 static void body(struct code *c)
 {
-    open_items(c);
+    plan_items(c);
+    c->bring = BRING_SHARE | BRING_MOVE;
+    if (c->t.ahead) {
+        place_filters(c, c->item.right);
+        load_run(c, BRING_SHARE);
+    }
+    const bool last = mlu_loop_items(&c->b, &c->item);
+    place_filters(c, c->item.right);
     load_bias(c);
-    if (c->t.on.runs)
-        load_run(c);
+    if (c->t.ahead)
+        turn_runs(c, last);
+    else if (c->t.on.runs)
+        load_run(c, BRING_SHARE | BRING_MOVE);
     const struct mlu_turns run = mlu_open_turns(&c->b, "windows", c->t.on.runs ? c->item.steps : num(c, 1));
     place_windows(c, run.i);
     const struct mlu_turns plane = mlu_open_turns(&c->b, "plane", num(c, c->p->kernel[D]));

@@ -69,6 +69,13 @@ bool mlu_conv_by_channel(const struct conv *p)
     return p->scale && !p->uniform;
 }
 
+/* One more than in WRAM where a tile's filters come in blocks: memory is then asked for the third while the second lies
+ * there and the first is moved on. */
+int32_t mlu_conv_shared(const struct mlu_conv_tile *t)
+{
+    return t->ahead ? 1 : t->on.runs || t->w_slots == 1 ? t->w_slots : t->w_slots + 1;
+}
+
 static int64_t plane_blocks(const struct conv *p, const struct mlu_conv_tile *t)
 {
     return conv_plane_taps(p) / t->taps;
@@ -98,7 +105,8 @@ static bool fits(const struct search *s, const struct mlu_conv_tile *t)
     const int64_t weights = t->w_slots * t->n * t->w_pitch * s->es;
     return t->slots * (map + rows) + t->sums * (made + turned) + acc + codes + added + rows_n + rounding <=
                s->m->size[TS_UB] &&
-           weights <= s->m->size[TS_L0B] && (t->on.lanes == 1 || weights <= s->m->size[TS_L1]);
+           weights <= s->m->size[TS_L0B] &&
+           (t->on.lanes == 1 || mlu_conv_shared(t) * (weights / t->w_slots) <= s->m->size[TS_L1]);
 }
 
 /* Channels of a block; all unless a block is one kernel position. */
@@ -142,57 +150,102 @@ static double line_bytes(double lines, double together, double some, double all,
                       : lines / together * row_bytes(together * all * bytes, write);
 }
 
+/* A tile in cycles of each unit: filters from memory to SRAM or WRAM, from SRAM on; the rest for all blocks of K. */
+struct figures {
+    double shared, moved;
+    double load, gather, mac, end, turn, store; /* load: the map */
+    double blocks, bytes;                       /* of K; of GDRAM for the whole kernel */
+    double tail;                                /* operators behind the sums */
+};
+
+static double epilogue_of(const struct search *s, double cells, struct figures *f)
+{
+    const struct conv *p = s->p;
+    const struct mlu_rates *r = &s->r;
+    const double by_channel = mlu_conv_by_channel(p) ? 1 + (p->bias != NULL) + (s->os < 4) : 0;
+    const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * cells / r->vec;
+    f->tail = p->relu + (p->tail.added ? 1 + p->tail.relu : 0) + (p->tail.codes ? 2 : 0);
+    return cells * (4 * by_channel + (double)s->os * f->tail) / r->vec + (by_channel + f->tail + 1) * r->fixed + turned;
+}
+
+static struct figures figures_of(const struct search *s, const struct mlu_conv_tile *t, const struct mlu_spread *v,
+                                 double tiles)
+{
+    const struct mlu_rates *r = &s->r;
+    const struct conv *p = s->p;
+    const double taps = (double)all_taps(p), cin = (double)p->cin, es = (double)s->es, os = (double)s->os;
+    const double cout = (double)p->cout, group = (double)p->group, n = (double)t->n;
+    const double im = fmin((double)t->m, t->strips ? s->row : s->positions), in = fmin(n, cout), nt = ceil(cout / n);
+    const double kb = fmin((double)t->kb, cin), k = (double)t->taps * kb, filters = in * taps * cin * es;
+    struct figures f = {.blocks = taps / (double)t->taps * ceil(cin / kb)};
+    const double maps = t->whole ? (double)p->kernel[D] : f.blocks;
+    const double map = maps * (p->lines ? line_bytes(p->direct ? im : (double)t->lines,
+                                                     p->direct ? im : (double)t->line, kb, cin * group, es, false)
+                               : p->direct ? kb * row_bytes(im * es, false)
+                                           : (double)t->lines * kb * es);
+    f.shared = fmax(filters / t->on.lanes / r->core, t->on.clusters > 1 ? filters / r->link : 0);
+    f.moved = t->on.lanes == 1 ? 0 : filters / r->move;
+    f.mac = f.blocks * im * ceil(in / r->columns) * r->columns * ceil(k / r->k0) * r->k0 / r->mac;
+    f.gather = p->direct ? 0 : im * taps * cin * es / r->gather;
+    f.load = map / r->core;
+    f.store = (p->out_lines ? line_bytes(im, im, in, cout * group, os, true) : in * row_bytes(im * os, true)) / r->core;
+    f.end = epilogue_of(s, im * in, &f);
+    f.turn = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
+    f.bytes = missed(s, v, tiles * map * group, filters * nt * group, nt) +
+              s->batch * s->planes * s->positions * cout * group * os;
+    return f;
+}
+
+/* A tile of windows; filters take part where each comes with its own. */
+static double window_cycles(const struct search *s, const struct mlu_conv_tile *t, const struct figures *f)
+{
+    const struct mlu_rates *r = &s->r;
+    const bool each = !t->on.runs;
+    const double barrier = each && t->on.lanes > 1 ? r->barrier * f->blocks : 0;
+    const double load = f->load + (each ? f->shared + barrier : 0), move = f->gather + (each ? f->moved : 0),
+                 vec = f->end + f->turn;
+    /* a slot is free again when what it brought has been used */
+    const double chain =
+        fmax((load + r->latency + f->gather + f->mac) / t->slots, (f->mac + f->end + f->store) / t->sums);
+    const double reach = f->shared + barrier + f->blocks * r->latency + f->moved,
+                 ring = each ? reach / (t->on.lanes > 1 ? mlu_conv_shared(t) : t->w_slots) : 0;
+    const double most = fmax(fmax(fmax(load, f->store), fmax(f->mac, move)), vec), apart = t->sums > 1 ? 0 : f->end;
+    const double serial = f->load + r->latency + f->store + f->mac + f->gather + vec + (each ? reach : 0);
+    return (t->slots > 1 ? fmax(fmax(chain, ring), most) + apart : serial) +
+           STEP_CYCLES * f->blocks * (s->p->direct ? 1 : 2);
+}
+
+/* An item whose filters stay while `steps` tiles of windows pass by, with the way of the next ones. Instructions are
+ * handed out in order, as far ahead as queues have room: unless those filters are asked for first, when few are left.
+ */
+static double run_cycles(const struct search *s, const struct mlu_conv_tile *t, const struct figures *f, double steps,
+                         double window)
+{
+    const struct mlu_rates *r = &s->r;
+    const double entries = 5 + 2 * f->tail, lead = fmax(1, floor(r->queue / entries));
+    const double reach = f->shared + r->latency + f->moved + (t->on.lanes > 1 ? r->barrier : 0), pass = steps * window;
+    if (t->ahead)
+        return fmax(pass + fmax(0, f->moved - window), reach);
+    if (t->w_slots == 1)
+        return pass + reach;
+    const double units = fmax(f->shared + steps * f->load, f->moved + steps * f->gather);
+    return fmax(fmax(pass, fmax(units, reach / 2)), fmax(0, steps - lead) * window + reach);
+}
+
 static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
 {
     const struct mlu_rates *r = &s->r;
     const struct conv *p = s->p;
-    const double taps = (double)all_taps(p), cin = (double)p->cin, es = (double)s->es, group = (double)p->group;
-    const double nt = ceil((double)p->cout / (double)t->n), positions = s->positions, row = s->row;
-    const double mt = t->strips ? positions / row * ceil(row / (double)t->m) : ceil(positions / (double)t->m);
+    const double nt = ceil((double)p->cout / (double)t->n), m = (double)t->m;
+    const double mt = t->strips ? s->positions / s->row * ceil(s->row / m) : ceil(s->positions / m);
     const double tiles = s->batch * s->planes * mt;
-    const struct mlu_spread v = mlu_spread_of(s->m, &t->on, tiles, group * nt);
-    const double im = fmin((double)t->m, t->strips ? row : positions), in = fmin((double)t->n, (double)p->cout);
-    const double kb = fmin((double)t->kb, cin), k = (double)t->taps * kb,
-                 blocks = taps / (double)t->taps * ceil(cin / kb);
-    const double maps = t->whole ? (double)p->kernel[D] : blocks;
-    const double mac = blocks * im * ceil(in / r->columns) * r->columns * ceil(k / r->k0) * r->k0 / r->mac;
-    const double gather = p->direct ? 0 : im * taps * cin * es / r->gather;
-    const double map = maps * (p->lines    ? line_bytes(p->direct ? im : (double)t->lines,
-                                                        p->direct ? im : (double)t->line, kb, cin * group, es, false)
-                               : p->direct ? kb * row_bytes(im * es, false)
-                                           : (double)t->lines * kb * es),
-                 filters = in * taps * cin * es;
-    /* to SRAM once for all lanes, then to the WRAM of each: one after the other where there is one slot of each */
-    const double shared = fmax(filters / t->on.lanes / r->core, t->on.clusters > 1 ? filters / r->link : 0),
-                 moved = t->on.lanes == 1 ? 0 : filters / r->move,
-                 bring = t->w_slots == 1 ? shared + moved : fmax(shared, moved);
-    const double each = t->on.runs ? 0 : 1;
-    const double load = map / r->core + each * filters / t->on.lanes / r->core,
-                 store = (p->out_lines ? line_bytes(im, im, in, (double)p->cout * group, (double)s->os, true)
-                                       : in * row_bytes(im * (double)s->os, true)) /
-                         r->core;
-    const double by_channel = mlu_conv_by_channel(p) ? 1 + (p->bias != NULL) + (s->os < 4) : 0;
-    const double tail = p->relu + (p->tail.added ? 1 + p->tail.relu : 0) + (p->tail.codes ? 2 : 0);
-    const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * im * in / r->vec;
-    const double turn_x = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
-    const double end = im * in * (4 * by_channel + (double)s->os * tail) / r->vec + (by_channel + tail + 1) * r->fixed +
-                       turned,
-                 vec = end + turn_x;
-    const double steps = STEP_CYCLES * blocks * (p->direct ? 1 : 2);
-    const double apart = t->sums > 1 ? 0 : end;
-    /* a slot is free again when what it brought has been used */
-    const double chain = fmax((load + r->latency + gather + mac) / t->slots, (mac + end + store) / t->sums);
-    const double move = gather + each * moved; /* both are moves within the core */
-    const double overlap = fmax(chain, fmax(fmax(load, store), fmax(fmax(mac, move), vec))) + apart;
-    const double serial = load + r->latency + store + mac + gather + vec + each * bring;
-    const double work = t->slots > 1 ? overlap : serial;
-    /* filters that stay come the same two ways as what passes by */
-    const double run = t->on.runs ? fmax(shared + v.steps * load, moved + v.steps * gather) : 0,
-                 item = v.steps * (work + steps) + (t->w_slots == 1 && t->on.runs ? bring : 0);
-    const double first = (bring + load) / (t->on.runs ? 1 : blocks) + STEP_CYCLES;
-    const double bytes = missed(s, &v, tiles * map * group, filters * nt * group, nt) +
-                         s->batch * s->planes * positions * (double)p->cout * group * (double)s->os;
-    return fmax(v.rounds * fmax(item, run) + first + store + end, bytes / r->memory + first + store);
+    const struct mlu_spread v = mlu_spread_of(s->m, &t->on, tiles, (double)p->group * nt);
+    const struct figures f = figures_of(s, t, &v, tiles);
+    const double parts = t->on.runs ? 1 : f.blocks, window = window_cycles(s, t, &f);
+    const double item = t->on.runs ? run_cycles(s, t, &f, v.steps, window) : window;
+    const double first = (f.shared + f.moved + f.load) / parts + r->latency + STEP_CYCLES;
+    const double last = f.store + f.end;
+    return fmax(v.rounds * item + first + last, f.bytes / r->memory + first + f.store);
 }
 
 static void try_tile(struct search *s, struct mlu_conv_tile t)
@@ -212,11 +265,14 @@ static void try_depths(struct search *s, struct mlu_conv_tile t)
     for (int i = 0; i < MLU_LANES; i++) {
         if (!mlu_lanes_of(s->m, i, &t.on))
             continue;
-        for (int f = 0; f < 16; f++) {
+        for (int f = 0; f < 32; f++) {
             t.slots = t.sums = f & 1 ? 1 : 2;
             t.w_slots = f & 2 ? 1 : 2;
             t.on.runs = (f & 4) != 0;
             t.whole = (f & 8) != 0;
+            t.ahead = (f & 16) != 0;
+            if (t.ahead && (!t.on.runs || t.on.lanes == 1))
+                continue;
             const bool once = t.taps == conv_plane_taps(s->p) || s->p->direct;
             if ((t.w_slots == 1 && t.slots > 1 && !t.on.runs) || (t.whole && once))
                 continue;

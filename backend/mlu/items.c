@@ -7,26 +7,51 @@ static expr at_least_one(struct expr_pool *x, expr e)
     return expr_max(x, expr_const(x, 1), e);
 }
 
-void mlu_open_items(struct emit *e, struct tile_builder *b, const struct mlu_lanes *l, expr rows, expr rights,
+/* Tile of the right operand of item t. */
+static expr right_of(struct expr_pool *x, const struct mlu_items *v, expr t)
+{
+    return expr_floordiv(x, t, at_least_one(x, v->runs));
+}
+
+void mlu_plan_items(struct emit *e, struct tile_builder *b, const struct mlu_lanes *l, expr rows, expr rights,
                     struct mlu_items *out)
 {
     struct tile_kernel *k = b->k;
     struct expr_pool *x = &k->exprs;
     const expr lanes = expr_const(x, l->lanes), all = expr_const(x, e->m->n_cube / l->lanes);
-    const expr block = expr_sym(x, k->sym_block), unit = expr_floordiv(x, block, lanes);
-    const expr tiles = expr_ceildiv(x, rows, lanes);
+    const expr block = expr_sym(x, k->sym_block);
     const expr apart = at_least_one(x, expr_floordiv(x, all, at_least_one(x, rights)));
-    const expr most = l->runs ? at_least_one(x, expr_ceildiv(x, tiles, apart)) : expr_const(x, 1);
-    const expr runs = expr_ceildiv(x, tiles, most), items = expr_mul(x, rights, runs);
-    const expr units = at_least_one(x, expr_min(x, all, items));
-    k->blocks = expr_mul(x, units, lanes);
-    out->lanes = l->lanes;
-    out->lane = expr_mod(x, block, lanes);
-    const expr i = tile_loop(b, "i", expr_ceildiv(x, expr_sub(x, items, unit), units));
-    const expr t = expr_add(x, unit, expr_mul(x, i, units));
-    out->right = expr_floordiv(x, t, at_least_one(x, runs));
-    out->first = expr_mul(x, expr_mod(x, t, at_least_one(x, runs)), most);
-    out->steps = expr_min(x, most, expr_sub(x, tiles, out->first));
+    *out = (struct mlu_items){.lanes = l->lanes, .lane = expr_mod(x, block, lanes)};
+    out->unit = expr_floordiv(x, block, lanes);
+    out->tiles = expr_ceildiv(x, rows, lanes);
+    out->most = l->runs ? at_least_one(x, expr_ceildiv(x, out->tiles, apart)) : expr_const(x, 1);
+    out->runs = expr_ceildiv(x, out->tiles, out->most);
+    out->items = expr_mul(x, rights, out->runs);
+    out->units = at_least_one(x, expr_min(x, all, out->items));
+    out->right = right_of(x, out, out->unit);
+    k->blocks = expr_mul(x, out->units, lanes);
+}
+
+bool mlu_loop_items(struct tile_builder *b, struct mlu_items *v)
+{
+    struct expr_pool *x = &b->k->exprs;
+    const expr one = expr_const(x, 1), runs = at_least_one(x, v->runs);
+    const expr i = tile_loop(b, "i", expr_ceildiv(x, expr_sub(x, v->items, v->unit), v->units));
+    const expr t = expr_add(x, v->unit, expr_mul(x, i, v->units)), next = expr_add(x, t, v->units);
+    int64_t rounds;
+    v->right = right_of(x, v, t);
+    v->first = expr_mul(x, expr_mod(x, t, runs), v->most);
+    v->steps = expr_min(x, v->most, expr_sub(x, v->tiles, v->first));
+    v->more = expr_cmp(x, EXPR_LT, next, v->items);
+    v->next_right = right_of(x, v, expr_min(x, next, expr_sub(x, v->items, one)));
+    return expr_is_const(x, expr_ceildiv(x, v->items, v->units), &rounds) && rounds <= 1;
+}
+
+void mlu_open_items(struct emit *e, struct tile_builder *b, const struct mlu_lanes *l, expr rows, expr rights,
+                    struct mlu_items *out)
+{
+    mlu_plan_items(e, b, l, rows, rights, out);
+    mlu_loop_items(b, out);
 }
 
 expr mlu_item_row(struct expr_pool *x, const struct mlu_items *v, expr j)
@@ -79,7 +104,9 @@ struct mlu_rates mlu_rates_of(const struct machine *m, enum dtype t)
                           .turn = target_num(g, TK_VEC_TRANSPOSE) * 4,
                           .columns = target_num(g, TK_MAC_COLUMNS),
                           .latency = target_num(g, TK_MTE2_LATENCY) + target_num(g, TK_MTE2_MISS_LATENCY),
-                          .fixed = target_num(g, TK_VEC_FIXED)};
+                          .fixed = target_num(g, TK_VEC_FIXED),
+                          .barrier = target_num(g, TK_CLUSTER_BARRIER),
+                          .queue = target_num(g, TK_QUEUE_DEPTH)};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(keys); i++)
         if (keys[i].t == t) {
             r.mac = target_num(g, keys[i].mac);

@@ -14,11 +14,18 @@ struct mlu_lanes {
 /* Expressions of the kernel. */
 struct mlu_items {
     expr lane, right, first, steps; /* place of the core; tile of the right operand; row tiles of each lane */
+    expr next_right, more;          /* tile of the right operand of the item behind; 1 while there is one, else 0 */
     int32_t lanes;
+    expr unit, units, items, runs, most, tiles;
 };
 
-/* Opens the loop over the items of a core (end it with tile_end) and sets the kernel's number of blocks. `rows` row
- * tiles for each of `rights` tiles of the right operand. */
+/* What the items of a core are, with the first one's tile of the right operand, and the kernel's number of blocks.
+ * `rows` row tiles for each of `rights` tiles of the right operand. */
+void mlu_plan_items(struct emit *e, struct tile_builder *b, const struct mlu_lanes *l, expr rows, expr rights,
+                    struct mlu_items *out);
+/* Opens the loop over them (end it with tile_end); true when a core has one at most. */
+bool mlu_loop_items(struct tile_builder *b, struct mlu_items *v);
+/* Both. */
 void mlu_open_items(struct emit *e, struct tile_builder *b, const struct mlu_lanes *l, expr rows, expr rights,
                     struct mlu_items *out);
 /* Number of row tile j of the item for this core; not below `rows` for a lane that has none. */
@@ -43,6 +50,7 @@ struct mlu_rates {
     double core, memory, move, gather, link, cache, vec, turn; /* cache: bytes; turn: cycles per vec bytes turned */
     double mac, k0, columns;
     double latency, fixed; /* cycles: end of a load to its use, start of a vector instruction */
+    double barrier, queue; /* cycles: of a cluster; instructions in flight on a unit */
 };
 struct mlu_rates mlu_rates_of(const struct machine *m, enum dtype t);
 /* Choices of lanes for a kernel: 0 every core for itself, 1 a cluster, 2 all clusters. False: not on this machine. */
