@@ -132,6 +132,12 @@ bool k_mac_supports(enum dtype t)
 {
     return k_is_whole(t) || (k_wide_of(t) == K_WIDE_F32 && dtype_size(t) > 0 && t != DT_F8E8M0);
 }
+
+bool k_mac_takes_rows(enum dtype t)
+{
+    return k_mac_supports(t) || t == DT_I16;
+}
+
 bool k_mac_takes_scales(enum dtype t)
 {
     return t == DT_F8E4M3FN || t == DT_F8E5M2 || t == DT_F4E2M1;

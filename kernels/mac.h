@@ -24,6 +24,7 @@ struct k_mac_args {
     int64_t b_pitch; /* elements from one k1 of b to the next; 0: N1*16*C0 */
 };
 bool k_mac_supports(enum dtype t);
+bool k_mac_takes_rows(enum dtype t); /* by k_matmul on rows: those, and i16 */
 void k_mac_fractal(const struct k_mac_args *g);
 
 /* Codes with block scales: element (row, k) of an operand is its code times 2^(scale - 127), a scale byte (f8e8m0) for

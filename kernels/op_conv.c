@@ -84,9 +84,10 @@ static int32_t *centred(struct k_call *c, int i, int zero)
 {
     const struct k_tensor *x = k_in(c, i), *z = k_in(c, zero);
     const int64_t n = k_count(x), zeros = z ? k_count(z) : 1;
-    if ((x->dtype != DT_I8 && x->dtype != DT_U8) || (z && z->dtype != x->dtype) ||
+    if ((x->dtype != DT_I8 && x->dtype != DT_U8 && x->dtype != DT_I16) || (z && z->dtype != x->dtype) ||
         (zeros != 1 && (x->rank < 1 || zeros != x->dims[0]))) {
-        k_fail(c, NPUC_E_INVALID, "input %d must have 8-bit integers and a zero point of its type and axis 0", i);
+        k_fail(c, NPUC_E_INVALID, "input %d must have 8-bit integers or i16 and a zero point of its type and axis 0",
+               i);
         return NULL;
     }
     int32_t *y = k_scratch(c, n, sizeof *y);

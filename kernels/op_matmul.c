@@ -148,7 +148,7 @@ enum npuc_status k_op_mat_mul_integer(struct k_call *c)
     struct shapes s = {.start = NULL};
     if (!k_has(c, 2, 1))
         return NPUC_E_INVALID;
-    if (dtype_size(c->in[0]->dtype) != 1 || dtype_size(c->in[1]->dtype) != 1 || !shapes_of(c, &s))
+    if (dtype_size(c->in[0]->dtype) > 2 || dtype_size(c->in[1]->dtype) > 2 || !shapes_of(c, &s))
         return k_fail(c, NPUC_E_INVALID, "types or shapes do not fit");
     const int32_t *a = centred(c, c->in[0], k_in(c, 2), true), *b = centred(c, c->in[1], k_in(c, 3), false);
     void *y = k_out(c, 0, DT_I32, s.rank, s.dims);

@@ -133,7 +133,7 @@ static bool is_scaled_step(const struct node *n, const struct value *sum, int64_
     case STEP_CODES: return n->op == OP_Mul && is_number(other);
     case 9: return n->op == OP_Round;
     case 10: return n->op == OP_Clip && is_number(node_in(n, 1)) && is_number(node_in(n, 2));
-    case 11: return n->op == OP_Cast && to == DT_I8;
+    case 11: return n->op == OP_Cast && (to == DT_I8 || to == DT_I16);
     default: return n->op == OP_Relu;
     }
 }

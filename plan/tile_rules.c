@@ -77,6 +77,10 @@ static bool is_mac(enum dtype t)
 {
     return k_mac_supports(t);
 }
+static bool is_mac_row(enum dtype t)
+{
+    return k_mac_takes_rows(t);
+}
 static bool is_code(enum dtype t)
 {
     return k_mac_takes_scales(t);
@@ -135,10 +139,10 @@ static const struct {
     {TILE_CASTP, "to", is_number},        {TILE_CASTP, "from", is_number},
     {TILE_ORDER, "dtype", is_real},       {TILE_MAC_MX, "dtype", is_code},
     {TILE_MAC_MX, "b_dtype", is_code},    {TILE_COPY_L0A, "dtype", is_fractal},
-    {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac},
+    {TILE_COPY_L0B, "dtype", is_fractal}, {TILE_MAC_ROWS, "dtype", is_mac_row},
     {TILE_DEQUANT, "to", is_decoded},     {TILE_DEQUANT, "sdtype", is_scale_code},
     {TILE_DEQUANT, "code", is_stored},    {TILE_FIXP_NZ, "from", is_wide},
-    {TILE_FIXP_NZ, "to", is_real},        {TILE_MAC_OUT, "dtype", is_mac},
+    {TILE_FIXP_NZ, "to", is_real},        {TILE_MAC_OUT, "dtype", is_mac_row},
     {TILE_MAC_OUT, "to", is_scale},
 };
 /* Small integers; fields without a row are 0 or 1. */

@@ -191,8 +191,9 @@ static bool read_tail(const struct reading *r, struct conv_tail *t)
     }
     if (!code[0])
         return true;
-    return t->codes && t->codes->type->dtype == DT_I8 && number(code[0], 1, &t->factor) &&
-           number(code[2], 1, &t->low) && number(code[2], 2, &t->high);
+    const enum dtype to = t->codes ? t->codes->type->dtype : DT_NONE;
+    return (to == DT_I8 || to == DT_I16) && number(code[0], 1, &t->factor) && number(code[2], 1, &t->low) &&
+           number(code[2], 2, &t->high);
 }
 
 /* ---- attributes --------------------------------------------------------------------------------------------- */
@@ -380,7 +381,8 @@ static bool check_types(const struct machine *m, const struct reading *r, struct
         enum dtype in, out;
         enum target_key rate;
     } types[] = {{DT_F32, DT_F32, TK_MAC_F32}, {DT_F16, DT_F16, TK_MAC_F16},   {DT_BF16, DT_BF16, TK_MAC_BF16},
-                 {DT_F16, DT_F32, TK_MAC_F16}, {DT_BF16, DT_F32, TK_MAC_BF16}, {DT_I8, DT_I32, TK_MAC_I8}};
+                 {DT_F16, DT_F32, TK_MAC_F16}, {DT_BF16, DT_F32, TK_MAC_BF16}, {DT_I8, DT_I32, TK_MAC_I8},
+                 {DT_I16, DT_I32, TK_MAC_I16}};
     if (!p->x || !p->w || !(is_dense(p->x) || is_laid(m, p->x)) || !is_dense(p->w) ||
         !(is_dense(r->y) || is_laid(m, r->y)) || p->x->type->rank < 3 || p->x->type->rank > 2 + CONV_AXES ||
         p->w->type->rank != p->x->type->rank || r->y->type->rank != p->x->type->rank)
@@ -394,7 +396,7 @@ static bool check_types(const struct machine *m, const struct reading *r, struct
         if (types[i].in == p->in && types[i].out == sum && p->w->type->dtype == p->in &&
             target_num(m->target, types[i].rate) > 0)
             return true;
-    return refuse(reason, "the matrix unit convolves f32, f16, bf16, or i8 without zero points into i32");
+    return refuse(reason, "the matrix unit convolves f32, f16, bf16, or i8 and i16 without zero points into i32");
 }
 
 static bool has_zero_points(const struct node *n)

@@ -284,10 +284,11 @@ bool mm_has_mac(const struct machine *m, enum dtype t, enum dtype out)
     static const struct {
         enum dtype in;
         enum target_key rate;
-    } types[] = {{DT_F32, TK_MAC_F32}, {DT_F16, TK_MAC_F16}, {DT_BF16, TK_MAC_BF16}, {DT_I8, TK_MAC_I8}};
+    } types[] = {
+        {DT_F32, TK_MAC_F32}, {DT_F16, TK_MAC_F16}, {DT_BF16, TK_MAC_BF16}, {DT_I8, TK_MAC_I8}, {DT_I16, TK_MAC_I16}};
     const bool is_float = out == DT_F32 || out == DT_F16 || out == DT_BF16;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(types); i++)
-        if (types[i].in == t && (t == DT_I8 ? out == DT_I32 : is_float))
+        if (types[i].in == t && (dtype_is_integer(t) ? out == DT_I32 : is_float))
             return target_num(m->target, types[i].rate) > 0;
     return false;
 }

@@ -91,6 +91,7 @@ struct mlu_rates mlu_rates_of(const struct machine *m, enum dtype t)
     } keys[] = {{DT_F32, TK_MAC_F32, TK_MAC_F32_K0},
                 {DT_F16, TK_MAC_F16, TK_MAC_F16_K0},
                 {DT_BF16, TK_MAC_BF16, TK_MAC_F16_K0},
+                {DT_I16, TK_MAC_I16, TK_MAC_I16_K0},
                 {DT_I8, TK_MAC_I8, TK_MAC_I8_K0}};
     const struct target *g = m->target;
     const double clock = target_num(g, TK_CLOCK), cluster = target_num(g, TK_CLUSTER_BANDWIDTH) / clock;

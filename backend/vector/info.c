@@ -11,7 +11,8 @@ void vector_target_info(const struct machine *m, struct target_info *out)
 {
     static const struct {
         uint8_t dtype, rate; /* enum dtype, enum target_key */
-    } macs[] = {{DT_F32, TK_MAC_F32}, {DT_F16, TK_MAC_F16}, {DT_BF16, TK_MAC_BF16}, {DT_I8, TK_MAC_I8}};
+    } macs[] = {
+        {DT_F32, TK_MAC_F32}, {DT_F16, TK_MAC_F16}, {DT_BF16, TK_MAC_BF16}, {DT_I8, TK_MAC_I8}, {DT_I16, TK_MAC_I16}};
     out->in_region = vector_in_region;
     out->row_elems = m->size[TS_UB] / (4 * (int64_t)sizeof(float)); /* a row, its result and their second halves */
     out->launch_ns = target_num(m->target, TK_LAUNCH) * 1e9;

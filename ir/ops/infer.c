@@ -75,6 +75,11 @@ enum npuc_status infer_dtype_is(struct ir_ctx *cx, const struct node *n, int i, 
                       dtype_table[a].name, dtype_table[b].name);
 }
 
+enum npuc_status infer_is_factor(struct ir_ctx *cx, const struct node *n, int i)
+{
+    return infer_dtype(n, i) == DT_I16 ? NPUC_OK : infer_dtype_is(cx, n, i, DT_I8, DT_U8);
+}
+
 enum npuc_status infer_is_float(struct ir_ctx *cx, const struct node *n, int i)
 {
     const enum dtype t = infer_dtype(n, i);

@@ -25,6 +25,8 @@ enum npuc_status infer_rank_error(struct ir_ctx *cx, const struct node *n, int i
 /* Inputs a and b have one element type. */
 NPUC_MUST_CHECK enum npuc_status infer_same_dtype(struct ir_ctx *cx, const struct node *n, int a, int b);
 /* Input i, if present, is of type a or b. */
+/* u8 or i8; or i16, which ONNX does not multiply and some matrix units do. */
+NPUC_MUST_CHECK enum npuc_status infer_is_factor(struct ir_ctx *cx, const struct node *n, int i);
 NPUC_MUST_CHECK enum npuc_status infer_dtype_is(struct ir_ctx *cx, const struct node *n, int i, enum dtype a,
                                                 enum dtype b);
 NPUC_MUST_CHECK enum npuc_status infer_is_float(struct ir_ctx *cx, const struct node *n, int i);

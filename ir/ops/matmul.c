@@ -62,7 +62,7 @@ static enum npuc_status matmul_integer_infer(struct ir_ctx *cx, struct node *n)
 {
     enum npuc_status s = infer_begin(cx, n);
     for (int i = 0; i < 2 && s == NPUC_OK; i++)
-        s = infer_dtype_is(cx, n, i, DT_I8, DT_U8);
+        s = infer_is_factor(cx, n, i);
     for (int i = 0; i < 2 && s == NPUC_OK; i++)
         s = infer_same_dtype(cx, n, i, i + 2);
     const struct shape a = infer_shape(n, 0), b = infer_shape(n, 1);

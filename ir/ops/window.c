@@ -223,7 +223,7 @@ static enum npuc_status conv_infer(struct ir_ctx *cx, struct node *n)
 static enum npuc_status conv_integer_infer(struct ir_ctx *cx, struct node *n)
 {
     for (int i = 0; i < 2; i++) {
-        const enum npuc_status s = infer_dtype_is(cx, n, i, DT_I8, DT_U8);
+        const enum npuc_status s = infer_is_factor(cx, n, i);
         if (s != NPUC_OK)
             return s;
     }

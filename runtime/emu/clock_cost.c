@@ -11,10 +11,10 @@ static const struct {
     enum dtype dtype;
     enum target_key rate, k0;
 } mac_types[] = {
-    {DT_F32, TK_MAC_F32, TK_MAC_F32_K0}, {DT_F16, TK_MAC_F16, TK_MAC_F16_K0},    {DT_BF16, TK_MAC_BF16, TK_MAC_F16_K0},
-    {DT_I8, TK_MAC_I8, TK_MAC_I8_K0},    {DT_U8, TK_MAC_I8, TK_MAC_I8_K0},       {DT_I4, TK_MAC_I4, TK_MAC_I4_K0},
-    {DT_U4, TK_MAC_I4, TK_MAC_I4_K0},    {DT_F8E4M3FN, TK_MAC_F8, TK_MAC_I8_K0}, {DT_F8E5M2, TK_MAC_F8, TK_MAC_I8_K0},
-    {DT_HIF8, TK_MAC_F8, TK_MAC_I8_K0},  {DT_F4E2M1, TK_MAC_F4, TK_MAC_I4_K0},
+    {DT_F32, TK_MAC_F32, TK_MAC_F32_K0},  {DT_F16, TK_MAC_F16, TK_MAC_F16_K0}, {DT_BF16, TK_MAC_BF16, TK_MAC_F16_K0},
+    {DT_I16, TK_MAC_I16, TK_MAC_I16_K0},  {DT_I8, TK_MAC_I8, TK_MAC_I8_K0},    {DT_U8, TK_MAC_I8, TK_MAC_I8_K0},
+    {DT_I4, TK_MAC_I4, TK_MAC_I4_K0},     {DT_U4, TK_MAC_I4, TK_MAC_I4_K0},    {DT_F8E4M3FN, TK_MAC_F8, TK_MAC_I8_K0},
+    {DT_F8E5M2, TK_MAC_F8, TK_MAC_I8_K0}, {DT_HIF8, TK_MAC_F8, TK_MAC_I8_K0},  {DT_F4E2M1, TK_MAC_F4, TK_MAC_I4_K0},
 };
 
 /* The number, 0 for an absent one. */

@@ -15,7 +15,7 @@ bool emu_do_mac_rows(struct emu_data *d, struct emu_op *op)
     bool empty;
     if (!size || !emu_extents(d, op, 2, &a->m, &empty) || empty)
         return size && !d->error[0];
-    if (!k_mac_supports((enum dtype)a->dtype) || size > 4)
+    if (!k_mac_takes_rows((enum dtype)a->dtype) || size > 4)
         return emu_fault(d, op, "no multiply-accumulate of %s", dtype_table[a->dtype].name);
     if (a->k < 0 || a->m > MOST || a->n > MOST || a->k > MOST || a->init < 0 || a->init > 1)
         return emu_fault(d, op, "%lld x %lld x %lld, init %lld", (long long)a->m, (long long)a->n, (long long)a->k,
@@ -88,7 +88,7 @@ static void out_part(const struct out_rows *o, const int64_t at[2], const int64_
     k_matmul(&g, NULL);
     for (int64_t r = 0; o->dst && r < n[0]; r++)
         k_mac_out((enum dtype)a->to, o->dst + ((at[0] + r) * a->dst_row + at[1]) * o->to,
-                  a->dtype == DT_I8 ? DT_I32 : DT_F32, c + r * row * 4, n[1], o->factor,
+                  dtype_is_integer((enum dtype)a->dtype) ? DT_I32 : DT_F32, c + r * row * 4, n[1], o->factor,
                   o->bias ? o->bias + at[1] : NULL);
 }
 
@@ -119,7 +119,7 @@ bool emu_do_mac_out(struct emu_data *d, struct emu_op *op)
     bool empty;
     if (!o.size || !emu_extents(d, op, 2, &a->m, &empty) || empty)
         return o.size && !d->error[0];
-    if (!k_mac_supports((enum dtype)a->dtype) || o.size > 4 || !out_in_range(a))
+    if (!k_mac_takes_rows((enum dtype)a->dtype) || o.size > 4 || !out_in_range(a))
         return emu_fault(d, op, "%lld x %lld x %lld of %s, init %lld, last %lld", (long long)a->m, (long long)a->n,
                          (long long)a->k, dtype_table[a->dtype].name, (long long)a->init, (long long)a->last);
     if (a->c < 0 && !(a->init && a->last))

@@ -20,6 +20,8 @@ static void fill(void *data, enum dtype t, int64_t n, int64_t seed)
         const float v = (float)value(i, seed) / 64.0f;
         if (t == DT_I8)
             ((int8_t *)data)[i] = (int8_t)value(i, seed);
+        else if (t == DT_I16)
+            ((int16_t *)data)[i] = (int16_t)(value(i, seed) * 61); /* sums stay within 32 bits */
         else if (t == DT_F16)
             ((uint16_t *)data)[i] = half_f32_to_f16(v);
         else
@@ -42,10 +44,12 @@ static void reference(void *c, enum dtype t, const void *a, const void *b)
             for (int64_t k = 0; k < K; k++) {
                 if (t == DT_I8)
                     whole += ((const int8_t *)a)[m * K + k] * ((const int8_t *)b)[n * K + k];
+                else if (t == DT_I16)
+                    whole += ((const int16_t *)a)[m * K + k] * ((const int16_t *)b)[n * K + k];
                 else
                     sum = fmaf(number(a, t, m * K + k), number(b, t, n * K + k), sum);
             }
-            if (t == DT_I8)
+            if (dtype_is_integer(t))
                 ((int32_t *)c)[m * N + n] = whole;
             else
                 ((float *)c)[m * N + n] = sum;
@@ -104,7 +108,7 @@ static void check_product(enum dtype t, bool through)
 static void test_products(void **state)
 {
     (void)state;
-    static const enum dtype types[] = {DT_F32, DT_F16, DT_I8};
+    static const enum dtype types[] = {DT_F32, DT_F16, DT_I8, DT_I16};
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(types); i++)
         for (int through = 0; through < 2; through++)
             check_product(types[i], through != 0);
