@@ -82,9 +82,10 @@ enum npuc_status cache_encode(struct emitter *em, struct node *n)
 }
 
 /* The result `present` of an append is the cache `past` after the run. */
-static enum npuc_status append(struct emitter *em, const struct node *n, struct value *past, struct value *present,
-                               bool is_output)
+static enum npuc_status append(struct emitter *em, const struct node *n, int past_in, struct value *present)
 {
+    const bool coded = n->op == OP_CacheAppendCoded;
+    struct value *past = node_in(n, past_in);
     struct emit *e = &em->e;
     const uint64_t *known = past ? map_find(&em->cache_of, past->id) : NULL;
     if (!known || present->type->layout.kind != LAYOUT_CACHE)
@@ -93,9 +94,10 @@ static enum npuc_status append(struct emitter *em, const struct node *n, struct 
     const int32_t view = tensor_alias(e, c->tensor, present->type, emit_sym(e, present->name));
     e->tensor_of[present->id] = view;
     map_put(&em->cache_of, present->id, *known);
-    if (is_output)
+    if (!coded)
         c->output = emit_sym(e, present->name);
     c->out_tensor = view;
+    c->placed = node_in(n, coded ? 3 : 2) != NULL;
     c->present = emit_expr(e, present->type->dims[c->axis]);
     return NPUC_OK;
 }
@@ -103,9 +105,9 @@ static enum npuc_status append(struct emitter *em, const struct node *n, struct 
 enum npuc_status cache_append(struct emitter *em, struct node *n)
 {
     if (n->op == OP_CacheAppend)
-        return append(em, n, node_in(n, 0), node_out(n, 0), true);
-    const enum npuc_status st = append(em, n, node_in(n, 0), &n->out[0], false);
-    return st == NPUC_OK ? append(em, n, node_in(n, 1), &n->out[1], false) : st;
+        return append(em, n, 0, node_out(n, 0));
+    const enum npuc_status st = append(em, n, 0, &n->out[0]);
+    return st == NPUC_OK ? append(em, n, 1, &n->out[1]) : st;
 }
 
 /* The present of a cache of codes: an output without bytes. */

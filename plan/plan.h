@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "plan/tile.h"
 
-#define PLAN_VERSION 2
+#define PLAN_VERSION 3
 
 enum plan_tensor_kind {
     PT_WEIGHT, /* bytes in the weights section */
@@ -118,6 +118,7 @@ struct plan_cache {
     int8_t axis;
     expr past, present; /* valid rows before and after */
     bool grows;         /* false: fixed size cache (TensorScatter), copied whole */
+    bool placed;        /* new rows go where the inputs say, per sequence; else behind the past ones */
     /* Rows of codes (kernels/cache_code.h): past and present are tensors of floats without bytes in memory. The scales
      * are a cache of their own, with neither input nor output. */
     uint8_t code;   /* enum dtype; DT_NONE: rows are values, or the scales of others */

@@ -279,6 +279,7 @@ static void code_cache(struct coder *c, struct plan_cache *k)
     code_expr(c, &k->past);
     code_expr(c, &k->present);
     code_bool(c, &k->grows);
+    code_bool(c, &k->placed);
     code_u8(c, &k->code);
     code_bool(c, &k->shifted);
     code_i32(c, &k->scales);

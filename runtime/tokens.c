@@ -48,6 +48,35 @@ int npurt_logits_output(const npurt_plan *p)
     return cached ? found : -1;
 }
 
+static bool takes_batch(const struct npurt_value *v, int role)
+{
+    const bool per_sequence = role == NPURT_ROLE_FIRST_ROW || role == NPURT_ROLE_VALID_ROWS;
+    if (role == NPURT_ROLE_UNKNOWN || role == NPURT_ROLE_CACHE)
+        return true;
+    return v->rank >= (per_sequence ? 1 : 2) && v->dims[0].min != v->dims[0].max;
+}
+
+/* A length that is not told per sequence (a mask of the model's own making) would be that of the longest. */
+int npurt_batch_form(const npurt_plan *p)
+{
+    const struct plan_entry *e = p->plan.entries.len ? &p->plan.entries.data[0] : NULL;
+    bool masked = false;
+    int32_t placed = 0;
+    for (int i = 0; i < npurt_plan_inputs(p); i++) {
+        const int role = npurt_input_role(p, i);
+        if (!takes_batch(npurt_plan_input(p, i), role))
+            return NPURT_BATCH_ONE;
+        masked = masked || role == NPURT_ROLE_MASK;
+    }
+    for (int32_t i = 0; e && i < e->n_caches; i++)
+        placed += e->caches[i].placed;
+    if (!e || e->n_caches == 0)
+        return NPURT_BATCH_ONE;
+    if (placed > 0)
+        return placed == e->n_caches ? NPURT_BATCH_OWN : NPURT_BATCH_EQUAL;
+    return masked ? NPURT_BATCH_FILLED : NPURT_BATCH_EQUAL;
+}
+
 /* ---- one call ---- */
 
 struct call {
@@ -65,16 +94,21 @@ static int64_t filling(const struct npurt_tokens *t, int64_t b)
     return t->filling ? t->filling[b] : 0;
 }
 
-/* Value of column i of sequence b. */
+static int64_t own(const struct npurt_tokens *t, int64_t b)
+{
+    return t->own ? t->own[b] : t->past;
+}
+
+/* Value of column i of sequence b. Rows that fill up behind count as tokens: those before them do not see them. */
 static int64_t value_at(const struct npurt_tokens *t, enum npurt_role role, int64_t b, int64_t i)
 {
-    const int64_t position = t->past + i - filling(t, b);
+    const int64_t position = own(t, b) + i - filling(t, b);
     switch (role) {
     case NPURT_ROLE_TOKENS: return t->ids[b * t->rows + i];
-    case NPURT_ROLE_MASK: return i >= filling(t, b);
+    case NPURT_ROLE_MASK: return i >= filling(t, b) && i < own(t, b) + t->rows;
     case NPURT_ROLE_POSITIONS: return position > 0 ? position : 0;
-    case NPURT_ROLE_FIRST_ROW: return t->past;
-    case NPURT_ROLE_VALID_ROWS: return t->past + t->rows;
+    case NPURT_ROLE_FIRST_ROW: return own(t, b);
+    case NPURT_ROLE_VALID_ROWS: return own(t, b) + t->rows;
     case NPURT_ROLE_CACHE:
     case NPURT_ROLE_UNKNOWN: return 0;
     }
@@ -167,24 +201,43 @@ static enum npuc_status check_room(struct call *c)
     return NPUC_OK;
 }
 
+static enum npuc_status check_lengths(struct call *c)
+{
+    const struct npurt_tokens *t = c->t;
+    const int form = npurt_batch_form(c->s->owner);
+    for (int64_t b = 0; b < t->batch; b++) {
+        if (filling(t, b) != 0 && form != NPURT_BATCH_FILLED)
+            return rt_fail(c->s, D_USAGE,
+                           form == NPURT_BATCH_OWN
+                               ? "each sequence of this model has rows of its own: sequence %lld is filled up behind, "
+                                 "not with %lld tokens in front of %lld"
+                               : "the model has no mask: sequence %lld cannot be filled with %lld tokens of %lld",
+                           (long long)b, (long long)t->filling[b], (long long)(t->past + t->rows));
+        if (filling(t, b) < 0 || filling(t, b) >= t->past + t->rows)
+            return rt_fail(c->s, D_USAGE, "sequence %lld is filled with %lld tokens of %lld", (long long)b,
+                           (long long)t->filling[b], (long long)(t->past + t->rows));
+        if (own(t, b) != t->past && (form != NPURT_BATCH_OWN || own(t, b) < 0 || own(t, b) > t->past))
+            return rt_fail(c->s, D_USAGE,
+                           form == NPURT_BATCH_OWN ? "sequence %lld has %lld tokens in caches of %lld"
+                                                   : "the model is not told rows per sequence: sequence %lld cannot "
+                                                     "have %lld tokens in caches of %lld",
+                           (long long)b, (long long)t->own[b], (long long)t->past);
+    }
+    return NPUC_OK;
+}
+
 static enum npuc_status check_call(struct call *c)
 {
     const struct npurt_tokens *t = c->t;
-    bool masked = false;
     int64_t n;
     if (t->batch < 1 || t->rows < 1 || t->past < 0 || t->past > (int64_t)1 << 40 || t->rows > (int64_t)1 << 40 ||
         !size_mul(t->batch, t->past + t->rows, &n) || n > (int64_t)1 << 40)
         return rt_fail(c->s, D_USAGE,
                        "a call takes at least one sequence and one token; found %lld and %lld after %lld",
                        (long long)t->batch, (long long)t->rows, (long long)t->past);
-    for (int i = 0; i < npurt_plan_inputs(c->s->owner); i++)
-        masked = masked || npurt_input_role(c->s->owner, i) == NPURT_ROLE_MASK;
-    for (int64_t b = 0; t->filling && b < t->batch; b++)
-        if (t->filling[b] != 0 && (!masked || t->filling[b] < 0 || t->filling[b] >= t->past + t->rows))
-            return rt_fail(c->s, D_USAGE,
-                           masked ? "sequence %lld is filled with %lld tokens of %lld"
-                                  : "the model has no mask: sequence %lld cannot be filled with %lld tokens of %lld",
-                           (long long)b, (long long)t->filling[b], (long long)(t->past + t->rows));
+    const enum npuc_status lengths = check_lengths(c);
+    if (lengths != NPUC_OK)
+        return lengths;
     const enum npuc_status st = check_ids(c);
     return st == NPUC_OK ? check_room(c) : st;
 }

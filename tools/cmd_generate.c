@@ -4,14 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/stopwatch.h"
+#include "tools/batch.h"
 #include "tools/json.h"
-#include "tools/lm.h"
 #include "tools/report.h"
 #include "tools/term.h"
 
 static const struct arg_option options[] = {
-    {"tokens", "IDS", "prompt: ids separated by commas, or a .npy file of integers"},
+    {"tokens", "IDS",
+     "prompt: ids separated by commas, or a .npy file of integers; given several times, or a .txt file with a prompt "
+     "per "
+     "line: a batch. Its greedy tokens are those of each prompt alone"},
     {"new", "N", "tokens to generate; default 32"},
     {"stop", "IDS", "stop after any of these tokens"},
     {"eos", "ID", "the same for one token"},
@@ -20,7 +24,8 @@ static const struct arg_option options[] = {
     {"top-p", "P", "draw among the fewest likeliest that have a share of P together; default 1"},
     {"min-p", "P", "draw among those at least P times as likely as the likeliest; default 0"},
     {"repeat-penalty", "R", "divide positive logits of tokens seen before by R, multiply negative ones; default 1"},
-    {"seed", "S", "of the draws (SplitMix64): the same seed gives the same tokens; default 0"},
+    {"seed", "S",
+     "of the draws (SplitMix64): the same seed gives the same tokens; prompt i of a batch has S + i; default 0"},
     {"chunk", "N",
      "run the prompt N tokens a call; default: in one call. Rows of a call do not see how many there are, so where "
      "each row is computed by itself the logits have the same bits (docs/design.md, 7)"},
@@ -31,21 +36,22 @@ static const struct arg_option options[] = {
     {NULL, NULL, NULL},
 };
 
-struct step_time { /* one call of the model on the target */
-    int64_t past, rows;
+struct step_time {      /* one call of the model on the target */
+    int64_t past, rows; /* tokens before, tokens of each sequence */
+    int64_t made;       /* tokens that it read of prompts, or sequences that it continued */
+    bool decode;
     double us, cycles;
 };
 struct generation {
     struct lm lm;
-    struct lm_ids tokens; /* prompt and what was generated */
+    VEC(struct lm_sequence) list; /* a prompt each */
     struct lm_ids stop;
     struct npurt_sampling how;
-    int64_t n_prompt, n_new, chunk;
-    VEC(struct step_time) steps; /* those of the prompt first */
-    int64_t n_prefills, decode_bytes;
+    int64_t n_new, chunk;
+    VEC(struct step_time) steps;
+    int64_t decode_bytes;
     double prefill_seconds, decode_seconds; /* on this host */
     json_t *prefill, *decode;               /* reports of the last call of each kind */
-    const char *finish;                     /* "stop", "length", "capacity" */
     bool json, table;
 };
 
@@ -59,22 +65,23 @@ static bool has_values(const struct generation *g)
     return g->lm.s.mode != NPURT_CLOCK;
 }
 
-static int64_t n_generated(const struct generation *g)
+static int64_t n_generated(const struct lm_sequence *q)
 {
-    return g->tokens.list.len - g->n_prompt;
+    return q->tokens.list.len - q->n_prompt;
 }
 
 /* ---- running ---- */
 
-static int run_rows(struct generation *g, int64_t past, int64_t rows)
+static void note_call(struct generation *g, const struct step_time *call)
 {
-    const int code = lm_step(&g->lm, g->tokens.list.data + past, past, rows);
-    if (code != 0 || !is_timed(g))
-        return code;
+    if (!is_timed(g))
+        return;
     const struct npurt_report *r = npurt_report(g->lm.s.run);
-    const struct step_time t = {past, rows, r->us, r->cycles};
+    struct step_time t = *call;
+    t.us = r->us;
+    t.cycles = r->cycles;
     vec_push(g->lm.arena, &g->steps, t);
-    return 0;
+    g->decode_bytes += t.decode ? r->gm_read : 0;
 }
 
 /* Tables and reports are of the session's last call. */
@@ -85,50 +92,10 @@ static void show_call(struct generation *g, json_t **json, const char *title)
     const struct npurt_report *r = npurt_report(g->lm.s.run);
     if (g->table)
         report_print(stdout, r, title);
-    if (g->json)
+    if (g->json) {
+        json_decref(*json);
         *json = report_json(r);
-}
-
-static int prefill(struct generation *g)
-{
-    const int64_t begin = stopwatch_ns();
-    int64_t past = 0, rows = 0;
-    int code = 0;
-    for (; code == 0 && past < g->n_prompt; past += rows) {
-        rows = g->n_prompt - past < g->chunk ? g->n_prompt - past : g->chunk;
-        code = run_rows(g, past, rows);
-        if (code == 0 && past + rows < g->n_prompt && term_is_tty(2))
-            fprintf(stderr, "\r  prompt %" PRId64 " of %" PRId64 " tokens ", past + rows, g->n_prompt);
     }
-    if (g->chunk < g->n_prompt && term_is_tty(2))
-        fprintf(stderr, "\r\033[K");
-    g->n_prefills = g->steps.len;
-    g->prefill_seconds = stopwatch_since(begin);
-    if (code == 0)
-        show_call(
-            g, &g->prefill,
-            arena_printf(g->lm.arena, "prefill, %lld tokens after %lld", (long long)rows, (long long)(past - rows)));
-    return code;
-}
-
-static int pick(struct generation *g, int64_t *token)
-{
-    *token = 0;
-    if (!has_values(g))
-        return 0;
-    g->how.draw = (uint64_t)n_generated(g);
-    const enum npuc_status st = npurt_sample(g->lm.s.run, -1, &g->how, g->tokens.list.data, g->tokens.list.len, token);
-    return st == NPUC_OK ? 0 : session_fail(&g->lm.s, st);
-}
-
-/* Ids appear as they come where a person waits for them. */
-static void show_token(const struct generation *g, int64_t token)
-{
-    if (g->json || !has_values(g))
-        return;
-    printf("%s%" PRId64, n_generated(g) > 1 ? "," : "", token);
-    if (term_is_tty(1))
-        fflush(stdout);
 }
 
 static bool is_stop(const struct generation *g, int64_t token)
@@ -139,58 +106,126 @@ static bool is_stop(const struct generation *g, int64_t token)
     return false;
 }
 
-/* Why the last token was the last; NULL: it was not. */
-static const char *find_end(const struct generation *g, int64_t token)
+/* Ids appear as they come where a person waits for them; those of several sequences, and beside tables, at the end. */
+static bool streams(const struct generation *g)
 {
-    const int64_t room = npurt_cache_capacity(g->lm.s.run);
-    if (is_stop(g, token))
-        return "stop";
-    if (n_generated(g) == g->n_new)
-        return "length";
-    return room > 0 && g->tokens.list.len > room ? "capacity" : NULL;
+    return !g->json && !g->table && has_values(g) && g->list.len == 1;
 }
 
-static int generate(struct generation *g)
+static void show_token(const struct generation *g, const struct lm_sequence *q, int64_t token)
 {
-    int code = prefill(g);
+    if (!streams(g))
+        return;
+    printf("%s%" PRId64, n_generated(q) > 1 ? "," : "", token);
+    if (term_is_tty(1))
+        fflush(stdout);
+}
+
+/* Chooses the next token of sequence i; `row`: of the last call. */
+static int extend(struct generation *g, struct lm_batch *b, int64_t i, int64_t row)
+{
+    struct lm_sequence *q = &b->list[i];
+    struct npurt_sampling how = g->how;
+    int64_t token = 0;
+    how.draw = (uint64_t)n_generated(q);
+    how.seed += (uint64_t)(q - g->list.data);
+    const int code = has_values(g) ? lm_batch_pick(b, i, row, &how, &token) : 0;
+    if (code != 0)
+        return code;
+    vec_push(g->lm.arena, &q->tokens.list, token);
+    show_token(g, q, token);
+    q->finish = is_stop(g, token)            ? "stop"
+                : n_generated(q) == g->n_new ? "length"
+                : lm_batch_full(b, i)        ? "capacity"
+                                             : NULL;
+    return 0;
+}
+
+static int prefill(struct generation *g, struct lm_batch *b)
+{
     const int64_t begin = stopwatch_ns();
-    while (code == 0 && !g->finish) {
-        int64_t token;
-        code = pick(g, &token);
+    int64_t past = 0, rows = 0, row;
+    int code = 0;
+    for (; code == 0 && past < b->longest; past += rows) {
+        code = lm_batch_read(b, past, g->chunk, &rows);
         if (code != 0)
             break;
-        vec_push(g->lm.arena, &g->tokens.list, token);
-        show_token(g, token);
-        g->finish = find_end(g, token);
-        if (g->finish)
-            break;
-        code = run_rows(g, g->tokens.list.len - 1, 1);
-        if (code == 0 && is_timed(g))
-            g->decode_bytes += npurt_report(g->lm.s.run)->gm_read;
+        note_call(g, &(struct step_time){.past = past, .rows = rows, .made = b->n * rows});
+        for (int64_t i = 0; code == 0 && i < b->n; i++)
+            if (lm_batch_ends(b, i, past, rows, &row))
+                code = extend(g, b, i, row);
+        if (past + rows < b->longest && term_is_tty(2))
+            fprintf(stderr, "\r  prompt %" PRId64 " of %" PRId64 " tokens ", past + rows, b->longest);
     }
-    g->decode_seconds = stopwatch_since(begin);
-    if (!g->json && has_values(g) && n_generated(g) > 0)
-        printf("\n");
-    if (code == 0 && n_generated(g) > 1)
-        show_call(g, &g->decode,
-                  arena_printf(g->lm.arena, "decode, %lld tokens before", (long long)g->tokens.list.len - 2));
+    if (g->chunk < b->longest && term_is_tty(2))
+        fprintf(stderr, "\r\033[K");
+    g->prefill_seconds += stopwatch_since(begin);
+    if (code == 0)
+        show_call(
+            g, &g->prefill,
+            arena_printf(g->lm.arena, "prefill, %lld tokens after %lld", (long long)rows, (long long)(past - rows)));
+    return code;
+}
+
+static int64_t n_open(const struct lm_batch *b)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < b->n; i++)
+        n += b->list[i].finish == NULL;
+    return n;
+}
+
+static int generate(struct generation *g, struct lm_batch *b)
+{
+    int code = prefill(g, b);
+    const int64_t begin = stopwatch_ns();
+    bool decoded = false;
+    for (int64_t open; code == 0 && (open = n_open(b)) > 0; decoded = true) {
+        code = lm_batch_step(b);
+        if (code != 0)
+            break;
+        note_call(g, &(struct step_time){.past = b->held - 1, .rows = 1, .made = open, .decode = true});
+        for (int64_t i = 0; code == 0 && i < b->n; i++)
+            if (!b->list[i].finish)
+                code = extend(g, b, i, -1);
+    }
+    g->decode_seconds += stopwatch_since(begin);
+    if (code == 0 && decoded)
+        show_call(g, &g->decode, arena_printf(g->lm.arena, "decode, %lld tokens before", (long long)b->held - 1));
+    return code;
+}
+
+/* All in one batch where the model takes that, else one prompt after another. */
+static int generate_all(struct generation *g)
+{
+    const bool together = lm_batch_takes(&g->lm, g->list.data, g->list.len);
+    const int64_t n = together ? g->list.len : 1;
+    int code = 0;
+    for (int64_t i = 0; code == 0 && i < g->list.len; i += n) {
+        struct lm_batch b;
+        lm_batch_init(&b, &g->lm, &g->list.data[i], n);
+        code = generate(g, &b);
+    }
     return code;
 }
 
 /* ---- results ---- */
 
 struct totals { /* of the calls of one kind, on the target */
-    double us, cycles, rows;
+    double us, cycles, made;
     int64_t n;
 };
 
 static struct totals total_of(const struct generation *g, bool decode)
 {
     struct totals t = {0};
-    for (int64_t i = decode ? g->n_prefills : 0; i < (decode ? g->steps.len : g->n_prefills); i++) {
-        t.us += g->steps.data[i].us;
-        t.cycles += g->steps.data[i].cycles;
-        t.rows += (double)g->steps.data[i].rows;
+    for (int64_t i = 0; i < g->steps.len; i++) {
+        const struct step_time *call = &g->steps.data[i];
+        if (call->decode != decode)
+            continue;
+        t.us += call->us;
+        t.cycles += call->cycles;
+        t.made += (double)call->made;
         t.n++;
     }
     return t;
@@ -201,15 +236,25 @@ static double rate(double n, double seconds)
     return seconds > 0 ? n / seconds : 0;
 }
 
+static int64_t n_read(const struct generation *g)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < g->list.len; i++)
+        n += g->list.data[i].n_prompt;
+    return n;
+}
+
 static void print_times(const struct generation *g)
 {
     const struct totals p = total_of(g, false), d = total_of(g, true);
-    printf("prefill  %lld tokens in %.1f us to the first token (%.0f tokens/s on the target, %.0f cycles)\n",
-           (long long)g->n_prompt, p.us, rate(p.rows, 1e-6 * p.us), p.cycles);
+    const char *first = g->list.len > 1 ? "first tokens" : "first token";
+    printf("prefill  %lld tokens in %.1f us to the %s (%.0f tokens/s on the target, %.0f cycles)\n",
+           (long long)n_read(g), p.us, first, rate(p.made, 1e-6 * p.us), p.cycles);
     if (d.n)
-        printf("decode   %.1f us per token (%.0f tokens/s on the target, %.0f cycles, %.1f MB read per token)\n",
-               d.us / (double)d.n, rate((double)d.n, 1e-6 * d.us), d.cycles / (double)d.n,
-               1e-6 * (double)g->decode_bytes / (double)d.n);
+        printf("decode   %.1f us per %s (%.0f tokens/s on the target, %.0f cycles, %.1f MB read per %s)\n",
+               d.us / (double)d.n, g->list.len > 1 ? "step" : "token", rate(d.made, 1e-6 * d.us),
+               d.cycles / (double)d.n, 1e-6 * (double)g->decode_bytes / (double)d.n,
+               g->list.len > 1 ? "step" : "token");
 }
 
 static void put_times(const struct generation *g, json_t *j)
@@ -226,7 +271,7 @@ static void put_times(const struct generation *g, json_t *j)
         json_array_append_new(steps, step);
     }
     json_put(j, "time_to_first_token_us", json_real(p.us));
-    json_put(j, "tokens_per_s", json_real(rate((double)d.n, 1e-6 * d.us)));
+    json_put(j, "tokens_per_s", json_real(rate(d.made, 1e-6 * d.us)));
     json_put(j, "prefill_us", json_real(p.us));
     json_put(j, "prefill_cycles", json_real(p.cycles));
     json_put(j, "decode_us_per_token", json_real(d.n ? d.us / (double)d.n : 0));
@@ -236,23 +281,44 @@ static void put_times(const struct generation *g, json_t *j)
     json_put(j, "decode", g->decode ? g->decode : json_null());
 }
 
-static void print_result(const struct generation *g)
+static void put_sequence(const struct generation *g, const struct lm_sequence *q, json_t *j)
 {
-    const double decodes = (double)(n_generated(g) - 1);
-    if (!g->json) {
-        if (is_timed(g))
-            print_times(g);
-        return;
-    }
-    json_t *ids = has_values(g) ? json_array() : json_null(), *j = json_object();
-    for (int64_t i = g->n_prompt; has_values(g) && i < g->tokens.list.len; i++)
-        json_array_append_new(ids, json_integer(g->tokens.list.data[i]));
+    json_t *ids = has_values(g) ? json_array() : json_null();
+    for (int64_t i = q->n_prompt; has_values(g) && i < q->tokens.list.len; i++)
+        json_array_append_new(ids, json_integer(q->tokens.list.data[i]));
     json_put(j, "tokens", ids);
-    json_put(j, "prompt_tokens", json_integer(g->n_prompt));
-    json_put(j, "finish", json_text(g->finish));
+    json_put(j, "prompt_tokens", json_integer(q->n_prompt));
+    json_put(j, "finish", json_text(q->finish));
+}
+
+static void print_ids(const struct generation *g)
+{
+    for (int64_t k = 0; has_values(g) && k < g->list.len; k++) {
+        const struct lm_sequence *q = &g->list.data[k];
+        for (int64_t i = q->n_prompt; !streams(g) && i < q->tokens.list.len; i++)
+            printf("%s%" PRId64, i > q->n_prompt ? "," : "", q->tokens.list.data[i]);
+        if (g->n_new > 0)
+            printf("\n");
+    }
+}
+
+static void print_json_result(const struct generation *g)
+{
+    int64_t made = 0;
+    json_t *j = json_object(), *list = g->list.len > 1 ? json_array() : NULL;
+    for (int64_t i = 0; i < g->list.len; i++) {
+        const struct lm_sequence *q = &g->list.data[i];
+        json_t *of = list ? json_object() : j;
+        made += n_generated(q) - 1;
+        put_sequence(g, q, of);
+        if (list)
+            json_array_append_new(list, of);
+    }
+    if (list)
+        json_put(j, "sequences", list);
     json_put(j, "host_seconds", json_real(g->prefill_seconds + g->decode_seconds));
-    json_put(j, "host_prefill_tokens_per_s", json_real(rate((double)g->n_prompt, g->prefill_seconds)));
-    json_put(j, "host_decode_tokens_per_s", json_real(rate(decodes, g->decode_seconds)));
+    json_put(j, "host_prefill_tokens_per_s", json_real(rate((double)n_read(g), g->prefill_seconds)));
+    json_put(j, "host_decode_tokens_per_s", json_real(rate((double)made, g->decode_seconds)));
     if (is_timed(g))
         put_times(g, j);
     print_json(j);
@@ -290,11 +356,59 @@ static bool read_sampling(const struct command *cmd, const struct args *a, struc
     return ok;
 }
 
+static bool add_prompt(struct generation *g, struct lm_ids ids, int *exit_code)
+{
+    const struct lm_sequence q = {.tokens = ids, .n_prompt = ids.list.len};
+    vec_push(g->lm.arena, &g->list, q);
+    if (q.n_prompt > 0)
+        return true;
+    term_error("npuc generate: --tokens holds no token");
+    *exit_code = diag_exit_code(NPUC_E_USAGE);
+    return false;
+}
+
+/* A text file has a prompt per line. */
+static bool read_lines(struct generation *g, const char *path, int *exit_code)
+{
+    struct diag d;
+    struct file_map m;
+    diag_init(&d, term_diag, NULL);
+    const enum npuc_status st = file_map_open(&m, path, &d);
+    bool ok = st == NPUC_OK;
+    *exit_code = diag_exit_code(st);
+    for (int64_t at = 0, n; ok && at < m.size; at += n + 1) {
+        const uint8_t *end = memchr(m.data + at, '\n', (size_t)(m.size - at));
+        n = end ? end - (m.data + at) : m.size - at;
+        struct lm_ids ids = {0};
+        const char *line = arena_strndup(g->lm.arena, (const char *)m.data + at, n);
+        ok = lm_read_ids(line, "tokens", g->lm.arena, &ids, exit_code) && add_prompt(g, ids, exit_code);
+    }
+    if (st == NPUC_OK)
+        file_map_close(&m);
+    return ok;
+}
+
+static bool read_prompts(struct generation *g, const struct args *a, int *exit_code)
+{
+    bool ok = true;
+    for (int64_t i = 0; ok && i < a->given.len; i++) {
+        const char *v = a->given.data[i].value;
+        const size_t len = v ? strlen(v) : 0;
+        struct lm_ids ids = {0};
+        if (strcmp(a->given.data[i].option->name, "tokens") != 0)
+            continue;
+        ok = len > 4 && strcmp(v + len - 4, ".txt") == 0
+                 ? read_lines(g, v, exit_code)
+                 : lm_read_ids(v, "tokens", g->lm.arena, &ids, exit_code) && add_prompt(g, ids, exit_code);
+    }
+    return ok;
+}
+
 static bool read_arguments(struct generation *g, const struct command *cmd, const struct args *a, int *exit_code)
 {
-    const char *ids = args_value(a, "tokens"), *stop = args_value(a, "stop");
+    const char *stop = args_value(a, "stop");
     int64_t eos;
-    if (!ids) {
+    if (!args_value(a, "tokens")) {
         *exit_code = args_wrong(cmd, "--tokens IDS is missing: the prompt");
         return false;
     }
@@ -302,30 +416,50 @@ static bool read_arguments(struct generation *g, const struct command *cmd, cons
     if (!args_number(cmd, a, "new", (struct arg_range){0, INT64_MAX, 32}, &g->n_new, exit_code) ||
         !args_number(cmd, a, "eos", (struct arg_range){0, INT64_MAX, -1}, &eos, exit_code) ||
         !args_number(cmd, a, "chunk", (struct arg_range){1, INT64_MAX, INT64_MAX}, &g->chunk, exit_code) ||
-        !read_sampling(cmd, a, &g->how, exit_code) || !lm_read_ids(ids, "tokens", g->lm.arena, &g->tokens, exit_code) ||
+        !read_sampling(cmd, a, &g->how, exit_code) || !read_prompts(g, a, exit_code) ||
         (stop && !lm_read_ids(stop, "stop", g->lm.arena, &g->stop, exit_code)))
         return false;
     if (eos >= 0)
         vec_push(g->lm.arena, &g->stop.list, eos);
-    g->n_prompt = g->tokens.list.len;
-    if (g->n_prompt > 0)
+    if (g->list.len > 0)
         return true;
-    term_error("npuc generate: --tokens holds no token");
+    term_error("npuc generate: --tokens holds no prompt");
     *exit_code = diag_exit_code(NPUC_E_USAGE);
     return false;
 }
 
 /* Refused before anything runs. */
-static int check_prompt(const struct generation *g)
+static int check_prompt(const struct generation *g, const struct lm_sequence *q)
 {
     const int64_t room = npurt_cache_capacity(g->lm.s.run);
-    const int code = lm_check_tokens(&g->lm, g->tokens.list.data, g->n_prompt);
-    if (code != 0 || room <= 0 || g->n_prompt <= room)
+    const int code = lm_check_tokens(&g->lm, q->tokens.list.data, q->n_prompt);
+    if (code != 0 || room <= 0 || q->n_prompt <= room)
         return code;
     term_error("%s: the prompt has %" PRId64 " tokens, the caches have room for %" PRId64
                "; compile with a larger --kv-capacity",
-               g->lm.s.path, g->n_prompt, room);
+               g->lm.s.path, q->n_prompt, room);
     return diag_exit_code(NPUC_E_LIMIT);
+}
+
+static int print_result(const struct generation *g)
+{
+    if (g->json) {
+        print_json_result(g);
+    } else {
+        print_ids(g);
+        if (is_timed(g))
+            print_times(g);
+    }
+    for (int64_t i = 0; i < g->list.len; i++) {
+        const struct lm_sequence *q = &g->list.data[i];
+        if (!q->finish || strcmp(q->finish, "capacity") != 0)
+            continue;
+        term_error("%s: stopped after %" PRId64 " of %" PRId64 " tokens: the caches have room for %" PRId64
+                   "; compile with a larger --kv-capacity",
+                   g->lm.s.path, n_generated(q), g->n_new, npurt_cache_capacity(g->lm.s.run));
+        return diag_exit_code(NPUC_E_LIMIT);
+    }
+    return 0;
 }
 
 static int run_generation(const struct command *cmd, struct generation *g, const struct args *a)
@@ -335,18 +469,11 @@ static int run_generation(const struct command *cmd, struct generation *g, const
         !lm_open_timed(&g->lm, a, args_flag(a, "profile") ? NPURT_BOTH : NPURT_DATA, &code))
         return code;
     g->table = args_flag(a, "profile") && !g->json;
-    code = check_prompt(g);
+    for (int64_t i = 0; code == 0 && i < g->list.len; i++)
+        code = check_prompt(g, &g->list.data[i]);
     if (code == 0 && g->n_new > 0)
-        code = generate(g);
-    if (code != 0)
-        return code;
-    print_result(g);
-    if (!g->finish || strcmp(g->finish, "capacity") != 0)
-        return 0;
-    term_error("%s: stopped after %" PRId64 " of %" PRId64 " tokens: the caches have room for %" PRId64
-               "; compile with a larger --kv-capacity",
-               g->lm.s.path, n_generated(g), g->n_new, npurt_cache_capacity(g->lm.s.run));
-    return diag_exit_code(NPUC_E_LIMIT);
+        code = generate_all(g);
+    return code == 0 ? print_result(g) : code;
 }
 
 static int run(const struct command *cmd, int argc, char **argv)
@@ -367,9 +494,10 @@ static int run(const struct command *cmd, int argc, char **argv)
 const struct command command_generate = {
     .name = "generate",
     .what = "text generation with a language model's plan, token ids in and out",
-    .usage = "PLAN --tokens IDS [--new N] [options]",
+    .usage = "PLAN --tokens IDS [--tokens IDS ...] [--new N] [options]",
     .examples = "  npuc generate bard.plan --tokens 0,685,45,37,47,14,199 --new 16\n"
                 "  npuc generate bard.plan --tokens 0,685,45,37,47,14,199 --new 16 --mode both --profile\n"
+                "  npuc generate bard.plan --tokens 0,685,45,37 --tokens 0,199 --new 16\n"
                 "  npuc generate bard.plan --tokens 0,685,45,37 --new 16 --temperature 0.8 --top-p 0.9 --seed 7\n",
     .options = options,
     .run = run,

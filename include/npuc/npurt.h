@@ -139,16 +139,23 @@ enum npurt_role {
 };
 int npurt_input_role(const npurt_plan *p, int i);
 int npurt_logits_output(const npurt_plan *p); /* the output that holds logits; -1: no model with caches and logits */
-/* One call: new tokens that follow those in the caches. Sequences of unequal lengths share a batch when the shorter
- * ones are filled up in front; what only fills is masked and has no position, so the model needs a mask then. */
+/* How sequences of a batch may differ in length: the model takes one sequence; those of a batch are equally long;
+ * shorter ones are filled up in front, which its mask hides; or each has rows of its own in the caches (write_indices,
+ * seqlens_k), shorter ones are filled up behind, and what fills is overwritten by the tokens that follow. */
+enum npurt_batch { NPURT_BATCH_ONE, NPURT_BATCH_EQUAL, NPURT_BATCH_FILLED, NPURT_BATCH_OWN };
+int npurt_batch_form(const npurt_plan *p);
+/* One call: new tokens that follow those in the caches. `filling` is for plans of NPURT_BATCH_FILLED, `own` for those of
+ * NPURT_BATCH_OWN, where a sequence computes the bits that it has alone. */
 struct npurt_tokens {
     const int64_t *ids;     /* [batch][rows]; copied */
     int64_t batch, rows;    /* sequences, new tokens of each */
-    int64_t past;           /* tokens of each in the caches, filling included */
+    int64_t past;           /* rows in the caches: tokens of the longest sequence, filling included */
     const int64_t *filling; /* [batch]: leading tokens of a sequence that only fill; NULL: none */
+    const int64_t *own;     /* [batch]: tokens of each in the caches, at most `past`; NULL: past */
 };
 /* Sets all inputs by their roles and runs. Refused with nothing run or changed in the caches: ids outside of the
- * vocabulary, more tokens than the caches have room for, inputs whose role is not known. */
+ * vocabulary, more tokens than the caches have room for, lengths that the model cannot be told, inputs whose role is
+ * not known. */
 enum npuc_status npurt_run_tokens(npurt_session *s, const struct npurt_tokens *t);
 /* How a token is chosen. Zeroed: the first largest logit. Steps in this order, each on what the one before left: the
  * penalty divides positive logits of tokens that were there before by its value and multiplies negative ones; logits

@@ -58,7 +58,7 @@ class Report(C.Structure):
 
 class Tokens(C.Structure):
     _fields_ = [("ids", C.POINTER(C.c_int64)), ("batch", C.c_int64), ("rows", C.c_int64), ("past", C.c_int64),
-                ("filling", C.POINTER(C.c_int64))]
+                ("filling", C.POINTER(C.c_int64)), ("own", C.POINTER(C.c_int64))]
 
 
 class Sampling(C.Structure):
@@ -99,6 +99,7 @@ _FUNCTIONS = { # name: (result, arguments)
     "npurt_cache_capacity": (C.c_int64, [_HANDLE]),
     "npurt_input_role": (C.c_int, [_HANDLE, C.c_int]),
     "npurt_logits_output": (C.c_int, [_HANDLE]),
+    "npurt_batch_form": (C.c_int, [_HANDLE]),
     "npurt_run_tokens": (C.c_int, [_HANDLE, C.POINTER(Tokens)]),
     "npurt_sample": (C.c_int, [_HANDLE, C.c_int64, C.POINTER(Sampling), C.POINTER(C.c_int64), C.c_int64, C.POINTER(C.c_int64)]),
     "npurt_unit_name": (_TEXT, [C.c_int]),

@@ -156,18 +156,14 @@ class Generator:
     def generate(self, prompt, new_tokens=128, **options):
         """Continues a prompt, or a list of prompts as a batch. Options as for stream. Returns a Result, or a list of them.
 
-        A batch runs in one call per step where the model has an axis for sequences, and a mask when lengths differ: shorter
-        prompts are filled up in front. Otherwise its prompts run one after another.
+        A batch runs in one call per step where the model has an axis for sequences and, when lengths differ, rows of its own
+        for each or a mask. Otherwise its prompts run one after another.
         """
         many = isinstance(prompt, (list, tuple)) and len(prompt) > 0 and not isinstance(prompt[0], (int, dict))
         prompts = [self.encode(p) for p in (prompt if many else [prompt])]
-        results = self._together(prompts, new_tokens, options) if self._fits_batch(prompts) else \
-            [self._together([p], new_tokens, options)[0] for p in prompts]
+        results = self._together(prompts, new_tokens, options) if self.model.takes([len(p) for p in prompts]) else \
+            [self._together([p], new_tokens, {**options, "seed": options.get("seed", 0) + b})[0] for b, p in enumerate(prompts)]
         return results if many else results[0]
-
-    def _fits_batch(self, prompts):
-        equal = len({len(p) for p in prompts}) <= 1
-        return len(prompts) == 1 or (self.model.has_batch and (equal or self.model.has_mask))
 
     def _together(self, prompts, new_tokens, options):
         options = dict(options)

@@ -10,13 +10,44 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import support
 
 
+def check_batch(args, tmp, bard, prompts):
+    """Several prompts: the greedy tokens of each alone, whatever the model does about unequal lengths."""
+    texts = [",".join(map(str, p["ids"])) for p in prompts[:3]]
+    (tmp / "prompts.txt").write_text("".join(t + "\n" for t in texts), encoding="utf-8")
+    done = support.must([args.npuc, "generate", bard, "--tokens", tmp / "prompts.txt", "--new", "8"])
+    assert done == "".join(",".join(map(str, p["greedy"][:8])) + "\n" for p in prompts[:3]), done
+    both = json.loads(support.must([args.npuc, "generate", bard, "--tokens", tmp / "prompts.txt", "--new", "8", "--mode", "both", "--json"]))
+    assert [s["tokens"] for s in both["sequences"]] == [p["greedy"][:8] for p in prompts[:3]] and len(both["calls"]) == 8
+    assert [s["prompt_tokens"] for s in both["sequences"]] == [len(p["ids"]) for p in prompts[:3]]
+    texts = ["5,9,33,2,7", "11,12", "3,1,4,1,5,9,2,6", "42"]
+    together = [o for t in texts for o in ("--tokens", t)]
+    for name in ("llama-genai-fp32", "llama-hand-static24", "llama-mobius", "llama-hand-op23-causal3d", "qwen2-genai-fp32"):
+        plan = tmp / f"{name}.plan"
+        support.must([args.npuc, "compile", pathlib.Path(args.root) / "tests" / "models" / name / "model.onnx", "-o", plan,
+                      "--kv-capacity", "16", "--quiet"])
+        options = ["--new", "8", "--temperature", "0.5", "--top-k", "1"]
+        alone = "".join(support.must([args.npuc, "generate", plan, "--tokens", t, *options]) for t in texts)
+        for chunk in ([], ["--chunk", "3"], ["--mode", "both"]):
+            ids = support.must([args.npuc, "generate", plan, *together, *options, *chunk])
+            assert "".join(ids.splitlines(True)[:4]) == alone, (name, chunk, ids, alone)
+        stopped = json.loads(support.must([args.npuc, "generate", plan, *together, "--new", "8", "--stop", alone.split(",")[2], "--json"]))
+        for text, s in zip(texts, stopped["sequences"]):
+            one = json.loads(support.must([args.npuc, "generate", plan, "--tokens", text, "--new", "8", "--stop", alone.split(",")[2], "--json"]))
+            assert (s["tokens"], s["finish"]) == (one["tokens"], one["finish"]), (name, s, one)
+    full = support.call([args.npuc, "generate", tmp / "llama-genai-fp32.plan", *together, "--new", "12", "--json"])
+    assert full.returncode == 5 and "stopped after 9 of 12" in full.stderr, full
+    ends = [(s["finish"], len(s["tokens"])) for s in json.loads(full.stdout)["sequences"]]
+    assert ends == [("length", 12), ("length", 12), ("capacity", 9), ("length", 12)], ends
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--npuc", required=True)
     ap.add_argument("--root", required=True)
     args = ap.parse_args()
     bard = pathlib.Path(args.root) / "examples" / "bard"
-    prompt = json.loads((bard / "eval" / "reference.json").read_text(encoding="utf-8"))["prompts"][1]
+    prompts = json.loads((bard / "eval" / "reference.json").read_text(encoding="utf-8"))["prompts"]
+    prompt = prompts[1]
     ids, greedy = ",".join(map(str, prompt["ids"])), prompt["greedy"][:20]
     with tempfile.TemporaryDirectory() as tmp:
         plan = pathlib.Path(tmp) / "bard.plan"
@@ -43,7 +74,10 @@ def main():
         drawn = [generate("--temperature", "1.2", "--top-p", "0.9", "--seed", s) for s in ("3", "3", "4")]
         assert drawn[0] == drawn[1] != drawn[2], drawn
         assert generate("--temperature", "0.7", "--top-k", "1") == generate()
+        check_batch(args, pathlib.Path(tmp), plan, prompts)
         for options, code, words in (
+            (["--tokens", "1", "--tokens", ""], 2, "holds no token"),
+            (["--tokens", pathlib.Path(tmp) / "none.txt"], 6, "none.txt"),
             (["--tokens", ",".join(["5"] * 65)], 5, "room for 64"),
             (["--tokens", "1", "--top-p", "1.5"], 2, "--top-p"),
             (["--tokens", "1", "--temperature", "hot"], 2, "hot"),

@@ -17,8 +17,27 @@ from npuc._text import Growing, Text
 from npuc.llm import Generator, Sampling
 
 BARD = pathlib.Path(__file__).resolve().parents[2] / "examples" / "bard"
+MODELS = BARD.parents[1] / "tests" / "models"
 PROMPTS = json.loads((BARD / "eval" / "reference.json").read_text(encoding="utf-8"))["prompts"]
 MASK = 2**64 - 1
+
+
+def watched(generator, prompts, new_tokens, **options):
+    """Per prompt the logits that its tokens were chosen by, as bytes."""
+    model, seen = generator.model, [[] for _ in prompts]
+    pick = model.pick
+
+    def look(sampling, draw, before, sequence=0, batch=1, row=-1):
+        t = npuc._lib.Tensor()
+        model._api.npurt_output(model._run, model._logits.encode(), ctypes.byref(t))
+        size = t.size // int(np.prod(t.dims[:t.rank - 1]))
+        seen[sequence].append(ctypes.string_at(t.data, t.size)[size * model._row(sequence, batch, row):][:size])
+        return pick(sampling, draw, before, sequence, batch, row)
+
+    model.pick = look
+    generator.generate(prompts, new_tokens, **options)
+    del model.pick
+    return seen
 
 
 def split_mix(seed, draw):
@@ -83,6 +102,24 @@ class Bard(unittest.TestCase):
         results = self.bard.generate([p["prompt"] for p in PROMPTS], 16)
         for r, p in zip(results, PROMPTS):
             self.assertEqual(r.tokens, p["greedy"][:16])
+
+    def test_rows_of_its_own(self):
+        """A sequence with rows of its own in the caches has the bits that it has alone; so it has in chunks."""
+        prompts = [[5, 9, 33, 2, 7], [11, 12], [3, 1, 4, 1, 5, 9, 2, 6], [42]]
+        for name in ("llama-genai-fp32", "llama-hand-static24"):
+            plan = npuc.compile(str(MODELS / name / "model.onnx"), f"{self.folder.name}/{name}.plan", kv_capacity=32)
+            with Generator(plan, None) as model:
+                self.assertEqual(model.model.form, _tokens.Batch.OWN)
+                alone = [watched(model, [p], 6)[0] for p in prompts]
+                for options in ({}, {"chunk": 3}):
+                    self.assertEqual(watched(model, prompts, 6, **options), alone, (name, options))
+                with self.assertRaises(npuc.NpucError) as fault:
+                    model.model.feed([[1], [2]], own=[0, 40])
+                self.assertEqual(fault.exception.code, 2)
+        with self.assertRaises(npuc.NpucError) as fault:
+            self.bard.model.keep(0)
+            self.bard.model.feed([[1], [2]], own=[-1, 0])
+        self.assertIn("rows per sequence", str(fault.exception))
 
     def test_batch_draws_apart(self):
         same = self.bard.generate(["O ", "O "], 12, temperature=1.5, seed=5)
