@@ -460,7 +460,8 @@ static enum npuc_status check_gear(struct verifier *v, int64_t i)
     for (int32_t k = 0; same && k < a->n_caches; k++) {
         const struct plan_cache *x = &a->caches[k], *y = &b->caches[k];
         same = x->tensor == y->tensor && x->input == y->input && x->output == y->output && x->axis == y->axis &&
-               x->grows == y->grows && x->placed == y->placed && x->code == y->code && x->shifted == y->shifted && x->scales == y->scales;
+               x->grows == y->grows && x->placed == y->placed && x->code == y->code && x->shifted == y->shifted &&
+               x->scales == y->scales;
     }
     return same ? NPUC_OK : REFUSE(v, "entry", i, "it does not have the inputs, outputs and caches of the first");
 }

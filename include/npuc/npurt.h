@@ -144,8 +144,8 @@ int npurt_logits_output(const npurt_plan *p); /* the output that holds logits; -
  * seqlens_k), shorter ones are filled up behind, and what fills is overwritten by the tokens that follow. */
 enum npurt_batch { NPURT_BATCH_ONE, NPURT_BATCH_EQUAL, NPURT_BATCH_FILLED, NPURT_BATCH_OWN };
 int npurt_batch_form(const npurt_plan *p);
-/* One call: new tokens that follow those in the caches. `filling` is for plans of NPURT_BATCH_FILLED, `own` for those of
- * NPURT_BATCH_OWN, where a sequence computes the bits that it has alone. */
+/* One call: new tokens that follow those in the caches. `filling` is for plans of NPURT_BATCH_FILLED, `own` for those
+ * of NPURT_BATCH_OWN, where a sequence computes the bits that it has alone. */
 struct npurt_tokens {
     const int64_t *ids;     /* [batch][rows]; copied */
     int64_t batch, rows;    /* sequences, new tokens of each */
