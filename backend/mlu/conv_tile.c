@@ -170,6 +170,13 @@ static double epilogue_of(const struct search *s, double cells, struct figures *
     return cells * (4 * by_channel + (double)s->os * f->tail) / r->vec + (by_channel + f->tail + 1) * r->fixed + turned;
 }
 
+/* Bursts per kernel position of a window: those of a row lie together where lines are dense. */
+static double bursts_of(const struct conv *p, const struct mlu_conv_tile *t)
+{
+    const bool together = t->taps >= p->kernel[W] && t->kb == p->cin && p->dilation[W] == 1 && p->step[W] == 1;
+    return together ? 1 / (double)p->kernel[W] : 1;
+}
+
 static struct figures figures_of(const struct search *s, const struct mlu_conv_tile *t, const struct mlu_spread *v,
                                  double tiles)
 {
@@ -188,7 +195,7 @@ static struct figures figures_of(const struct search *s, const struct mlu_conv_t
     f.shared = fmax(filters / t->on.lanes / r->core, t->on.clusters > 1 ? filters / r->link : 0);
     f.moved = t->on.lanes == 1 ? 0 : filters / r->move;
     f.mac = f.blocks * im * ceil(in / r->columns) * r->columns * ceil(k / r->k0) * r->k0 / r->mac;
-    f.gather = p->direct ? 0 : im * taps * cin * es / r->gather;
+    f.gather = p->direct ? 0 : im * fmax(taps * cin * es / r->gather, bursts_of(p, t) * taps * ceil(cin / kb));
     f.load = map / r->core;
     f.store = (p->out_lines ? line_bytes(im, im, in, cout * group, os, true) : in * row_bytes(im * os, true)) / r->core;
     f.end = epilogue_of(s, im * in, &f);
@@ -289,7 +296,8 @@ static void try_blocks(struct search *s, int64_t m, int64_t n, bool strips)
     const int64_t taps[3] = {conv_plane_taps(p), p->kernel[W], 1};
     for (int i = 0; i < 3; i++)
         if (i == 0 || taps[i] != taps[i - 1])
-            try_depths(s, (struct mlu_conv_tile){.m = m, .n = n, .taps = taps[i], .strips = strips});
+            try_depths(s, (struct mlu_conv_tile){
+                              .m = m, .n = size_min(n, size_align(p->cout, 4)), .taps = taps[i], .strips = strips});
 }
 
 static bool allowed(int64_t extent, int64_t before, int64_t wish, double size)

@@ -243,14 +243,19 @@ static void copy_rows(struct clock_cx *cx, const struct emu_op *op, struct clock
     move_rows(cx, c, (const int64_t[3]){a->dtype, a->rows, a->cols}, cx->rates->l0b);
 }
 
-/* Rows are written one by one, whether from the map or from the padding. */
+/* What lies together in the map is a burst, of a cycle at least, whether from the map or from the padding: the lines of
+ * neighbouring kernel positions where they are dense, else each. */
 static void windows(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_WINDOWS *a = EMU_ARGS(WINDOWS, op);
+    const bool dense = a->src_row == a->k && a->dilation_w == 1 && a->step_w == 1;
+    const double bursts = (double)round_up(a->n, 1) * a->taps_h * (dense ? 1 : a->taps_w);
     c->from = cx->section->bufs.data[a->src].space;
     c->to = TS_UB;
     const int64_t rows = round_up(a->n, 1) * a->taps_h * a->taps_w;
     move_rows(cx, c, (const int64_t[3]){a->dtype, rows, a->k}, cx->rates->l0a);
+    if (c->bytes > 0)
+        c->busy = fmax(c->busy, bursts + cx->rates->mte1_latency);
 }
 
 static clock_cost_fn *const costs[TILE_OP_END] = {

@@ -23,7 +23,7 @@ static const uint32_t decides[TILE_OP_END] = {
     [TILE_MAC_ROWS] = F(MAC_ROWS, m) | F(MAC_ROWS, n) | F(MAC_ROWS, k),
     [TILE_MAC_OUT] = F(MAC_OUT, m) | F(MAC_OUT, n) | F(MAC_OUT, k),
     [TILE_COPY_ROWS] = F(COPY_ROWS, rows) | F(COPY_ROWS, cols),
-    [TILE_WINDOWS] = F(WINDOWS, n) | F(WINDOWS, k),
+    [TILE_WINDOWS] = F(WINDOWS, n) | F(WINDOWS, k) | F(WINDOWS, src_row),
     [TILE_VEC] = F(VEC, rows) | F(VEC, cols) | F(VEC, dst_off) | F(VEC, dst_row) | F(VEC, a_off) | F(VEC, a_row) |
                  F(VEC, b_off) | F(VEC, b_row) | F(VEC, c_row),
     [TILE_CAST] = F(CAST, rows) | F(CAST, cols) | F(CAST, dst_row) | F(CAST, src_row),
