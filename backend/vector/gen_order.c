@@ -5,7 +5,7 @@
  *   for each chunk:               sort it by group; row j of the sorted chunk, of group e, goes to
  *                                 j + (rows of e and before it so far) - (rows of smaller groups in the chunk)
  *
- * Tables have one element per group; table[e] of `less` is what is smaller than e, of `upto` what is not larger.
+ * Tables have one element per group.
  * Refused: several cores, which would have to meet twice for what takes one of them some microseconds. */
 #include "backend/vector/gens.h"
 #include "backend/vector/views.h"
@@ -19,12 +19,12 @@
 struct order {
     struct tile_kernel *k;
     struct tile_builder b;
-    int64_t groups, padded, repeat, cap;       /* padded: to whole blocks; cap: rows of a chunk */
-    expr rows, chunks, first, n;               /* all rows; of the chunk */
-    int32_t index, from, sorted, ends, place;  /* tensors, -1 absent */
-    int32_t wide, x, at, back, group, to, div; /* buffers: i64, then i32 of the chunk */
-    int32_t mask, ones, acc;                   /* of a block of groups */
-    int32_t ids, less, upto, run, off, out64;  /* tables */
+    int64_t groups, padded, repeat, cap;            /* padded: to whole blocks; cap: rows of a chunk */
+    expr rows, chunks, first, n;                    /* all rows; of the chunk */
+    int32_t index, from, sorted, ends, place;       /* tensors, -1 absent */
+    int32_t wide, x, at, back, group, to, div;      /* buffers: i64, then i32 of the chunk */
+    int32_t mask, ones, acc;                        /* of a block of groups */
+    int32_t ids, next, less, upto, run, off, out64; /* tables */
 };
 
 static expr num(struct order *c, int64_t v)
@@ -74,17 +74,20 @@ static void pick(struct order *c, int32_t dst, int32_t src, expr src_cols, int32
     TILE(&c->b, PICK, DT_I32, num(c, 1), c->n, dst, z, z, src, z, z, src_cols, at, z, z);
 }
 
-/* counts[e] = rows of the chunk whose group is less than (or equal to) e. */
-static void count(struct order *c, enum k_fn fn, int32_t counts)
+/* less[e]: rows of the chunk in groups before e; upto[e]: those of group e with them. */
+static void count(struct order *c)
 {
     struct expr_pool *x = &c->k->exprs;
     const expr z = num(c, 0), one = num(c, 1), rows = num(c, BLOCK), pitch = num(c, c->cap);
-    const expr block = tile_loop(&c->b, "e", num(c, c->padded / BLOCK)), e = expr_mul(x, block, rows);
-    TILE(&c->b, VEC, fn, DT_I32, rows, c->n, c->mask, z, pitch, c->x, z, z, 1, c->ids, e, one, 0, -1, 0, z, 0, 0, 0, 0);
+    const expr block = tile_loop(&c->b, "e", num(c, (c->padded + UNIT) / BLOCK)), e = expr_mul(x, block, rows);
+    TILE(&c->b, VEC, K_FN_Less, DT_I32, rows, c->n, c->mask, z, pitch, c->x, z, z, 1, c->ids, e, one, 0, -1, 0, z, 0, 0,
+         0, 0);
     TILE(&c->b, CAST, DT_I32, DT_BOOL, rows, c->n, c->ones, z, pitch, c->mask, z, pitch, 1, 1);
     TILE(&c->b, RED_ADD, K_RED_SUM, DT_I32, rows, c->n, c->acc, z, c->ones, z, pitch, z, one);
-    TILE(&c->b, RED_END, K_RED_SUM, DT_I32, rows, counts, e, one, c->acc, z);
+    TILE(&c->b, RED_END, K_RED_SUM, DT_I32, rows, c->less, e, one, c->acc, z);
     tile_end(&c->b);
+    TILE(&c->b, PICK, DT_I32, one, num(c, c->padded), c->upto, z, z, c->less, z, z, num(c, c->padded + UNIT), c->next,
+         z, z);
 }
 
 static void open_chunk(struct order *c, const char *name)
@@ -104,12 +107,12 @@ static void open_chunk(struct order *c, const char *name)
 static void count_all(struct order *c)
 {
     const expr z = num(c, 0), one = num(c, 1), groups = num(c, c->padded);
-    TILE(&c->b, IOTA, DT_I32, one, groups, c->ids, z, z, z, one, z);
+    TILE(&c->b, IOTA, DT_I32, one, num(c, c->padded + UNIT), c->ids, z, z, z, one, z);
+    TILE(&c->b, IOTA, DT_I32, one, groups, c->next, z, z, one, one, z);
     TILE(&c->b, FILL, DT_I32, one, groups, c->run, z, z, 0);
     TILE(&c->b, FILL, DT_I32, one, groups, c->off, z, z, 0);
     open_chunk(c, "chunk");
-    count(c, K_FN_Less, c->less);
-    count(c, K_FN_LessOrEqual, c->upto);
+    count(c);
     vec(c, K_FN_Add, c->run, c->run, c->less, 0, groups);
     vec(c, K_FN_Add, c->off, c->off, c->upto, 0, groups);
     tile_end(&c->b);
@@ -140,8 +143,9 @@ static void deal(struct order *c)
 {
     const expr z = num(c, 0), one = num(c, 1), groups = num(c, c->padded);
     open_chunk(c, "deal");
-    count(c, K_FN_Less, c->less);
-    count(c, K_FN_LessOrEqual, c->upto);
+    tile_if(&c->b, expr_cmp(&c->k->exprs, EXPR_LT, one, c->chunks)); /* one chunk has been counted */
+    count(c);
+    tile_end(&c->b);
     vec(c, K_FN_Sub, c->off, c->run, c->less, 0, groups);
     tile_note(&c->b, "the chunk in the order of groups");
     TILE(&c->b, ORDER, DT_I32, one, c->n, c->at, z, z, c->x, z, z, 0);
@@ -183,8 +187,9 @@ static void buffers(struct order *c)
                      {&c->mask, "mask", DT_BOOL, c->cap * BLOCK},
                      {&c->ones, "ones", DT_I32, c->cap * BLOCK},
                      {&c->acc, "acc", DT_I64, (int64_t)K_LANES * BLOCK},
-                     {&c->ids, "ids", DT_I32, c->padded},
-                     {&c->less, "less", DT_I32, c->padded},
+                     {&c->ids, "ids", DT_I32, c->padded + UNIT},
+                     {&c->next, "next", DT_I32, c->padded},
+                     {&c->less, "less", DT_I32, c->padded + UNIT},
                      {&c->upto, "upto", DT_I32, c->padded},
                      {&c->run, "run", DT_I32, c->padded},
                      {&c->off, "off", DT_I32, c->padded},
@@ -194,7 +199,7 @@ static void buffers(struct order *c)
 }
 
 /* Bytes of a row in the buffers above, and of a group. */
-enum { ROW_BYTES = 8 + 6 * 4 + BLOCK * 5, GROUP_BYTES = 5 * 4 + 8 };
+enum { ROW_BYTES = 8 + 6 * 4 + BLOCK * 5, GROUP_BYTES = 6 * 4 + 8 };
 
 static int32_t output(struct order *c, struct emit *e, struct node *n, int i, const char *name, int32_t *tensors,
                       int32_t *count)
@@ -213,7 +218,9 @@ enum npuc_status gen_order_emit(struct emit *e, struct node *n)
     c.k = emit_kernel(e, "group_order", &c.b, &p);
     struct expr_pool *x = &c.k->exprs;
     c.padded = size_align(c.groups, UNIT);
-    c.cap = (e->m->size[TS_UB] - 20 * 64 - c.padded * GROUP_BYTES - (int64_t)sizeof(union k_lanes) * BLOCK) / ROW_BYTES;
+    c.cap =
+        (e->m->size[TS_UB] - 24 * 64 - 2 * UNIT * 4 - c.padded * GROUP_BYTES - (int64_t)sizeof(union k_lanes) * BLOCK) /
+        ROW_BYTES;
     c.cap = (c.cap < CHUNK ? c.cap : CHUNK) / UNIT * UNIT;
     if (e->tiling && e->tiling->cols > 0 && e->tiling->cols < c.cap)
         c.cap = size_align(e->tiling->cols, UNIT);

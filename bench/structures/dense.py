@@ -115,10 +115,16 @@ class Structure:
         given = self.op("Unsqueeze", self.op("Cast", "attention_mask", to=T.BOOL), self.integers(1, 2))
         return self.op("And", self.op("LessOrEqual", rows, new), given)
 
+    def tables(self):
+        self.weight("cos", self.c.positions, self.c.head // 2), self.weight("sin", self.c.positions, self.c.head // 2)
+
+    def caches(self):
+        return "key", "value"
+
     def build(self):
         c = self.c
         table = self.weight("embedding.weight", c.vocab, c.hidden)
-        self.weight("cos", c.positions, c.head // 2), self.weight("sin", c.positions, c.head // 2)
+        self.tables()
         x, mask = self.op("Gather", table, "input_ids"), self.mask()
         for i in range(c.layers):
             x = self.op("Add", x, self.attention(self.norm(x, f"layers.{i}.norm1", c.hidden), i, mask))
@@ -134,7 +140,7 @@ class Structure:
                   value("position_ids", T.INT64, ["batch", "seq"])]
         outputs = [value("logits", self.dtype, ["batch", 1, c.vocab])]
         for i in range(c.layers):
-            for part in ("key", "value"):
+            for part in self.caches():
                 inputs.append(value(f"past_key_values.{i}.{part}", self.dtype, ["batch", c.kv_heads, "past", c.head]))
                 outputs.append(value(f"present.{i}.{part}", self.dtype, ["batch", c.kv_heads, "past + seq", c.head]))
         graph = helper.make_graph(self.nodes, "decoder", inputs, outputs, self.weights)
