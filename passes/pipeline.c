@@ -27,6 +27,7 @@ static const struct pass_step pipeline[] = {
     {PASS_lower_grid, "before expand_operands and fuse_vector, which take its elementwise part"},
     {PASS_lower_resize, "before folding, which computes places and weights; before fuse_vector, which takes the sums"},
     {PASS_lower_steps, "before folding, which scales constant biases; before fuse_vector, which takes the rest"},
+    {PASS_recover_moe, "after folding, which leaves plain constants; experts that nobody reads any more go with dce"},
     {PASS_sort_groups,
      "before cse, which leaves one order for all products; before placement, which asks for sorted rows"},
     {PASS_expand_operands, "before cse, which leaves one Expand for all layers"},
