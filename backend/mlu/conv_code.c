@@ -17,6 +17,7 @@
 #include "base/size.h"
 #include "kernels/vec.h"
 
+#include <math.h>
 #include <stdio.h>
 
 enum { D = CONV_D, H = CONV_H, W = CONV_W };
@@ -439,13 +440,20 @@ static void load_added(struct code *c)
     TILE(&c->b, TRANSP, p->out, c->in, c->w.count, c->added, z, pitch, c->turned, z, across);
 }
 
-/* Does the conversion to bytes, nearest and up to the ends of their range, say what the graph says? A lower end above
- * that of bytes binds nothing behind relu. */
-static bool converts(const struct conv *p)
+/* Does the lower end of the codes bind, given the lowest byte and what relu leaves? */
+static bool low_binds(const struct conv *p)
 {
     const struct conv_tail *t = &p->tail;
     const bool positive = (t->added ? t->relu : p->relu) && t->factor > 0 && t->low <= 0;
-    return code_type(p) == DT_I8 && (t->low <= -128 || positive) && t->high >= 127;
+    return !positive && t->low > -128;
+}
+
+/* Are the ends of the codes whole numbers? The conversion to bytes, nearest, may then come behind them. */
+static bool converts(const struct conv *p)
+{
+    const struct conv_tail *t = &p->tail;
+    return code_type(p) == DT_I8 && t->low == rintf(t->low) && t->high == rintf(t->high) && t->low <= t->high &&
+           t->low <= 127 && t->high >= -128;
 }
 
 /* Integers of the result. Before the float is stored: the vector unit then waits for no store. */
@@ -458,11 +466,14 @@ static void make_codes(struct code *c)
     tile_note(&c->b, "integers of the result");
     TILE(&c->b, VEC, K_FN_Mul, f, c->w.count, c->in, work, z, pitch, c->out, z, pitch, 1, -1,
          tile_float_bits(t->factor), z, 0, -1, 0, z, 0, 0, 0, 0);
-    if (!converts(c->p)) {
+    if (!converts(c->p))
         vec(c, K_FN_Round, f, work, -1);
+    if (converts(c->p) && low_binds(c->p) && t->high >= 127)
+        TILE(&c->b, VEC, K_FN_Max, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1, tile_float_bits(t->low),
+             z, 0, -1, 0, z, 0, 0, 0, 0);
+    else if (!converts(c->p) || low_binds(c->p) || t->high < 127)
         TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1,
              tile_float_bits(t->low), z, 0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
-    }
     cast(c, c->codes, code_type(c->p), work, f, converts(c->p) ? TILE_NEAREST : 1);
 }
 

@@ -378,7 +378,7 @@ static void emit_value(struct vr_form *f, int i)
                    c = operand(f, v->arg[2], v->cls);
     if (v->kind == VR_CAST)
         TILE(&f->b, CAST, (int32_t)v->dtype, (int32_t)v->op_dtype, rows, cols, f->buf[i], zero, pitch, a.buf, a.off,
-             a.row, a.col, !v->wraps);
+             a.row, a.col, v->nearest ? TILE_NEAREST : !v->wraps);
     else
         TILE(&f->b, VEC, v->op, (int32_t)v->op_dtype, rows, cols, f->buf[i], zero, pitch, a.buf, a.off, a.row, a.col,
              b.buf, b.off, b.row, b.col, c.buf, c.off, c.row, c.col, tile_float_bits(v->param[0]),

@@ -3,6 +3,8 @@
  * columns. */
 #include "backend/vector/vregion_priv.h"
 
+#include <math.h>
+
 void vr_init(struct vr *r, struct emit *e, int rank, const expr *dims)
 {
     *r = (struct vr){.e = e, .rank = rank};
@@ -231,10 +233,64 @@ static void turn_rows(struct vr *r)
     }
 }
 
+static bool used_once(const struct vr *r, int value)
+{
+    int n = 0;
+    for (int i = 0; i < r->n_values; i++)
+        for (int a = 0; a < 3; a++)
+            n += r->values[i].arg[a] == value;
+    for (int o = 0; o < r->n_outputs; o++)
+        n += r->outputs[o].value == value;
+    return n == 1;
+}
+
+static const struct vr_value *formula(const struct vr *r, int i, enum k_fn fn)
+{
+    const struct vr_value *v = i >= 0 ? &r->values[i] : NULL;
+    return v && v->kind == VR_VEC && v->op == (int)fn ? v : NULL;
+}
+
+/* cast(clip(round(v), low, high)) to bytes: the conversion itself rounds to the nearest and goes no further than the
+ * type. Ends within the type are whole numbers, so that rounding may come behind them. */
+static void merge_rounding(struct vr *r, struct vr_value *cast)
+{
+    const int at = cast->arg[0];
+    struct vr_value *clip = formula(r, at, K_FN_Clip) ? &r->values[at] : NULL;
+    const struct vr_value *round = clip ? formula(r, clip->arg[0], K_FN_Round) : NULL;
+    const float least = cast->dtype == DT_U8 ? 0 : -128, most = cast->dtype == DT_U8 ? 255 : 127;
+    if (!round || !used_once(r, at))
+        return;
+    const struct vr_value *low = &r->values[clip->arg[1]], *high = &r->values[clip->arg[2]];
+    if (low->kind != VR_IMM || high->kind != VR_IMM || !(low->imm <= high->imm) || low->imm != rintf(low->imm) ||
+        high->imm != rintf(high->imm) || low->imm > most || high->imm < least)
+        return;
+    cast->nearest = true;
+    if (low->imm <= least && high->imm >= most)
+        cast->arg[0] = round->arg[0];
+    else
+        clip->arg[0] = round->arg[0];
+    if (cast->arg[0] == at && high->imm >= most) {
+        clip->op = K_FN_Max;
+        clip->arg[2] = -1;
+    }
+}
+
+static void merge_roundings(struct vr *r)
+{
+    for (int i = 0; i < r->n_values; i++) {
+        struct vr_value *v = &r->values[i];
+        const bool bytes = v->dtype == DT_I8 || v->dtype == DT_U8,
+                   wide = v->op_dtype == DT_F32 || v->op_dtype == DT_F16 || v->op_dtype == DT_BF16;
+        if (v->kind == VR_CAST && bytes && wide && v->arg[0] >= 0)
+            merge_rounding(r, v);
+    }
+}
+
 void vr_normalise(struct vr *r)
 {
     struct expr_pool *x = &r->e->cx->exprs;
     int64_t size;
+    merge_roundings(r);
     r->has_red = has_reduction(r);
     r->keeps_first = has_index(r);
     int stop = r->keeps_first ? 1 : 0;

@@ -42,9 +42,10 @@ struct vr_value {
     int arg[3];          /* operand values, -1 none */
     float param[3];
     float imm;
-    bool wraps; /* VR_CAST: without saturation */
-    int view;   /* VR_INPUT, VR_IOTA: index into views */
-    int level;  /* reductions on the longest path from the inputs */
+    bool wraps;   /* VR_CAST: without saturation */
+    bool nearest; /* VR_CAST: of floats, to the nearest bytes */
+    int view;     /* VR_INPUT, VR_IOTA: index into views */
+    int level;    /* reductions on the longest path from the inputs */
 };
 struct vr_output {
     int value;
