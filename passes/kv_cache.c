@@ -9,7 +9,8 @@
  * Input and output keep their names: the runtime copies a given past into the buffer and a wanted present out of it.
  * Requirements: (1) the cache input is used once, by the append, so no one sees the old content after the write; (2)
  * the result leaves the model, else nothing persists; (3) both follow from the graph alone, no names are looked at.
- * Left alone: caches that are transformed before they are appended to, and all of them when the capacity is 0. */
+ * Left alone: caches that are transformed before they are appended to, those of a past of fixed length unless a recipe
+ * codes caches, and all of them when the capacity is 0. */
 #include "passes/pass.h"
 
 static bool leaves_graph(const struct value *v)
@@ -56,14 +57,28 @@ static bool grows_from(const struct node *n)
     return (n->op == OP_Concat && n->n_in == 2) || (n->op == OP_CacheAppend && node_attr_int(n, "capacity", 0) == 0);
 }
 
-static enum npuc_status convert(struct pass_ctx *px, struct node *n, struct value *past)
+/* Sizes that the new rows tell, such as the length of a head, are those of the past as well, given or not. */
+static const struct type *told_by_rows(struct ir_ctx *cx, const struct type *past, const struct type *present, int axis)
+{
+    expr dims[IR_MAX_RANK];
+    for (int i = 0; i < past->rank; i++) {
+        const struct expr_node *e = &cx->exprs.nodes.data[past->dims[i]];
+        int64_t size;
+        dims[i] = i == axis ? past->dims[i] : present->dims[i];
+        if (dims[i] != past->dims[i] && e->op == EXPR_SYM && expr_is_const(&cx->exprs, dims[i], &size))
+            expr_symbol_narrow(&cx->exprs, (int32_t)e->value,
+                               (struct expr_range){.min = size, .max = size, .multiple = 1});
+    }
+    return type_tensor(cx, past->dtype, past->rank, dims);
+}
+
+static enum npuc_status convert(struct pass_ctx *px, struct node *n, struct value *past, int64_t capacity)
 {
     struct ir_ctx *cx = px->cx;
     int axis = axis_of(n);
-    struct layout l = {
-        .kind = LAYOUT_CACHE, .axis = axis, .capacity = expr_const(&cx->exprs, px->options.cache_capacity)};
-    struct node *made = as_append(n, px->options.cache_capacity);
-    past->type = type_with_layout(cx, past->type, l);
+    struct layout l = {.kind = LAYOUT_CACHE, .axis = axis, .capacity = expr_const(&cx->exprs, capacity)};
+    struct node *made = as_append(n, capacity);
+    past->type = type_with_layout(cx, told_by_rows(cx, past->type, n->out[0].type, axis), l);
     enum npuc_status s = ir_infer(made);
     if (s != NPUC_OK)
         return s;
@@ -96,6 +111,19 @@ static enum npuc_status convert_fixed(struct pass_ctx *px, struct node *n, struc
     return NPUC_OK;
 }
 
+/* Rows to allocate; 0: the append stays as it is. With as many past rows at every call nothing grows from one to the
+ * next: such a past is kept only where it becomes codes. */
+static int64_t rows_of(const struct pass_ctx *px, const struct node *n, const struct value *past)
+{
+    const struct quantiser *q = px->options.quantiser;
+    const int axis = axis_of(n);
+    int64_t before, rows;
+    if (!expr_is_const(&px->cx->exprs, past->type->dims[axis], &before))
+        return px->options.cache_capacity;
+    const bool coded = before > 0 && q && q->cache && q->cache(q->user, false);
+    return coded && expr_is_const(&px->cx->exprs, n->out[0].type->dims[axis], &rows) ? rows : 0;
+}
+
 enum npuc_status kv_cache(struct pass_ctx *px, struct graph *g)
 {
     if (px->options.cache_capacity <= 0 || g->owner)
@@ -104,17 +132,16 @@ enum npuc_status kv_cache(struct pass_ctx *px, struct graph *g)
     {
         bool is_fixed = fixed_cache(px, n);
         struct value *past = is_fixed || grows_from(n) ? cache_input(g, n) : NULL;
-        int64_t fixed;
         if (past && is_fixed && ir_may_rewrite(px->cx)) {
             enum npuc_status s = convert_fixed(px, n, past);
             if (s != NPUC_OK)
                 return s;
             continue;
         }
-        if (!past || past->type->rank < 2 || expr_is_const(&px->cx->exprs, past->type->dims[axis_of(n)], &fixed) ||
-            !ir_may_rewrite(px->cx))
+        const int64_t capacity = past && past->type->rank >= 2 ? rows_of(px, n, past) : 0;
+        if (capacity == 0 || !ir_may_rewrite(px->cx))
             continue;
-        enum npuc_status s = convert(px, n, past);
+        enum npuc_status s = convert(px, n, past, capacity);
         if (s != NPUC_OK)
             return s;
     }

@@ -297,8 +297,13 @@ static enum npuc_status learn_symbols(npurt_session *s)
     for (int64_t i = 0; st == NPUC_OK && i < s->plan->exprs.symbols.len; i++) {
         s->symbol_known[i] = false;
         s->symbol[i] = s->told_by[i] = -1;
-        if (s->user_symbol[i] >= 0)
+        const struct expr_range r = s->plan->exprs.symbols.data[i].range;
+        if (s->user_symbol[i] >= 0) {
             st = learn(s, i, s->user_symbol[i], "the option");
+        } else if (r.min == r.max) { /* the model leaves no other size */
+            s->symbol[i] = r.min;
+            s->symbol_known[i] = true;
+        }
     }
     rt_learn_fixed(s);
     for (int empty = 0; st == NPUC_OK && empty < 2; empty++)
@@ -369,10 +374,22 @@ static enum npuc_status check_input(npurt_session *s, int32_t i)
     return NPUC_OK;
 }
 
+/* May the input be left out since a cache holds it? Not where a model of fixed sizes always has as many past rows:
+ * which of those that a run left are the next one's is the caller's business. */
+static bool holds_past(const npurt_session *s, int32_t i)
+{
+    const int c = rt_cache_of_input(s, i);
+    const struct plan_cache *k = c >= 0 ? &s->entry->caches[c] : NULL;
+    int64_t past, present;
+    return k && !(k->grows && k->past != EXPR_INVALID && k->present != EXPR_INVALID &&
+                  expr_is_const(&s->plan->exprs, k->past, &past) &&
+                  expr_is_const(&s->plan->exprs, k->present, &present) && past < present);
+}
+
 static enum npuc_status check_missing(npurt_session *s, int32_t i)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[s->entry->inputs[i]];
-    if (s->inputs[i].set ? s->inputs[i].data != NULL : rt_cache_of_input(s, i) >= 0 || t->data_size > 0)
+    if (s->inputs[i].set ? s->inputs[i].data != NULL : holds_past(s, i) || t->data_size > 0)
         return NPUC_OK;
     int64_t dims[NPURT_MAX_RANK], n = 1;
     const bool known = rt_dims(s, t, dims);

@@ -21,7 +21,7 @@ def check_batch(args, tmp, bard, prompts):
     assert [s["prompt_tokens"] for s in both["sequences"]] == [len(p["ids"]) for p in prompts[:3]]
     texts = ["5,9,33,2,7", "11,12", "3,1,4,1,5,9,2,6", "42"]
     together = [o for t in texts for o in ("--tokens", t)]
-    for name in ("llama-genai-fp32", "llama-hand-static24", "llama-mobius", "llama-hand-op23-causal3d", "qwen2-genai-fp32"):
+    for name in ("llama-genai-fp32", "llama-hand-static24", "llama-mobius", "llama-hand-op23-causal3d", "qwen2-genai-fp32", "llama-genai-fp16"):
         plan = tmp / f"{name}.plan"
         support.must([args.npuc, "compile", pathlib.Path(args.root) / "tests" / "models" / name / "model.onnx", "-o", plan,
                       "--kv-capacity", "16", "--quiet"])
