@@ -66,6 +66,26 @@ static void convert(enum dtype to, enum dtype from, union chunk *c, int64_t n)
     }
 }
 
+/* Floats to integers of at most 32 bits whose conversion works in 32: what whole_of and k_narrow give, without a
+ * carrier of 64. false: another type. */
+#define TRUNC(dt, T)                                                                                                   \
+    case DT_##dt:                                                                                                      \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            ((T *)y)[at + i] =                                                                                         \
+                (T)(uint32_t)(x[i] >= -2147483648.0f && x[i] < 2147483648.0f ? (int32_t)x[i] : INT32_MIN);             \
+        return true;
+static bool trunc_f32(enum dtype to, void *y, int64_t at, const float *x, int64_t n)
+{
+    switch ((int)to) {
+        TRUNC(I8, int8_t)
+        TRUNC(U8, uint8_t)
+        TRUNC(I16, int16_t)
+        TRUNC(U16, uint16_t)
+        TRUNC(I32, int32_t)
+    }
+    return false;
+}
+
 static void cast_range(enum dtype to, void *dst, enum dtype from, const void *src, int64_t n, bool saturate)
 {
     union chunk c;
@@ -77,6 +97,8 @@ static void cast_range(enum dtype to, void *dst, enum dtype from, const void *sr
                 ((uint16_t *)dst)[at + i] = half_f64_to_f16(c.d[i]);
             continue;
         }
+        if (k_wide_of(from) == K_WIDE_F32 && trunc_f32(to, dst, at, c.f, m))
+            continue;
         convert(to, from, &c, m);
         k_narrow(to, dst, at, &c, m, saturate);
     }
@@ -94,6 +116,9 @@ void k_cast(enum dtype to, void *dst, enum dtype from, const void *src, int64_t 
         half_f16_to_f32_n(dst, src, n);
     else if (from == DT_BF16 && to == DT_F32)
         half_bf16_to_f32_n(dst, src, n);
+    else if (from == DT_I32 && to == DT_F32)
+        for (int64_t i = 0; i < n; i++)
+            ((float *)dst)[i] = (float)((const int32_t *)src)[i];
     else
         cast_range(to, dst, from, src, n, saturate);
 }

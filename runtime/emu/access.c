@@ -200,5 +200,7 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
         report_hazard(d, op, "tensor", name_of(d, name));
         return NULL;
     }
+    if (write && d->block->shows_written)
+        emu_views_settle(d->block, t->data + skip + lo, t->data + skip + hi);
     return t->data + skip + s->off * s->size;
 }

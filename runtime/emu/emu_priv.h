@@ -54,7 +54,7 @@
 
 /* ---- views (view.c) ---- */
 /* Bytes of a buffer's slot that have not been copied there, n runs `step` bytes apart: byte off + g*step + i is
- * src[g*pitch + i] for i < run. The source does not change during the launch. */
+ * src[g*pitch + i] for i < run. Before the source changes they are copied. */
 struct emu_view {
     const uint8_t *src; /* NULL: no view, the bytes are in the scratchpad */
     int64_t pitch, off, run, n, step;
@@ -144,6 +144,7 @@ struct emu_series {   /* DEQUANT instructions that are carried out together */
 struct emu_data {
     struct emu_launch *launch;
     const struct emu_core *core;
+    struct emu_block *block; /* the core's */
     const struct tile_section *section;
     const struct emu_memory *mem;
     struct emu_hazard *hazard; /* NULL: unchecked */
@@ -180,6 +181,8 @@ int32_t emu_esize(struct emu_data *d, const struct emu_op *op, int64_t dtype);
 /* Are all extents >= 0? Sets *empty when one is 0. */
 bool emu_extents(struct emu_data *d, const struct emu_op *op, int n, const int64_t *extent, bool *empty);
 
+/* Copies what the cores of a block show of GM from `from` on, before it is written up to `to`. */
+void emu_views_settle(struct emu_block *b, const uint8_t *from, const uint8_t *to);
 /* Copies what the slot of `field` shows into the scratchpad, if it is a view. */
 void emu_view_settle(struct emu_data *d, const struct emu_op *op, int field);
 /* Makes the slot that LOAD writes a view of x, the first element read. false: copy. */
@@ -217,6 +220,8 @@ struct emu_block { /* everything to run one block: cube core, vector cores */
     struct emu_hazard *hazard;
     int64_t fault_block;  /* number of the block that found `error` */
     bool ready, finished; /* cores bound to the launch; block done (kernels with barriers) */
+    bool alone;           /* no barriers: what the block reads, no other block writes during the launch */
+    bool shows_written;   /* some view shows memory that the launch may write */
     char error[512];
 };
 struct emu_machine {

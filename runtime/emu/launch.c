@@ -48,6 +48,7 @@ static bool bind_block(const struct run *r, struct emu_block *b)
         struct emu_data *d = &b->data[i];
         *d = (struct emu_data){.launch = r->l,
                                .core = &b->core[i],
+                               .block = b,
                                .section = p ? p->section : NULL,
                                .mem = &b->mem[i],
                                .hazard = r->check ? b->hazard : NULL,
@@ -56,6 +57,8 @@ static bool bind_block(const struct run *r, struct emu_block *b)
                                .row = d->row,
                                .views = r->check || r->m->no_views ? NULL : b->core[i].views};
     }
+    b->alone = !r->per_block;
+    b->shows_written = false;
     b->ready = true;
     return true;
 }
@@ -69,7 +72,10 @@ static void start_block(const struct run *r, struct emu_block *b, int64_t number
         const struct emu_core_id id = {i == 0 ? TCORE_CUBE : TCORE_VECTOR, (int32_t)number, i == 2};
         if (program_of(r, i))
             emu_core_start(&b->core[i], id, &b->sync);
+        for (int32_t v = 0; b->shows_written && program_of(r, i) && v < b->core[i].prog->n_views; v++)
+            b->core[i].views[v].src = NULL; /* another block may write what the last one read */
     }
+    b->shows_written = false;
 }
 
 static bool left_flag(const struct run *r, struct emu_block *b, int i)

@@ -299,9 +299,11 @@ struct fix_row {
 };
 static enum dtype fix_row(void *y, const struct fix_row *f)
 {
-    for (int64_t c = 0; c < f->cols; c += 16)
-        memcpy((uint8_t *)y + c * 4, f->c + c / 16 * f->pitch * 64,
-               (size_t)((f->cols - c < 16 ? f->cols - c : 16) * 4));
+    const int64_t whole = f->cols & ~(int64_t)15;
+    for (int64_t c = 0; c < whole; c += 16)
+        memcpy((uint8_t *)y + c * 4, f->c + c / 16 * f->pitch * 64, 64);
+    if (whole < f->cols)
+        memcpy((uint8_t *)y + whole * 4, f->c + whole / 16 * f->pitch * 64, (size_t)(f->cols - whole) * 4);
     if (f->relu) {
         int32_t *w = y;
         float *v = y;

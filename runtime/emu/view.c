@@ -3,7 +3,10 @@
  *
  * Invariant: reading a slot gives, at every byte, what it would hold had every move been a copy. It rests on three
  * rules.
- *  1. A view shows memory that nobody writes while the launch lasts: read-only tensors, never a scratchpad.
+ *  1. A view shows GM, never a scratchpad. In a kernel without barriers no other block writes what a block reads, so
+ * that only the block's own writes can change it: they settle first what they are about to overwrite (emu_gm). A
+ * workspace has more slots than the buffers it feeds, so that a view of it is gone by then. With barriers only
+ * read-only tensors are shown.
  *  2. A buffer can have views only when no other buffer of its core shares its memory.
  *  3. Every access that does not understand views settles the slot first, that is, does the copy (emu_buf); a new view
  * settles what the old one shows outside of it. With hazard checks every move copies. */
@@ -47,19 +50,39 @@ static struct emu_view *place(const struct emu_data *d, const struct emu_op *op,
     return first >= 0 ? &d->views[first + op->slot[field]] : NULL;
 }
 
-static uint8_t *slot_start(const struct emu_data *d, const struct emu_op *op, int field)
+/* The runs from `group` on are copied to where they belong. */
+static void settle(const struct emu_data *d, int64_t buf, int64_t slot, struct emu_view *v, int64_t group)
 {
-    const struct tile_buf *b = &d->section->bufs.data[op->arg[field]];
-    return d->mem->at[b->space] + b->base + op->slot[field] * b->slot_size;
+    const struct tile_buf *b = &d->section->bufs.data[buf];
+    uint8_t *y = d->mem->at[b->space] + b->base + slot * b->slot_size + v->off;
+    for (int64_t g = group; g < v->n; g++)
+        memcpy(y + g * v->step, v->src + g * v->pitch, (size_t)v->run);
+    v->src = NULL;
 }
 
 static void settle_from(struct emu_data *d, const struct emu_op *op, int field, int64_t group)
 {
-    struct emu_view *v = place(d, op, field);
-    uint8_t *y = slot_start(d, op, field) + v->off;
-    for (int64_t g = group; g < v->n; g++)
-        memcpy(y + g * v->step, v->src + g * v->pitch, (size_t)v->run);
-    v->src = NULL;
+    settle(d, op->arg[field], op->slot[field], place(d, op, field), group);
+}
+
+/* Does v show a byte of [from, to)? */
+static bool shows(const struct emu_view *v, const uint8_t *from, const uint8_t *to)
+{
+    const int64_t reach = (v->n - 1) * v->pitch, low = reach < 0 ? reach : 0, high = reach > 0 ? reach : 0;
+    return v->src && v->src + low < to && from < v->src + high + v->run;
+}
+
+void emu_views_settle(struct emu_block *b, const uint8_t *from, const uint8_t *to)
+{
+    for (int c = 0; b->shows_written && c < EMU_BLOCK_CORES; c++) {
+        const struct emu_data *d = &b->data[c];
+        for (int64_t i = 0; d->views && d->section && i < d->section->bufs.len; i++) {
+            const int32_t first = d->core->prog->first_view[i];
+            for (int64_t s = 0; first >= 0 && s < d->section->bufs.data[i].slots; s++)
+                if (shows(&d->views[first + s], from, to))
+                    settle(d, i, s, &d->views[first + s], 0);
+        }
+    }
 }
 
 void emu_view_settle(struct emu_data *d, const struct emu_op *op, int field)
@@ -92,7 +115,8 @@ bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu
 {
     const struct emu_LOAD *a = EMU_ARGS(LOAD, op);
     const struct emu_tensor *t = &d->launch->tensors[a->src];
-    if (!t->read_only || !place(d, op, EMU_FIELD(LOAD, dst)) || (uintptr_t)x % (uintptr_t)dst->size != 0)
+    if (!place(d, op, EMU_FIELD(LOAD, dst)) || (!t->read_only && !d->block->alone) ||
+        (uintptr_t)x % (uintptr_t)dst->size != 0)
         return false;
     const struct emu_shape m = emu_simplify(dst->stride, src->stride, src->n);
     const int64_t run = m.n[3] * dst->size, step = m.n[2] == 1 ? run : m.d[2] * dst->size;
@@ -101,6 +125,7 @@ bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu
         return false;
     const struct emu_view v = {x, m.s[2] * dst->size, dst->off * dst->size, run, m.n[2], step};
     replace(d, op, EMU_FIELD(LOAD, dst), &v);
+    d->block->shows_written |= !t->read_only;
     return true;
 }
 
