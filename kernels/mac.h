@@ -93,6 +93,7 @@ struct k_code_rows {
     int64_t code_row, scale_row, zero_row;
     uint8_t *dst;
     int64_t dst_row;
+    int64_t group, group_step; /* columns that lie together, bytes from group to group; group 0: all lie together */
 };
 void k_dequant_rows(const struct k_code_rows *g);
 

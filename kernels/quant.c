@@ -67,11 +67,19 @@ void k_dequant_row(const struct k_code_rows *g, int64_t row)
         int64_t n = (block + 1) * g->block - at;
         n = n < left ? n : left;
         n = n < NPUC_ARRAY_LEN(part) ? n : NPUC_ARRAY_LEN(part);
+        uint8_t *y = g->dst + row * g->dst_row;
+        int64_t to = done;
+        if (g->group) {
+            const int64_t room = g->group - done % g->group;
+            y += done / g->group * g->group_step;
+            to = done % g->group;
+            n = n < room ? n : room;
+        }
         k_dequant_block(part, codes, at, n, g->code, scale_of(g, row, block), zero_of(g, row, block));
         if (dtype_is_float(g->to))
-            k_narrow(g->to, g->dst + row * g->dst_row, done, part, n, true);
+            k_narrow(g->to, y, to, part, n, true);
         else /* whole numbers: bytes for a product of integers */
-            k_cast(g->to, g->dst + row * g->dst_row + done * dtype_size(g->to), DT_F32, part, n, true);
+            k_cast(g->to, y + to * dtype_size(g->to), DT_F32, part, n, true);
         done += n;
     }
 }

@@ -1,5 +1,5 @@
 /* Fuses what follows a matrix product or convolution and can be done where its result leaves the matrix unit: a bias
- * row, Relu, a cast to a narrower type, and one to f32 whose result leaves the graph.
+ * row, Relu, a cast to a narrower type, and one to f32 that no vector region would take.
  *
  *   %m = MatMul %x, %w : f32[b,s,64];  %a = Add %m, %bias : f32[b,s,64];  %y = Relu %a
  * becomes
@@ -21,7 +21,6 @@
 #include "passes/match.h"
 
 #define MAX_MEMBERS 12
-#define MAX_MOVES   6
 
 struct chain {
     struct node *nodes[MAX_MEMBERS];
@@ -75,25 +74,11 @@ static bool narrows(const struct node *n, const struct value *sum)
            dtype_size(n->out[0].type->dtype) < dtype_size(sum->type->dtype);
 }
 
-/* Do all users hand the value to the caller, moved at most? */
-static bool leaves(const struct value *v, int depth)
-{
-    if (!v->uses || depth > MAX_MOVES)
-        return false;
-    for_each_use (u, v) {
-        const struct node *n = u->user;
-        const bool moves = n->op == OP_Transpose || (op_has((enum op)n->op, T_VIEW) && u == &n->in[0]);
-        if (n->op != OP_Yield && (!moves || !leaves(&n->out[0], depth + 1)))
-            return false;
-    }
-    return true;
-}
-
-/* To the type of the accumulators, for nobody but the caller. */
+/* To the type of the accumulators, in a kernel of its own otherwise. */
 static bool widens(const struct node *n, const struct value *sum)
 {
     return n->op == OP_Cast && n->out[0].type->dtype == DT_F32 && dtype_size(sum->type->dtype) == 2 &&
-           dtype_is_float(sum->type->dtype) && leaves(&n->out[0], 0);
+           dtype_is_float(sum->type->dtype) && match_apart(&n->out[0]);
 }
 
 /* One f32 number per channel of `of`: [channels, 1, 1..]. */

@@ -157,3 +157,30 @@ int64_t match_replace(struct pass_ctx *px, struct node *n, struct node *made)
     ir_replace_all(&n->out[0], &made->out[0]);
     return absorb(px, n, made, 0);
 }
+
+#define MAX_MOVES 6
+
+/* Operators of vector regions, which cast while they read (fuse_vector). */
+static bool is_vector(const struct node *n)
+{
+    const enum op_class cls = op_table[n->op]->cls;
+    return cls == CLS_ELEMENTWISE || cls == CLS_REDUCE || cls == CLS_NORM || n->op == OP_Fused;
+}
+
+static bool read_apart(const struct value *v, int depth)
+{
+    if (!v->uses || depth > MAX_MOVES)
+        return false;
+    for_each_use (u, v) {
+        const struct node *n = u->user;
+        const bool moves = n->op == OP_Transpose || (op_has((enum op)n->op, T_VIEW) && u == &n->in[0]);
+        if (moves ? !read_apart(&n->out[0], depth + 1) : is_vector(n))
+            return false;
+    }
+    return true;
+}
+
+bool match_apart(const struct value *v)
+{
+    return read_apart(v, 0);
+}

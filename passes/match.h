@@ -31,4 +31,8 @@ struct factors {
 /* `whole` is never taken apart, may be NULL. False when there are too many factors. */
 bool match_factors(struct value *v, const struct value *whole, struct factors *f);
 
+/* Is the value, moved at most, read by the caller and by operators outside of vector regions alone? Then a cast of it
+ * would be a kernel of its own. */
+bool match_apart(const struct value *v);
+
 #endif

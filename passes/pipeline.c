@@ -40,6 +40,7 @@ static const struct pass_step pipeline[] = {
     {PASS_precision, "before placement, which asks for each type; after patterns, which should not see its casts"},
     {PASS_whole_precision, "as precision, for modes and targets where it takes all operators"},
     {PASS_quantise, "after whole_precision, which leaves its sums and scales in f32"},
+    {PASS_cse, "products of one operand narrow it once, and find each other by it"},
     {PASS_sink_casts, "after the passes that make casts; before fusion, which takes a narrow Relu into the product"},
     {PASS_lower_blocks, "after the passes that choose types; before lower_quant, which takes the rows it makes"},
     {PASS_code_caches,

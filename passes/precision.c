@@ -7,12 +7,13 @@
  * Sums are kept in f32 by the matrix unit whatever the operands' type; norms, softmax and the residual stream keep the
  * model's type, which is what holds accuracy. Casts of activations end up in the vector region before, casts of
  * constants in the plan's weights at compile time. Convolutions likewise, with their bias. The bias of a Gemm is added
- * behind, in the model's type. Of a block-quantised weight the scales are converted. Requirements: (1) the interface
+ * behind, in the model's type. Of a block-quantised weight the scales are converted; its sums stay in f32 where the
+ * cast would be a kernel of its own (other products: fuse_matmul), unless strict. Requirements: (1) the interface
  * keeps its types; (2) only float types of the model that differ from the wanted one are touched; (3) a product made
  * here has operands of the wanted type, so it terminates. Left alone: products of activations (attention), whose
  * operands live in the caches of the interface; everything where the type is meant for the whole network
  * (whole_precision). */
-#include "passes/pass.h"
+#include "passes/match.h"
 
 #include <string.h>
 
@@ -95,12 +96,15 @@ static enum npuc_status convert(struct pass_ctx *px, struct node *n, const struc
     struct builder b = ir_at(n);
     const enum dtype model = n->out[0].type->dtype, wanted = px->options.precision;
     struct value *bias = o->bias >= 0 ? node_in(n, o->bias) : NULL;
+    bool wide = n->op == OP_MatMulNBits && model == DT_F32 && !bias && !px->options.strict && match_apart(&n->out[0]);
     if (bias)
         ir_set_input(n, o->bias, NULL);
     if (wants(px, node_in(n, o->weight)))
         ir_set_input(n, o->weight, ir_cast(&b, node_in(n, o->weight), wanted));
     else if (model == DT_F32)
-        ir_set_int(n, "output_dtype", dtype_table[DT_F32].onnx); /* scales of a byte: sums may leave f16's range */
+        wide = true; /* scales of a byte: sums may leave f16's range */
+    if (wide)
+        ir_set_int(n, "output_dtype", dtype_table[DT_F32].onnx);
     if (o->zeros >= 0 && node_in(n, o->zeros) && wants(px, node_in(n, o->zeros)))
         ir_set_input(n, o->zeros, ir_cast(&b, node_in(n, o->zeros), wanted));
     if (o->activation >= 0)

@@ -162,6 +162,7 @@ static const struct {
     {TILE_DEQUANT, "block", 1, INT32_MAX},
     {TILE_MAC_MX, "block", 1, INT32_MAX},
     {TILE_DEQUANT, "zero_kind", 0, 2},
+    {TILE_DEQUANT, "group", 0, INT32_MAX},
     {TILE_IM2COL, "stride_h", 1, INT32_MAX},
     {TILE_IM2COL, "stride_w", 1, INT32_MAX},
     {TILE_IM2COL, "step_h", 1, INT32_MAX},

@@ -126,12 +126,9 @@ void nbits_dequant(struct nbits_tile *t, const struct nbits_dst *d)
     const expr z = expr_const(x, 0), c0 = expr_const(x, d->c0), stripes = expr_ceildiv(x, d->cols, c0);
     const int64_t zero_bytes = q->zero_kind == 2 ? scale_size(q) : 1;
     tile_note(t->b, "dequantise stripes of c0 columns: NZ");
-    const expr s = tile_loop(t->b, "stripe", stripes), done = expr_mul(x, s, c0);
-    TILE(t->b, DEQUANT, q->to, q->code, t->in, expr_min(x, c0, expr_sub(x, d->cols, done)), expr_add(x, d->first, done),
-         (int32_t)q->block, d->buf, expr_mul_const(x, s, t->rows * d->c0), c0, t->codes, z,
+    TILE(t->b, DEQUANT, q->to, q->code, t->in, d->cols, d->first, (int32_t)q->block, d->buf, z, c0, t->codes, z,
          expr_const(x, t->code_pitch), t->scales, z, expr_const(x, t->scale_pitch), q->scale_type, t->zeros, z,
-         expr_const(x, t->zero_pitch * zero_bytes), q->zero_kind);
-    tile_end(t->b);
+         expr_const(x, t->zero_pitch * zero_bytes), q->zero_kind, (int32_t)d->c0, expr_const(x, t->rows * d->c0));
     if (q->k % d->c0 != 0)
         fill_rest(t, d, stripes);
 }
@@ -145,5 +142,5 @@ void nbits_dequant_rows(struct nbits_tile *t, int32_t buf, int64_t pitch)
     tile_note(t->b, "dequantise");
     TILE(t->b, DEQUANT, q->to, q->code, t->in, t->ik, z, (int32_t)q->block, buf, z, expr_const(x, pitch), t->codes, z,
          expr_const(x, t->code_pitch), t->scales, z, expr_const(x, t->scale_pitch), q->scale_type, t->zeros, z,
-         expr_const(x, t->zero_pitch * zero_bytes), q->zero_kind);
+         expr_const(x, t->zero_pitch * zero_bytes), q->zero_kind, 0, z);
 }

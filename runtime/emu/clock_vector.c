@@ -215,12 +215,17 @@ void clock_iota(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
     c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_OP]);
 }
 
+/* Groups of columns are machine instructions of their own. */
 void clock_dequant(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_DEQUANT *a = EMU_ARGS(DEQUANT, op);
-    const struct block b = {a->rows, a->cols, width_of(a->to), a->dst_row == a->cols};
+    const int64_t group = a->group > 0 && a->group < a->cols ? a->group : a->cols;
+    const int64_t whole = group > 0 ? a->cols / group : 0, rest = a->cols - whole * group;
+    const struct block b = {a->rows, group, width_of(a->to), a->dst_row == group};
+    const struct block last = {a->rows, rest, width_of(a->to), a->dst_row == rest};
     c->unit = TU_V;
-    c->busy = block_time(cx->rates, &b, cx->rates->vec[TK_VEC_DEQUANT]);
+    c->busy = (double)whole * block_time(cx->rates, &b, cx->rates->vec[TK_VEC_DEQUANT]) +
+              block_time(cx->rates, &last, cx->rates->vec[TK_VEC_DEQUANT]);
 }
 
 void clock_castp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)

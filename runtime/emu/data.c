@@ -59,10 +59,13 @@ bool emu_data_op(void *user, struct emu_launch *l, const struct emu_core_id *cor
     emu_handler *handler = emu_handlers[op->insn->op];
     if (!handler)
         return emu_fault(d, op, "instruction %d is unknown to the emulator", op->insn->op);
-    if (op->insn->op == TILE_DEQUANT && !d->hazard)
-        return emu_series_add(d, op);
-    if (d->series.n > 0 && !emu_series_end(d))
-        return false;
+    if (d->waits) {
+        bool done = false;
+        if (!(op->insn->op == TILE_STORE ? emu_dequant_store(d, op, &done) : emu_dequant_end(d)))
+            return false;
+        if (done)
+            return true;
+    }
     if (d->hazard)
         emu_hazard_issue(d->hazard, d->hazard_core, tile_insn_unit(d->section, op->insn));
     return handler(d, op);

@@ -137,10 +137,6 @@ struct emu_memory { /* scratchpads of one core */
 struct emu_hazard;
 
 /* ---- data observer ---- */
-struct emu_series {   /* DEQUANT instructions that are carried out together */
-    struct emu_op op; /* the first; each has the next op.cols columns and its result `step` elements further on */
-    int64_t n, step;
-};
 struct emu_data {
     struct emu_launch *launch;
     const struct emu_core *core;
@@ -152,15 +148,17 @@ struct emu_data {
     char *error;               /* 512 bytes */
     uint8_t *row;              /* scratch, EMU_ROW_BYTES */
     struct emu_view *views;    /* the core's; NULL: every move copies */
-    struct emu_series series;  /* what is still to be carried out; n = 0: nothing */
+    struct emu_op waiting;     /* a DEQUANT that is still to be carried out, if `waits` */
+    bool waits;
 };
 #define EMU_ROW_BYTES 65536
 typedef bool emu_handler(struct emu_data *d, struct emu_op *op);
 extern emu_handler *const emu_handlers[TILE_OP_END];
 bool emu_data_op(void *user, struct emu_launch *l, const struct emu_core_id *core,
-                 struct emu_op *op);                              /* user: struct emu_data */
-bool emu_series_add(struct emu_data *d, const struct emu_op *op); /* false: a fault, perhaps of what came before */
-bool emu_series_end(struct emu_data *d);                          /* before anything else, also the core's end */
+                 struct emu_op *op);      /* user: struct emu_data */
+bool emu_dequant_end(struct emu_data *d); /* carries out what waits: before anything else, also the core's end */
+/* The same together with a STORE when it takes the result: *done. */
+bool emu_dequant_store(struct emu_data *d, const struct emu_op *op, bool *done);
 
 /* A block of elements: off + sum i[k]*stride[k] for i[k] < n[k], all in elements of `size` bytes. */
 struct emu_span {
@@ -194,8 +192,10 @@ struct emu_groups {
 };
 /* Makes the slot of `dst` a view of what the groups of the slot of `src` show, packed from byte 0 on. false: copy. */
 bool emu_view_copy(struct emu_data *d, const struct emu_op *op, int dst, int src, const struct emu_groups *g);
-/* Where the packed groups (off 0, pitch = run) of the slot of `field` are without a copy, and how far apart; else NULL.
- */
+/* May the slot of `field` show GM that the launch writes? Then emu_view_written makes it do so. */
+bool emu_view_takes(const struct emu_data *d, const struct emu_op *op, int field);
+void emu_view_written(struct emu_data *d, const struct emu_op *op, int field, const struct emu_view *v);
+/* Where the groups of the slot of `field` are without a copy, and how far apart; else NULL. */
 const void *emu_view_read(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g,
                           int64_t *pitch);
 

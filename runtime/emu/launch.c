@@ -123,7 +123,7 @@ static enum block_end run_block(const struct run *r, struct emu_block *b)
             const int64_t steps = c->steps;
             const struct emu_observer o = {&b->data[i], emu_data_op, !r->check};
             const enum emu_stop s = emu_core_run(c, &o);
-            if (s == EMU_FAULT || !emu_series_end(&b->data[i]) || (c->done && left_flag(r, b, i))) {
+            if (s == EMU_FAULT || (c->done && (!emu_dequant_end(&b->data[i]) || left_flag(r, b, i)))) {
                 if (!b->error[0])
                     snprintf(b->error, sizeof b->error, "kernel '%.80s', instruction %d: %s",
                              str_text(r->l->kernel->exprs.strings, r->l->kernel->name), c->pc,

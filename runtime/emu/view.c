@@ -30,13 +30,25 @@ static bool is_alone(const struct tile_section *s, int64_t i)
     return true;
 }
 
+/* Codes of weights and what is made of them pass through UB once. */
+static bool holds_codes(const struct tile_section *s, int64_t buf)
+{
+    for (int64_t i = 0; i < s->code.len; i++) {
+        const struct tile_DEQUANT *q = TILE_AS(DEQUANT, &s->code.data[i]);
+        if (s->code.data[i].op == TILE_DEQUANT && (q->dst == buf || q->src == buf || q->scale == buf || q->zero == buf))
+            return true;
+    }
+    return false;
+}
+
 bool emu_program_views(struct emu_program *p, struct arena *a)
 {
     const struct tile_section *s = p->section;
     p->first_view = ARENA_ARRAY(a, int32_t, s->bufs.len + 1);
     for (int64_t i = 0; p->first_view && i < s->bufs.len; i++) {
         const struct tile_buf *b = &s->bufs.data[i];
-        const bool shows = (b->space == TS_L1 || b->space == TS_L0B) && b->slots <= 64 && is_alone(s, i);
+        const bool fit = b->space == TS_L1 || b->space == TS_L0B || (b->space == TS_UB && holds_codes(s, i));
+        const bool shows = fit && b->slots <= 64 && is_alone(s, i);
         p->first_view[i] = shows ? p->n_views : -1;
         p->n_views += shows ? (int32_t)b->slots : 0;
     }
@@ -121,12 +133,24 @@ bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu
     const struct emu_shape m = emu_simplify(dst->stride, src->stride, src->n);
     const int64_t run = m.n[3] * dst->size, step = m.n[2] == 1 ? run : m.d[2] * dst->size;
     const bool rows = m.d[3] == 1 && m.s[3] == 1 && m.n[0] == 1 && m.n[1] == 1 && step >= run;
-    if (!rows || run % 32 != 0)
+    const bool lines = run % 32 == 0 || d->section->bufs.data[op->arg[EMU_FIELD(LOAD, dst)]].space == TS_UB;
+    if (!rows || !lines)
         return false;
     const struct emu_view v = {x, m.s[2] * dst->size, dst->off * dst->size, run, m.n[2], step};
     replace(d, op, EMU_FIELD(LOAD, dst), &v);
     d->block->shows_written |= !t->read_only;
     return true;
+}
+
+bool emu_view_takes(const struct emu_data *d, const struct emu_op *op, int field)
+{
+    return d->block->alone && place(d, op, field);
+}
+
+void emu_view_written(struct emu_data *d, const struct emu_op *op, int field, const struct emu_view *v)
+{
+    replace(d, op, field, v);
+    d->block->shows_written = true;
 }
 
 /* The groups as a view of what `from` shows: within one run, or the same part of consecutive runs. */

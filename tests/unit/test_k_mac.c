@@ -241,6 +241,11 @@ static void test_code_rows(void **state)
                                 .scale_row = BLOCKS * dtype_size(st),
                                 .zero_row = BLOCKS * dtype_size(st),
                                 .dst_row = COLS * 4};
+        if (i % 9 > 3) { /* stripes */
+            g.group = i % 9 > 6 ? 16 : 8;
+            g.dst_row = g.group * dtype_size(g.to);
+            g.group_step = g.dst_row * ROWS;
+        }
         for (int simd = 0; simd < 2; simd++) {
             memset(y[simd], 0, sizeof *y);
             g.dst = y[simd];
