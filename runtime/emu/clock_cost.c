@@ -249,7 +249,7 @@ static void windows(struct clock_cx *cx, const struct emu_op *op, struct clock_c
 {
     const struct emu_WINDOWS *a = EMU_ARGS(WINDOWS, op);
     const bool dense = a->src_row == a->k && a->dilation_w == 1 && a->step_w == 1;
-    const double bursts = (double)round_up(a->n, 1) * a->taps_h * (dense ? 1 : a->taps_w);
+    const double bursts = (double)(round_up(a->n, 1) * a->taps_h * (dense ? 1 : a->taps_w));
     c->from = cx->section->bufs.data[a->src].space;
     c->to = TS_UB;
     const int64_t rows = round_up(a->n, 1) * a->taps_h * a->taps_w;
