@@ -208,7 +208,7 @@ int variants_find(struct emit *e, const struct variant_space *s, struct variant 
         return collect(e, old, s, out);
     struct finder *f = ARENA_NEW(e->arena, struct finder);
     *f = (struct finder){.s = s,
-                         .launch = target_num(e->m->target, TK_LAUNCH) * target_num(e->m->target, TK_CLOCK),
+                         .launch = target_launch(e->m->target, e->m->n_cube) * target_num(e->m->target, TK_CLOCK),
                          .n = 1,
                          .most = VARIANT_MOST};
     for (int k = 0; k < s->n; k++) {

@@ -88,6 +88,24 @@ def long_attention(g):
     g.add("Attention", operands, {"is_causal": g.int(0, 1), "scale": g.pick([0.05, 0.3, 1.0])})
 
 
+def banded_attention(g):
+    """Causal attention and sliding windows over several chunks of 256 keys, for query heads that share key heads."""
+    dtype, heads, share, d = g.pick(CORE_TYPES[:2]), g.int(1, 2), g.pick([1, 2, 4]), g.pick([16, 40])
+    q, k = g.pick([1, 40, 300, 700, 1100]), g.pick([300, 700, 1300])
+    if g.int(0, 1):
+        operands = [g.new(dtype, [1, h, n, d], constant=False) for h, n in ((heads * share, q), (heads, k), (heads, k))]
+        g.add("Attention", operands, {"is_causal": 1})
+        return
+    rows, keys, values = (g.new(dtype, [1, heads, n, d], constant=False) for n in (q, k, k))
+    turned, = g.add("Transpose", [keys], {"perm": [0, 1, 3, 2]})
+    scores, = g.add("MatMul", [rows, turned])
+    apart = np.arange(k) - np.arange(q)[:, None] - g.pick([0, k - q])
+    keep = g.given((apart <= g.pick([0, 100])) & (apart > -g.pick([1, 200, 600])), True)
+    seen, = g.add("Where", [keep, scores, g.given(np.asarray(-np.inf, scores.dtype), True)])
+    shares, = g.add("Softmax", [seen], {"axis": -1})
+    g.add("MatMul", [shares, values])
+
+
 def behind(g, y, n):
     """Up to n elementwise operators on y: with a row, a column, one number, a whole operand, y itself."""
     for _ in range(g.int(1, n)):
@@ -184,7 +202,7 @@ def pool(g):
 
 
 GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "scaled": [scaled_conv], "depthwise": [depthwise],
-              "attention": [softmax_attention, moves.attention], "long_keys": [long_attention], "rotary": [rotary], "turn": [moves.transpose],
+              "attention": [softmax_attention, moves.attention], "long_keys": [long_attention], "banded": [banded_attention], "rotary": [rotary], "turn": [moves.transpose],
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
               "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool], "resize": [resize],
               "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast], "quant": [moves.quantise],

@@ -96,6 +96,16 @@ expr tile_loop(struct tile_builder *b, const char *name, expr count)
     return expr_sym(&b->k->exprs, var);
 }
 
+expr tile_let(struct tile_builder *b, const char *name, expr value)
+{
+    const enum expr_op op = value > 0 ? (enum expr_op)b->k->exprs.nodes.data[value].op : EXPR_CONST;
+    if (op == EXPR_CONST || op == EXPR_SYM)
+        return value;
+    const int32_t var = fresh_symbol(b->k, name, expr_range_of(&b->k->exprs, value));
+    tile_emit(b, TILE_LET, 2, (const int32_t[]){var, value});
+    return expr_sym(&b->k->exprs, var);
+}
+
 void tile_if(struct tile_builder *b, expr cond)
 {
     tile_emit(b, TILE_IF, 1, &cond);

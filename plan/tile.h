@@ -3,8 +3,8 @@
  * A kernel runs on `blocks` blocks. A block is one cube core (AIC), one vector core (AIV), or in a mixed kernel one
  * cube core and two vector cores. Each kind of core has its own program (section): a flat list of instructions with
  * LOOP/IF nesting. Operands are expressions over the kernel's parameters, the block number, the vector core's number in
- * its block, loop variables and SLOAD results. Buffers are rings of equal slots in one memory space; an instruction
- * names a buffer and means its current slot.
+ * its block, loop variables, results of SLOAD and LET. Buffers are rings of equal slots in one memory space; an
+ * instruction names a buffer and means its current slot.
  *
  * Executing the instructions of a section in program order is always a correct execution of that core (units only
  * overlap as far as flags allow); the data observer does just that, the clock observer computes when each unit would
@@ -154,6 +154,8 @@ void tile_emit(struct tile_builder *b, enum tile_op op, int n, const int32_t *ar
     tile_emit((b), TILE_##nm, (int)(sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t)), (const int32_t[]){__VA_ARGS__})
 /* LOOP with a fresh variable; returns the variable as expression. */
 expr tile_loop(struct tile_builder *b, const char *name, expr count);
+/* LET: the expression's value under a name. Expressions have a largest size (EXPR_MAX_WEIGHT), names do not. */
+expr tile_let(struct tile_builder *b, const char *name, expr value);
 /* Symbol number for an SLOAD result, fresh even when the name is taken. */
 int32_t tile_var(struct tile_builder *b, const char *name, struct expr_range r);
 void tile_end(struct tile_builder *b); /* ENDLOOP or ENDIF of the innermost open one */
@@ -167,6 +169,11 @@ struct tile_access {
     int32_t reads[6], writes[3];
 };
 void tile_insn_access(const struct tile_insn *in, struct tile_access *out);
+/* Does its first field name a variable that it gives a value? */
+static inline bool tile_insn_defines(int op)
+{
+    return op == TILE_LOOP || op == TILE_SLOAD || op == TILE_LET;
+}
 /* Is field `i` an expression of the kernel? Every E field is, but the offset of an absent operand of VEC: float bits
  * stand there. */
 bool tile_arg_is_expr(const struct tile_insn *in, int i);

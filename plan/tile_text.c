@@ -260,9 +260,16 @@ static void print_sload(struct printer *p)
     add_value(p, 6);
 }
 
+static void print_let(struct printer *p)
+{
+    add_value(p, 0);
+    text_add(&p->t, " = ");
+    add_value(p, 1);
+}
+
 static void (*const special[TILE_OP_END])(struct printer *p) = {
     [TILE_LOOP] = print_loop, [TILE_IF] = print_if,       [TILE_SET] = print_flag,
-    [TILE_WAIT] = print_flag, [TILE_SLOAD] = print_sload,
+    [TILE_WAIT] = print_flag, [TILE_SLOAD] = print_sload, [TILE_LET] = print_let,
 };
 
 static void print_insn(struct printer *p, int depth)

@@ -133,7 +133,7 @@ static void close_scopes(struct checker *c, int64_t start, int64_t end)
 {
     for (int64_t i = start; i < end; i++) {
         const struct tile_insn *in = &c->s->code.data[i];
-        if ((in->op == TILE_LOOP || in->op == TILE_SLOAD) && c->of_symbol[in->arg[0]].to == INT64_MAX)
+        if (tile_insn_defines(in->op) && c->of_symbol[in->arg[0]].to == INT64_MAX)
             c->of_symbol[in->arg[0]].to = end;
     }
 }
@@ -149,7 +149,7 @@ static enum npuc_status check_nesting(struct checker *c)
                 return REFUSE(c, i, "loops and conditions are nested deeper than %d", PLAN_MAX_NESTING);
             open[depth++] = i;
         }
-        if (op == TILE_LOOP || op == TILE_SLOAD)
+        if (tile_insn_defines(op))
             TRY(define(c, i, i + 1));
         if (op != TILE_ENDLOOP && op != TILE_ENDIF)
             continue;

@@ -34,7 +34,7 @@ enum npuc_status target_check(const struct target *t, const char *file, struct d
     if (!t->name || !t->family)
         status = diag_error(d, &loc, D_TARGET_FILE, t->name ? "key 'family' is missing" : "key 'name' is missing");
     for (int k = 0; k < TK_COUNT; k++) {
-        if (t->value[k].set || target_keys[k].need == 0)
+        if (t->value[k].set || target_keys[k].need == 0 || target_keys[k].need == 3)
             continue;
         snprintf(text, sizeof text, "key '%s' is missing (%s)", target_keys[k].name, target_keys[k].help);
         status = diag_error(d, &loc, D_TARGET_FILE, text);
@@ -165,6 +165,12 @@ enum npuc_status target_set(struct target *t, const char *assignment, struct dia
 double target_num(const struct target *t, enum target_key k)
 {
     return t->value[k].set ? t->value[k].number : (double)NAN;
+}
+
+double target_launch(const struct target *t, int64_t cores)
+{
+    const double each = target_num(t, TK_LAUNCH_CORE);
+    return target_num(t, TK_LAUNCH) + (isnan(each) ? 0 : each * (double)cores);
 }
 
 /* The shortest of the usual forms that reads back to the same number. */

@@ -17,7 +17,7 @@ struct target_key_info {
     const char *name; /* "hbm.bandwidth" */
     const char *unit; /* base unit of the stored number: "B/cycle", "B", "Hz", "cycle", "s", "" ... */
     const char *help;
-    int need; /* 1 required, 0 optional; 2 required and may be zero */
+    int need; /* 1 required, 0 optional; 2 and 3: the same, and may be zero */
 };
 extern const struct target_key_info target_keys[TK_COUNT];
 
@@ -46,6 +46,9 @@ int target_list(const char *const **ids);
 /* `--set key=value`: "hbm.bandwidth=1.8TB/s". */
 NPUC_MUST_CHECK enum npuc_status target_set(struct target *t, const char *assignment, struct diag *d);
 double target_num(const struct target *t, enum target_key k); /* the number, or the key's absence as NAN */
+/* Seconds of a launch that starts so many cores, besides the slowest of them; a matrix core counts with its vector
+ * cores. */
+double target_launch(const struct target *t, int64_t cores);
 /* The snapshot of a plan: name, family and every set key; arrays of the same length in `a`. target_from_pairs reads it.
  */
 int64_t target_to_pairs(const struct target *t, struct arena *a, const char *const **keys, const char *const **values);

@@ -112,7 +112,7 @@ bool target_assign(struct target *t, int key, const char *text, int64_t len, cha
         return false;
     }
     const double max = info->unit[0] ? max_value : MAX_COUNT;
-    const double min = info->need == 2 ? 0 : is_whole(info->unit) ? 1 : min_positive;
+    const double min = info->need >= 2 ? 0 : is_whole(info->unit) ? 1 : min_positive;
     if (!(v >= min && v <= max)) {
         snprintf(why, TARGET_WHY_MAX, "expected a value from %g to %g%s%s, found '%.*s'", min, max,
                  info->unit[0] ? " " : "", info->unit, (int)(len < 40 ? len : 40), text);

@@ -34,6 +34,12 @@ struct att_codes {
     expr batch[IR_MAX_RANK], s_batch[IR_MAX_RANK], row, s_row; /* strides */
 };
 
+/* Row r of a plane sees keys r + first to r + last at most. */
+struct att_band {
+    bool has_first, has_last;
+    expr first, last;
+};
+
 /* What match finds out. Values are those outside of the region; sizes and strides are ir expressions, in elements. */
 struct att {
     const struct node *fused, *qk, *soft; /* the product and SoftmaxMatMul stand in the region */
@@ -52,6 +58,7 @@ struct att {
     expr planes, plane_rows; /* rows = planes x plane_rows: query heads that share a key head x positions */
     struct att_codes coded[ATT_CODED];
     bool heads_split; /* the space's axis rank - 3 is part of the batch x planes */
+    struct att_band band;
 };
 
 /* Extents: m rows of an item at most; n, k0 of blocks of the scores; pn, pk of those of the second product; vn columns
@@ -67,7 +74,10 @@ struct att_tile {
 /* Division into work items, as ir expressions. */
 struct att_split {
     expr tile_planes, tile_rows; /* of an item: several planes only when it takes all of their rows */
-    expr n_plane_tiles, n_row_tiles, items, blocks, chunks;
+    expr n_plane_tiles, n_row_tiles, blocks;
+    expr row_units, units; /* units of items: of one plane tile, of all */
+    expr chunks;           /* steps of a unit, at most */
+    expr all_chunks, band_first, band_last;
     expr slot; /* rows of a workspace slot */
     /* A vector core takes planes, or rows of one plane, of an item, in pieces. */
     expr sub_planes, sub_rows, piece_planes, piece_rows, row_pieces, pieces;
@@ -75,7 +85,8 @@ struct att_split {
 
 struct att_item { /* kernel expressions */
     expr batch, plane0, planes, row0, rows;
-    expr first, count; /* its rows within the batch member, which are neighbours */
+    expr first, count;   /* its rows within the batch member, which are neighbours */
+    expr chunk0, chunk1; /* that its rows see: the first and the last */
 };
 
 /* A step of a block: numbers that are too large or negative stand for no step, whose extents are zero. */
@@ -114,6 +125,10 @@ bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n,
 /* Does the node of the region make an operand of a product: a cast of q or k to f32, which the matrix unit does on its
  * own, or the decoder of a cache? */
 bool att_feeds(const struct att *a, const struct node *n);
+/* attention_band.c: what the masks let rows see. */
+struct att_band att_read_band(struct ir_ctx *cx, const struct att *a);
+/* Are items in pairs? */
+bool att_in_pairs(const struct att *a);
 /* attention_tile.c: the largest extents up to `rows` rows that fit; false when not even 16 rows do. */
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out);
 /* Rows that items of at most `rows` have at most, whatever the sizes. */
@@ -141,8 +156,9 @@ expr att_code_slot(struct att_kernel *k, int operand, const struct att_step *s);
 void att_decode(struct att_kernel *k, expr step, expr when);
 /* attention_cube.c: the cube core's program. */
 void att_cube_code(struct att_kernel *k);
-/* attention_vector.c: the region over the workspace of scores, and the vector cores' program. */
+/* attention_region.c: the region over the workspace of scores; *sink -1: none. */
 struct lower *att_lower(struct emit *e, const struct att *a, int32_t scores, int *goal, int *sink);
+/* attention_vector.c: the vector cores' program. */
 void att_vector_code(struct att_kernel *k);
 
 #endif

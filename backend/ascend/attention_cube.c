@@ -155,7 +155,7 @@ static void load_query(struct cube *c, const struct att_step *s)
     struct expr_pool *x = c->x;
     c->q.off = att_batch_offset(c->k, s->it.batch, c->k->q_batch);
     tile_note(c->b, "an item's rows of q stay in L1");
-    tile_if(c->b, expr_mul(x, s->active, expr_cmp(x, EXPR_EQ, s->chunk, num(c, 0))));
+    tile_if(c->b, expr_mul(x, s->active, expr_cmp(x, EXPR_EQ, s->chunk, s->it.chunk0)));
     load_side(c, &c->q, c->l1q, (const expr[4]){s->it.first, s->it.count, num(c, 0), num(c, c->k->a->size)});
     tile_end(c->b);
 }

@@ -311,5 +311,6 @@ bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n,
         return refuse(reason, "attention products of another form");
     if (!read_products(m, cx, out, reason) || !read_space(cx, out, reason) || !split_rows(cx, out, reason))
         return false;
+    out->band = att_read_band(cx, out);
     return att_fit(m, out, 16, NULL, &tile) || refuse(reason, "attention with a head size that does not fit on chip");
 }

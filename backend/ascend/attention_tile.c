@@ -175,16 +175,23 @@ static void cut(struct expr_pool *x, struct att_split *s, int64_t piece)
     s->pieces = expr_mul(x, s->row_pieces, expr_max(x, one, expr_ceildiv(x, s->sub_planes, s->piece_planes)));
 }
 
-/* Rows of an item: as many items as keep all cores at work to the end, at the fewest rounds. */
+bool att_in_pairs(const struct att *a)
+{
+    return a->band.has_last;
+}
+
+/* Rows of an item: as many units as keep all cores at work to the end, at the fewest rounds. */
 static expr item_rows(struct emit *e, const struct att *a, int64_t rows)
 {
     struct expr_pool *x = &e->cx->exprs;
     const expr one = expr_const(x, 1), cores = expr_const(x, e->m->n_cube);
+    const expr several = expr_cmp(x, EXPR_LE, expr_const(x, 2 * FRACTAL), a->plane_rows);
+    const expr places = att_in_pairs(a) ? expr_mul(x, cores, expr_add(x, one, several)) : cores;
     expr all = a->rows;
     for (int i = 0; i < a->n_batch; i++)
         all = expr_mul(x, all, a->batch[i]);
-    const expr rounds = expr_max(x, one, expr_ceildiv(x, all, expr_mul_const(x, cores, rows)));
-    const expr even = expr_align(x, expr_ceildiv(x, all, expr_mul(x, cores, rounds)), 4);
+    const expr rounds = expr_max(x, one, expr_ceildiv(x, all, expr_mul_const(x, places, rows)));
+    const expr even = expr_align(x, expr_ceildiv(x, all, expr_mul(x, places, rounds)), 4);
     return expr_min(x, expr_const(x, rows), expr_max(x, expr_const(x, FRACTAL), even));
 }
 
@@ -192,6 +199,30 @@ int64_t att_most_rows(struct emit *e, const struct att *a, int64_t rows)
 {
     const struct expr_range r = expr_range_of(&e->cx->exprs, item_rows(e, a, rows));
     return size_align(size_min(rows, r.max), FRACTAL);
+}
+
+/* Steps of a unit at most: chunks of all keys, or those that a band meets. Of rows r to r + m - 1, chunks up to that of
+ * key r + m - 1 + last count; for a pair, the two ends add up. */
+static void chunks_of(struct expr_pool *x, const struct att *a, struct att_split *s)
+{
+    const struct att_band *b = &a->band;
+    const expr zero = expr_const(x, 0), one = expr_const(x, 1), two = expr_const(x, 2),
+               chunk = expr_const(x, ATTEND_CHUNK);
+    const expr alone = expr_cmp(x, EXPR_LE, s->n_row_tiles, one); /* the unit is one item */
+    s->all_chunks = s->chunks = expr_max(x, one, expr_ceildiv(x, a->total, chunk));
+    s->band_first = b->has_first ? b->first : zero;
+    s->band_last = b->has_last ? b->last : zero;
+    if (b->has_first && b->has_last) {
+        const expr keys = expr_max(x, zero, expr_add(x, s->tile_rows, expr_sub(x, b->last, b->first)));
+        s->chunks = expr_min(x, s->chunks, expr_add(x, expr_ceildiv(x, keys, chunk), one));
+    }
+    if (!att_in_pairs(a))
+        return;
+    const expr rows = expr_mul(x, s->tile_rows, expr_add(x, s->n_row_tiles, one));
+    const expr ends = expr_add(x, expr_sub(x, rows, two), expr_mul(x, two, expr_max(x, zero, b->last)));
+    const expr both =
+        expr_min(x, expr_mul(x, two, s->chunks), expr_add(x, two, expr_floordiv(x, expr_max(x, zero, ends), chunk)));
+    s->chunks = expr_select(x, alone, s->chunks, both);
 }
 
 struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece)
@@ -210,11 +241,13 @@ struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, i
     s.tile_rows = expr_max(x, one, expr_min(x, a->plane_rows, m));
     const expr plane_tiles = expr_ceildiv(x, a->planes, s.tile_planes),
                row_tiles = expr_ceildiv(x, a->plane_rows, s.tile_rows);
-    s.items = expr_mul(x, batch, expr_mul(x, plane_tiles, row_tiles));
+    const expr row_units = att_in_pairs(a) ? expr_ceildiv(x, row_tiles, expr_const(x, 2)) : row_tiles;
+    s.units = expr_mul(x, batch, expr_mul(x, plane_tiles, row_units));
+    s.row_units = expr_max(x, one, row_units);
     s.n_plane_tiles = expr_max(x, one, plane_tiles); /* divisors, also when there is nothing to do */
     s.n_row_tiles = expr_max(x, one, row_tiles);
-    s.blocks = expr_max(x, one, expr_min(x, cores, s.items));
-    s.chunks = expr_max(x, one, expr_ceildiv(x, a->total, expr_const(x, ATTEND_CHUNK)));
+    s.blocks = expr_max(x, one, expr_min(x, cores, s.units));
+    chunks_of(x, a, &s);
     s.slot = expr_mul(x, s.tile_planes, s.tile_rows);
     cut(x, &s, piece);
     return s;

@@ -1,4 +1,5 @@
 /* From timelines to the figures of a launch: sums over cores, peaks of memories, what bounds it. */
+#include "base/size.h"
 #include "plan/names.h"
 #include "runtime/emu/clock_priv.h"
 
@@ -55,6 +56,13 @@ static const char *reason(const struct clock *k, const struct tile_names *names,
     return names->unit[unit];
 }
 
+/* Vector cores by themselves are started as often as those of matrix cores would be. */
+static int64_t cores_started(const struct emu_launch *l)
+{
+    const double per = target_num(l->target, TK_CORES_VECTOR_PER_CUBE);
+    return l->kernel->has[TCORE_CUBE] || !(per > 1) ? l->blocks : size_ceil_div(l->blocks, (int64_t)per);
+}
+
 void clock_report(const struct clock *k, struct emu_timing *out)
 {
     const struct tile_names *names = tile_names_of(k->launch->target->family);
@@ -68,7 +76,8 @@ void clock_report(const struct clock *k, struct emu_timing *out)
     const bool memory_bound = memory_cyc > out->cycles;
     if (memory_bound)
         out->cycles = memory_cyc;
-    out->launch_cyc = target_num(k->launch->target, TK_LAUNCH) * target_num(k->launch->target, TK_CLOCK);
+    out->launch_cyc =
+        target_launch(k->launch->target, cores_started(k->launch)) * target_num(k->launch->target, TK_CLOCK);
     out->bound_by = memory_bound && out->launch_cyc < out->cycles
                         ? names->unit[out->gm_written > out->gm_read ? TU_MTE3 : TU_MTE2]
                         : reason(k, names, out);

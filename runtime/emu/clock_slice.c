@@ -72,11 +72,11 @@ struct slicer {
     bool failed; /* out of memory */
 };
 
-/* Traffic, meetings of cores, variables read from memory. */
+/* Traffic, meetings of cores, variables that are no loop's. */
 static bool is_traffic(int op)
 {
     return (op >= TILE_LOAD && op <= TILE_STOREX) || op == TILE_LOADC || op == TILE_FIXP || op == TILE_FIXP_NZ ||
-           op == TILE_XSET || op == TILE_XWAIT || op == TILE_BARRIER || op == TILE_SLOAD;
+           op == TILE_XSET || op == TILE_XWAIT || op == TILE_BARRIER || op == TILE_SLOAD || op == TILE_LET;
 }
 
 static void describe_values(struct slicer *w)
@@ -89,8 +89,8 @@ static void describe_values(struct slicer *w)
             w->values[p->symbol[core[i]]] = (struct value){.group = 1, .by_block = true};
     for (int32_t i = 0; i < p->n_code; i++) {
         const struct emu_ins *in = &p->code[i];
-        if (in->op == TILE_LOOP || in->op == TILE_SLOAD)
-            w->values[in->var] = (struct value){.group = in->group, .by_block = in->op == TILE_SLOAD};
+        if (tile_insn_defines(in->op))
+            w->values[in->var] = (struct value){.group = in->group, .by_block = in->op != TILE_LOOP};
     }
     for (int32_t g = 0; g < p->n_groups; g++)
         for (int32_t i = 0; i < p->groups[g].n; i++) {
@@ -236,7 +236,7 @@ static void slice(struct slicer *w)
             close_scope(w);
         else if (starts)
             open_scope(w);
-        else
+        else if (in->op != TILE_LET) /* which nobody observes */
             w->open[w->n_open - 1].shows = true;
     }
     mark(w);

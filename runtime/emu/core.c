@@ -75,6 +75,12 @@ static void set_variable(struct emu_core *c, const struct emu_ins *in, int64_t v
     emu_program_eval(c->prog, c->values, in->group);
 }
 
+static void let(struct emu_core *c, const struct emu_ins *in)
+{
+    set_variable(c, in, c->values[in->val[EMU_FIELD(LET, value)]]);
+    c->pc++;
+}
+
 static enum emu_stop fault(struct emu_core *c, const char *what)
 {
     c->fault = what;
@@ -175,7 +181,7 @@ static enum emu_stop pass(struct emu_core *c, const struct emu_ins *in)
     return EMU_DONE;
 }
 
-/* Everything but LOOP, IF and their ends. */
+/* Everything but LOOP, IF, their ends and LET. */
 static enum emu_stop step(struct emu_core *c, const struct emu_ins *in, const struct emu_observer *o)
 {
     const enum emu_stop s = synchronise(c, in);
@@ -208,6 +214,8 @@ enum emu_stop emu_core_run(struct emu_core *c, const struct emu_observer *o)
             c->pc = c->values[in->val[EMU_FIELD(IF, cond)]] != 0 ? c->pc + 1 : in->jump;
         else if (in->op == TILE_ENDIF)
             c->pc++;
+        else if (in->op == TILE_LET)
+            let(c, in);
         else
             s = step(c, in, o);
         if (s != EMU_DONE)

@@ -78,7 +78,7 @@ struct emu_ins {
     uint8_t buf_field[8];               /* operands that are buffers */
     int32_t jump;                       /* LOOP, IF: past the end; ENDLOOP: the first instruction of the body */
     int32_t loop;                       /* LOOP, ENDLOOP: number of the loop */
-    int32_t var, group;                 /* LOOP, ENDLOOP, SLOAD: index of the variable's value, its group */
+    int32_t var, group;                 /* LOOP, ENDLOOP, SLOAD, LET: index of the variable's value, its group */
     int32_t val[TILE_MAX_ARGS];
 };
 struct emu_program {

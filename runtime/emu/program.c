@@ -62,7 +62,7 @@ static bool link_control(struct lowering *w)
     p->n_groups = 2;
     for (int32_t i = 0; open && i < p->n_code; i++) {
         struct emu_ins *in = &p->code[i];
-        if (in->op == TILE_LOOP || in->op == TILE_SLOAD) {
+        if (tile_insn_defines(in->op)) {
             const int32_t symbol = in->insn->arg[0];
             if (w->defined_by[symbol] >= 0)
                 return bad(w, "variable %d is defined twice", symbol);
@@ -224,7 +224,7 @@ static void resolve_operands(struct lowering *w)
         for (int f = 0; f < in->n_fields; f++)
             if (tile_arg_is_expr(in->insn, f))
                 in->val[f] = w->at[in->insn->arg[f]];
-        if (in->op == TILE_LOOP || in->op == TILE_SLOAD)
+        if (tile_insn_defines(in->op))
             in->var = p->symbol[in->insn->arg[0]];
         else if (in->op == TILE_ENDLOOP)
             in->var = p->code[in->jump - 1].var;

@@ -56,7 +56,7 @@ static inline struct tile_kernel *sample_kernel(struct plan *p)
     TILE(&b, XWAIT, TU_MTE2, 3);
     const int32_t n = tile_var(&b, "n", (struct expr_range){0, 16, 1});
     TILE(&b, SLOAD, n, tb, DT_I32, zero, zero, c16, c16);
-    tile_if(&b, expr_cmp(x, EXPR_LT, zero, expr_sym(x, n)));
+    tile_if(&b, tile_let(&b, "some", expr_cmp(x, EXPR_LT, zero, expr_sym(x, n))));
     TILE(&b, LOAD, ub, zero, tc, expr_mul(x, block, expr_const(x, 512)), DT_F32, one, one, one, expr_const(x, 512), one,
          one, one, one, one, one, one, one);
     TILE(&b, VEC, K_FN_Mul, DT_F32, c16, c32, ub, zero, c32, ub, zero, c32, 1, -1, tile_float_bits(2.0f), zero, 0, -1,

@@ -231,7 +231,7 @@ static void run_bank(const char *id, int64_t apart, double measured_us)
 {
     struct emu_unit u;
     begin(&u, "ascend-910b1", TCORE_VECTOR);
-    u.target.value[TK_LAUNCH].number = 0; /* the counter is read on the core */
+    u.target.value[TK_LAUNCH].number = u.target.value[TK_LAUNCH_CORE].number = 0; /* the counter is read on the core */
     const int32_t buf = unit_buf(&u, TS_UB, 1, 131072);
     const expr one = num(&u, 1), n = num(&u, 4096), zero = num(&u, 0);
     (void)tile_loop(&u.b, "i", num(&u, 1000));

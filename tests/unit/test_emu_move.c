@@ -256,6 +256,30 @@ static void test_sload(void **state)
     }
 }
 
+/* A name for what two operands are computed from, anew in every turn. */
+static void test_let(void **state)
+{
+    struct emu_unit u;
+    int32_t y[8] = {0};
+    (void)state;
+    unit_begin(&u, TCORE_VECTOR);
+    const int32_t ty = unit_tensor(&u, DT_I32, y, sizeof y), ub = unit_buf(&u, TS_UB, 1, 64);
+    const expr zero = num(&u, 0), one = num(&u, 1);
+    struct expr_pool *x = &u.b.k->exprs;
+    TILE(&u.b, FILL, DT_I32, one, num(&u, 8), ub, zero, num(&u, 8), tile_float_bits(5));
+    unit_flag(&u, TU_V, TU_MTE3, 0);
+    const expr i = tile_loop(&u.b, "i", num(&u, 3)), at = tile_let(&u.b, "at", expr_mul_const(x, i, 2));
+    const expr twice = tile_let(&u.b, "at", expr_add(x, at, one));
+    TILE(&u.b, STORE, ty, at, ub, zero, DT_I32, one, one, one, one, zero, zero, zero, one, zero, zero, zero, one);
+    TILE(&u.b, STORE, ty, expr_add(x, twice, one), ub, zero, DT_I32, one, one, one,
+         expr_cmp(x, EXPR_EQ, twice, num(&u, 5)), zero, zero, zero, one, zero, zero, zero, one);
+    tile_end(&u.b);
+    assert_int_equal(unit_run(&u, 1, true), NPUC_OK);
+    for (int k = 0; k < 8; k++)
+        assert_int_equal(y[k], k % 2 == 0 ? 5 : 0);
+    unit_end(&u);
+}
+
 /* Cube core hands rows to both vector cores through GM and waits for their answer. */
 static void mixed_program(struct emu_unit *u, int32_t t, bool answer)
 {
@@ -350,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_load_nz),
         cmocka_unit_test(test_indirect_rows),
         cmocka_unit_test(test_sload),
+        cmocka_unit_test(test_let),
         cmocka_unit_test(test_mixed_block),
         cmocka_unit_test(test_barrier),
     };

@@ -119,7 +119,8 @@ static void test_text(void **state)
         "      mac.f16     l0c <- l0a, l0b m=16 n=32 k=16 init=1",
         "; mac\n",
         "      next        l1a\n",
-        "    n = sload.i32 b[0] in 0..16 assume 16\n    if ",
+        "    n = sload.i32 b[0] in 0..16 assume 16\n    some = ",
+        "\n    if some:\n",
         "      vec.f32     Mul ub[0, row=32] <- ub[0, row=32, col=1], #2 rows=16 cols=32",
     };
     struct diag d = sink();
