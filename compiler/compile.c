@@ -192,6 +192,7 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
         c->px.options.whole = c->options.precision->whole;
     }
     c->px.options.strict = c->options.strict;
+    c->px.options.division = c->options.division;
     c->px.options.plain_maps = c->options.plain_maps;
     c->px.options.quantiser = c->quantiser.product ? &c->quantiser : NULL;
     struct pass_run run = {

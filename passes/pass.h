@@ -19,6 +19,15 @@ enum pass_stat {
     STAT_COUNT
 };
 
+/* A model over several devices: what is asked of `shard`, and what it says of the result. */
+struct division {
+    int64_t tensor; /* devices that share products, heads and caches */
+    int64_t expert; /* devices that share experts, each with sequences of its own */
+    struct arena *arena;
+    VEC(const char *) notes; /* what stays whole on each device and why, a line each; in `arena` */
+    int64_t divided, whole, collectives;
+};
+
 struct pass_options {
     int64_t cache_capacity; /* rows of a KV cache; 0: the model's own form is kept */
     enum dtype precision;   /* element type for floats; DT_NONE: the model's */
@@ -29,6 +38,7 @@ struct pass_options {
         strict; /* round where the steps of the model and of ONNX's function bodies round, also where that costs time */
     const struct quantiser *quantiser;       /* of a recipe; NULL: none */
     const struct quant_reader *quant_reader; /* of strip_codes; NULL: it takes all products, and nobody is told */
+    struct division *division;               /* NULL: one device */
     bool plain_maps;                         /* feature maps stay in the order of their dimensions */
 };
 

@@ -20,6 +20,7 @@ static const struct pass_step pipeline[] = {
     {PASS_recover_rope, "needs the exporter's Slice, Neg, Concat as they are; slices of angles are then shared by cse"},
     {PASS_recover_norm, "needs the exporter's casts and means; one operator is one kernel with its statistics on chip"},
     {PASS_recover_activation, "after folding, which leaves plain constants"},
+    {PASS_shard, "attention operators still have heads; after the patterns, which tell norms and rotary embeddings"},
     {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},
     {PASS_split_sum, "before placement, which leaves sums of many operands on the host"},
     {PASS_lower_vision, "before folding, which computes the coordinates of affine grids"},

@@ -1,5 +1,6 @@
 /* What a run did, step by step, and the sums. */
 #include "plan/names.h"
+#include "runtime/comm.h"
 #include "runtime/rt.h"
 
 #include <string.h>
@@ -45,7 +46,7 @@ static const struct npurt_step *step_names(npurt_session *s, const struct plan_s
         return NULL;
     r->op = str_text(&s->plan->strings, step->op);
     r->label = r->op;
-    r->host = step->kind != PS_LAUNCH;
+    r->host = step->kind != PS_LAUNCH && comm_of(r->op) == COMM_NONE;
     if (step->kind == PS_LAUNCH)
         r->kernel = str_text(&s->plan->strings, s->plan->kernels.data[step->kernel]->name);
     if (step->reason)

@@ -1,6 +1,7 @@
 /* Times of launches. Launches that are the same in everything the clock looks at are timed once per session. Which
  * operands are in L2 at launch is computed from the schedule: bytes touched earlier with less than the cache's size of
  * other traffic since. */
+#include "runtime/comm.h"
 #include "runtime/rt.h"
 
 #include <math.h>
@@ -178,8 +179,30 @@ void rt_time_bytes(npurt_session *s, const struct plan_step *step, double bytes)
     touch(s, step, bytes);
 }
 
+/* A collective takes the links' time; what it moves passes through memory beside it. */
+static void time_collective(npurt_session *s, const struct plan_step *step, enum comm_kind kind)
+{
+    struct npurt_step *r = s->note;
+    int64_t ranks = 1;
+    for (int32_t i = 0; i < step->n_attrs; i++)
+        if (strcmp(str_text(&s->plan->strings, step->attrs[i].name), "ranks") == 0)
+            ranks = step->attrs[i].v.i;
+    const double bytes = (double)s->tensors[step->tensors[0]].size, us = comm_us(&s->target, kind, ranks, bytes);
+    r->us += us;
+    r->cycles += us * 1e-6 * target_num(&s->target, TK_CLOCK);
+    r->launch_us += target_num(&s->target, TK_LAUNCH) * 1e6;
+    r->bound_by = "link";
+    give_ahead(s, us, bytes);
+    touch(s, step, 2 * bytes);
+}
+
 void rt_time_host(npurt_session *s, const struct plan_step *step)
 {
+    const enum comm_kind kind = comm_of(str_text(&s->plan->strings, step->op));
+    if (kind != COMM_NONE && step->n_in == 1 && step->tensors[0] >= 0) {
+        time_collective(s, step, kind);
+        return;
+    }
     double bytes = 0;
     for (int32_t i = 0; i < step->n_in + step->n_out; i++)
         if (step->tensors[i] >= 0 && s->tensors[step->tensors[i]].known)

@@ -30,6 +30,7 @@ static const char usage_text[] =
     "      --max-rewrites N    stop changing the graph after N rewrites (bisection)\n"
     "      --cache-capacity N  rows of KV caches\n"
     "      --target T          place for that target; without it passes that need one do nothing\n"
+    "      --devices N         the pass `shard` makes the graph of one of N devices\n"
     "      --precision P       as for npuc compile, for the passes `precision`, `whole_precision` and `quantise`\n"
     "      --recipe R          how the pass `apply_recipe` quantises (docs/quantization.md)\n"
     "      --strict            round where the model's own steps round\n"
@@ -54,7 +55,7 @@ struct opt {
     const char *inputs[MAX_INPUTS];
     int n_inputs;
     bool no_output, stats, time_passes, eval, round_trip;
-    int64_t max_rewrites, cache_capacity, external_limit;
+    int64_t max_rewrites, cache_capacity, external_limit, devices;
     struct pass_run run;
 };
 
@@ -134,6 +135,7 @@ enum {
     O_STOP_AFTER,
     O_MAX_REWRITES,
     O_CACHE,
+    O_DEVICES,
     O_DUMP_DIR,
     O_STATS,
     O_TIME,
@@ -160,6 +162,7 @@ static const struct option long_options[] = {
     {"stop-after", 1, NULL, O_STOP_AFTER},
     {"max-rewrites", 1, NULL, O_MAX_REWRITES},
     {"cache-capacity", 1, NULL, O_CACHE},
+    {"devices", 1, NULL, O_DEVICES},
     {"dump-dir", 1, NULL, O_DUMP_DIR},
     {"stats", 0, NULL, O_STATS},
     {"time-passes", 0, NULL, O_TIME},
@@ -188,6 +191,7 @@ static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
     case O_WRITE_BLOBS: o->write_blobs = optarg; return NPUC_OK;
     case O_STOP_AFTER: o->run.stop_after = optarg; return NPUC_OK;
     case O_MAX_REWRITES: return parse_count(w, optarg, &o->max_rewrites);
+    case O_DEVICES: return parse_count(w, optarg, &o->devices);
     case O_CACHE: return parse_count(w, optarg, &o->cache_capacity);
     case O_TARGET: o->target = optarg; return NPUC_OK;
     case O_PRECISION: return parse_precision(w, optarg, &o->precision);
@@ -369,6 +373,8 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
         px.options.whole = o->precision->whole;
     }
     px.options.strict = o->strict;
+    struct division division = {.tensor = o->devices, .arena = &w->arena};
+    px.options.division = o->devices > 1 ? &division : NULL;
     w->cx.max_rewrites = o->max_rewrites;
     o->run.after = after_pass;
     o->run.user = w;
@@ -379,6 +385,8 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     s = s == NPUC_OK ? w->round_trip : s;
     if (s == NPUC_OK && o->stats)
         fputs(pass_stats_text(&px, &w->arena), stderr);
+    for (int64_t i = 0; i < division.notes.len; i++)
+        fprintf(stderr, "shard: %s\n", division.notes.data[i]);
     pass_ctx_free(&px);
     quant_recipe_close(&recipe);
     return s;

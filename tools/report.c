@@ -73,14 +73,19 @@ static double share(const struct row *r, int unit)
 static void print_row(FILE *f, const struct row *r)
 {
     char name[80], from[80], read[BYTES_TEXT];
-    snprintf(name, sizeof name, "%s%s%s", r->op ? r->op : "?", r->kernel ? " " : "", r->kernel ? r->kernel : " (host)");
+    snprintf(name, sizeof name, "%s%s%s", r->op ? r->op : "?", r->kernel ? " " : "",
+             r->kernel ? r->kernel
+             : r->host ? " (host)"
+                       : "");
     if (r->count > 1 || r->n_nodes > 1)
         snprintf(from, sizeof from, "%.*s", 26, r->first_node);
     else
         snprintf(from, sizeof from, "%.*s", 30, r->first_node);
     fprintf(f, "%-*.*s %5lld  %-30.30s %9.2f %10.0f", NAME_LEN, NAME_LEN, name, (long long)r->count, from, r->us,
             r->cycles);
-    if (r->host)
+    if (same(r->bound_by, "link"))
+        fprintf(f, "  over the links to other devices: modelled\n");
+    else if (r->host)
         fprintf(f, "  host: %s\n", r->reason && r->reason[0] ? r->reason : "sizes of tensors, when shapes are bound");
     else
         fprintf(f, " %4.0f%% %4.0f%% %4.0f%% %4.0f%%  %-8s %10s\n", share(r, M), share(r, V), share(r, MTE2),
