@@ -7,6 +7,7 @@
 #include "ir/build.h"
 #include "ir/quantiser.h"
 #include "ir/target_info.h"
+#include "passes/division.h"
 
 enum pass_id {
 #define PASS(nm, ...) PASS_##nm,
@@ -17,15 +18,6 @@ enum pass_stat {
 #define STAT(pass, counter, ...) STAT_##pass##_##counter,
 #include "passes/passes.def"
     STAT_COUNT
-};
-
-/* A model over several devices: what is asked of `shard`, and what it says of the result. */
-struct division {
-    int64_t tensor; /* devices that share products, heads and caches */
-    int64_t expert; /* devices that share experts, each with sequences of its own */
-    struct arena *arena;
-    VEC(const char *) notes; /* what stays whole on each device and why, a line each; in `arena` */
-    int64_t divided, whole, collectives;
 };
 
 struct pass_options {

@@ -4,13 +4,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/rt.h"
 #include "tools/conversions.h"
 #include "tools/estimate.h"
 #include "tools/json.h"
 #include "tools/model_args.h"
 #include "tools/report.h"
 #include "tools/roles.h"
+#include "tools/spread.h"
 #include "tools/sweep.h"
+#include "tools/table.h"
 #include "tools/term.h"
 
 static const struct arg_option options[] = {
@@ -25,6 +28,7 @@ static const struct arg_option options[] = {
      "fix choices: tile=MxNxK, split=RxC cores over M and N, l1k=STEPS of K in a load to L1, stages=N, "
      "gm_tile=ROWSxCOLS, ub_tile=COLS, l2=cached|bypass, order=swizzle|aswt (aswt: the last round of tiles in parts)"},
     {"compare", "T2,T3", "the same for other targets, a line each (models only); all: every target of npuc targets"},
+    SPREAD_OPTIONS,
     {"sweep", "NAME=N,N",
      "all combinations of sizes: batch=1,8,32 and seq=128,2048 of a language model (seq: tokens in the cache at the "
      "first "
@@ -46,6 +50,8 @@ struct request {
     int64_t context, batch;
     bool json, profile;
     struct sweep *sweep; /* NULL: none */
+    struct spread spread;
+    double gm; /* several devices: bytes of global memory of one */
 };
 struct result {
     double prefill_us, decode_us, single_us;
@@ -77,26 +83,74 @@ static int run_once(struct session *s, const struct request *q, const char *titl
     return 0;
 }
 
+/* Several devices: stages in turns, times over links, memory of the device that needs most. */
+static void spread_result(struct session *s, const struct request *q, const struct spread_run runs[2], double *us[2],
+                          json_t *j)
+{
+    struct arena *arena = (struct arena *)(uintptr_t)&q->a->arena;
+    const struct npurt_report *r = npurt_report(s->run);
+    const int last = runs[1].us > 0 ? 1 : 0;
+    const int64_t turns = last ? spread_turns(&q->spread, q->batch) : 1;
+    const struct spread_stages stages = spread_divide(&q->spread, &runs[last]);
+    double *cache = ARENA_ARRAY(arena, double, s->run->entry->n_caches + 1), sum = 0;
+    char b[4][BYTES_TEXT];
+    for (int32_t i = 0; i < s->run->entry->n_caches; i++)
+        sum += cache[i] = (double)(s->run->caches[i].size * turns);
+    double weights = (double)r->weights_size, caches = sum;
+    for (int i = 0; i <= last; i++)
+        *us[i] = spread_us(&runs[i], &stages, s, turns, i == 1);
+    if (q->spread.pipeline > 1)
+        spread_memory(&stages, s, cache, &weights, &caches);
+    const double need = weights + caches + (double)r->pool_size, over = need - q->gm;
+    json_t *d = q->json ? spread_json(&q->spread) : NULL;
+    if (d) {
+        json_put(d, last ? "time_to_first_token_us" : "call_us", json_real(*us[0]));
+        if (last)
+            json_put(d, "decode_us_per_step", json_real(*us[1]));
+        json_put(d, "link_us", json_real(runs[last].link_us));
+        json_put(d, "memory_bytes_per_device", json_real(need));
+        json_put(d, "fits", json_boolean(over <= 0));
+        json_put(j, "spread", d);
+        return;
+    }
+    printf("devices     %s: %.0f %% of %s over links; of %lld products %lld are divided\n",
+           spread_text(&q->spread, arena), 100 * runs[last].link_us / runs[last].us,
+           last ? "a decode step" : "the call", (long long)(q->spread.division.divided + q->spread.division.whole),
+           (long long)q->spread.division.divided);
+    printf("per device  weights %s, caches %s, activations %s of %s: %s%s\n", bytes_text(b[0], weights),
+           bytes_text(b[1], caches), bytes_text(b[2], (double)r->pool_size), bytes_text(b[3], q->gm),
+           over > 0 ? "does not fit, too much: " : "fits", over > 0 ? bytes_text(b[0], over) : "");
+    for (int64_t i = 0; i < q->spread.division.notes.len; i++)
+        printf("note        %s\n", q->spread.division.notes.data[i]);
+}
+
 /* Prefill of `context` tokens into an empty cache, then one token after them. */
 static int language_model(struct session *s, const struct request *q, struct result *out, json_t *j)
 {
     char title[96];
-    enum npuc_status st = role_shapes(s->plan, s->run, q->batch, 0, q->context);
+    struct spread_run runs[2];
+    struct arena *arena = (struct arena *)(uintptr_t)&q->a->arena;
+    const int64_t batch = spread_batch(&q->spread, q->batch);
+    enum npuc_status st = role_shapes(s->plan, s->run, batch, 0, q->context);
     if (st != NPUC_OK)
         return session_fail(s, st);
-    snprintf(title, sizeof title, "prefill, batch %lld, %lld tokens", (long long)q->batch, (long long)q->context);
+    snprintf(title, sizeof title, "prefill, batch %lld, %lld tokens", (long long)batch, (long long)q->context);
     int code = run_once(s, q, title, &out->prefill_us, j, "prefill");
     if (code != 0)
         return code;
+    runs[0] = spread_run_of(&q->spread, s, arena);
     int64_t past = q->context, capacity = npurt_cache_capacity(s->run);
     if (capacity > 0 && past + 1 > capacity)
         past = capacity - 1; /* the cache of a plan is full then */
-    st = role_shapes(s->plan, s->run, q->batch, past, 1);
+    st = role_shapes(s->plan, s->run, batch, past, 1);
     if (st != NPUC_OK)
         return session_fail(s, st);
-    snprintf(title, sizeof title, "decode, batch %lld, %lld tokens before", (long long)q->batch, (long long)past);
+    snprintf(title, sizeof title, "decode, batch %lld, %lld tokens before", (long long)batch, (long long)past);
     code = run_once(s, q, title, &out->decode_us, j, "decode");
     out->is_llm = true;
+    runs[1] = spread_run_of(&q->spread, s, arena);
+    if (code == 0 && !spread_is_one(&q->spread))
+        spread_result(s, q, runs, (double *[2]){&out->prefill_us, &out->decode_us}, j);
     return code;
 }
 
@@ -112,17 +166,30 @@ static int measure(struct session *s, const struct request *q, struct result *ou
         return language_model(s, q, out, j);
     if (file_is_plan(q->path) && !session_dims(s, q->a, &code))
         return code;
-    return run_once(s, q, "one call", &out->single_us, j, "run");
+    if (q->spread.expert > 1) {
+        term_error("npuc estimate: --ep divides the sequences of a language model; '%s' is none, or -D fixes its sizes",
+                   q->path);
+        return diag_exit_code(NPUC_E_USAGE);
+    }
+    code = run_once(s, q, "one call", &out->single_us, j, "run");
+    if (code == 0 && !spread_is_one(&q->spread)) {
+        struct spread_run runs[2] = {spread_run_of(&q->spread, s, (struct arena *)(uintptr_t)&q->a->arena)};
+        spread_result(s, q, runs, (double *[2]){&out->single_us, &out->single_us}, j);
+    }
+    return code;
 }
 
 static void print_line(const char *target, const struct request *q, const struct result *r)
 {
     if (r->is_llm)
-        printf("%-16s prefill %10.2f ms (%.0f tokens/s)   decode %9.3f ms per step (%.1f tokens/s)\n", target,
+        printf("%-16s prefill %10.2f ms (%.0f tokens/s)   decode %9.3f ms per step (%.1f tokens/s)", target,
                r->prefill_us / 1e3, 1e6 * (double)(q->context * q->batch) / r->prefill_us, r->decode_us / 1e3,
                1e6 * (double)q->batch / r->decode_us);
     else
-        printf("%-16s %10.3f ms\n", target, r->single_us / 1e3);
+        printf("%-16s %10.3f ms", target, r->single_us / 1e3);
+    if (!spread_is_one(&q->spread))
+        printf("   %s", spread_text(&q->spread, (struct arena *)(uintptr_t)&q->a->arena));
+    printf("\n");
 }
 
 /* What the figures take for granted. */
@@ -158,7 +225,18 @@ static bool lift_memory(struct compilation *c, double *gm, int *code)
     return st == NPUC_OK;
 }
 
-static int one_target(const struct request *q, const char *target, json_t *all)
+/* The part of one device is compiled; what does not fit is told with the times. */
+static bool begin_spread(struct request *q, struct compilation *c, int *code)
+{
+    if (spread_is_one(&q->spread))
+        return true;
+    q->spread.division.notes.len = 0;
+    q->spread.division.divided = q->spread.division.whole = q->spread.division.collectives = 0;
+    c->options.division = &q->spread.division;
+    return q->sweep || lift_memory(c, &q->gm, code);
+}
+
+static int one_target(struct request *q, const char *target, json_t *all)
 {
     struct session s = {0};
     struct result r = {0};
@@ -176,8 +254,9 @@ static int one_target(const struct request *q, const char *target, json_t *all)
             c->options.cache_capacity = context + 1;
         if (q->sweep)
             ok = lift_memory(c, &q->sweep->gm, &code);
-        ok = ok && estimate_model(c, q->path, &s, &code);
+        ok = ok && begin_spread(q, c, &code) && estimate_model(c, q->path, &s, &code);
     }
+    ok = ok && spread_check(&q->spread, &s, &code);
     if (ok && q->sweep) {
         code = sweep_run(q->sweep, &s, npurt_plan_target(s.plan));
         ok = false; /* reported when all targets are done */
@@ -225,8 +304,13 @@ static int more_targets(struct request *q, const char *more, json_t *all)
 
 static int all_targets(struct request *q)
 {
+    int code = 0;
+    if (!spread_is_one(&q->spread) && file_is_plan(q->path)) {
+        term_error("%s: a plan is of one device; --devices, --tp, --ep and --pp take the model", q->path);
+        return diag_exit_code(NPUC_E_USAGE);
+    }
     json_t *all = json_object();
-    int code = one_target(q, NULL, all);
+    code = one_target(q, NULL, all);
     if (code == 0)
         code = more_targets(q, args_value(q->a, "compare"), all);
     if (q->json && code == 0 && !q->sweep)
@@ -244,7 +328,7 @@ static double now(void)
 
 static int sweep_all(struct request *q)
 {
-    struct sweep w = {.arena = (struct arena *)(uintptr_t)&q->a->arena, .model = q->path};
+    struct sweep w = {.arena = (struct arena *)(uintptr_t)&q->a->arena, .model = q->path, .spread = &q->spread};
     const double begin = now();
     int code = 0;
     q->sweep = &w;
@@ -268,7 +352,7 @@ static int run(const struct command *cmd, int argc, char **argv)
     if (!args_parse(cmd, argc, argv, &a, &code))
         return code;
     struct request q = {.a = &a, .json = args_flag(&a, "json"), .profile = args_flag(&a, "profile")};
-    if (args_words(cmd, &a, 1, &code) &&
+    if (args_words(cmd, &a, 1, &code) && spread_read(&q.spread, cmd, &a, &code) &&
         args_number(cmd, &a, "context", (struct arg_range){1, 1 << 24, 2048}, &q.context, &code) &&
         args_number(cmd, &a, "batch", (struct arg_range){1, 1 << 24, 1}, &q.batch, &code)) {
         q.path = a.words.data[0];
@@ -286,6 +370,7 @@ const struct command command_estimate = {
                 "  npuc estimate examples/bard/model.onnx --context 128 --compare ascend-910b3,ascend-310p3\n"
                 "  npuc estimate examples/bard/model.onnx --context 128 --set l2.size=32MiB --profile\n"
                 "  npuc estimate examples/bard/model.onnx --context 128 --cores 8 --json\n"
+                "  npuc estimate examples/bard/model.onnx --context 128 --devices 2\n"
                 "  npuc estimate examples/bard/model.onnx --sweep batch=1,4 --sweep seq=32,128 --html sweep.html\n",
     .options = options,
     .run = run,

@@ -131,6 +131,7 @@ double sweep_need(const struct sweep_point *p)
 
 /* ---- running ---- */
 
+/* *us as the steps of one device took it. */
 static int run_once(struct session *s, double *us, struct sweep_point *p)
 {
     const enum npuc_status st = npurt_run(s->run);
@@ -174,7 +175,7 @@ static int64_t least(int64_t a, int64_t b)
  * for, for which the model is known to be made. */
 static void choose_anchors(const struct sweep *w, struct anchor a[ANCHORS])
 {
-    const int64_t most = sweep_largest(w, "batch", 1), longest = sweep_largest(w, "seq", 1);
+    const int64_t most = spread_batch(w->spread, sweep_largest(w, "batch", 1)), longest = sweep_largest(w, "seq", 1);
     const int64_t seq = least(most > 1 ? 2 * w->exact : 4 * w->exact, longest);
     const int64_t batch = least(most, 4 * w->exact / seq), half = seq > 1 ? seq / 2 : 1;
     const int64_t base = least(w->exact, seq);
@@ -225,14 +226,14 @@ static double first_of(const struct line *l, int64_t batch, int64_t seq)
 }
 
 /* The size of the activations for sizes that are not run. */
-static int place_only(struct session *s, struct sweep_point *p)
+static int place_only(struct session *s, int64_t batch, struct sweep_point *p)
 {
     struct rt_map map;
     struct arena arena;
     arena_init(&arena, NULL);
     enum npuc_status st = npurt_cache_truncate(s->run, 0);
     if (st == NPUC_OK)
-        st = role_shapes(s->plan, s->run, p->size[0], 0, p->size[1]);
+        st = role_shapes(s->plan, s->run, batch, 0, p->size[1]);
     if (st == NPUC_OK)
         st = rt_map(s->run, &arena, &map);
     arena_free(&arena);
@@ -242,27 +243,53 @@ static int place_only(struct session *s, struct sweep_point *p)
 
 static int prefill_point(const struct sweep *w, struct session *s, const struct line *l, struct sweep_point *p)
 {
-    const int64_t batch = p->size[0], seq = p->size[1];
+    const int64_t batch = spread_batch(w->spread, p->size[0]), seq = p->size[1];
     if (batch * seq <= w->exact)
         return time_prefill(s, batch, seq, &p->first_us, p);
-    const int code = place_only(s, p);
+    const int code = place_only(s, batch, p);
     rt_forget(s->run); /* the step after it begins with nothing in L2 */
     p->continued = true;
     p->first_us = first_of(l, batch, seq);
     return code;
 }
 
+/* Stages instead of the steps of one device: times, and memory of the one that needs most. `first`: the prefill's
+ * steps, none when it is continued, which then takes its time as the decode step does. */
+static void in_stages(const struct sweep *w, const struct session *s, const struct spread_run *first,
+                      const double *cache, struct arena *a, struct sweep_point *p)
+{
+    const struct spread_run step = spread_run_of(w->spread, s, a);
+    const struct spread_stages t = spread_divide(w->spread, &step);
+    const int64_t turns = spread_turns(w->spread, p->size[0]);
+    const double alone = spread_us(&step, &t, s, 1, false), all = spread_us(&step, &t, s, turns, false);
+    p->step_us = spread_us(&step, &t, s, turns, true);
+    p->first_us = p->continued ? p->first_us * all / alone : spread_us(first, &t, s, turns, false);
+    spread_memory(&t, s, cache, &p->weights, &p->caches);
+}
+
 /* Prefill into empty caches, then one token after it. */
 static int language_point(const struct sweep *w, struct session *s, const struct line *l, struct sweep_point *p)
 {
-    const int64_t batch = p->size[0], seq = p->size[1];
+    struct arena a;
+    arena_init(&a, NULL);
+    const int64_t batch = spread_batch(w->spread, p->size[0]), seq = p->size[1];
     int code = prefill_point(w, s, l, p);
-    if (code != 0)
-        return code;
-    const enum npuc_status st = role_shapes(s->plan, s->run, batch, seq, 1);
-    code = st == NPUC_OK ? run_once(s, &p->step_us, p) : session_fail(s, st);
-    for (int32_t i = 0; i < s->run->entry->n_caches; i++) /* storage only ever grows: rows tell */
-        p->caches += (double)s->run->caches[i].outer * (double)s->run->caches[i].inner * ((double)seq + 1);
+    struct spread_run first = {0};
+    if (code == 0 && !p->continued)
+        first = spread_run_of(w->spread, s, &a);
+    const enum npuc_status st = code == 0 ? role_shapes(s->plan, s->run, batch, seq, 1) : NPUC_OK;
+    if (code == 0)
+        code = st == NPUC_OK ? run_once(s, &p->step_us, p) : session_fail(s, st);
+    double *cache = ARENA_ARRAY(&a, double, s->run->entry->n_caches + 1);
+    for (int32_t i = 0; code == 0 && i < s->run->entry->n_caches; i++) { /* storage only ever grows: rows tell */
+        const struct rt_cache *x = &s->run->caches[i];
+        cache[i] =
+            (double)x->outer * (double)x->inner * ((double)seq + 1) * (double)spread_turns(w->spread, p->size[0]);
+        p->caches += cache[i];
+    }
+    if (code == 0 && w->spread->pipeline > 1)
+        in_stages(w, s, &first, cache, &a, p);
+    arena_free(&a);
     return code;
 }
 
@@ -337,8 +364,8 @@ static void list_points(const struct sweep *w, struct sweep_target *t)
 
 static bool any_continued(const struct sweep *w, const struct sweep_target *t)
 {
-    for (int64_t i = 0; i < t->points.len; i++)
-        if (sweep_tokens(w, &t->points.data[i]) > w->exact)
+    for (int64_t i = 0; i < t->points.len && w->language; i++)
+        if (spread_batch(w->spread, t->points.data[i].size[0]) * t->points.data[i].size[1] > w->exact)
             return true;
     return false;
 }
@@ -394,6 +421,10 @@ int sweep_run(struct sweep *w, struct session *s, const char *target)
     w->language = plan_is_language_model(s->plan);
     if (w->language && !order_axes(w)) {
         term_error("npuc estimate: language models are swept over batch and seq");
+        return diag_exit_code(NPUC_E_USAGE);
+    }
+    if (!w->language && w->spread->expert > 1) {
+        term_error("npuc estimate: --ep divides the sequences of a language model");
         return diag_exit_code(NPUC_E_USAGE);
     }
     struct sweep_target t = {.name = arena_strndup(w->arena, target, (int64_t)strlen(target)), .gm = lift_memory(s)};

@@ -8,6 +8,7 @@
 #include "base/vec.h"
 #include "tools/json.h"
 #include "tools/session.h"
+#include "tools/spread.h"
 
 struct sweep_axis {
     const char *name; /* batch, seq of a language model; else a dimension of the plan */
@@ -33,9 +34,10 @@ struct sweep {
     int n_axes;
     struct sweep_axis axis[SWEEP_AXES];
     VEC(struct sweep_target) targets;
-    double gm;      /* memory of the target that comes next, in bytes; 0: what its session says */
-    int64_t exact;  /* tokens of the largest prefill that is timed; INT64_MAX: all are */
-    double seconds; /* that it took on this host */
+    const struct spread *spread; /* devices; bytes and `gm` are those of one */
+    double gm;                   /* memory of the target that comes next, in bytes; 0: what its session says */
+    int64_t exact;               /* tokens of the largest prefill that is timed; INT64_MAX: all are */
+    double seconds;              /* that it took on this host */
 };
 
 /* Reads the --sweep options. false after a message. */
