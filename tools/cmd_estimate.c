@@ -113,10 +113,13 @@ static void spread_result(struct session *s, const struct request *q, const stru
         json_put(j, "spread", d);
         return;
     }
-    printf("devices     %s: %.0f %% of %s over links; of %lld products %lld are divided\n",
-           spread_text(&q->spread, arena), 100 * runs[last].link_us / runs[last].us,
-           last ? "a decode step" : "the call", (long long)(q->spread.division.divided + q->spread.division.whole),
-           (long long)q->spread.division.divided);
+    printf("devices     %s: %.0f %% of %s over links", spread_text(&q->spread, arena),
+           100 * runs[last].link_us / runs[last].us, last ? "a decode step" : "the call");
+    if (q->spread.tensor > 1)
+        printf("; of %lld products %lld are divided",
+               (long long)(q->spread.division.divided + q->spread.division.whole),
+               (long long)q->spread.division.divided);
+    printf("\n");
     printf("per device  weights %s, caches %s, activations %s of %s: %s%s\n", bytes_text(b[0], weights),
            bytes_text(b[1], caches), bytes_text(b[2], (double)r->pool_size), bytes_text(b[3], q->gm),
            over > 0 ? "does not fit, too much: " : "fits", over > 0 ? bytes_text(b[0], over) : "");

@@ -53,6 +53,8 @@ static void draw_frame(const struct panel *q, const char *title)
     const int w = WIDE - LEFT - RIGHT, h = HIGH - TOP - BOTTOM;
     fprintf(q->f, "<text x=\"%d\" y=\"%d\" font-weight=\"600\">", q->x, q->y - 14);
     sweep_escape(q->f, q->t->name);
+    if (!spread_is_one(q->w->spread))
+        fprintf(q->f, ", %s", spread_text(q->w->spread, q->w->arena));
     fprintf(q->f, ": %s</text>\n", title);
     for (double v = pow(10, floor(log10(q->low[1]))); v <= q->high[1]; v *= 10)
         for (int k = 1; k < 10; k += k == 1 ? 1 : k == 2 ? 3 : 5) {

@@ -39,7 +39,7 @@ static void put_head(struct table *t, const struct sweep *w)
         table_put(t, w->axis[i].name);
     for (const char *const *s = w->language ? language : other; *s; s++)
         table_put(t, *s);
-    table_put(t, "memory");
+    table_put(t, spread_is_one(w->spread) ? "memory" : "memory per device");
     table_put(t, "");
 }
 
@@ -63,6 +63,16 @@ static void put_row(struct table *t, const struct sweep *w, const struct sweep_t
         table_put(t, "");
 }
 
+/* How many devices the figures are of, and what stays whole on each of them. */
+static void spread_lines(const struct sweep *w)
+{
+    if (spread_is_one(w->spread))
+        return;
+    printf("%s: one device of them is emulated, its links are calculated\n", spread_text(w->spread, w->arena));
+    for (int64_t i = 0; i < w->spread->division.notes.len; i++)
+        printf("note: %s\n", w->spread->division.notes.data[i]);
+}
+
 void sweep_table(const struct sweep *w)
 {
     struct table t;
@@ -76,6 +86,7 @@ void sweep_table(const struct sweep *w)
         for (int64_t k = 0; k < w->targets.data[i].points.len; k++)
             put_row(&t, w, &w->targets.data[i], &w->targets.data[i].points.data[k]);
     table_text(&t, stdout);
+    spread_lines(w);
 }
 
 /* ---- JSON, CSV ---- */
@@ -123,6 +134,8 @@ json_t *sweep_json(const struct sweep *w)
                 json_put(j, figure[f].name, json_real(figure[f].value));
             if (w->language)
                 json_put(j, "continued", json_boolean(p->continued));
+            if (!spread_is_one(w->spread))
+                json_put(j, "spread", spread_json(w->spread));
             json_put(j, "fits", json_boolean(missing(&w->targets.data[i], p) == 0));
             json_array_append_new(points, j);
         }
@@ -134,6 +147,7 @@ json_t *sweep_json(const struct sweep *w)
 
 static void write_csv(const struct sweep *w, FILE *f)
 {
+    const struct spread *s = w->spread;
     for (int64_t i = 0; i < w->targets.len; i++)
         for (int64_t k = 0; k < w->targets.data[i].points.len; k++) {
             const struct sweep_point *p = &w->targets.data[i].points.data[k];
@@ -145,13 +159,17 @@ static void write_csv(const struct sweep *w, FILE *f)
                     fprintf(f, ",%s", w->axis[x].name);
                 for (int c = 0; c < n; c++)
                     fprintf(f, ",%s", figure[c].name);
-                fprintf(f, "\n");
+                fprintf(f, spread_is_one(s) ? "\n"
+                                            : ",devices,tensor_parallel,expert_parallel,pipeline_parallel,modelled\n");
             }
             fprintf(f, "%s", w->targets.data[i].name);
             for (int x = 0; x < w->n_axes; x++)
                 fprintf(f, ",%" PRId64, p->size[x]);
             for (int c = 0; c < n; c++)
                 fprintf(f, ",%.12g", figure[c].value);
+            if (!spread_is_one(s))
+                fprintf(f, ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",yes", s->devices, s->tensor, s->expert,
+                        s->pipeline);
             fprintf(f, "\n");
         }
 }
@@ -199,6 +217,10 @@ static void write_html(const struct sweep *w, FILE *f)
     sweep_escape(f, w->model);
     fprintf(f, "</h1>\n<p>Estimated by npuc on emulated cores; no hardware was measured. Times with ~ are "
                "continued from shorter prefills.</p>\n");
+    if (!spread_is_one(w->spread))
+        fprintf(f,
+                "<p>%s: one device of them is emulated, its links are calculated. Memory is that of one device.</p>\n",
+                spread_text(w->spread, w->arena));
     sweep_svg(w, f);
     fprintf(f, "<table><thead><tr><th>target");
     for (int x = 0; x < w->n_axes; x++) {
