@@ -1,5 +1,5 @@
-/* Collectives (npuc) among `ranks` devices. One device is emulated, and all are taken to hold what it holds: AllReduce is
- * so many times the operand, AllGather so many copies along `axis`, AllToAll the operand itself. */
+/* Collectives (npuc) among `ranks` devices. One device is emulated, and all are taken to hold what it holds: AllReduce
+ * is so many times the operand, AllGather so many copies along `axis`, AllToAll the operand itself. */
 #include <string.h>
 
 #include "base/size.h"
