@@ -1,7 +1,8 @@
 /* Which temporaries stay in the shared memory of clusters (SRAM) instead of global memory.
  *
  * A tensor may when every step that touches it is a launch of equally many copies, one per cluster, that divides it in
- * equal parts: a part is then written and read by the cores of one cluster. Those that live for the fewest steps come
+ * equal parts: a part is then written and read by the cores of one cluster; unless a kernel wants it in memory
+ * (struct plan_tensor). Those that live for the fewest steps come
  * first, as long as the parts that are alive at any of their steps fit beside what kernels keep there themselves. A map
  * that is larger stays in global memory as a whole: parts of it cannot pass through, kernels run one after the other.
  */
@@ -52,8 +53,8 @@ static bool part_bytes(const struct residency *r, int32_t tensor, int64_t *bytes
     enum { ROW = 64 };
     const struct plan_tensor *t = &r->p->tensors.data[tensor];
     int64_t size;
-    if (t->kind != PT_TEMP || r->copies[tensor] < 1 || !expr_is_const(&r->p->exprs, t->size, &size) || size < 1 ||
-        size % r->copies[tensor] != 0)
+    if (t->kind != PT_TEMP || t->in_memory || r->copies[tensor] < 1 || !expr_is_const(&r->p->exprs, t->size, &size) ||
+        size < 1 || size % r->copies[tensor] != 0)
         return false;
     *bytes = size_align(size / r->copies[tensor], ROW);
     return true;

@@ -76,6 +76,13 @@ int32_t mlu_conv_shared(const struct mlu_conv_tile *t)
     return t->ahead ? 1 : t->on.runs || t->w_slots == 1 ? t->w_slots : t->w_slots + 1;
 }
 
+/* The unit's windows have two axes. Those of three are gathered by IO-DMA, position by position of the kernel: the lines
+ * under one come from memory, are multiplied and accumulated before the next ones come. */
+static bool is_volume(const struct conv *p)
+{
+    return p->kernel[D] > 1;
+}
+
 static int64_t plane_blocks(const struct conv *p, const struct mlu_conv_tile *t)
 {
     return conv_plane_taps(p) / t->taps;
@@ -212,14 +219,14 @@ static double window_cycles(const struct search *s, const struct mlu_conv_tile *
     const bool each = !t->on.runs;
     const double barrier = each && t->on.lanes > 1 ? r->barrier * f->blocks : 0;
     const double load = f->load + (each ? f->shared + barrier : 0), move = f->gather + (each ? f->moved : 0),
-                 vec = f->end + f->turn;
+                 vec = f->end + f->turn, waits = r->latency * (t->whole ? (double)s->p->kernel[D] : f->blocks);
     /* a slot is free again when what it brought has been used */
     const double chain =
-        fmax((load + r->latency + f->gather + f->mac) / t->slots, (f->mac + f->end + f->store) / t->sums);
+        fmax((load + waits + f->gather + f->mac) / t->slots, (f->mac + f->end + f->store) / t->sums);
     const double reach = f->shared + barrier + f->blocks * r->latency + f->moved,
                  ring = each ? reach / (t->on.lanes > 1 ? mlu_conv_shared(t) : t->w_slots) : 0;
     const double most = fmax(fmax(fmax(load, f->store), fmax(f->mac, move)), vec), apart = t->sums > 1 ? 0 : f->end;
-    const double serial = f->load + r->latency + f->store + f->mac + f->gather + vec + (each ? reach : 0);
+    const double serial = f->load + waits + f->store + f->mac + f->gather + vec + (each ? reach : 0);
     return (t->slots > 1 ? fmax(fmax(chain, ring), most) + apart : serial) +
            STEP_CYCLES * f->blocks * (s->p->direct ? 1 : 2);
 }
@@ -283,6 +290,8 @@ static void try_depths(struct search *s, struct mlu_conv_tile t)
             if (t.ahead && (!t.on.runs || t.on.lanes == 1))
                 continue;
             const bool once = t.taps == conv_plane_taps(s->p) || s->p->direct;
+            if (is_volume(s->p) && (t.slots > 1 || t.whole))
+                continue;
             if ((t.w_slots == 1 && t.slots > 1 && !t.on.runs) || (t.whole && once))
                 continue;
             try_tile(s, t);
@@ -294,7 +303,7 @@ static void try_blocks(struct search *s, int64_t m, int64_t n, bool strips)
 {
     const struct conv *p = s->p;
     const int64_t taps[3] = {conv_plane_taps(p), p->kernel[W], 1};
-    for (int i = 0; i < 3; i++)
+    for (int i = is_volume(p) ? 2 : 0; i < 3; i++)
         if (i == 0 || taps[i] != taps[i - 1])
             try_depths(s, (struct mlu_conv_tile){
                               .m = m, .n = size_min(n, size_align(p->cout, 4)), .taps = taps[i], .strips = strips});

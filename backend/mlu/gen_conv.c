@@ -1,5 +1,6 @@
 /* Conv, ConvTranspose and ConvInteger on the tensor unit: x is turned to lines of channels, then the product gathers
  * its windows. A convolution of one element per window reads x as it is. */
+#include "backend/matrix/conv_walk.h"
 #include "backend/mlu/conv.h"
 #include "backend/mlu/gens.h"
 
@@ -23,6 +24,13 @@ static int32_t bias_tensor(struct emit *e, const struct conv *p)
     return cast ? emit_weight(e, node_in(p->bias->def, 0), WF_CAST, p->in, false) : emit_tensor(e, p->bias);
 }
 
+/* Windows of three axes are gathered by IO-DMA, which does not reach the memory of the cluster. */
+static void in_memory(struct emit *e, int32_t tensor)
+{
+    const struct plan_tensor *t = &e->plan->tensors.data[tensor];
+    e->plan->tensors.data[t->kind == PT_ALIAS ? t->base : tensor].in_memory = true;
+}
+
 enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
 {
     struct conv p;
@@ -36,6 +44,8 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
     const enum npuc_status st = p.direct || p.lines ? NPUC_OK : mlu_conv_pack(e, &p, &t.x);
     if (st != NPUC_OK)
         return st;
+    if (p.kernel[CONV_D] > 1)
+        in_memory(e, t.x);
     t.scale = mlu_conv_by_channel(&p) ? emit_tensor(e, p.scale) : -1;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);
     struct value *y = p.scale ? p.tail.y : p.y;
