@@ -76,8 +76,8 @@ int32_t mlu_conv_shared(const struct mlu_conv_tile *t)
     return t->ahead ? 1 : t->on.runs || t->w_slots == 1 ? t->w_slots : t->w_slots + 1;
 }
 
-/* The unit's windows have two axes. Those of three are gathered by IO-DMA, position by position of the kernel: the lines
- * under one come from memory, are multiplied and accumulated before the next ones come. */
+/* The unit's windows have two axes. Those of three are gathered by IO-DMA, position by position of the kernel: the
+ * lines under one come from memory, are multiplied and accumulated before the next ones come. */
 static bool is_volume(const struct conv *p)
 {
     return p->kernel[D] > 1;
@@ -221,8 +221,7 @@ static double window_cycles(const struct search *s, const struct mlu_conv_tile *
     const double load = f->load + (each ? f->shared + barrier : 0), move = f->gather + (each ? f->moved : 0),
                  vec = f->end + f->turn, waits = r->latency * (t->whole ? (double)s->p->kernel[D] : f->blocks);
     /* a slot is free again when what it brought has been used */
-    const double chain =
-        fmax((load + waits + f->gather + f->mac) / t->slots, (f->mac + f->end + f->store) / t->sums);
+    const double chain = fmax((load + waits + f->gather + f->mac) / t->slots, (f->mac + f->end + f->store) / t->sums);
     const double reach = f->shared + barrier + f->blocks * r->latency + f->moved,
                  ring = each ? reach / (t->on.lanes > 1 ? mlu_conv_shared(t) : t->w_slots) : 0;
     const double most = fmax(fmax(fmax(load, f->store), fmax(f->mac, move)), vec), apart = t->sums > 1 ? 0 : f->end;
