@@ -14,7 +14,7 @@ static const struct {
 } names[] = {
     {"input_ids", NPURT_ROLE_TOKENS},   {"tokens", NPURT_ROLE_TOKENS},       {"mask", NPURT_ROLE_MASK},
     {"position", NPURT_ROLE_POSITIONS}, {"write_ind", NPURT_ROLE_FIRST_ROW}, {"nonpad", NPURT_ROLE_VALID_ROWS},
-    {"seqlen", NPURT_ROLE_VALID_ROWS},
+    {"seqlens_k", NPURT_ROLE_LAST_ROW}, {"seqlen", NPURT_ROLE_VALID_ROWS},   {"total_seq", NPURT_ROLE_TOTAL_ROWS},
 };
 
 enum npurt_role rt_role_of_name(const char *name)
@@ -48,12 +48,24 @@ int npurt_logits_output(const npurt_plan *p)
     return cached ? found : -1;
 }
 
+/* Axes of an input that tells several sequences apart. */
+static int least_rank(int role)
+{
+    switch (role) {
+    case NPURT_ROLE_TOKENS:
+    case NPURT_ROLE_MASK:
+    case NPURT_ROLE_POSITIONS: return 2;
+    case NPURT_ROLE_FIRST_ROW:
+    case NPURT_ROLE_VALID_ROWS:
+    case NPURT_ROLE_LAST_ROW: return 1;
+    default: return 0;
+    }
+}
+
 static bool takes_batch(const struct npurt_value *v, int role)
 {
-    const bool per_sequence = role == NPURT_ROLE_FIRST_ROW || role == NPURT_ROLE_VALID_ROWS;
-    if (role == NPURT_ROLE_UNKNOWN || role == NPURT_ROLE_CACHE)
-        return true;
-    return v->rank >= (per_sequence ? 1 : 2) && v->dims[0].min != v->dims[0].max;
+    const int least = least_rank(role);
+    return least == 0 || (v->rank >= least && v->dims[0].min != v->dims[0].max);
 }
 
 /* A length that is not told per sequence (a mask of the model's own making) would be that of the longest. */
@@ -109,6 +121,8 @@ static int64_t value_at(const struct npurt_tokens *t, enum npurt_role role, int6
     case NPURT_ROLE_POSITIONS: return position > 0 ? position : 0;
     case NPURT_ROLE_FIRST_ROW: return own(t, b);
     case NPURT_ROLE_VALID_ROWS: return own(t, b) + t->rows;
+    case NPURT_ROLE_LAST_ROW: return own(t, b) + t->rows - 1;
+    case NPURT_ROLE_TOTAL_ROWS: return t->past + t->rows;
     case NPURT_ROLE_CACHE:
     case NPURT_ROLE_UNKNOWN: return 0;
     }
@@ -122,7 +136,9 @@ static int64_t columns_of(const struct npurt_tokens *t, enum npurt_role role)
     case NPURT_ROLE_POSITIONS: return t->rows;
     case NPURT_ROLE_MASK: return t->past + t->rows;
     case NPURT_ROLE_FIRST_ROW:
-    case NPURT_ROLE_VALID_ROWS: return 1;
+    case NPURT_ROLE_VALID_ROWS:
+    case NPURT_ROLE_LAST_ROW:
+    case NPURT_ROLE_TOTAL_ROWS: return 1;
     case NPURT_ROLE_CACHE:
     case NPURT_ROLE_UNKNOWN: return 0;
     }
@@ -168,8 +184,7 @@ static enum npuc_status check_field(struct call *c, const struct field *f)
         return rt_fail(c->s, D_UNSUPPORTED,
                        "language models are fed integers, booleans or f32 of rank 0 to 2; input %.100s is another kind",
                        f->v->name);
-    const bool per_sequence = f->role == NPURT_ROLE_FIRST_ROW || f->role == NPURT_ROLE_VALID_ROWS;
-    if (c->t->batch > 1 && f->v->rank < (per_sequence ? 1 : 2))
+    if (c->t->batch > 1 && f->v->rank < least_rank((int)f->role))
         return rt_fail(c->s, D_UNSUPPORTED, "the model takes one sequence: input %.100s has no axis for %lld of them",
                        f->v->name, (long long)c->t->batch);
     return NPUC_OK;

@@ -136,7 +136,7 @@ static enum npuc_status token_input(const struct calib *c, int64_t run, const st
     const enum npurt_role role = rt_role_of_name(name_of(c, v));
     if (role == NPURT_ROLE_UNKNOWN || v->type->rank > 2)
         return empty_cache(c, v, t, a);
-    const bool one = role == NPURT_ROLE_FIRST_ROW || role == NPURT_ROLE_VALID_ROWS;
+    const bool one = role != NPURT_ROLE_TOKENS && role != NPURT_ROLE_MASK && role != NPURT_ROLE_POSITIONS;
     const int64_t count = one ? 1 : n;
     *t = (struct k_tensor){.dtype = v->type->dtype, .rank = v->type->rank};
     for (int i = 0; i < t->rank; i++)
@@ -148,7 +148,9 @@ static enum npuc_status token_input(const struct calib *c, int64_t run, const st
     case NPURT_ROLE_TOKENS: fill(t, &c->tokens, run * n, 0, 0); break;
     case NPURT_ROLE_MASK: fill(t, NULL, 0, 1, 0); break;
     case NPURT_ROLE_POSITIONS: fill(t, NULL, 0, 0, 1); break;
-    case NPURT_ROLE_VALID_ROWS: fill(t, NULL, 0, n, 0); break;
+    case NPURT_ROLE_VALID_ROWS:
+    case NPURT_ROLE_TOTAL_ROWS: fill(t, NULL, 0, n, 0); break;
+    case NPURT_ROLE_LAST_ROW: fill(t, NULL, 0, n - 1, 0); break;
     case NPURT_ROLE_FIRST_ROW:
     case NPURT_ROLE_CACHE:
     case NPURT_ROLE_UNKNOWN: fill(t, NULL, 0, 0, 0); break;

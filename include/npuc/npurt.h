@@ -127,7 +127,8 @@ enum npuc_status npurt_cache_fork(npurt_session *to, const npurt_session *from, 
 
 /* ---- language models ---- */
 /* What an input is for, told by its name and kind: token ids, mask over the tokens so far, positions of the new tokens,
- * the cache row that the first of them goes to, the tokens so far as a number. */
+ * the cache row that the first of them goes to, the tokens so far as a number, the same less one (the seqlens_k of
+ * GroupQueryAttention), those of the longest sequence. */
 enum npurt_role {
     NPURT_ROLE_UNKNOWN,
     NPURT_ROLE_TOKENS,
@@ -135,7 +136,9 @@ enum npurt_role {
     NPURT_ROLE_POSITIONS,
     NPURT_ROLE_FIRST_ROW,
     NPURT_ROLE_VALID_ROWS,
-    NPURT_ROLE_CACHE
+    NPURT_ROLE_CACHE,
+    NPURT_ROLE_LAST_ROW,
+    NPURT_ROLE_TOTAL_ROWS
 };
 int npurt_input_role(const npurt_plan *p, int i);
 int npurt_logits_output(const npurt_plan *p); /* the output that holds logits; -1: no model with caches and logits */

@@ -10,6 +10,8 @@ import tempfile
 import unittest
 
 import numpy as np
+import onnx
+from onnx import helper
 
 import npuc
 from npuc import _tokens
@@ -120,6 +122,33 @@ class Bard(unittest.TestCase):
             self.bard.model.keep(0)
             self.bard.model.feed([[1], [2]], own=[-1, 0])
         self.assertIn("rows per sequence", str(fault.exception))
+
+    def test_lengths_as_inputs(self):
+        """GroupQueryAttention whose seqlens_k and total_sequence_length are inputs of the model, no mask beside them."""
+        folder = pathlib.Path(self.folder.name)
+        model = onnx.load(MODELS / "llama-genai-fp32" / "model.onnx")
+        graph = model.graph
+        lengths = dict(zip(next(n for n in graph.node if n.op_type == "GroupQueryAttention").input[5:7], ("seqlens_k", "total_sequence_length")))
+        nodes, needed = [], {o.name for o in graph.output}
+        for node in reversed(graph.node):
+            if needed.intersection(node.output) and not set(lengths).intersection(node.output):
+                needed.update(node.input)
+                nodes.insert(0, node)
+                for i, name in enumerate(node.input):
+                    node.input[i] = lengths.get(name, name)
+        inputs = [i for i in graph.input if i.name != "attention_mask"]
+        inputs += [helper.make_tensor_value_info("seqlens_k", onnx.TensorProto.INT32, ["batch_size"]),
+                   helper.make_tensor_value_info("total_sequence_length", onnx.TensorProto.INT32, [])]
+        for field, value in ((graph.node, nodes), (graph.input, inputs)):
+            del field[:]
+            field.extend(value)
+        onnx.save(model, folder / "direct.onnx")
+        plan = [npuc.compile(str(m), f"{folder}/{i}.plan", kv_capacity=32)
+                for i, m in enumerate((MODELS / "llama-genai-fp32" / "model.onnx", folder / "direct.onnx"))]
+        prompts = [[5, 9, 33, 2, 7], [11, 12], [3, 1, 4, 1, 5, 9, 2, 6]]
+        with Generator(plan[0], None) as masked, Generator(plan[1], None) as direct:
+            self.assertEqual(direct.model.form, _tokens.Batch.OWN)
+            self.assertEqual(watched(direct, prompts, 6), watched(masked, prompts, 6))
 
     def test_batch_draws_apart(self):
         same = self.bard.generate(["O ", "O "], 12, temperature=1.5, seed=5)
