@@ -157,7 +157,8 @@ static void test_snapshot(void **state)
     }
     assert_string_equal(back.name, t.name);
     target_free(&back);
-    assert_int_equal(target_from_pairs(&back, "x", n - 1, keys + 1, values + 1, &d), NPUC_E_INVALID); /* without arch */
+    /* without name, family and arch, which is required */
+    assert_int_equal(target_from_pairs(&back, "x", n - 3, keys + 3, values + 3, &d), NPUC_E_INVALID);
     static const char *const key[] = {"clock"};
     static const char *const zero[] = {"0 Hz"};
     assert_int_equal(target_from_pairs(&back, "x", 1, key, zero, &d), NPUC_E_INVALID);
