@@ -56,9 +56,14 @@ bool quant_face_make(struct quant_face *f, const struct quant_matrix *w, const s
 
 /* ---- the search */
 
-/* Input and weights as they would be coded, and what their errors do. */
+/* Input and weights as they would be coded, and what their errors do. While factors are searched those of one half of
+ * the rows are tried on the other: the more a factor follows the largest element of its channel, the likelier a row
+ * that nobody has seen exceeds it. */
 struct trial {
     const struct quant_statistics *s;
+    const float *top; /* [k]: largest magnitudes of channels: of all rows, or of the half that is not tried */
+    int half;         /* whose rows are tried; -1: of both */
+    int64_t uniform;  /* rows of the sample among x; extreme ones behind them */
     const struct quant_operand *input;
     const struct quant_face *faces;
     int64_t n_faces, rows, k;
@@ -160,22 +165,36 @@ static bool add_weight(struct trial *t, int64_t p)
     return true;
 }
 
+static int64_t take_half(const struct trial *t, int64_t at, const float *from, const uint8_t *half, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (t->half < 0 || half[i] == t->half)
+            memcpy(t->x + at++ * t->k, from + i * t->k, (size_t)t->k * sizeof *t->x);
+    return at;
+}
+
+/* The rows that are tried. */
+static void take_rows(struct trial *t)
+{
+    const struct quant_statistics *s = t->s;
+    t->uniform = take_half(t, 0, s->sample, s->sample_half, s->n_sample);
+    t->rows = take_half(t, t->uniform, s->extreme, s->extreme_half, s->n_extreme);
+}
+
 /* Sets x, weigh and noise for these factors. */
 static bool set_trial(struct trial *t, const float *factor, const struct rotation *r)
 {
-    const struct quant_statistics *s = t->s;
-    memcpy(t->x, s->sample, (size_t)(s->n_sample * t->k) * sizeof *t->x);
-    memcpy(t->x + s->n_sample * t->k, s->extreme, (size_t)(s->n_extreme * t->k) * sizeof *t->x);
+    take_rows(t);
     turn_rows(t, t->x, t->rows, factor, true, r);
     t->lo = t->hi = 0;
     for (int64_t i = 0; i < t->rows * t->k; i++) {
         t->lo = fmin(t->lo, (double)t->x[i]);
         t->hi = fmax(t->hi, (double)t->x[i]);
     }
-    /* magnitudes of channels are known for all rows */
+    /* magnitudes of channels are known of more rows */
     double top = 0;
     for (int64_t j = 0; j < t->k; j++)
-        top = fmax(top, (double)(s->seen.channel[j] / (factor ? factor[j] : 1)));
+        top = fmax(top, (double)(t->top[j] / (factor ? factor[j] : 1)));
     if (!t->input->shifted && !r) {
         t->lo = -top;
         t->hi = top;
@@ -225,7 +244,7 @@ static struct quant_scale scale_of(const struct trial *t, double clip)
 /* The relative error of the outputs with a scale that covers the part `clip` of the range. */
 static double error_of(struct trial *t, double clip)
 {
-    const int64_t uniform = t->s->n_sample;
+    const int64_t uniform = t->uniform;
     const struct quant_scale fixed = scale_of(t, clip);
     double sum = 0, worst = 0, all = 0;
     for (int64_t p = 0; p < t->n_faces; p++)
@@ -277,7 +296,7 @@ static void factors_for(const struct trial *t, double alpha, float *to)
         double w = 0;
         for (int64_t p = 0; p < t->n_faces; p++)
             w = fmax(w, (double)t->faces[p].top[j]);
-        const double x = (double)t->s->seen.channel[j];
+        const double x = (double)t->top[j];
         to[j] = x > 0 && w > 0 ? (float)(alpha * log(x) - (1 - alpha) * log(w)) : NAN;
         if (!isnan(to[j])) {
             sum += (double)to[j];
@@ -311,23 +330,64 @@ static bool make_trial(struct trial *t, struct arena *a)
     return t->x && t->error && t->w && t->weigh && t->noise && t->signal && t->scratch;
 }
 
-/* Strengths 0, 0.1 .. 1; smoothing counts when it takes away a quarter of the error at least. */
+/* From here on rows of that half are tried with what the other half says, or for -1 all of them with what all say. */
+static bool try_half(struct trial *t, int half)
+{
+    t->half = half;
+    t->top = half < 0 ? t->s->seen.channel : t->s->half_top[1 - half];
+    if (!set_trial(t, NULL, NULL))
+        return false;
+    find_signal(t);
+    return true;
+}
+
+enum { STRENGTHS = 11, FEW_OF_HALF = 8 };
+
+/* Adds the errors that strengths 0, 0.1 .. 1 leave, behind them that of no factors. */
+static bool add_errors(struct trial *t, int half, float *factor, double e[STRENGTHS + 1])
+{
+    double clip;
+    if (!try_half(t, half))
+        return false;
+    e[STRENGTHS] += search_clip(t, &clip);
+    for (int i = 0; i < STRENGTHS; i++) {
+        factors_for(t, i / (STRENGTHS - 1.0), factor);
+        if (!set_trial(t, factor, NULL))
+            return false;
+        e[i] += search_clip(t, &clip);
+    }
+    return true;
+}
+
+/* Smoothing counts when it takes away a quarter of the error at least. Of a few rows nothing is concluded. */
 static bool search_smooth(struct trial *t, struct quant_equalised *out, struct arena *a)
 {
     float *factor = ARENA_ARRAY(a, float, t->k + 1);
-    double clip;
-    for (int i = 0; i <= 10; i++) {
-        factors_for(t, i / 10.0, factor);
-        if (!set_trial(t, factor, NULL))
+    double e[STRENGTHS + 1] = {0}, clip;
+    int64_t n = 0;
+    int best = 0;
+    for (int64_t i = 0; i < t->s->n_sample; i++)
+        n += t->s->sample_half[i];
+    if (n < FEW_OF_HALF || t->s->n_sample - n < FEW_OF_HALF)
+        return true;
+    for (int half = 0; half < 2; half++)
+        if (!factor || !add_errors(t, half, factor, e))
             return false;
-        const double e = search_clip(t, &clip);
-        if (e > out->after * (out->smooth ? 1 : 0.75))
-            continue;
-        out->smooth = out->smooth ? out->smooth : ARENA_ARRAY(a, float, t->k + 1);
-        memcpy(out->smooth, factor, (size_t)t->k * sizeof *factor);
-        out->alpha = i / 10.0;
-        take(t, out, e, clip);
-    }
+    for (int i = 1; i < STRENGTHS; i++)
+        best = e[i] <= e[best] ? i : best;
+    if (!try_half(t, -1))
+        return false;
+    if (e[best] > 0.75 * e[STRENGTHS])
+        return true;
+    factors_for(t, best / (STRENGTHS - 1.0), factor);
+    if (!set_trial(t, factor, NULL))
+        return false;
+    const double after = search_clip(t, &clip);
+    if (after > out->after)
+        return true;
+    out->smooth = factor;
+    out->alpha = best / (STRENGTHS - 1.0);
+    take(t, out, after, clip);
     return true;
 }
 
@@ -357,9 +417,8 @@ bool quant_equalise(const struct quant_statistics *s, const struct quant_operand
     if (t.rows == 0 || t.k == 0 || !s->sample || !make_trial(&t, a))
         return false;
     double clip;
-    if (!set_trial(&t, NULL, NULL))
+    if (!try_half(&t, -1))
         return false;
-    find_signal(&t);
     out->before = error_of(&t, 1);
     const double e = search_clip(&t, &clip);
     take(&t, out, e, clip);
@@ -382,8 +441,9 @@ bool quant_statistics_turn(struct quant_statistics *s, const float *smooth, enum
     if (s->extreme)
         turn_rows(&t, s->extreme, s->n_extreme, smooth, true, turn);
     s->n_cross = 0; /* cross is of rows that nobody turned: it no longer fits */
-    if (!s->gram)
+    if (!s->gram || (!smooth && !turn))
         return true;
+    quant_statistics_turned(s);
     /* G becomes R' S G S R: rows, then, as it is symmetric, columns as rows */
     for (int side = 0; side < 2; side++) {
         turn_rows(&t, s->gram, s->k, smooth, true, turn);

@@ -156,9 +156,10 @@ static bool try_factor(const struct quant_metric *m, double *work, struct pool *
     return factor(work, m->k, pool);
 }
 
-bool quant_metric_make(struct quant_metric *m, const float *gram, int64_t k, double damping, bool by_importance,
-                       struct arena *a, struct pool *pool)
+bool quant_metric_make(struct quant_metric *m, const struct quant_gram *g, struct arena *a, struct pool *pool)
 {
+    const float *gram = g->gram;
+    const int64_t k = g->k;
     *m = (struct quant_metric){.k = k,
                                .h = ARENA_ARRAY(a, float, k *k + 1),
                                .importance = ARENA_ARRAY(a, float, k + 1),
@@ -172,16 +173,16 @@ bool quant_metric_make(struct quant_metric *m, const float *gram, int64_t k, dou
         trace += (double)gram[i * k + i];
     const double unit = trace > 0 && isfinite(trace) ? (double)k / trace : 0;
     for (int64_t i = 0; i < k * k; i++)
-        m->h[i] = unit > 0 ? (float)((double)gram[i] * unit) : 0;
+        m->h[i] = unit > 0 ? (float)((double)gram[i] * unit * g->trust) : 0;
     for (int64_t i = 0; i < k; i++)
         m->importance[i] = unit > 0 ? gram[i * k + i] : 1;
-    if (by_importance)
+    if (!g->in_order)
         sort_columns(m);
     else
         for (int64_t i = 0; i < k; i++)
             m->order[i] = i;
     /* Rounding can leave a matrix of few rows short of positive definite: more damping mends that for certain. */
-    for (double d = damping;; d = d > 0 ? d * 10 : 1e-6) {
+    for (double d = g->damping;; d = d > 0 ? d * 10 : 1e-6) {
         set_diagonal(m, unit > 0 ? unit : 1, d);
         if (try_factor(m, work, pool))
             break;

@@ -19,11 +19,16 @@ struct quant_metric {
      * written with, is not needed: the rows of its Cholesky factor are those of the inverse of A. */
     float *feed;
 };
-/* Of a Gram matrix [k][k]; damping: what is added to the diagonal, in mean diagonal elements; by_importance: columns
- * with the largest diagonal elements first (act-order), else as they lie. Without any rows (all zeros) errors count
- * alike. Everything is in `a`; false: no memory. */
-NPUC_MUST_CHECK bool quant_metric_make(struct quant_metric *m, const float *gram, int64_t k, double damping,
-                                       bool by_importance, struct arena *a, struct pool *pool);
+/* Of a Gram matrix [k][k]. Without any rows (all zeros) errors count alike. Everything is in `a`; false: no memory. */
+struct quant_gram {
+    const float *gram;
+    int64_t k;
+    double damping; /* added to the diagonal, in mean diagonal elements */
+    double trust;   /* of elements off the diagonal, 0 to 1: what they count (quant_statistics_trust) */
+    bool in_order;  /* columns as they lie; else those with the largest diagonal elements first (act-order) */
+};
+NPUC_MUST_CHECK bool quant_metric_make(struct quant_metric *m, const struct quant_gram *g, struct arena *a,
+                                       struct pool *pool);
 
 /* b[rows][k] becomes b times the inverse of h, [k][k], which is positive definite and is destroyed. false: it is not.
  */

@@ -43,22 +43,28 @@ static void feed_and_descend(const struct quant_rows *t)
     }
 }
 
+/* Sums over what a weight is multiplied with. */
+struct pairs {
+    const float *gram, *cross; /* [k][k]; cross NULL: nothing before it is coded */
+    double trust;              /* of what is off the diagonal */
+};
+
 /* What the weight should be, so that its products with what is there now are those of the model as it was: the least of
  * |x0 w' - x t'|^2 over the rows, x0 as they were, is t = w C H^-1 = w + w (C - H) H^-1 with C = sum x0 x', damped
  * towards w. false: no memory. */
-static bool retarget(const struct quant_task *t, float *to)
+static bool retarget(const struct quant_task *t, const struct pairs *g, float *to)
 {
-    const struct quant_statistics *seen = t->w->seen;
     const int64_t k = t->w->k;
     double *h = ARENA_ARRAY(t->scratch, double, k *k + 1), *b = ARENA_ARRAY(t->scratch, double, k *k + 1), trace = 0;
     float *change = ARENA_ARRAY(t->scratch, float, k *k + 1);
     if (!h || !b || !change)
         return false;
     for (int64_t i = 0; i < k; i++)
-        trace += (double)seen->gram[i * k + i];
+        trace += (double)g->gram[i * k + i];
     for (int64_t i = 0; i < k * k; i++) {
-        h[i] = (double)seen->gram[i];
-        b[i] = (double)seen->cross[i] - h[i];
+        const double share = i % (k + 1) == 0 ? 1 : g->trust;
+        h[i] = (double)g->gram[i] * share;
+        b[i] = ((double)g->cross[i] - (double)g->gram[i]) * g->trust;
     }
     for (int64_t i = 0; i < k; i++)
         h[i * k + i] += damping * trace / (double)k;
@@ -67,67 +73,47 @@ static bool retarget(const struct quant_task *t, float *to)
         return true;
     for (int64_t i = 0; i < k * k; i++)
         change[i] = (float)b[i];
-    const struct k_matmul_args g = {.dtype = DT_F32,
-                                    .m = t->w->channels,
-                                    .n = k,
-                                    .k = k,
-                                    .a = t->w->data,
-                                    .a_row = k,
-                                    .a_col = 1,
-                                    .b = change,
-                                    .b_row = k,
-                                    .b_col = 1,
-                                    .c = to,
-                                    .c_row = k,
-                                    .adds = true};
-    k_matmul(&g, t->pool);
+    const struct k_matmul_args product = {.dtype = DT_F32,
+                                          .m = t->w->channels,
+                                          .n = k,
+                                          .k = k,
+                                          .a = t->w->data,
+                                          .a_row = k,
+                                          .a_col = 1,
+                                          .b = change,
+                                          .b_row = k,
+                                          .b_col = 1,
+                                          .c = to,
+                                          .c_row = k,
+                                          .adds = true};
+    k_matmul(&product, t->pool);
     return true;
 }
 
-/* A convolution of more than one position: the Gram matrix is of the channels at one, so codes go to nearest, by scales
- * that mind the importance of channels; of groups of channels all count alike. */
-static const char *fit_windows(const struct quant_task *t)
-{
-    const struct quant_statistics *seen = t->w->seen;
-    const int64_t positions = t->w->k / seen->k;
-    const struct arena_mark mark = arena_mark(t->scratch);
-    float *importance = ARENA_ARRAY(t->scratch, float, t->w->k + 1);
-    for (int64_t i = 0; importance && positions > 0 && i < t->w->k; i++) {
-        const int64_t channel = i / positions;
-        importance[i] = channel < seen->k ? seen->gram[channel * seen->k + channel] : 0;
-    }
-    quant_fit_codes(t, importance && positions > 0 && t->w->k % seen->k == 0 ? importance : NULL);
-    arena_release(t->scratch, mark);
-    return NULL;
-}
-
-/* Scales that mind the importance of columns, then the solver on parts of the rows. */
 static const char no_memory[] = "there is no memory for the Gram matrix of its input";
 
-static const char *with_metric(const struct quant_task *given, const struct solver *solver)
+/* Scales that mind the importance of columns, then the solver on parts of the rows. */
+static const char *with_metric(const struct quant_task *given, const struct pairs *g, const struct solver *solver)
 {
-    const struct quant_statistics *seen = given->w->seen;
     const int64_t k = given->w->k;
     struct quant_metric m;
     struct quant_matrix w = *given->w;
     struct quant_task target = *given;
     const struct quant_task *t = &target;
-    if (seen->gram && seen->axis >= 0 && seen->k != k)
-        return fit_windows(given);
-    if (seen->k != k || !seen->gram)
-        return "what calibration saw of its input has another length than its rows";
     const struct arena_mark mark = arena_mark(t->scratch);
-    if (seen->cross && seen->n_cross == seen->rows && seen->rows > 0) {
+    if (g->cross) {
         float *to = ARENA_ARRAY(t->scratch, float, w.channels *k + 1);
-        if (!to || !retarget(given, to))
+        if (!to || !retarget(given, g, to))
             return no_memory;
         w.data = to;
         target.w = &w;
     }
     float *scratch = ARENA_ARRAY(t->scratch, float, pool_threads(t->pool) * solver->scratch(k));
-    const bool made = scratch && quant_metric_make(&m, seen->gram, k, damping, true, t->scratch, t->pool);
+    const bool made = scratch && quant_metric_make(&m, &(struct quant_gram){g->gram, k, damping, g->trust, false},
+                                                   t->scratch, t->pool);
     if (made) {
-        quant_fit_codes(t, m.importance);
+        if (t->fit)
+            quant_fit_codes(t, m.importance);
         const struct quant_rows whole = {.o = t->o, .w = t->w, .m = &m, .out = t->out};
         struct solving s = {&whole, solver, scratch, solver->scratch(k)};
         pool_for(t->pool, size_ceil_div(t->w->channels, QUANT_ROWS_AT_ONCE), solve, &s);
@@ -136,19 +122,50 @@ static const char *with_metric(const struct quant_task *given, const struct solv
     return made ? NULL : no_memory;
 }
 
+/* Groups of a convolution's channels have a Gram matrix each. A scale for all of them is fitted before. */
+static const char *by_groups(const struct quant_task *t, const struct solver *solver)
+{
+    const struct quant_statistics *seen = t->w->seen;
+    const int64_t k = t->w->k, groups = seen->groups, channels = t->w->channels / groups, table = k * k;
+    const bool one_scale = t->o->per == QUANT_PER_TENSOR && groups > 1,
+               moved = seen->cross && seen->n_cross == seen->n_gram && seen->n_gram > 0;
+    const char *why = NULL;
+    if (!seen->gram || seen->pairs != k || t->w->channels % groups)
+        return "what calibration saw of its input has another length than its rows";
+    const double trust = quant_statistics_trust(seen);
+    if (one_scale)
+        quant_fit_codes(t, NULL);
+    for (int64_t g = 0; !why && g < groups; g++) {
+        struct quant_matrix w = *t->w;
+        struct quant_codes out = *t->out;
+        struct quant_task part = *t;
+        w.data += g * channels * k;
+        w.channels = channels;
+        out.codes += g * channels * k;
+        out.scales += one_scale ? 0 : g * channels * out.groups;
+        out.zeros += !out.zeros || one_scale ? 0 : g * channels * out.groups;
+        part.w = &w;
+        part.out = &out;
+        part.fit = one_scale ? NULL : t->fit;
+        const struct pairs p = {seen->gram + g * table, moved ? seen->cross + g * table : NULL, trust};
+        why = with_metric(&part, &p, solver);
+    }
+    return why;
+}
+
 const char *quant_choose_gptq(const struct quant_task *t)
 {
-    return with_metric(t, &(struct solver){quant_feed_errors, quant_rows_scratch});
+    return by_groups(t, &(struct solver){quant_feed_errors, quant_rows_scratch});
 }
 
 const char *quant_choose_adaround(const struct quant_task *t)
 {
     if (dtype_is_float(t->o->codes))
         return "adaround chooses codes of integers; this format has float codes";
-    return with_metric(t, &(struct solver){quant_round_adaptively, quant_adaround_scratch});
+    return by_groups(t, &(struct solver){quant_round_adaptively, quant_adaround_scratch});
 }
 
 const char *quant_choose_descent(const struct quant_task *t)
 {
-    return with_metric(t, &(struct solver){feed_and_descend, quant_rows_scratch});
+    return by_groups(t, &(struct solver){feed_and_descend, quant_rows_scratch});
 }

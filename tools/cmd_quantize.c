@@ -19,7 +19,8 @@
 static const struct arg_option options[] = {
     {"o", "RECIPE", "the recipe to write"},
     {"scheme", "S",
-     "how products are coded: w8a16, w8a8, w8a8-dynamic, w8a16i, w4a16-gN, w4a8-gN, fp8, fp8-static, fp8-w8a16, hif8, "
+     "how products are coded: w8a16, w8a8, w8a8-zero, w8a8-dynamic, w8a16i, w4a16-gN, w4a8-gN, fp8, fp8-static, "
+     "fp8-w8a16, hif8, "
      "mxfp8, mxfp8-ceil, mxfp6, mxfp4, nvfp4; +kv8, +kv4, +k8v4 or +kvfp8 behind it, or alone, for KV caches"},
     {"calib", "DATA", "calibration data: TOKENS.npy, INPUTS.npz or a folder; for schemes with fixed scales"},
     {"runs", "N", "use the first N runs of the data"},

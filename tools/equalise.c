@@ -168,7 +168,7 @@ static const char *see_weight(void *user, const char *name, const struct quant_m
     struct quant_source *s = &q->sources.data[f->source];
     struct look *l = &all->of[f->source - q->first];
     const int64_t wanted = coded(q, s);
-    if (w->k != s->stats.k) /* filters of more than one position */
+    if (s->stats.pairs != s->stats.k || s->stats.groups != 1) /* windows of more than one position */
         return NULL;
     if (!l->face) {
         arena_init(&l->a, NULL);

@@ -11,6 +11,7 @@
 #include "tools/equalise.h"
 #include "tools/origin.h"
 #include "tools/term.h"
+#include "tools/windows.h"
 
 void quantize_init(struct quantization *q, struct arena *a)
 {
@@ -210,12 +211,14 @@ static enum npuc_status watch_node(void *user, const struct node *n, const struc
     if (f->source >= q->last)
         return NPUC_E_CANCELLED; /* nothing behind it is wanted in this walk */
     struct quant_source *s = &q->sources.data[f->source];
+    struct k_window windows;
     if (f->source < q->first || s->first != n || !is_wanted(q, s))
         return NPUC_OK;
-    const char *why = quant_statistics_add(&s->stats, in[0], q->arena);
+    const struct k_window *w = n->op == OP_Conv && windows_of(n, in[0], in[1], &windows) ? &windows : NULL;
+    const char *why = quant_statistics_add(&s->stats, in[0], w, q->arena);
     const float *was = q->origin && q->first > 0 && !why ? origin_rows(q, f->source, k_count(in[0])) : NULL;
-    if (was)
-        quant_statistics_compare(&s->stats, was, in[0]);
+    if (was && !quant_statistics_compare(&s->stats, was, in[0], w, q->arena))
+        why = "there is no memory for its rows";
     return why ? node_error(&q->c.cx, n, D_RUN_FAULT, "%s", why) : NPUC_OK;
 }
 
@@ -290,11 +293,14 @@ static int64_t last_of_walk(struct quantization *q, unsigned kinds)
     for (; i < q->sources.len; i++) {
         struct quant_source *s = &q->sources.data[i];
         const unsigned own = kinds_of(q, s, kinds);
-        bytes += quant_statistics_bytes(own, row_length(q, s->first));
+        const int64_t groups = node_attr_int(s->first, "group", 1), taps = windows_taps(s->first);
+        bytes += quant_statistics_bytes(own, row_length(q, s->first), groups, taps);
         n += (own & QUANT_GRAM) != 0;
         if (i > q->first && (bytes > q->ask.memory || ((own & QUANT_GRAM) && n > most)))
             break;
         quant_statistics_init(&s->stats, own, s->first->op == OP_Conv ? 1 : -1, q->arena);
+        if (s->first->op == OP_Conv)
+            quant_statistics_of_windows(&s->stats, groups, taps);
     }
     return i;
 }

@@ -47,7 +47,7 @@ static struct setting *begin(unsigned kinds, void (*shape)(struct setting *))
     shape(&t);
     quant_statistics_init(&t.s, kinds, -1, &t.a);
     const struct k_tensor x = {.dtype = DT_F32, .rank = 2, .dims = {ROWS, K}, .data = t.x, .size = (int64_t)sizeof t.x};
-    assert_null(quant_statistics_add(&t.s, &x, &t.a));
+    assert_null(quant_statistics_add(&t.s, &x, NULL, &t.a));
     const struct quant_matrix m = {.data = t.w, .channels = CHANNELS, .k = K, .scale_type = DT_F32};
     assert_true(quant_face_make(&t.face, &m, &t.weight, &t.a));
     return &t;

@@ -42,7 +42,15 @@ static void make_sample(struct sample *s, int64_t n, int64_t k, uint64_t seed)
             for (int64_t j = 0; j < k; j++)
                 s->gram[i * k + j] += x[i] * x[j];
     }
-    s->seen = (struct quant_statistics){.kinds = QUANT_GRAM, .axis = -1, .k = k, .rows = 3 * k, .gram = s->gram};
+    s->seen = (struct quant_statistics){.kinds = QUANT_GRAM,
+                                        .axis = -1,
+                                        .k = k,
+                                        .rows = 3 * k,
+                                        .groups = 1,
+                                        .taps = 1,
+                                        .pairs = k,
+                                        .gram = s->gram,
+                                        .n_gram = 3 * k};
     s->m = (struct quant_matrix){s->w, n, k, DT_F32, &s->seen};
 }
 
@@ -222,7 +230,7 @@ static void gptq_is_the_textbook(void **state)
         make_sample(&s, MOST_N, MOST_K, 11 + (uint64_t)i);
         struct quant_codes q = encode(&s, forms[i], "gptq", &a), other = q;
         other.codes = arena_zalloc(&a, s.n * s.k * 2);
-        assert_true(quant_metric_make(&m, s.gram, s.k, 0.01, true, &a, NULL));
+        assert_true(quant_metric_make(&m, &(struct quant_gram){s.gram, s.k, 0.01, 1, false}, &a, NULL));
         for (int64_t j = 1; j < s.k; j++)
             assert_true(m.importance[m.order[j - 1]] >= m.importance[m.order[j]]);
         textbook(&s, &forms[i], m.order, &other);
@@ -301,7 +309,7 @@ static void descent_ends_where_no_code_helps(void **state)
     struct quant_codes q = encode(&s, o, "descent", &a);
     struct quant_metric m;
     float *scratch = ARENA_ARRAY(&a, float, quant_rows_scratch(s.k));
-    assert_true(quant_metric_make(&m, s.gram, s.k, 0.01, false, &a, NULL));
+    assert_true(quant_metric_make(&m, &(struct quant_gram){s.gram, s.k, 0.01, 1, true}, &a, NULL));
     const struct quant_rows t = {.o = &o, .w = &s.m, .m = &m, .out = &q, .first = 0, .n = s.n, .scratch = scratch};
     quant_descend(&t, 100);
     const double best = quant_rows_cost(&t);
@@ -374,7 +382,7 @@ static void codes_make_up_for_changed_inputs(void **state)
                                    c * d * (double)now[i * k + j];
                 }
         s.seen.cross = cross;
-        s.seen.n_cross = s.seen.rows;
+        s.seen.n_cross = s.seen.n_gram;
     }
     assert_true(error[1] < 0.1 * error[0]);
     arena_free(&a);
@@ -391,7 +399,7 @@ static void silent_inputs_count_alike(void **state)
     memset(s.gram, 0, sizeof s.gram);
     const struct quant_codes q = encode(&s, o, "gptq", &a), plain = encode(&s, o, "mse", &a);
     assert_memory_equal(q.codes, plain.codes, (size_t)(s.n * s.k) * 2);
-    s.seen.k = 39;
+    s.seen.pairs = 39;
     struct quant_codes none;
     struct quant_operand wrong = o;
     wrong.by = "gptq";
