@@ -170,7 +170,7 @@ def resize(g):
 
 def scaled_conv(g):
     """A convolution of bytes whose sums become numbers: factors of the channels or one, another map, codes of the result."""
-    channels, size, outs = g.pick([1, 3, 16, 40]), [g.pick([1, 5, 8, 13]) for _ in range(2)], g.pick([1, 5, 16, 70])
+    channels, size, outs = g.pick([1, 3, 16, 40]), [g.pick([1, 5, 8, 13]) for _ in range(2)], g.pick([1, 5, 16, 64, 70])
     kernel = [min(g.pick([1, 1, 3]), s) for s in size]
     x, w = g.new(np.dtype(np.int8), [g.int(1, 2), channels, *size], constant=False), g.new(np.dtype(np.int8), [outs, channels, *kernel], constant=True)
     y, = g.add("ConvInteger", [x, w], {"pads": [g.int(0, 1) for _ in range(4)], "strides": [g.int(1, 2) for _ in range(2)]})
@@ -191,7 +191,9 @@ def scaled_conv(g):
         y, = g.add("Mul", [y, g.given(np.asarray(g.pick([0.5, 8.0, 31.7]), y.dtype), True)])
         y, = g.add("Round", [y])
         y, = g.add("Clip", [y, g.given(np.asarray(g.pick([-128, -127, 0]), y.dtype), True), g.given(np.asarray(g.pick([127, 127, 100]), y.dtype), True)])
-        g.add("Cast", [y], {"to": onnx.TensorProto.INT8})
+        y, = g.add("Cast", [y], {"to": onnx.TensorProto.INT8})
+        if g.chance(0.5): # between convolutions maps lie in blocks
+            g.add("ConvInteger", [y, g.new(np.dtype(np.int8), [32, outs, 1, 1], constant=True)])
 
 
 def pool(g):

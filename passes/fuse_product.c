@@ -1,5 +1,6 @@
-/* Fuses the elementwise operators behind a product into one Fused "matmul_vector" region, where the target has one
- * kernel for it: vector cores work on a tile of the result while the matrix unit goes on with the next.
+/* Fuses the elementwise operators behind a product, or a convolution of integers, into one Fused "matmul_vector"
+ * region, where the target has one kernel for it: vector cores work on a tile of the result while the matrix unit goes
+ * on with the next.
  *
  *   %m = MatMulInteger %x, %w : i32[m,n];  %f = Cast %m : f32[m,n];  %y = Mul %f, %scale : f32[m,n]
  * becomes
@@ -46,8 +47,8 @@ static bool has_product(const struct graph *body)
 
 static bool is_product(const struct pass_ctx *px, const struct node *n)
 {
-    const bool plain = n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Gemm || n->op == OP_MatMulInteger ||
-                       n->op == OP_ScaledMatMul;
+    const bool plain = n->op == OP_ConvInteger || n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Gemm ||
+                       n->op == OP_MatMulInteger || n->op == OP_ScaledMatMul;
     const bool region = n->op == OP_Fused &&
                         node_attr_str(n, "kind", 0) == str_internz(&px->cx->strings, "matmul_epilogue") &&
                         has_product(node_region(n, 0));

@@ -36,7 +36,7 @@ struct planner {
     struct map seat_of; /* node id -> number of its seat */
     struct seat *seats;
     int32_t n;
-    struct layout layout; /* of all maps: that of the first convolution's operand, whatever their types */
+    struct layout layout; /* of all maps: that of most convolutions' operands, whatever their types */
 };
 
 static const struct node *conv_of(const struct node *n)
@@ -439,11 +439,15 @@ static enum npuc_status apply(struct planner *p, const bool *first)
 enum npuc_status layout_maps(struct pass_ctx *px, struct graph *g)
 {
     struct planner p = {.px = px, .g = g};
+    int64_t count[DT_COUNT] = {0}, most = 0;
     if (!px->target || !px->target->map_layout || px->options.plain_maps)
         return NPUC_OK;
     for_each_node (n, g) {
-        if (p.layout.kind == LAYOUT_ND && role_of(n) == MAP_CONV)
-            p.layout = px->target->map_layout(px->target, node_in(n, 0)->type->dtype);
+        const enum dtype t = node_in(n, 0) && role_of(n) == MAP_CONV ? node_in(n, 0)->type->dtype : DT_NONE;
+        if (t != DT_NONE && ++count[t] > most) {
+            most = count[t];
+            p.layout = px->target->map_layout(px->target, t);
+        }
         p.n++;
     }
     if (p.layout.kind == LAYOUT_ND)

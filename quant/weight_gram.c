@@ -122,7 +122,9 @@ static const char *with_metric(const struct quant_task *given, const struct pair
     return made ? NULL : no_memory;
 }
 
-/* Groups of a convolution's channels have a Gram matrix each. A scale for all of them is fitted before. */
+/* Pairs that are chance for the most part count less; else damping does what there is to do: to take a little away from
+ * what algorithms live on costs more than it saves. Groups of a convolution's channels have a Gram matrix each. A scale
+ * for all of them is fitted before. */
 static const char *by_groups(const struct quant_task *t, const struct solver *solver)
 {
     const struct quant_statistics *seen = t->w->seen;
@@ -132,7 +134,7 @@ static const char *by_groups(const struct quant_task *t, const struct solver *so
     const char *why = NULL;
     if (!seen->gram || seen->pairs != k || t->w->channels % groups)
         return "what calibration saw of its input has another length than its rows";
-    const double trust = quant_statistics_trust(seen);
+    const double believed = quant_statistics_trust(seen), trust = believed < 0.5 ? believed : 1;
     if (one_scale)
         quant_fit_codes(t, NULL);
     for (int64_t g = 0; !why && g < groups; g++) {

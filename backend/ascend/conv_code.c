@@ -34,9 +34,13 @@ struct code {
     struct conv_walk w;
     int32_t tx, tw, tbias, ty;
     int32_t l1w, l1x, l1bias, l0a, l0b, acc;
-    expr m0, im; /* output channels of the tile */
-    expr k0, ik; /* channels of the block */
+    expr m0, im;                     /* output channels of the tile */
+    expr k0, ik;                     /* channels of the block */
+    struct conv_region_code *region; /* NULL: none */
+    int32_t workspace;
+    expr round, rounds; /* of this block of cores: number of the tile, tiles */
 };
+enum { REGION_READY, REGION_FREE };
 
 static expr num(struct code *c, int64_t v)
 {
@@ -49,15 +53,31 @@ static int64_t block_lines(const struct code *c)
     return lines < c->c1 ? lines : c->c1;
 }
 
-static void declare(struct code *c)
+/* With vector operators, tensors are among those of their region. */
+static bool declare_region(struct code *c, const struct conv_tensors *t)
+{
+    c->region = conv_region_open(c->e, c->p, t->region, &c->t, c->workspace, &c->params);
+    if (!c->region)
+        return false;
+    c->tx = vr_declare_tensor(&c->region->f, t->x, c->p->in, false);
+    c->tw = vr_declare_tensor(&c->region->f, t->w, c->p->in, false);
+    c->ty = vr_declare_tensor(&c->region->f, c->workspace, DT_I32, true);
+    c->tbias = -1;
+    return true;
+}
+
+static bool declare(struct code *c, const struct conv_tensors *t)
 {
     const struct conv *p = c->p;
     conv_walk_declare(&c->w, &c->params);
+    if (t->region)
+        return declare_region(c, t);
     tile_params_done(c->k);
     c->tx = tile_tensor(c->k, c->e->arena, "X", p->in, true, false);
     c->tw = tile_tensor(c->k, c->e->arena, "W", p->in, true, false);
     c->ty = tile_tensor(c->k, c->e->arena, "Y", p->out, false, true);
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", p->in, true, false) : -1;
+    return true;
 }
 
 static void buffers(struct code *c)
@@ -88,7 +108,8 @@ static void open_tiles(struct code *c)
     const expr mt = m_tiles(c), nt = conv_walk_tiles(&c->w), maps = expr_mul_const(x, c->w.batch, c->p->group);
     const expr tiles = expr_mul(x, expr_mul(x, maps, c->w.out[D]), expr_mul(x, mt, nt));
     const expr block = expr_sym(x, c->k->sym_block);
-    const expr i = tile_loop(&c->b, "i", expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks));
+    c->rounds = expr_ceildiv(x, expr_sub(x, tiles, block), c->k->blocks);
+    const expr i = c->round = tile_loop(&c->b, "i", c->rounds);
     const expr t = expr_add(x, block, expr_mul(x, i, c->k->blocks)), rest = expr_floordiv(x, t, mt);
     const expr plane = expr_floordiv(x, rest, nt);
     c->m0 = expr_mul_const(x, expr_mod(x, t, mt), c->t.m);
@@ -292,9 +313,66 @@ static void store_lines(struct code *c)
          expr_align(x, c->w.count, 16), mm_sum(c->p->in), c->p->out, c->w.count, c->im, c->p->relu, -1, num(c, 0));
 }
 
+/* ---- vector operators behind it ------------------------------------------------------------------------------ */
+
+static expr slot_of(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const expr slots = num(c, CONV_SLOTS), block = expr_sym(x, c->k->sym_block);
+    return expr_mul_const(x, expr_add(x, expr_mul(x, block, slots), expr_mod(x, c->round, slots)),
+                          c->t.m * size_align(c->t.n, 16));
+}
+
+/* Windows by channels where results lie in blocks, else channels by windows. */
+static void store_sums(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    const bool lines = c->p->out_lines;
+    const expr rows = lines ? c->w.count : c->im, cols = lines ? c->im : c->w.count;
+    tile_note(&c->b, "a free slot of the workspace");
+    tile_if(&c->b, expr_cmp(x, EXPR_LE, num(c, CONV_SLOTS), c->round));
+    TILE(&c->b, XWAIT, TU_FIX, REGION_FREE);
+    tile_end(&c->b);
+    tile_note(&c->b, "store to the workspace");
+    TILE(&c->b, FIXP, c->ty, slot_of(c), num(c, c->region->pitch), c->acc, expr_align(x, rows, 16), DT_I32, DT_I32,
+         rows, cols, 0, -1, num(c, 0));
+    tile_note(&c->b, "the tile is there for the vector cores");
+    TILE(&c->b, XSET, TU_FIX, REGION_READY);
+}
+
+static void region_body(struct code *c)
+{
+    struct expr_pool *x = c->x;
+    struct vr_form *f = &c->region->f;
+    tile_section_begin(&c->b, TCORE_VECTOR);
+    f->b = c->b;
+    vr_code_buffers(f);
+    open_tiles(c);
+    tile_note(&f->b, "the cube core has stored the tile");
+    TILE(&f->b, XWAIT, TU_MTE2, REGION_READY);
+    const expr group = num(c, c->p->group), windows = expr_mul(x, c->w.out[H], c->w.out[W]);
+    const struct conv_region_tile t = {
+        .batch = expr_floordiv(x, c->w.map, group),
+        .channel = expr_add(x, expr_mul_const(x, expr_mod(x, c->w.map, group), c->p->cout), c->m0),
+        .channels = c->im,
+        .p0 = expr_add(x, expr_mul(x, c->w.od, windows), c->w.p0),
+        .n = c->w.count,
+        .slot = slot_of(c)};
+    conv_region_pieces(c->region, &t);
+    tile_note(&f->b, "its slot may be filled again");
+    tile_if(&f->b, expr_cmp(x, EXPR_LT, expr_add(x, c->round, num(c, CONV_SLOTS)), c->rounds));
+    TILE(&f->b, XSET, TU_MTE2, REGION_FREE);
+    tile_end(&f->b);
+    tile_end(&f->b);
+}
+
 static void store(struct code *c)
 {
     struct expr_pool *x = c->x;
+    if (c->region) {
+        store_sums(c);
+        return;
+    }
     if (c->p->out_lines) {
         store_lines(c);
         return;
@@ -341,18 +419,31 @@ static void load_resident(struct code *c)
     load_bias(c);
 }
 
+/* Slots for all blocks of cores. */
+static int32_t workspace(struct code *c)
+{
+    struct expr_pool *x = &c->e->cx->exprs;
+    const int64_t elements = c->t.m * size_align(c->t.n, 16);
+    return emit_temp(
+        c->e, "sums", DT_I32, 3,
+        (const expr[]){expr_const(x, c->e->m->n_cube), expr_const(x, CONV_SLOTS), expr_const(x, elements)});
+}
+
 enum npuc_status conv_emit(struct emit *e, const struct conv *p, const struct conv_tensors *t, const char *label)
 {
     char name[64];
     struct code c = {.e = e, .p = p, .c0 = e->m->c0_bytes / dtype_size(p->in), .bias_column = t->bias_column};
     c.t = conv_choose_tile(e->m, e->cx, p, e->tiling);
     c.c1 = size_ceil_div(p->cin, c.c0);
-    snprintf(name, sizeof name, "conv%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
-             (long long)c.t.m, (long long)c.t.n, (long long)c.t.k0);
+    snprintf(name, sizeof name, "conv%s%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", t->region ? "_vector" : "",
+             dtype_table[p->in].name, (long long)c.t.m, (long long)c.t.n, (long long)c.t.k0);
     c.w = (struct conv_walk){.p = p, .windows = c.t.n, .taps = c.t.taps, .strips = c.t.strips};
     c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = c.w.x = &c.k->exprs;
-    declare(&c);
+    if (t->region)
+        c.workspace = workspace(&c);
+    if (!declare(&c, t))
+        return NPUC_E_UNSUPPORTED;
     set_blocks(&c);
     tile_section_begin(&c.b, TCORE_CUBE);
     buffers(&c);
@@ -363,5 +454,8 @@ enum npuc_status conv_emit(struct emit *e, const struct conv *p, const struct co
         load_bias(&c);
     tile_body(&c);
     tile_end(&c.b);
-    return emit_launch(e, c.k, (const int32_t[]){t->x, t->w, t->y, t->bias}, c.params.bound, conv_macs(e, p), label);
+    if (c.region)
+        region_body(&c);
+    const int32_t own[] = {t->x, t->w, t->y, t->bias};
+    return emit_launch(e, c.k, c.region ? c.region->f.tensors : own, c.params.bound, conv_macs(e, p), label);
 }

@@ -178,10 +178,12 @@ struct conv_tile conv_choose_tile(const struct machine *m, const struct ir_ctx *
     s.positions = s.row * size_typical(cx, p->out_size[H], TYPICAL);
     const int64_t want_m = w && w->m > 0 ? size_align(w->m, FRACTAL) : 0,
                   want_n = w && w->n > 0 ? size_align(w->n, FRACTAL) : 0;
+    const int64_t block = p->out_lines && p->y->type->layout.c0 > FRACTAL ? p->y->type->layout.c0 : FRACTAL;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(extents_m); i++)
         for (int64_t j = 0; j < NPUC_ARRAY_LEN(extents_n); j++)
             for (int strips = 0; strips < 2; strips++)
-                if (allowed(extents_m[i], want_m, (double)p->cout) &&
+                if (extents_m[i] % block == 0 &&
+                    allowed(extents_m[i], block == FRACTAL ? want_m : 0, (double)p->cout) &&
                     allowed(extents_n[j], want_n, strips ? s.row : s.positions))
                     try_blocks(&s, extents_m[i], extents_n[j], strips);
     if (s.best.m == 0 && w)

@@ -39,6 +39,9 @@ struct conv {
 /* The pattern, or false with *reason set when it is a convolution. */
 bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct conv *out,
                 const char **reason);
+/* The same of a convolution in a region of vector operators, whose first result says where it is stored. */
+bool conv_match_within(const struct machine *m, struct ir_ctx *cx, const struct node *fused, const struct node *conv,
+                       struct conv *out, const char **reason);
 /* Elements of x under `windows` windows and `taps` kernel positions of an axis. */
 static inline int64_t conv_under(const struct conv *p, int axis, int64_t windows, int64_t taps)
 {

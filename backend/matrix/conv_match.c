@@ -12,9 +12,10 @@ enum { CODE_STEPS = 4 };
 struct reading {
     struct ir_ctx *cx;
     const struct node *outer, *conv; /* the Fused node, or the convolution itself; the convolution */
-    struct value *y;
-    const struct node *mul, *add; /* of a region that scales sums of integers */
-    const struct node *added;     /* Add of another map behind them */
+    struct value *y;                 /* what is stored: its layout */
+    const struct value *made;        /* its type, where that is not y's: vector operators come between */
+    const struct node *mul, *add;    /* of a region that scales sums of integers */
+    const struct node *added;        /* Add of another map behind them */
     bool added_left, added_relu;
     const struct node *codes[CODE_STEPS]; /* Mul, Round, Clip, Cast to integers; NULL: none */
     const struct value *sum;              /* the float before those */
@@ -366,7 +367,7 @@ static bool read_layouts(const struct machine *m, const struct reading *r, struc
         p->lines = p->x;
     if (!m->mac_rows && p->lines && p->x->type->layout.c0 * dtype_size(p->in) != m->c0_bytes)
         return refuse(reason, "blocks of channels that are not those of L1");
-    if (!m->mac_rows && p->out_lines && r->y->type->layout.c0 != 8 && r->y->type->layout.c0 != 16)
+    if (!m->mac_rows && p->out_lines && !r->made && r->y->type->layout.c0 != 8 && r->y->type->layout.c0 != 16)
         return refuse(reason, "blocks of channels that are not those of L0C");
     const bool depthwise = p->cin == 1 && p->cout == 1; /* which no matrix unit takes */
     const bool whole =
@@ -388,7 +389,7 @@ static bool check_types(const struct machine *m, const struct reading *r, struct
         p->w->type->rank != p->x->type->rank || r->y->type->rank != p->x->type->rank)
         return refuse(reason, "a convolution over other than one to three axes, or of operands that are not dense");
     p->in = p->x->type->dtype;
-    p->out = r->mul ? r->sum->type->dtype : r->y->type->dtype;
+    p->out = r->mul ? r->sum->type->dtype : (r->made ? r->made : r->y)->type->dtype;
     if (p->scale && (!m->mac_rows || !dtype_is_float(p->out)))
         return refuse(reason, "sums of integers that are scaled where they leave the matrix unit");
     const enum dtype sum = p->scale ? DT_I32 : p->out;
@@ -404,11 +405,10 @@ static bool has_zero_points(const struct node *n)
     return n->op == OP_ConvInteger && (node_in(n, 2) || node_in(n, 3));
 }
 
-bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct conv *out, const char **reason)
+static bool take(const struct machine *m, const struct reading *given, struct conv *out, const char **reason)
 {
-    struct reading r = {.cx = cx, .outer = n, .conv = n, .y = node_out(n, 0)};
-    if (n->op == OP_Fused ? !is_region(&r, n) : !is_conv(n))
-        return false;
+    struct reading r = *given;
+    struct ir_ctx *cx = r.cx;
     struct value *bias = r.add ? input_of(&r, r.add, 1) : r.conv->op == OP_ConvInteger ? NULL : operand(&r, 2);
     *out = (struct conv){.x = operand(&r, 0),
                          .w = operand(&r, 1),
@@ -448,6 +448,20 @@ bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n
     if (out->constant)
         out->w = constant_of(out->w);
     return true;
+}
+
+bool conv_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct conv *out, const char **reason)
+{
+    struct reading r = {.cx = cx, .outer = n, .conv = n, .y = node_out(n, 0)};
+    return (n->op == OP_Fused ? is_region(&r, n) : is_conv(n)) && take(m, &r, out, reason);
+}
+
+bool conv_match_within(const struct machine *m, struct ir_ctx *cx, const struct node *fused, const struct node *conv,
+                       struct conv *out, const char **reason)
+{
+    const struct reading r = {
+        .cx = cx, .outer = fused, .conv = conv, .y = node_out(fused, 0), .made = node_out(conv, 0)};
+    return take(m, &r, out, reason);
 }
 
 expr conv_macs(struct emit *e, const struct conv *p)
