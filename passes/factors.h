@@ -14,6 +14,8 @@ struct factor {
  * codes. All users of x get the new value; whoever calls this has seen to it that they want it. False: some node on the
  * way does not commute with the factor, or its value is read elsewhere; nothing has changed. */
 bool factors_fold(struct pass_ctx *px, struct value *x, const struct factor *c);
+/* Would it? Nothing changes. */
+bool factors_would_fold(struct pass_ctx *px, struct value *x, const struct factor *c);
 /* A vector along the last axis of x. */
 struct factor factor_of_columns(const struct value *x, const float *v, int64_t n);
 /* Constant t (float) times c, both broadcast; a constant made where b inserts. NULL after a reported error. */

@@ -471,7 +471,7 @@ static push_fn *rule_of(enum op op)
     return NULL;
 }
 
-bool factors_fold(struct pass_ctx *px, struct value *x, const struct factor *c)
+bool factors_would_fold(struct pass_ctx *px, struct value *x, const struct factor *c)
 {
     struct fold f = {.px = px};
     if (count_of(c) > MOST_FACTORS)
@@ -479,9 +479,14 @@ bool factors_fold(struct pass_ctx *px, struct value *x, const struct factor *c)
     for (int64_t i = 0; i < count_of(c); i++)
         if (!(c->v[i] > 0 && isfinite(c->v[i])))
             return false;
-    if (!push(&f, x, c) || !ir_may_rewrite(px->cx))
+    return push(&f, x, c);
+}
+
+bool factors_fold(struct pass_ctx *px, struct value *x, const struct factor *c)
+{
+    struct fold f = {.px = px, .apply = true};
+    if (!factors_would_fold(px, x, c) || !ir_may_rewrite(px->cx))
         return false;
-    f.apply = true;
     const bool done = push(&f, x, c);
     NPUC_ASSERT(done);
     return done;

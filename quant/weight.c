@@ -6,6 +6,7 @@
 #include "base/half.h"
 #include "base/size.h"
 #include "base/pool.h"
+#include "quant/awq.h"
 #include "quant/encode.h"
 #include "quant/rows.h"
 #include "quant/statistics.h"

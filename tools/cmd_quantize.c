@@ -35,7 +35,7 @@ static const struct arg_option options[] = {
      "default 0.01"},
     {"keep-outliers", "N", "instead: the N inputs with the largest error stay in 16 bits"},
     {"weights", "BY",
-     "how codes of weights are found: minmax, mse, ssz, hqq and, with --calib, gptq, adaround, descent; default "
+     "how codes of weights are found: minmax, mse, ssz, hqq and, with --calib, awq, gptq, adaround, descent; default "
      "minmax; "
      "of codes of up to 6 bits descent with --calib, mse without"},
     {"parts", "N",

@@ -8,6 +8,7 @@
 #include "ir/eval.h"
 #include "quant/codes.h"
 #include "quant/scheme.h"
+#include "tools/awq.h"
 #include "tools/equalise.h"
 #include "tools/origin.h"
 #include "tools/term.h"
@@ -431,6 +432,8 @@ enum npuc_status quantize_run(struct quantization *q)
             s = calibrate(q);
         if (s == NPUC_OK && equalises(q))
             s = equalise_inputs(q);
+        if (s == NPUC_OK && (needs & QUANT_ROWS))
+            s = awq_inputs(q);
         if (s == NPUC_OK && corrects(q))
             s = equalise_outputs(q);
         choose_inputs(q);
