@@ -5,7 +5,10 @@
  * an item. The cube core of a block writes a step's scores to a workspace, the two vector cores turn them into
  * probabilities there, the cube core multiplies those with v into a third workspace, the vector cores merge that into
  * what they hold of the item. All of it is a pipeline over steps: the cube core is ATT_AHEAD steps ahead of its second
- * product, the vector cores one more ahead of merging. */
+ * product, the vector cores one more ahead of merging.
+ *
+ * Few rows of many keys: an item's parts of ATTEND_PART keys are units of their own, whose maxima, sums and results go
+ * to memory; when all cores have met, the vector cores merge them in ascending order. */
 #ifndef BACKEND_ASCEND_ATTENTION_H
 #define BACKEND_ASCEND_ATTENTION_H
 
@@ -78,7 +81,8 @@ struct att_split {
     expr row_units, units; /* units of items: of one plane tile, of all */
     expr chunks;           /* steps of a unit, at most */
     expr all_chunks, band_first, band_last;
-    expr slot; /* rows of a workspace slot */
+    expr parts; /* of a unit's keys when they lie apart, which are units of their own then; else one */
+    expr slot;  /* rows of a workspace slot */
     /* A vector core takes planes, or rows of one plane, of an item, in pieces. */
     expr sub_planes, sub_rows, piece_planes, piece_rows, row_pieces, pieces;
 };
@@ -93,6 +97,7 @@ struct att_item { /* kernel expressions */
 struct att_step {
     struct att_item it;
     expr active; /* 0 or 1 */
+    expr unit;
     expr number, chunk, key0, keys;
 };
 
@@ -117,7 +122,9 @@ struct att_kernel {
     } unpack[ATT_CODED];
     int goal, sink;       /* region values: scores as f32 where the region ends; the sink, -1 none */
     int64_t piece, state; /* rows of a piece, and of what a vector core holds, at most */
-    bool parts;           /* there may be several parts of keys */
+    bool parts;           /* there may be several parts of keys in a unit */
+    bool apart;           /* parts are units: merged behind a barrier */
+    int32_t tw, tn;       /* tensors of parts that lie apart: results; -T and sum */
 };
 
 /* attention_match.c: is the node such a region, and does the machine do it? */
@@ -133,7 +140,7 @@ bool att_in_pairs(const struct att *a);
 bool att_fit(const struct machine *m, const struct att *a, int64_t rows, const struct tiling *w, struct att_tile *out);
 /* Rows that items of at most `rows` have at most, whatever the sizes. */
 int64_t att_most_rows(struct emit *e, const struct att *a, int64_t rows);
-struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece);
+struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece, bool apart);
 /* Rows of a piece that fit into UB beside the state of items of m rows; 0: none. */
 int64_t att_piece(const struct vr *r, const struct att *a, int64_t m);
 int64_t att_state_rows(int64_t m);
@@ -144,6 +151,7 @@ double att_step_cycles(const struct machine *m, const struct att *a, const struc
 /* attention_step.c: how many steps this core has, and the i-th of them. */
 expr att_steps(struct att_kernel *k);
 struct att_step att_locate(struct att_kernel *k, expr i);
+struct att_item att_item_of(struct att_kernel *k, expr unit, expr tile);
 expr att_batch_offset(struct att_kernel *k, expr index, const expr *stride);
 /* attention_codes.c: chunks of caches of codes. */
 bool att_is_coded(const struct att *a);

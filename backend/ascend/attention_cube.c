@@ -265,4 +265,6 @@ void att_cube_code(struct att_kernel *k)
     emit_scores(&c, &next);
     emit_product(&c, &done);
     tile_end(c.b);
+    if (k->apart)
+        tile_emit(c.b, TILE_BARRIER, 0, NULL);
 }

@@ -39,7 +39,7 @@ static void locate_chunks(struct att_kernel *k, struct att_item *it)
 }
 
 /* Row tile `tile` of what unit `unit` lies in. */
-static struct att_item locate_item(struct att_kernel *k, expr unit, expr tile)
+struct att_item att_item_of(struct att_kernel *k, expr unit, expr tile)
 {
     struct expr_pool *x = &k->f.k->exprs;
     const expr rest = expr_floordiv(x, unit, k->s.row_units);
@@ -65,14 +65,27 @@ static void locate_in_pair(struct att_kernel *k, expr unit, expr at, struct att_
     at = let(k, "at", at);
     const expr one = expr_const(x, 1), early = expr_mod(x, unit, k->s.row_units),
                late = expr_sub(x, expr_sub(x, k->s.n_row_tiles, one), early);
-    const struct att_item first = locate_item(k, unit, late);
+    const struct att_item first = att_item_of(k, unit, late);
     const expr steps = expr_add(x, expr_sub(x, first.chunk1, first.chunk0), one);
     const expr second = let(k, "second", expr_cmp(x, EXPR_LE, steps, at));
-    s->it = locate_item(k, unit, expr_select(x, second, early, late));
+    s->it = att_item_of(k, unit, expr_select(x, second, early, late));
     s->chunk = let(k, "chunk", expr_add(x, s->it.chunk0, expr_sub(x, at, expr_mul(x, second, steps))));
     const expr there = expr_select(x, second, expr_cmp(x, EXPR_LT, early, late), one);
     s->active =
         let(k, "active", expr_mul(x, s->active, expr_mul(x, there, expr_cmp(x, EXPR_LE, s->chunk, s->it.chunk1))));
+}
+
+/* Steps of a unit that is one part of an item's keys. Such items are one row tile. */
+static void locate_in_part(struct att_kernel *k, expr unit, expr at, struct att_step *s)
+{
+    struct expr_pool *x = &k->f.k->exprs;
+    const expr part = expr_mul_const(x, expr_mod(x, unit, k->s.parts), ATTEND_PART_CHUNKS),
+               last = expr_add(x, part, expr_const(x, ATTEND_PART_CHUNKS - 1));
+    s->it = att_item_of(k, expr_floordiv(x, unit, k->s.parts), expr_const(x, 0));
+    s->it.chunk0 = let(k, "chunk0", expr_max(x, s->it.chunk0, part));
+    s->it.chunk1 = let(k, "chunk1", expr_min(x, s->it.chunk1, last));
+    s->chunk = let(k, "chunk", expr_add(x, s->it.chunk0, at));
+    s->active = let(k, "active", expr_mul(x, s->active, expr_cmp(x, EXPR_LE, s->chunk, s->it.chunk1)));
 }
 
 struct att_step att_locate(struct att_kernel *k, expr i)
@@ -85,10 +98,13 @@ struct att_step att_locate(struct att_kernel *k, expr i)
     s.number = expr_max(x, zero, expr_min(x, i, last));
     const expr turn = expr_floordiv(x, s.number, k->s.chunks), at = expr_mod(x, s.number, k->s.chunks);
     const expr unit = expr_add(x, expr_sym(x, k->f.k->sym_block), expr_mul(x, turn, k->f.k->blocks));
-    if (att_in_pairs(k->a)) {
+    s.unit = unit;
+    if (k->apart) {
+        locate_in_part(k, unit, at, &s);
+    } else if (att_in_pairs(k->a)) {
         locate_in_pair(k, unit, at, &s);
     } else {
-        s.it = locate_item(k, unit, expr_mod(x, unit, k->s.row_units));
+        s.it = att_item_of(k, unit, expr_mod(x, unit, k->s.row_units));
         s.chunk = expr_add(x, s.it.chunk0, at);
         if (k->a->band.has_first)
             s.active = expr_mul(x, s.active, expr_cmp(x, EXPR_LE, s.chunk, s.it.chunk1));

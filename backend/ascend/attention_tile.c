@@ -225,7 +225,16 @@ static void chunks_of(struct expr_pool *x, const struct att *a, struct att_split
     s->chunks = expr_select(x, alone, s->chunks, both);
 }
 
-struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece)
+/* Parts of the keys become units of their own. */
+static void take_apart(struct expr_pool *x, struct att_split *s)
+{
+    const expr most = expr_const(x, ATTEND_PART_CHUNKS);
+    s->parts = expr_ceildiv(x, s->all_chunks, most);
+    s->units = expr_mul(x, s->units, s->parts);
+    s->chunks = expr_min(x, s->chunks, most);
+}
+
+struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, int64_t piece, bool apart)
 {
     struct expr_pool *x = &e->cx->exprs;
     const expr one = expr_const(x, 1), cores = expr_const(x, e->m->n_cube);
@@ -246,8 +255,11 @@ struct att_split att_divide(struct emit *e, const struct att *a, int64_t rows, i
     s.row_units = expr_max(x, one, row_units);
     s.n_plane_tiles = expr_max(x, one, plane_tiles); /* divisors, also when there is nothing to do */
     s.n_row_tiles = expr_max(x, one, row_tiles);
-    s.blocks = expr_max(x, one, expr_min(x, cores, s.units));
     chunks_of(x, a, &s);
+    s.parts = one;
+    if (apart)
+        take_apart(x, &s);
+    s.blocks = expr_max(x, one, expr_min(x, cores, s.units));
     s.slot = expr_mul(x, s.tile_planes, s.tile_rows);
     cut(x, &s, piece);
     return s;

@@ -41,13 +41,13 @@ static expr num(struct vec *c, int64_t v)
     return expr_const(c->x, v);
 }
 
-static struct piece locate_piece(struct vec *c, expr step, expr number)
+static struct piece piece_of(struct vec *c, const struct att_step *step, expr number)
 {
     struct att_kernel *k = c->k;
     struct expr_pool *x = c->x;
     const struct att_split *s = &k->s;
     const expr sub = expr_sym(x, k->f.k->sym_sub), zero = num(c, 0);
-    struct piece p = {.step = att_locate(k, step)};
+    struct piece p = {.step = *step};
     const struct att_item *it = &p.step.it;
     const expr several = expr_cmp(x, EXPR_LT, num(c, 1), s->tile_planes);
     const expr half_planes = expr_ceildiv(x, it->planes, num(c, 2)), half_rows = expr_ceildiv(x, it->rows, num(c, 2));
@@ -173,7 +173,7 @@ static void declare(struct vec *c)
         {&c->next, "next", rows},
         {&c->inv, "inv", rows},
         {&c->lanes, "lanes", k->state * K_LANES * 4},
-        {&c->all_out, "all_out", k->parts ? k->state * c->wide * 4 : 0},
+        {&c->all_out, "all_out", k->parts || k->apart ? k->state * c->wide * 4 : 0},
         {&c->out, "out", k->state * c->wide * 4},
     };
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
@@ -331,10 +331,10 @@ static struct rows rows_of_all(struct vec *c, const struct piece *p)
                          {c->all_out, expr_mul(c->x, p->state, wide), wide, 1}};
 }
 
-/* Factors of all rows held, of those before and of the part that joins them. */
-static void join_numbers(struct vec *c, const struct piece *p, expr first)
+/* Factors of all rows held, of those before and of the part that joins them, whose numbers lie at `at`. */
+static void join_numbers(struct vec *c, expr at, expr first)
 {
-    const expr zero = num(c, 0), n = num(c, c->k->state), at = expr_sub(c->x, held(c, p), p->state);
+    const expr zero = num(c, 0), n = num(c, c->k->state);
     const struct operand neg = line(c->neg, at, zero), sum = line(c->sum, at, zero),
                          all_neg = line(c->all_neg, zero, zero), all_sum = line(c->all_sum, zero, zero),
                          a = line(c->scale_all, zero, zero), b = line(c->scale_part, zero, zero),
@@ -355,27 +355,40 @@ static void join_numbers(struct vec *c, const struct piece *p, expr first)
     tile_end(c->b);
 }
 
+static expr not(struct vec * c, expr v)
+{
+    return expr_sub(c->x, num(c, 1), v);
+}
+
+/* Results of a part are the first, or join those before. when: either of the two. */
+static void join_rows(struct vec *c, const struct piece *p, const struct operand *part, const expr when[2])
+{
+    const struct operand a = {c->scale_all, p->state, num(c, 1), 0}, b = {c->scale_part, p->state, num(c, 1), 0},
+                         all = rows_of_all(c, p).out;
+    const expr size[2] = {p->n, num(c, c->k->a->v_size)};
+    tile_if(c->b, when[0]);
+    copy_rows(c, size, &all, part);
+    tile_end(c->b);
+    tile_if(c->b, when[1]);
+    vec3(c, K_FN_Mul, size, (const struct operand[4]){all, all, a, absent});
+    vec3(c, K_FN_Fma, size, (const struct operand[4]){all, *part, b, all});
+    tile_end(c->b);
+}
+
 /* A part is complete: it joins those before. */
-static void join_part(struct vec *c, const struct piece *p, const expr size[2])
+static void join_part(struct vec *c, const struct piece *p)
 {
     struct expr_pool *x = c->x;
-    const struct rows own = rows_of_part(c, p), all = rows_of_all(c, p);
-    const struct operand a = {c->scale_all, p->state, num(c, 1), 0}, b = {c->scale_part, p->state, num(c, 1), 0};
+    const struct rows own = rows_of_part(c, p);
     const expr part = expr_floordiv(x, p->step.chunk, num(c, ATTEND_PART_CHUNKS)),
                before = expr_floordiv(x, p->step.it.chunk0, num(c, ATTEND_PART_CHUNKS));
     const expr first = expr_cmp(x, EXPR_EQ, part, before);
     const expr ends = expr_mul(x, p->step.active, ends_part(c, p));
     tile_note(c->b, "a part of the keys is complete");
     tile_if(c->b, expr_mul(x, ends, p->first));
-    join_numbers(c, p, first);
+    join_numbers(c, expr_sub(x, held(c, p), p->state), first);
     tile_end(c->b);
-    tile_if(c->b, expr_mul(x, ends, first));
-    copy_rows(c, size, &all.out, &own.out);
-    tile_end(c->b);
-    tile_if(c->b, expr_mul(x, ends, expr_sub(x, num(c, 1), first)));
-    vec3(c, K_FN_Mul, size, (const struct operand[4]){all.out, all.out, a, absent});
-    vec3(c, K_FN_Fma, size, (const struct operand[4]){all.out, own.out, b, all.out});
-    tile_end(c->b);
+    join_rows(c, p, &own.out, (const expr[2]){expr_mul(x, ends, first), expr_mul(x, ends, not(c, first))});
 }
 
 /* 1 / sum of the piece's rows, with the sink, where there is one; a: what results are then multiplied by. */
@@ -411,7 +424,7 @@ static void finish(struct vec *c, const struct piece *p, const expr size[2])
 {
     const struct att *a = c->k->a;
     const expr zero = num(c, 0), one = num(c, 1), wide = num(c, c->wide);
-    const struct rows r = c->k->parts ? rows_of_all(c, p) : rows_of_part(c, p);
+    const struct rows r = c->k->parts || c->k->apart ? rows_of_all(c, p) : rows_of_part(c, p);
     const struct operand old = {c->scale_all, p->state, one, 0}, inv = {c->inv, p->state, one, 0},
                          some = {c->some, p->state, one, 0}, *out = &r.out;
     finish_numbers(c, p, &r);
@@ -425,6 +438,47 @@ static void finish(struct vec *c, const struct piece *p, const expr size[2])
         TILE(c->b, COPY_UB, a->out, size[0], size[1], c->y, zero, wide, out->buf, out->off, wide, 1);
     else
         TILE(c->b, CAST, a->out, DT_F32, size[0], size[1], c->y, zero, wide, out->buf, out->off, wide, 1, 1);
+}
+
+static void put_result(struct vec *c, const struct piece *p, expr rows)
+{
+    struct att_kernel *k = c->k;
+    struct expr_pool *x = c->x;
+    const expr zero = num(c, 0), one = num(c, 1), row = expr_add(x, expr_mul(x, p->plane0, k->plane_rows), p->row0);
+    const expr to = expr_add(x, att_batch_offset(k, p->step.it.batch, k->y_batch), expr_mul(x, row, k->y_row));
+    TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, one, rows, num(c, k->a->v_size), zero, zero,
+         num(c, c->wide), one, zero, zero, k->y_row, one);
+}
+
+/* Where a unit's results lie when parts are apart, from the piece's first row on; this core's -T (0) or sums (1). */
+static expr apart_of(struct vec *c, expr unit, const struct piece *p)
+{
+    const expr row = expr_add(c->x, expr_mul(c->x, unit, c->k->s.slot), p->local);
+    return expr_mul_const(c->x, row, c->k->a->v_size);
+}
+
+static expr numbers_of(struct vec *c, expr unit, int64_t which)
+{
+    const expr core = expr_add(c->x, expr_mul_const(c->x, unit, 2), expr_sym(c->x, c->k->f.k->sym_sub));
+    return expr_mul_const(c->x, expr_add(c->x, expr_mul_const(c->x, core, 2), num(c, which)), c->k->state);
+}
+
+/* A unit is complete: results and numbers of its part, which join others behind the barrier. */
+static void put_apart(struct vec *c, const struct piece *p)
+{
+    struct att_kernel *k = c->k;
+    struct expr_pool *x = c->x;
+    const expr zero = num(c, 0), one = num(c, 1), ends = expr_mul(x, p->step.active, ends_all(c, p));
+    const expr at = expr_sub(x, held(c, p), p->state),
+               numbers = expr_mul_const(x, expr_mul(x, ends, p->last), k->state);
+    const struct operand out = rows_of_part(c, p).out;
+    const int32_t from[] = {c->neg, c->sum};
+    tile_note(c->b, "the part is complete");
+    TILE(c->b, STORE, k->tw, apart_of(c, p->step.unit, p), out.buf, out.off, DT_F32, one, one, expr_mul(x, ends, p->n),
+         num(c, k->a->v_size), zero, zero, num(c, c->wide), one, zero, zero, num(c, k->a->v_size), one);
+    for (int i = 0; i < 2; i++)
+        TILE(c->b, STORE, k->tn, numbers_of(c, p->step.unit, i), from[i], at, DT_F32, one, one, one, numbers, zero,
+             zero, zero, one, zero, zero, zero, one);
 }
 
 static void merge(struct vec *c, const struct piece *p)
@@ -447,16 +501,59 @@ static void merge(struct vec *c, const struct piece *p)
     tile_if(c->b, expr_mul(x, p->step.active, expr_sub(x, one, begins)));
     vec3(c, K_FN_Fma, size, (const struct operand[4]){r.out, r.out, old, part});
     tile_end(c->b);
+    if (k->apart) {
+        put_apart(c, p);
+        return;
+    }
     if (k->parts)
-        join_part(c, p, size);
+        join_part(c, p);
     tile_note(c->b, "the last chunk gives the result");
     tile_if(c->b, ends);
     finish(c, p, size);
     tile_end(c->b);
-    const expr row = expr_add(x, expr_mul(x, p->plane0, k->plane_rows), p->row0);
-    const expr to = expr_add(x, att_batch_offset(k, p->step.it.batch, k->y_batch), expr_mul(x, row, k->y_row));
-    TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, one, expr_mul(x, ends, size[0]), size[1], zero, zero, wide,
-         one, zero, zero, k->y_row, one);
+    put_result(c, p, expr_mul(x, ends, size[0]));
+}
+
+/* ---- parts that lie apart ---- */
+
+static void load_numbers(struct vec *c, int32_t to, expr from)
+{
+    const expr zero = num(c, 0), one = num(c, 1);
+    TILE(c->b, LOAD, to, zero, c->k->tn, from, DT_F32, one, one, one, num(c, c->k->state), zero, zero, zero, one, zero,
+         zero, zero, one);
+}
+
+/* All cores have met: the parts of this block's items are merged, ascending. */
+static void merge_apart(struct vec *c)
+{
+    struct att_kernel *k = c->k;
+    struct expr_pool *x = c->x;
+    const expr zero = num(c, 0), one = num(c, 1), part = num(c, ATTEND_PART_CHUNKS), wide = num(c, c->wide),
+               v_size = num(c, k->a->v_size), block = expr_sym(x, k->f.k->sym_block);
+    tile_emit(c->b, TILE_BARRIER, 0, NULL);
+    tile_note(c->b, "parts of the keys, merged");
+    const expr items = expr_max(x, zero, expr_sub(x, expr_floordiv(x, k->s.units, k->s.parts), block));
+    const expr i = tile_loop(c->b, "item", expr_ceildiv(x, items, k->f.k->blocks));
+    const expr item = tile_let(c->b, "number", expr_add(x, block, expr_mul(x, i, k->f.k->blocks)));
+    const struct att_step s = {.it = att_item_of(k, item, zero), .active = one, .number = zero, .chunk = zero};
+    const expr part0 = expr_floordiv(x, s.it.chunk0, part), part1 = expr_floordiv(x, s.it.chunk1, part);
+    const expr q = tile_loop(c->b, "part", expr_add(x, one, expr_sub(x, part1, part0)));
+    const expr unit = tile_let(c->b, "of", expr_add(x, expr_mul(x, item, k->s.parts), expr_add(x, part0, q)));
+    const expr first = expr_cmp(x, EXPR_EQ, q, zero);
+    load_numbers(c, c->neg, numbers_of(c, unit, 0));
+    load_numbers(c, c->sum, numbers_of(c, unit, 1));
+    join_numbers(c, zero, first);
+    const struct piece p = piece_of(c, &s, tile_loop(c->b, "rows", k->s.pieces));
+    TILE(c->b, LOAD, c->part, zero, k->tw, apart_of(c, unit, &p), DT_F32, one, one, p.n, v_size, zero, zero, v_size,
+         one, zero, zero, wide, one);
+    join_rows(c, &p, &(struct operand){c->part, zero, wide, 1}, (const expr[2]){first, not(c, first)});
+    tile_end(c->b);
+    tile_end(c->b);
+    const struct piece y = piece_of(c, &s, tile_loop(c->b, "results", k->s.pieces));
+    finish(c, &y, (const expr[2]){y.n, v_size});
+    put_result(c, &y, y.n);
+    tile_end(c->b);
+    tile_end(c->b);
 }
 
 static void fill(struct vec *c, int32_t buf, int64_t from, int64_t n, float v)
@@ -484,10 +581,14 @@ void att_vector_code(struct att_kernel *k)
     const int late = att_is_coded(k->a) ? ATT_DECODE : 0, all = ATT_MERGE + late;
     const expr w = tile_loop(c.b, "j", expr_mul(c.x, expr_add(c.x, att_steps(k), num(&c, all)), k->s.pieces));
     const expr step = expr_floordiv(c.x, w, k->s.pieces), piece = expr_mod(c.x, w, k->s.pieces);
-    const struct piece now = locate_piece(&c, expr_sub(c.x, step, num(&c, late)), piece);
-    const struct piece then = locate_piece(&c, expr_sub(c.x, step, num(&c, all)), piece);
+    const struct att_step at_step[] = {att_locate(k, expr_sub(c.x, step, num(&c, late))),
+                                       att_locate(k, expr_sub(c.x, step, num(&c, all)))};
+    const struct piece now = piece_of(&c, &at_step[0], piece);
+    const struct piece then = piece_of(&c, &at_step[1], piece);
     att_decode(k, step, expr_cmp(c.x, EXPR_EQ, piece, num(&c, 0)));
     soften(&c, &now);
     merge(&c, &then);
     tile_end(c.b);
+    if (k->apart)
+        merge_apart(&c);
 }

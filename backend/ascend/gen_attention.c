@@ -59,6 +59,7 @@ static void declare_params(struct att_kernel *k, const struct att_split *s)
         {"row_units", s->row_units, &k->s.row_units},
         {"units", s->units, &k->s.units},
         {"blocks", s->blocks, &k->s.blocks},
+        {"parts", s->parts, &k->s.parts},
         {"chunks", s->chunks, &k->s.chunks},
         {"all_chunks", s->all_chunks, &k->s.all_chunks},
         {"band_first", s->band_first, &k->s.band_first},
@@ -79,7 +80,7 @@ static void declare_params(struct att_kernel *k, const struct att_split *s)
 }
 
 /* Workspaces of scores, probabilities, products of chunks. */
-enum { WS_SCORES, WS_PROBS, WS_PARTS, WS_KEYS, WS_VALUES, WS_COUNT };
+enum { WS_SCORES, WS_PROBS, WS_PARTS, WS_KEYS, WS_VALUES, WS_APART, WS_NUMBERS, WS_COUNT };
 
 static void declare_tensors(struct att_kernel *k, const int32_t workspace[WS_COUNT])
 {
@@ -100,6 +101,12 @@ static void declare_tensors(struct att_kernel *k, const int32_t workspace[WS_COU
         (void)vr_declare_tensor(&k->f, workspace[WS_KEYS], a->in, false);
     if (values)
         (void)vr_declare_tensor(&k->f, workspace[WS_VALUES], a->prob, false);
+    if (k->apart) {
+        k->tw = vr_declare_tensor(&k->f, workspace[WS_APART], DT_F32, true);
+        k->tn = vr_declare_tensor(&k->f, workspace[WS_NUMBERS], DT_F32, true);
+        (void)vr_declare_tensor(&k->f, workspace[WS_APART], DT_F32, false);
+        (void)vr_declare_tensor(&k->f, workspace[WS_NUMBERS], DT_F32, false);
+    }
     att_code_tensors(k);
 }
 
@@ -111,6 +118,7 @@ struct variant {
     struct lower *l;
     int goal, sink;
     int64_t piece;
+    bool apart;
     int32_t workspace[WS_COUNT];
 };
 
@@ -150,7 +158,8 @@ static enum npuc_status launch(struct emit *e, const struct att *a, const struct
                              .sink = v->sink,
                              .piece = v->piece,
                              .state = att_state_rows(v->tile.m),
-                             .parts = att_has_parts(e, a)};
+                             .parts = att_has_parts(e, a) && !v->apart,
+                             .apart = v->apart};
     open_form(k, v);
     att_cube_code(k);
     att_vector_code(k);
@@ -176,11 +185,6 @@ static enum npuc_status either(struct emit *e, expr a, int64_t b, enum npuc_stat
     return st;
 }
 
-struct choice {
-    struct emit *e;
-    const struct att *a;
-};
-
 /* The largest items whose tiles fit on chip. */
 static bool fit(struct emit *e, const struct att *a, int64_t rows, struct variant *v)
 {
@@ -196,32 +200,58 @@ static bool fit(struct emit *e, const struct att *a, int64_t rows, struct varian
     return false;
 }
 
+static void workspaces(struct emit *e, const struct att *a, struct variant *v)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    const expr blocks = v->split.blocks, chunk = expr_const(x, ATTEND_CHUNK), slot = v->split.slot,
+               wide = expr_const(x, a->v_size), narrow = expr_const(x, a->size),
+               numbers = expr_const(x, 4 * att_state_rows(v->tile.m)), one = expr_const(x, 1);
+    const bool keys = a->coded[ATT_KEYS].codes, values = a->coded[ATT_VALUES].codes;
+    const struct {
+        bool there;
+        const char *name;
+        enum dtype dtype;
+        expr dims[3];
+    } all[WS_COUNT] = {
+        [WS_SCORES] = {true, "scores", a->score, {expr_mul_const(x, blocks, ATT_SLOTS), slot, chunk}},
+        [WS_PROBS] = {true, "probabilities", a->prob, {expr_mul_const(x, blocks, ATT_SLOTS), slot, chunk}},
+        [WS_PARTS] = {true, "parts", DT_F32, {expr_mul_const(x, blocks, ATT_PARTS), slot, wide}},
+        [WS_KEYS] = {keys, "keys", a->in, {expr_mul_const(x, blocks, ATT_KEY_SLOTS), chunk, narrow}},
+        [WS_VALUES] = {values, "values", a->prob, {expr_mul_const(x, blocks, ATT_VALUE_SLOTS), chunk, wide}},
+        [WS_APART] = {v->apart, "apart", DT_F32, {v->split.units, slot, wide}},
+        [WS_NUMBERS] = {v->apart, "numbers", DT_F32, {v->split.units, numbers, one}},
+    };
+    for (int i = 0; i < WS_COUNT; i++)
+        if (all[i].there)
+            v->workspace[i] = emit_temp(e, all[i].name, all[i].dtype, 3, all[i].dims);
+}
+
+struct choice {
+    struct emit *e;
+    const struct att *a;
+    int64_t rows;
+};
+
+static enum npuc_status choose_parts(void *user, bool one)
+{
+    const struct choice *c = user;
+    struct emit *e = c->e;
+    struct variant v = {.apart = !one};
+    if (!fit(e, c->a, c->rows, &v))
+        return node_error(e->cx, e->node, D_UNSUPPORTED, "attention needs more buffers than UB holds (%lld bytes)",
+                          (long long)e->m->size[TS_UB]);
+    v.split = att_divide(e, c->a, v.tile.m, v.piece, v.apart);
+    workspaces(e, c->a, &v);
+    v.l = att_lower(e, c->a, v.workspace[WS_SCORES], &v.goal, &v.sink);
+    return launch(e, c->a, &v);
+}
+
+/* Few rows are too few items for all cores: parts of their keys are taken apart. */
 static enum npuc_status choose_rows(void *user, bool few)
 {
     struct choice *c = user;
-    struct emit *e = c->e;
-    struct expr_pool *x = &e->cx->exprs;
-    struct variant v = {.piece = 0};
-    if (!fit(e, c->a, few ? FEW_ROWS : att_most_rows(e, c->a, MANY_ROWS), &v))
-        return node_error(e->cx, e->node, D_UNSUPPORTED, "attention needs more buffers than UB holds (%lld bytes)",
-                          (long long)e->m->size[TS_UB]);
-    v.split = att_divide(e, c->a, v.tile.m, v.piece);
-    expr dims[3] = {expr_mul_const(x, v.split.blocks, ATT_SLOTS), v.split.slot, expr_const(x, ATTEND_CHUNK)};
-    v.workspace[WS_SCORES] = emit_temp(e, "scores", c->a->score, 3, dims);
-    v.workspace[WS_PROBS] = emit_temp(e, "probabilities", c->a->prob, 3, dims);
-    dims[0] = expr_mul_const(x, v.split.blocks, ATT_PARTS);
-    dims[2] = expr_const(x, c->a->v_size);
-    v.workspace[WS_PARTS] = emit_temp(e, "parts", DT_F32, 3, dims);
-    dims[1] = expr_const(x, ATTEND_CHUNK);
-    dims[0] = expr_mul_const(x, v.split.blocks, ATT_VALUE_SLOTS);
-    if (c->a->coded[ATT_VALUES].codes)
-        v.workspace[WS_VALUES] = emit_temp(e, "values", c->a->prob, 3, dims);
-    dims[0] = expr_mul_const(x, v.split.blocks, ATT_KEY_SLOTS);
-    dims[2] = expr_const(x, c->a->size);
-    if (c->a->coded[ATT_KEYS].codes)
-        v.workspace[WS_KEYS] = emit_temp(e, "keys", c->a->in, 3, dims);
-    v.l = att_lower(e, c->a, v.workspace[WS_SCORES], &v.goal, &v.sink);
-    return launch(e, c->a, &v);
+    c->rows = few ? FEW_ROWS : att_most_rows(c->e, c->a, MANY_ROWS);
+    return few && !c->a->sink ? either(c->e, c->a->total, ATTEND_PART, choose_parts, c) : choose_parts(c, true);
 }
 
 enum npuc_status gen_attention_emit(struct emit *e, struct node *n)
