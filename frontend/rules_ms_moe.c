@@ -1,6 +1,5 @@
 /* MoE and QMoE: routing, then a row for each token and expert that it chose, multiplied by that expert's matrices
- * (GroupedMatMul). Integer codes stay packed: one MatMulNBits for each expert on every token, with the weight of the
- * route, 0 where it was not chosen. */
+ * (GroupedMatMul; integer codes stay packed: GroupedMatMulNBits). */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -34,18 +33,6 @@ static bool known(const struct moe *m, const struct value *v, int axis, int64_t 
 }
 
 /* ---- routing */
-
-/* y[t, e] = sum of value[t, j] over j with index[t, j] == e. */
-static struct value *spread(struct moe *m, struct value *value, struct value *index)
-{
-    struct builder *b = m->b;
-    const int64_t last[] = {2};
-    struct value *hit = x_op2(b, OP_Equal, x_unsqueeze(b, index, 1, last), x_range(b, x_num(b, m->experts)));
-    if (!value || !hit)
-        return NULL;
-    struct value *zero = ir_scalar_like(b, value, 0);
-    return x_reduce(b, OP_ReduceSum, x_op3(b, OP_Where, hit, x_unsqueeze(b, value, 1, last), zero), 1, false);
-}
 
 /* The weights of the best `top` logits [T, top]; m->index says which they are. As onnxruntime's CPU kernels do it: MoE
  * takes the softmax of all logits there, divided by its sum when normalize_routing_weights is set, which is the softmax
@@ -108,30 +95,33 @@ static struct value *sparse_mixer(struct moe *m)
 
 /* ---- experts */
 
-/* The integer codes of expert e, as the weight of a MatMulNBits with blocks of `block` columns. */
-static struct value *nbits(struct moe *m, const struct projection *p, int64_t e, struct value *x)
+/* One value of a row for each of its blocks: [E, rows] to [E, rows, blocks]; what is there by block stays. */
+static struct value *by_block(struct moe *m, const struct projection *p, struct value *v)
+{
+    const expr dims[3] = {x_num(m->b, m->experts), x_num(m->b, p->rows), x_num(m->b, p->columns / p->block)};
+    const int64_t last[] = {2};
+    return v && v->type->rank == 2 ? x_expand(m->b, x_unsqueeze(m->b, v, 1, last), 3, dims) : v;
+}
+
+/* Rows through the integer codes of the experts that they chose, in blocks of `block` columns. */
+static struct value *packed(struct moe *m, const struct projection *p, struct value *x)
 {
     struct builder *b = m->b;
     const int64_t blocks = p->columns / p->block;
-    const expr codes[3] = {x_num(b, p->rows), x_num(b, blocks), x_num(b, p->block * p->bits / 8)};
-    const expr scales[2] = {codes[0], codes[1]};
-    struct value *scale = x_element(b, p->scale, 0, e), *zero = p->zero ? x_element(b, p->zero, 0, e) : NULL;
-    const int64_t column[] = {1};
-    if (p->scale->type->rank == 2) { /* one for a whole row: repeated for each block */
-        scale = x_expand(b, x_unsqueeze(b, scale, 1, column), 2, scales);
-        zero = zero ? x_expand(b, x_unsqueeze(b, zero, 1, column), 2, scales) : NULL;
-    }
-    struct value *in[4] = {x, x_reshape(b, x_element(b, p->weight, 0, e), 3, codes), x_cast(b, scale, x->type->dtype),
-                           zero};
+    const expr codes[4] = {x_num(b, m->experts), x_num(b, p->rows), x_num(b, blocks), x_num(b, p->block * p->bits / 8)};
+    struct value *zero = by_block(m, p, p->zero);
     if (zero && zero->type->dtype != DT_U8)
-        in[3] = x_cast(b, zero, x->type->dtype);
-    struct node *n = x_node(b, OP_MatMulNBits, p->zero ? 4 : 3, 4, in, 1);
+        zero = x_cast(b, zero, x->type->dtype);
+    struct value *in[5] = {x, m->flat, x_reshape(b, p->weight, 4, codes),
+                           x_cast(b, by_block(m, p, p->scale), x->type->dtype), zero};
+    struct node *n = x_node(b, OP_GroupedMatMulNBits, p->zero ? 5 : 4, p->zero ? 5 : 4, in, 1);
     if (!n)
         return NULL;
     ir_set_int(n, "K", p->columns);
     ir_set_int(n, "N", p->rows);
     ir_set_int(n, "bits", p->bits);
     ir_set_int(n, "block_size", p->block);
+    ir_set_int(n, "top", m->top);
     return x_out(n);
 }
 
@@ -148,17 +138,14 @@ static struct value *grouped(struct moe *m, const struct projection *p, struct v
     return x_out(n);
 }
 
-/* x through projection i, of expert e or, when e < 0, of the one that a row chose. */
-static struct value *project(struct moe *m, int i, int64_t e, struct value *x)
+/* Rows through projection i of the experts that they chose. */
+static struct value *project(struct moe *m, int i, struct value *x)
 {
     const struct projection *p = &m->fc[i];
-    struct builder *b = m->b;
     if (!x)
         return NULL;
-    struct value *y = e >= 0 ? nbits(m, p, e, x) : grouped(m, p, x);
-    if (!p->bias)
-        return y;
-    return x_op2(b, OP_Add, y, e < 0 ? x_gather(b, p->bias, m->flat, 0) : x_element(b, p->bias, 0, e));
+    struct value *y = p->bits ? packed(m, p, x) : grouped(m, p, x);
+    return p->bias ? x_op2(m->b, OP_Add, y, x_gather(m->b, p->bias, m->flat, 0)) : y;
 }
 
 /* min(g, limit) * sigmoid(alpha g) * (clip(l, limit) + beta) */
@@ -179,19 +166,19 @@ static struct value *swiglu(struct moe *m, struct value *g, struct value *l)
     return x_op2(b, OP_Mul, x_out(swish), beta == 0.0f ? l : x_plus(b, l, (double)beta));
 }
 
-static struct value *hidden(struct moe *m, int64_t e, struct value *x)
+static struct value *hidden(struct moe *m, struct value *x)
 {
     const char *name = onode_str(m->im, m->n, "activation_type", "relu");
     const int64_t fusion = onode_int(m->im, m->n, "swiglu_fusion", 0);
     const float none[3] = {NAN, NAN, NAN};
     struct builder *b = m->b;
-    struct value *h = project(m, FC1, e, x), *gate = h, *up = NULL;
+    struct value *h = project(m, FC1, x), *gate = h, *up = NULL;
     const bool glu = strcmp(name, "swiglu") == 0 || strcmp(name, "geglu") == 0;
     if (!h)
         return NULL;
     const int last = h->type->rank - 1;
     if (m->fc[FC3].weight) {
-        up = project(m, FC3, e, x);
+        up = project(m, FC3, x);
     } else if (glu && fusion == 1) {
         gate = x_every(b, h, last, 0, 2);
         up = x_every(b, h, last, 1, 2);
@@ -208,16 +195,6 @@ static struct value *hidden(struct moe *m, int64_t e, struct value *x)
     return m->fc[FC3].weight || glu ? x_op2(b, OP_Mul, gate, up) : gate;
 }
 
-/* What a token did not choose counts as 0, whatever its value. weight: [.., T, 1]. */
-static struct value *weighted(struct builder *b, struct value *y, struct value *weight)
-{
-    if (!y || !weight)
-        return NULL;
-    struct value *chosen = x_op2(b, OP_Greater, weight, ir_scalar_like(b, weight, 0));
-    struct value *kept = x_op3(b, OP_Where, chosen, y, ir_scalar_like(b, y, 0));
-    return x_op2(b, OP_Mul, kept, x_cast(b, weight, y->type->dtype));
-}
-
 /* A row for each token and expert, weighted and summed over the experts of a token. */
 static struct value *chosen_experts(struct moe *m, struct value *weights)
 {
@@ -229,28 +206,12 @@ static struct value *chosen_experts(struct moe *m, struct value *weights)
     const expr wide[3] = {tokens, top, columns}, flat[2] = {rows, columns};
     m->flat = x_reshape(b, m->index, 1, &rows);
     struct value *each = x_reshape(b, x_expand(b, x_unsqueeze(b, m->x, 1, middle), 3, wide), 2, flat);
-    struct value *y = project(m, FC2, -1, hidden(m, -1, each));
+    struct value *y = project(m, FC2, hidden(m, each));
     if (!y)
         return NULL;
     const expr out[3] = {tokens, top, x_dim(y, 1)};
     struct value *w = x_cast(b, x_unsqueeze(b, weights, 1, last), y->type->dtype);
     return x_reduce(b, OP_ReduceSum, x_op2(b, OP_Mul, x_reshape(b, y, 3, out), w), 1, false);
-}
-
-static struct value *one_by_one(struct moe *m, struct value *chosen)
-{
-    struct builder *b = m->b;
-    struct value *sum = NULL, *weights = spread(m, chosen, m->index);
-    if (!weights)
-        return NULL;
-    for (int64_t e = 0; e < m->experts; e++) {
-        struct value *w = x_slice(b, weights, 1, x_num(b, e), x_num(b, e + 1));
-        struct value *y = weighted(b, project(m, FC2, e, hidden(m, e, m->x)), w);
-        if (!y)
-            return NULL;
-        sum = sum ? x_op2(b, OP_Add, sum, y) : y;
-    }
-    return sum;
 }
 
 static enum npuc_status moe_begin(struct moe *m)
@@ -300,7 +261,7 @@ static enum npuc_status moe_end(struct moe *m)
     if (mixer && m->top != 2)
         return onode_bad_attr(m->im, m->n, "use_sparse_mixer", "it chooses 2 experts, but k is %" PRId64, m->top);
     struct value *weights = mixer ? sparse_mixer(m) : top_weights(m);
-    struct value *y = !weights ? NULL : m->fc[FC1].bits ? one_by_one(m, weights) : chosen_experts(m, weights);
+    struct value *y = weights ? chosen_experts(m, weights) : NULL;
     return onode_done(m->im, m->n, x_reshape(m->b, y, t->rank, t->dims));
 }
 

@@ -81,6 +81,75 @@ enum npuc_status k_op_grouped_mat_mul(struct k_call *c)
     return k_out_floats(c, 0, g.x->dtype, &shape, g.sum);
 }
 
+/* --- GroupedMatMulNBits: rows, index, codes [E, N, blocks, bytes], scales [E, N, blocks], zero points or none --- */
+
+enum { NBITS_CODES = 2, NBITS_SCALES, NBITS_ZEROS, NBITS_OPERANDS };
+
+/* Matrix e of operand i as MatMulNBits has it; false when it does not divide into `matrices`. */
+static bool packed_matrix(const struct k_call *c, int i, int64_t matrices, int64_t e, struct k_tensor *out)
+{
+    const struct k_tensor *x = k_in(c, i);
+    const int64_t n = k_count(x), each = matrices > 0 ? n / matrices : 0;
+    const int size = dtype_size(x->dtype);
+    *out = (struct k_tensor){.dtype = x->dtype, .rank = 1, .dims = {each}, .size = each * size};
+    out->data = (char *)(uintptr_t)x->data + e * each * size;
+    return size > 0 && each * matrices == n;
+}
+
+/* Rows [from, to) through matrix e. */
+static enum npuc_status packed_run(struct k_call *c, int64_t matrices, int64_t e, int64_t from, int64_t to)
+{
+    const struct k_tensor *x = c->in[GROUPED_ROWS];
+    const int64_t k = x->dims[1], size = dtype_size(x->dtype);
+    struct k_tensor part[NBITS_OPERANDS] = {{.dtype = x->dtype,
+                                             .rank = 2,
+                                             .dims = {to - from, k},
+                                             .data = (char *)(uintptr_t)x->data + from * k * size,
+                                             .size = (to - from) * k * size}};
+    const struct k_tensor *in[4] = {&part[0]};
+    struct k_tensor y = {.data = NULL};
+    for (int i = NBITS_CODES; i < NBITS_OPERANDS; i++)
+        if (k_in(c, i)) {
+            if (!packed_matrix(c, i, matrices, e, &part[i]))
+                return k_fail(c, NPUC_E_INVALID, "operand %d holds no %lld matrices", i, (long long)matrices);
+            in[i - 1] = &part[i];
+        }
+    struct k_call one = *c;
+    one.in = in;
+    one.n_in = 4;
+    one.out = &y;
+    one.n_out = 1;
+    const enum npuc_status s = k_op_mat_mul_nbits(&one);
+    if (s != NPUC_OK)
+        return k_fail(c, s, "%s", one.error);
+    const int64_t n = y.dims[1];
+    memcpy((char *)c->out[0].data + from * n * size, y.data, (size_t)((to - from) * n * size));
+    return NPUC_OK;
+}
+
+enum npuc_status k_op_grouped_mat_mul_nbits(struct k_call *c)
+{
+    int64_t n = 0;
+    if (!k_has(c, NBITS_SCALES + 1, 1) || c->in[0]->rank != 2 || !dtype_is_float(c->in[0]->dtype) ||
+        c->in[NBITS_CODES]->rank < 1)
+        return k_fail(c, NPUC_E_INVALID, "rows and codes do not fit");
+    const int64_t *index = k_whole(c, GROUPED_INDEX, &n), rows = c->in[0]->dims[0],
+                  matrices = c->in[NBITS_CODES]->dims[0];
+    if (!index || n != rows)
+        return k_fail(c, NPUC_E_INVALID, "there is no matrix for every row");
+    if (!k_out(c, 0, c->in[0]->dtype, 2, (const int64_t[]){rows, k_attr_int(c, "N", 0)}))
+        return k_no_memory(c);
+    for (int64_t r = 0, end; r < rows; r = end) {
+        if (index[r] < 0 || index[r] >= matrices)
+            return k_fail(c, NPUC_E_INVALID, "row %lld asks for matrix %lld of %lld", (long long)r, (long long)index[r],
+                          (long long)matrices);
+        for (end = r + 1; end < rows && index[end] == index[r];)
+            end++;
+        K_TRY(packed_run(c, matrices, index[r], r, end));
+    }
+    return NPUC_OK;
+}
+
 /* --- GroupOrder: rows in the order of their groups, equal ones as they came --- */
 
 /* places [groups + 1] of the first row of each group; false when an index is out of range. */

@@ -50,9 +50,9 @@ struct operands {
     int zeros; /* or the bias of a convolution: of the weight's type, unless packed codes */
 };
 static const struct operands converted[] = {
-    {OP_MatMul, 1, 0, -1, -1},       {OP_FusedMatMul, 1, 0, -1, -1}, {OP_Gemm, 1, 0, 2, -1},
-    {OP_MatMulNBits, 2, 0, 5, 3},    {OP_Gather, 0, -1, -1, -1},     {OP_Conv, 1, 0, -1, 2},
-    {OP_ConvTranspose, 1, 0, -1, 2},
+    {OP_MatMul, 1, 0, -1, -1},       {OP_FusedMatMul, 1, 0, -1, -1},   {OP_Gemm, 1, 0, 2, -1},
+    {OP_MatMulNBits, 2, 0, 5, 3},    {OP_Gather, 0, -1, -1, -1},       {OP_Conv, 1, 0, -1, 2},
+    {OP_ConvTranspose, 1, 0, -1, 2}, {OP_GroupedMatMul, 2, 0, -1, -1}, {OP_GroupedMatMulNBits, 3, 0, -1, 4},
 };
 
 /* The row of a node with a constant weight, or NULL. */
@@ -105,6 +105,9 @@ static enum npuc_status convert(struct pass_ctx *px, struct node *n, const struc
         wide = true; /* scales of a byte: sums may leave f16's range */
     if (wide)
         ir_set_int(n, "output_dtype", dtype_table[DT_F32].onnx);
+    for (int i = o->weight + 1; n->op == OP_GroupedMatMul && i < n->n_in; i++) /* matrices alike, then places */
+        if (wants(px, node_in(n, i)))
+            ir_set_input(n, i, ir_cast(&b, node_in(n, i), wanted));
     if (o->zeros >= 0 && node_in(n, o->zeros) && wants(px, node_in(n, o->zeros)))
         ir_set_input(n, o->zeros, ir_cast(&b, node_in(n, o->zeros), wanted));
     if (o->activation >= 0)

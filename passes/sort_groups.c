@@ -13,7 +13,7 @@
  * terminates. What is written twice and then unused dce takes. */
 #include "passes/match.h"
 
-enum { ROWS, INDEX, WEIGHTS };
+enum { ROWS, INDEX, WEIGHTS, NBITS_ENDS = 5 };
 #define MOST_DEPTH 16 /* operators between two products */
 
 struct order {
@@ -173,15 +173,16 @@ static struct value *sorted_of(struct sorter *s, struct value *v)
 
 static enum npuc_status sort_rows(struct sorter *s, struct node *n)
 {
-    struct value **in = ARENA_ARRAY(&s->px->arena, struct value *, n->n_in + 1);
-    for (int i = WEIGHTS; i < n->n_in; i++)
+    const int last = n->op == OP_GroupedMatMul ? n->n_in : NBITS_ENDS;
+    struct value **in = ARENA_ARRAY(&s->px->arena, struct value *, last + 1);
+    for (int i = WEIGHTS; i < last; i++)
         in[i] = node_in(n, i);
     in[ROWS] = sorted_of(s, node_in(n, ROWS));
     in[INDEX] = order_of(s, 1, SORTED);
-    in[n->n_in] = order_of(s, 1, ENDS);
-    if (!in[ROWS] || !in[INDEX] || !in[n->n_in])
+    in[last] = order_of(s, 1, ENDS);
+    if (!in[ROWS] || !in[INDEX] || !in[last])
         return NPUC_E_INTERNAL;
-    struct node *made = ir_new(&s->b, OP_GroupedMatMul, n->n_in + 1, in, 1);
+    struct node *made = ir_new(&s->b, (enum op)n->op, last + 1, in, 1);
     ir_copy_attrs(made, n);
     ir_set_int(made, "sorted", 1);
     if (ir_infer(made) != NPUC_OK)
@@ -201,7 +202,8 @@ static int64_t groups_of(struct ir_ctx *cx, const struct node *n)
 {
     const struct type *w = node_in(n, WEIGHTS)->type;
     int64_t groups = n->n_in - WEIGHTS;
-    return w->rank == 3 && !expr_is_const(&cx->exprs, w->dims[0], &groups) ? -1 : groups;
+    const bool one = n->op == OP_GroupedMatMulNBits || w->rank == 3; /* tensor for all */
+    return one && !expr_is_const(&cx->exprs, w->dims[0], &groups) ? -1 : groups;
 }
 
 enum npuc_status sort_groups(struct pass_ctx *px, struct graph *g)
@@ -211,8 +213,8 @@ enum npuc_status sort_groups(struct pass_ctx *px, struct graph *g)
         return NPUC_OK;
     for_each_node_safe(n, g)
     {
-        if (n->op != OP_GroupedMatMul || node_attr_int(n, "sorted", 0) != 0 || node_in(n, ROWS)->type->rank != 2 ||
-            node_in(n, INDEX)->type->rank != 1)
+        if ((n->op != OP_GroupedMatMul && n->op != OP_GroupedMatMulNBits) || node_attr_int(n, "sorted", 0) != 0 ||
+            node_in(n, ROWS)->type->rank != 2 || node_in(n, INDEX)->type->rank != 1)
             continue;
         s.index = node_in(n, INDEX);
         s.groups = groups_of(px->cx, n);

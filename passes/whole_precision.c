@@ -32,8 +32,9 @@ static bool can_be_cast(const struct value *v)
 
 /* Operators with float operands of a type of their own. */
 static const enum op kept[] = {
-    OP_Cast,  OP_CastLike, OP_QuantizeLinear, OP_DequantizeLinear,     OP_DynamicQuantizeLinear,
-    OP_Range, OP_RoiAlign, OP_MatMulNBits,    OP_GatherBlockQuantized, OP_CacheAppend};
+    OP_Cast,       OP_CastLike, OP_QuantizeLinear, OP_DequantizeLinear,   OP_DynamicQuantizeLinear,
+    OP_Range,      OP_RoiAlign, OP_MatMulNBits,    OP_GroupedMatMulNBits, OP_GatherBlockQuantized,
+    OP_CacheAppend};
 /* Operators whose first operand alone has the type of the result. */
 static const enum op first_only[] = {OP_Resize};
 

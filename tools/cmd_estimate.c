@@ -195,19 +195,41 @@ static void print_line(const char *target, const struct request *q, const struct
     printf("\n");
 }
 
-/* What the figures take for granted. */
-static void note_assumptions(const struct compilation *c, const struct request *q, json_t *j)
+static void add_note(const struct request *q, json_t *j, const char *text)
 {
-    const struct precision_mode *p = c->options.precision;
-    if (!p || p->integer == DT_NONE)
-        return;
-    const char *text = c->info.has_mac[p->integer]
-                           ? "scales of the integer products are assumed: times hold, values do not exist"
-                           : "no kernel multiplies these integers on this target: products are timed in the float type";
+    json_t *notes = q->json ? json_object_get(j, "notes") : NULL;
+    if (q->json && !notes) {
+        notes = json_array();
+        json_object_set_new(j, "notes", notes);
+    }
     if (q->json)
-        json_object_set_new(j, "notes", json_pack("[s]", text));
+        json_array_append_new(notes, json_string(text));
     else
         printf("note        %s\n", text);
+}
+
+/* Are there products whose rows choose their matrix when the kernel runs? */
+static bool chooses_matrices(const struct npurt_report *r)
+{
+    for (int64_t i = 0; r && i < r->n_steps; i++)
+        if (r->steps[i].kernel && strstr(r->steps[i].kernel, "_grouped"))
+            return true;
+    return false;
+}
+
+/* What the figures take for granted. */
+static void note_assumptions(const struct compilation *c, const struct request *q, const struct npurt_report *r,
+                             json_t *j)
+{
+    const struct precision_mode *p = c->options.precision;
+    if (p && p->integer != DT_NONE)
+        add_note(q, j,
+                 c->info.has_mac[p->integer]
+                     ? "scales of the integer products are assumed: times hold, values do not exist"
+                     : "no kernel multiplies these integers on this target: products are timed in the float type");
+    if (chooses_matrices(r))
+        add_note(q, j,
+                 "the experts that tokens choose are modelled: E (1 - (1 - k/E)^tokens) of E, rows dealt out evenly");
 }
 
 /* A sweep also times what does not fit and says how much is missing: the target gets more memory, `gm` is what it has.
@@ -267,7 +289,7 @@ static int one_target(struct request *q, const char *target, json_t *all)
     if (ok)
         code = measure(&s, q, &r, j);
     if (ok && code == 0)
-        note_assumptions(c, q, j);
+        note_assumptions(c, q, npurt_report(s.run), j);
     if (ok && code == 0 && !q->json)
         print_line(npurt_plan_target(s.plan), q, &r);
     if (ok && code == 0 && q->json && !r.is_llm && !json_object_get(all, "total_us")) {

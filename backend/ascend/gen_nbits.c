@@ -34,6 +34,7 @@ enum npuc_status gen_nbits_emit(struct emit *e, struct node *n)
     struct mm p = nbits_product(e, &q, n);
     struct mm_tensors t = {
         .a = emit_tensor(e, p.a), .b = -1, .c = emit_tensor(e, p.c), .bias = mm_bias_tensor(e, &p), .factor = -1};
+    nbits_group_tensors(e, &p, &t);
     nbits_feed_init(&f, &q, e->m, e->tiling);
     enum npuc_status st = NPUC_OK;
     if (feeds(e->m, &f))
@@ -42,5 +43,5 @@ enum npuc_status gen_nbits_emit(struct emit *e, struct node *n)
         st = nbits_dequant_all(e, &q, &t.b);
     if (st != NPUC_OK)
         return st;
-    return mm_emit(e, &p, &t, "MatMulNBits");
+    return mm_emit(e, &p, &t, op_table[n->op]->name);
 }

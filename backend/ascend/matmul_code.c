@@ -208,7 +208,7 @@ static void locate_part(struct mm_kernel *c)
         c->n = expr_add(x, c->n, expr_mul_const(x, is, c->parts[i].n - c->parts[i - 1].n));
         c->c_row = c->n;
     }
-    c->n_pad = expr_align(x, c->n, 16);
+    c->n_pad = c->p->all_n ? num(c, size_align(c->p->all_n, 16)) : expr_align(x, c->n, 16);
 }
 
 void mm_for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const struct mm_one *q))
@@ -497,7 +497,8 @@ static void body(struct mm_kernel *c)
 static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_tile *t, const char *name)
 {
     struct expr_pool *x = &e->cx->exprs;
-    expr tiles = expr_mul(x, expr_ceildiv(x, p->m, expr_const(x, t->m)), expr_ceildiv(x, p->n, expr_const(x, t->n)));
+    const expr rows_of_tiles = p->ends ? p->m : expr_ceildiv(x, p->m, expr_const(x, t->m));
+    expr tiles = expr_mul(x, rows_of_tiles, expr_ceildiv(x, p->n, expr_const(x, t->n)));
     for (int i = 0; i < p->n_batch; i++)
         tiles = expr_mul(x, tiles, p->batch[i]);
     tiles = expr_max(x, expr_const(x, 1), expr_min(x, expr_const(x, e->m->n_cube), tiles));

@@ -2,7 +2,7 @@
 #include "backend/ascend/matmul_priv.h"
 #include "base/size.h"
 
-enum { FEED_READY, FEED_FREE };
+enum { FEED_READY, FEED_FREE, FEED_DONE };
 enum { TAIL_READY, TAIL_FREE };
 
 /* ---- b from a feed ---------------------------------------------------------------------------------------- */
@@ -47,7 +47,8 @@ static struct mm_part own_part(struct mm_kernel *c)
 {
     struct expr_pool *x = c->x;
     const expr half = expr_ceildiv(x, c->in, num(c, 2)), first = expr_mul(x, expr_sym(x, c->k->sym_sub), half);
-    return (struct mm_part){.n0 = expr_add(x, c->n0, first),
+    const expr row = c->p->ends ? expr_add(x, c->n0, expr_mul(x, c->groups.which, c->d.n)) : c->n0;
+    return (struct mm_part){.n0 = expr_add(x, row, first),
                             .in = expr_min(x, half, expr_sub(x, c->in, first)),
                             .done = num(c, 0),
                             .tensor = c->parts[0].tb,
@@ -91,7 +92,27 @@ void mm_feed_body(struct mm_kernel *c)
     make_block(c, &group, j0, j);
     tile_end(&c->b);
     tile_end(&c->b);
+    mm_close_tiles(c);
+}
+
+/* Slots are counted anew for the rows of each matrix: nobody goes on before all of them are free. */
+static void meet(struct mm_kernel *c)
+{
+    tile_if(&c->b, expr_cmp(c->x, EXPR_LT, num(c, 0), c->rounds));
+    if (c->b.at->core == TCORE_CUBE)
+        TILE(&c->b, XSET, TU_MTE2, FEED_DONE);
+    else
+        TILE(&c->b, XWAIT, TU_MTE3, FEED_DONE);
     tile_end(&c->b);
+}
+
+void mm_close_tiles(struct mm_kernel *c)
+{
+    tile_end(&c->b);
+    if (c->p->ends && c->p->feed)
+        meet(c);
+    if (c->p->ends)
+        tile_end(&c->b);
 }
 
 /* ---- vector operators behind the product -------------------------------------------------------------------- */

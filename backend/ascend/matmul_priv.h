@@ -53,12 +53,7 @@ void mm_fixp(struct mm_kernel *c, const struct mm_one *q, expr off, expr row);
 
 /* Opens the loop over this core's tiles, on either kind of core; ends it. */
 void mm_open_tiles(struct mm_kernel *c);
-static inline void mm_close_tiles(struct mm_kernel *c)
-{
-    tile_end(&c->b);
-    if (c->p->ends)
-        tile_end(&c->b);
-}
+void mm_close_tiles(struct mm_kernel *c);
 
 /* With a feed: block j of K of the tile, made by the vector cores, to L1; the vector cores' section. */
 void mm_load_made(struct mm_kernel *c, expr j);

@@ -45,7 +45,8 @@ struct mm {
     int n_stack;
     int64_t groups, top; /* top: rows of one token, which choose different matrices */
     expr b_group;
-    bool by_rows; /* the kernel walks rows, being few, and no matrices */
+    int64_t all_n; /* columns of all matrices where they are stored as one; 0: each for itself */
+    bool by_rows;  /* the kernel walks rows, being few, and no matrices */
     int n_batch;
     expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK]; /* sizes, strides */
 };

@@ -8,6 +8,7 @@
 struct nbits {
     enum dtype to, out, scale_type, code; /* out: of the result */
     int64_t n, k, bits, block, blocks;    /* blocks per row */
+    int64_t groups;                       /* matrices of n rows, of which rows of a choose */
     int zero_kind;                        /* as DEQUANT */
     int64_t code_row, zero_row;           /* bytes; elements of scale_type when zero_kind is 2 */
     int32_t tensors[3];                   /* of the plan: codes, scales, zero points, set when emitting */
@@ -51,8 +52,9 @@ bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *
 bool nbits_choose_tile(const struct machine *m, struct nbits_tile *t);
 /* The product, its weight being of the form that the machine multiplies. */
 struct mm nbits_product(struct emit *e, const struct nbits *q, struct node *n);
+void nbits_group_tensors(struct emit *e, const struct mm *p, struct mm_tensors *t); /* index and ends, if any */
 void nbits_take_tensors(struct emit *e, struct node *n, struct nbits *q);
 /* nbits_dequant.c: a launch that dequantises the weight to a workspace, in the form of stored constants. */
-NPUC_MUST_CHECK enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *q, int32_t *workspace);
+NPUC_MUST_CHECK enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *one, int32_t *workspace);
 
 #endif

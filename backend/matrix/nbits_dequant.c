@@ -87,8 +87,11 @@ static enum npuc_status emit_dequant(struct emit *e, const struct nbits *q, int3
     return emit_launch(e, d.k, tensors, NULL, EXPR_INVALID, "MatMulNBits");
 }
 
-enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *q, int32_t *workspace)
+enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *one, int32_t *workspace)
 {
+    struct nbits all = *one, *q = &all; /* matrices one after the other are one of all their rows */
+    all.n *= all.groups;
+    all.groups = 1;
     struct expr_pool *x = &e->cx->exprs;
     const int64_t c0 = e->m->c0_bytes / dtype_size(q->to);
     expr dims[3] = {expr_const(x, size_ceil_div(q->k, c0)), expr_const(x, size_align(q->n, 16)), expr_const(x, c0)};

@@ -125,6 +125,74 @@ static enum npuc_status grouped_infer(struct ir_ctx *cx, struct node *n)
                      &(struct shape){.rank = 2, .d = {x.d[0], w.d[w.rank - (trans ? 2 : 1)]}});
 }
 
+/* ---- GroupedMatMulNBits: rows [R, K], index i64[R], codes u8[E, ..], scales [E, ..], zero points or none, and with
+ * `sorted` i64[E] -> [R, N]; a matrix as MatMulNBits has it */
+
+enum { CODES = 2, SCALES, ZEROS, PLACES };
+
+static enum npuc_status grouped_nbits_legal(struct ir_ctx *cx, struct node *n)
+{
+    const int64_t bits = node_attr_int(n, "bits", 4), block = node_attr_int(n, "block_size", 0);
+    if (bits != 2 && bits != 4 && bits != 8)
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'bits' is %lld, expected 2, 4 or 8", (long long)bits);
+    if (block < 16 || block > 65536 || (block & (block - 1)))
+        return node_error(cx, n, D_ATTRIBUTE, "attribute 'block_size' is %lld, expected a power of two, at least 16",
+                          (long long)block);
+    for (int i = 0; i < 2; i++) {
+        const int64_t size = node_attr_int(n, i ? "N" : "K", 0);
+        if (size < 1 || size > INT32_MAX)
+            return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is %lld, expected a positive size", i ? "N" : "K",
+                              (long long)size);
+    }
+    if (node_attr_int(n, "sorted", 0) != 0 && !infer_has(n, PLACES))
+        return node_error(cx, n, D_ARITY, "input %d (where the rows of a matrix end) is missing", PLACES);
+    return NPUC_OK;
+}
+
+/* Operand i has `each` elements for every matrix. */
+static enum npuc_status packed_size(struct ir_ctx *cx, struct node *n, int i, int64_t each)
+{
+    const struct shape s = infer_shape(n, i);
+    int64_t matrices = 0;
+    const int64_t have = infer_has(n, i) ? type_const_count(cx, n->in[i].value->type) : -1;
+    if (have < 0 || s.rank < 1 || !expr_is_const(&cx->exprs, infer_shape(n, CODES).d[0], &matrices) ||
+        have == matrices * each)
+        return NPUC_OK;
+    return node_error(cx, n, D_SHAPE_MISMATCH, "input %d of type %s has %lld elements, expected %lld", i,
+                      type_text(cx, n->in[i].value->type), (long long)have, (long long)(matrices * each));
+}
+
+static enum npuc_status grouped_nbits_infer(struct ir_ctx *cx, struct node *n)
+{
+    const int64_t k = node_attr_int(n, "K", 0), cols = node_attr_int(n, "N", 0), bits = node_attr_int(n, "bits", 4),
+                  block = node_attr_int(n, "block_size", 16);
+    enum npuc_status s = infer_begin(cx, n);
+    if (s == NPUC_OK)
+        s = grouped_nbits_legal(cx, n);
+    const struct shape x = infer_shape(n, ROWS);
+    const int64_t blocks = (k + block - 1) / (block > 0 ? block : 1);
+    if (s == NPUC_OK)
+        s = grouped_rows(cx, n, &x);
+    if (s == NPUC_OK)
+        s = infer_dtype_is(cx, n, CODES, DT_U8, DT_U8);
+    if (s == NPUC_OK)
+        s = infer_same_dtype(cx, n, ROWS, SCALES);
+    if (s == NPUC_OK)
+        s = packed_size(cx, n, CODES, cols * blocks * (block * bits / 8));
+    if (s == NPUC_OK)
+        s = packed_size(cx, n, SCALES, cols * blocks);
+    if (s == NPUC_OK)
+        s = packed_size(cx, n, ZEROS,
+                        infer_dtype(n, ZEROS) == DT_U8 ? cols * ((blocks * bits + 7) / 8) : cols * blocks);
+    if (s != NPUC_OK || x.rank < 0)
+        return s == NPUC_OK ? infer_out_unknown(cx, n, 0, infer_dtype(n, ROWS)) : s;
+    if (!infer_dim_same(cx, x.d[1], expr_const(&cx->exprs, k)))
+        return node_error(cx, n, D_SHAPE_MISMATCH, "input 0 has type %s, expected %lld columns (attribute 'K')",
+                          type_text(cx, n->in[ROWS].value->type), (long long)k);
+    return infer_out(cx, n, 0, infer_dtype(n, ROWS),
+                     &(struct shape){.rank = 2, .d = {x.d[0], expr_const(&cx->exprs, cols)}});
+}
+
 static void grouped_cost(struct ir_ctx *cx, const struct node *n, const int64_t *symbols, struct cost *c)
 {
     cost_bytes(cx, n, symbols, c);

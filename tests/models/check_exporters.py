@@ -16,11 +16,15 @@ import support
 # A layer of the optimum export in canonical form: operators in the order in which they run, kernels by their kind.
 DECODER = ["products", "norms", "rotary", "rotary", "append", "append", "attention", "Transpose", "MatMul", "AddRmsNorm", "gate",
            "MatMul", "AddRmsNorm"]
+# A mixture of experts: attention as above, then routing, rows in the order of experts, their products, the weighted sum.
+EXPERTS = ["products", "norms", "rotary", "rotary", "append", "append", "attention", "Transpose", "MatMul", "AddRmsNorm", "MatMul",
+           "Softmax", "TopK", "weights", "order", "rows", "experts", "SwiGlu", "experts", "rows", "weigh", "ReduceSum", "AddRmsNorm"]
 # What an exporter's graph has beside it per layer: the fixture's name holds the key. Nothing else may differ.
 DIFFERENCES = {
     "optimum": {"Mul"},        # scales the query beside the product: a rounding of the graph's own
     "dynamo-op18": {"Mul"},
     "dynamo-op20": {"Mul"},
+    "tf5": {"Split"},          # one product for gate and up, whose columns are then parted
     "dynamo-op22": {"Mul"},
     "torchscript": {"Mul"},
     "genai": {"Split"},        # one product for query, key and value, whose columns are then parted
@@ -31,9 +35,13 @@ FAMILIES = {
               "llama-genai-fp32", "llama-hand-op23", "llama-hand-static24", "llama-mobius", "llama-torchscript-op17"],
     "qwen2": ["qwen2-optimum", "qwen2-dynamo-op22", "qwen2-genai-fp32"],
     "qwen3": ["qwen3-optimum", "qwen3-dynamo-op23", "qwen3-genai-fp32"],
+    "qwen3moe": ["qwen3moe-optimum", "qwen3moe-dynamo-op20-tf5"],
+    "mixtral": ["mixtral-mobius"],
 }
+MIXTURES = {"qwen3moe", "mixtral"}
 KINDS = ((r"RotaryEmbedding", r"rotary", "rotary"), (r"CacheAppend", r"copy", "append"), (r".*", r"attention", "attention"),
-         (r"matmul_vector", r"matmul", "gate"), (r"matmul_group|matmul_epilogue", r"matmul", "products"))
+         (r"GroupOrder", r"group_order", "order"), (r"Gather", r"gather_rows", "rows"), (r"GroupedMatMul", r"matmul_grouped", "experts"),
+         (r"vector", r"vector", "weights"), (r"Gemm", r"matmul", "MatMul"), (r"matmul_vector", r"matmul", "gate"), (r"matmul_group|matmul_epilogue", r"matmul", "products"))
 
 
 def kind(step):
@@ -49,6 +57,8 @@ def last_layer(npuc, model):
     steps = [kind(s) for s in report["ascend-910b1"]["decode"]["steps"]]
     norms = [i for i, s in enumerate(steps) if s == "AddRmsNorm"]
     layer = steps[norms[-3] + 1:norms[-1] + 1]
+    layer = ["weigh" if s == "Mul" and layer[i + 1:i + 2] == ["ReduceSum"] else s for i, s in enumerate(layer)]
+    layer = [s for i, s in enumerate(layer) if s != "experts" or layer[i - 1:i] != ["experts"]] # gate and up: one product or two
     return ["products" if i == 0 else s for i, s in enumerate(layer)] # packed or three beside each other: one launch
 
 
@@ -68,9 +78,10 @@ def main():
     parser.add_argument("--npuc", required=True, type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
     options = parser.parse_args()
-    want = [s for s in DECODER if s != "norms"]
+    family = {n: f for f, names in FAMILIES.items() for n in names}
 
     def check(name):
+        want = [s for s in (EXPERTS if family[name] in MIXTURES else DECODER) if s != "norms"]
         layer = last_layer(options.npuc, options.folder / name / "model.onnx")
         extra = set().union(*(v for k, v in DIFFERENCES.items() if k in name))
         got, left = canonical(layer, extra)

@@ -56,6 +56,14 @@ static void rows_that_choose(void **state)
     FAILS(f, NODE(f, OP_GroupedMatMul, 1, x, index, w, in(f, DT_F16, "8, 6")), "but input 2 has type");
     FAILS(f, NODE(f, OP_GroupedMatMul, 1, x, index, in(f, DT_F16, "7, 5")), "do not multiply");
     FAILS(f, NODE(f, OP_GroupedMatMul, 1, x, in(f, DT_I64, "rows, 1"), w), "rank 1");
+    struct node *q = NODE(f, OP_GroupedMatMulNBits, 1, in(f, DT_F16, "rows, 64"), index, in(f, DT_U8, "4, 5, 2, 16"),
+                          in(f, DT_F16, "4, 5, 2"));
+    ir_set_int(q, "K", 64);
+    ir_set_int(q, "N", 5);
+    ir_set_int(q, "block_size", 32);
+    IS(f, infer(f, q), "f16[rows,5]");
+    ir_set_int(q, "N", 6);
+    FAILS(f, q, "expected 768");
     struct node *o = NODE(f, OP_GroupOrder, 4, index);
     FAILS(f, o, "attribute 'groups'");
     ir_set_int(o, "groups", 4);
