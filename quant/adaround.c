@@ -1,7 +1,7 @@
 /* AdaRound (Nagel and others, 2020): each element goes down or up to one of the two codes beside it, chosen together.
  * A code is floor(w / scale) + h, h = clip(1.2 sigmoid(v) - 0.1, 0, 1); v moves by Adam along the gradient of
  *
- *     cost of the errors (metric.h) / what rounding to nearest costs on average + weight * sum of 1 - |2 h - 1|^beta,
+ *     cost of the errors (gram.h) / what rounding to nearest costs on average + weight * sum of 1 - |2 h - 1|^beta,
  *
  * whose second term pulls each h to 0 or 1, from a fifth of the turns on, harder as beta falls from 20 to 2. The paper
  * takes batches of inputs; with the Gram matrix a turn sees all of them. Rows are independent: nothing is drawn by

@@ -1,9 +1,9 @@
-/* Codes of a weight with its metric in view (quant/metric.h): rows of the weight, the output channels, are independent
+/* Codes of a weight with its metric in view (quant/gram.h): rows of the weight, the output channels, are independent
  * of each other, so they are the parts that threads take. */
 #ifndef QUANT_ROWS_H
 #define QUANT_ROWS_H
 
-#include "quant/metric.h"
+#include "quant/gram.h"
 #include "quant/weight.h"
 
 enum { QUANT_ROWS_AT_ONCE = 128 };

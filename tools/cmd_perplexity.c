@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 #include "base/stopwatch.h"
-#include "quant/metrics.h"
+#include "quant/distance.h"
 #include "tools/json.h"
 #include "tools/lm.h"
 #include "tools/term.h"

@@ -140,6 +140,19 @@ static void widen_last(const struct quantization *q, struct quant_found *f)
         f->form.weight = wide;
 }
 
+/* Windows of a convolution do not part into groups: its weights get 8 bits per channel, inputs in groups stay. */
+static void part_no_windows(struct quant_found *f)
+{
+    const struct quant_operand wide = {.codes = DT_I8, .per = QUANT_PER_CHANNEL, .by = "minmax"};
+    const struct quant_product *form = &f->form;
+    if (f->n->op != OP_Conv || (form->weight.per != QUANT_PER_GROUP && form->input.per != QUANT_PER_GROUP))
+        return;
+    f->why = "a convolution has no groups: 8 bits per channel instead";
+    f->form.weight = wide;
+    if (f->form.input.per == QUANT_PER_GROUP)
+        f->form.input = (struct quant_operand){0};
+}
+
 /* As a quantiser that codes nothing: it notes what could be coded. */
 static const struct quant_product *note_product(void *user, const struct node *n, const char *name)
 {
@@ -147,6 +160,7 @@ static const struct quant_product *note_product(void *user, const struct node *n
     const uint64_t value = node_in(n, 0)->id, *known = map_find(&q->by_value, value);
     struct quant_found f = {.name = arena_strndup(q->arena, name, (int64_t)strlen(name)), .n = n, .form = q->ask.form};
     widen_last(q, &f);
+    part_no_windows(&f);
     if (q->ask.keeps && q->ask.keeps(q->ask.user, name))
         f.keep = "asked for by --keep";
     if (known && n->op != OP_Conv && q->sources.data[*known - 1].first->op != OP_Conv) {

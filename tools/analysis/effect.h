@@ -4,7 +4,7 @@
 
 #include "base/vec.h"
 #include "ir/graph.h"
-#include "quant/metrics.h"
+#include "quant/distance.h"
 #include "tools/calib.h"
 
 /* Which of a model's outputs count, and how. */

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "quant/metrics.h"
+#include "quant/distance.h"
 #include "tools/json.h"
 #include "tools/session.h"
 #include "tools/table.h"

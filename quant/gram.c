@@ -1,4 +1,4 @@
-#include "quant/metric.h"
+#include "quant/gram.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* What an error in a weight costs: for rows d = w - coded w of a product y = x w', sum over the seen rows x of
  * (x d')^2 = d H d' with H = sum x x', the Gram matrix of the input. Here H is damped, so that it is positive definite,
  * and factored for algorithms that choose codes one column after the other. */
-#ifndef QUANT_METRIC_H
-#define QUANT_METRIC_H
+#ifndef QUANT_GRAM_H
+#define QUANT_GRAM_H
 
 #include "base/arena.h"
 

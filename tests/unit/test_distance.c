@@ -1,7 +1,7 @@
 /* Measures of error and of distributions against values worked out by hand. */
 #include "unit.h"
 
-#include "quant/metrics.h"
+#include "quant/distance.h"
 
 #include <math.h>
 

@@ -1,4 +1,4 @@
-#include "quant/metrics.h"
+#include "quant/distance.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* How far values are from those they stand for. All sums are in double, in the order of the elements, so that a figure
  * does not depend on threads or on how a tensor is cut into parts. */
-#ifndef QUANT_METRICS_H
-#define QUANT_METRICS_H
+#ifndef QUANT_DISTANCE_H
+#define QUANT_DISTANCE_H
 
 #include "kernels/tensor.h"
 
