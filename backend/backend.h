@@ -113,6 +113,9 @@ double size_typical(const struct ir_ctx *cx, expr size, double otherwise);
 /* ---- services for generators (backend/emit.c) ---- */
 int32_t emit_tensor(struct emit *e,
                     struct value *v); /* plan tensor of a value; constants become ND weights on first use */
+/* Plan tensor of result y of node n, which reads each part of operand x no later than it writes the same part of y:
+ * that of x, where n is the only one to read it and nothing else has decided where y lies. */
+int32_t emit_tensor_over(struct emit *e, const struct node *n, struct value *y, struct value *x);
 /* Lines of a result in LAYOUT_NHWC with so many channels: of its own, or a part of those of the map that emit_tensor
  * gives. Only for generators with gen.lines. */
 struct emit_line emit_line(const struct emit *e, const struct value *v, int64_t channels);

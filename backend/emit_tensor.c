@@ -254,6 +254,28 @@ int32_t emit_tensor(struct emit *e, struct value *v)
     return *slot;
 }
 
+/* Is where y lies its own matter: no part of a Concat's result, no output? No step has touched it yet. */
+static bool lies_alone(const struct emit *e, const struct value *y, const struct plan_tensor *as)
+{
+    const int32_t at = e->tensor_of[y->id];
+    for_each_use (u, y)
+        if (u->user->op == OP_Concat)
+            return false;
+    return at < 0 || (e->plan->tensors.data[at].kind == PT_TEMP && e->plan->tensors.data[at].size == as->size);
+}
+
+/* In the body of a loop what one turn leaves could trade places with what the next one reads. */
+int32_t emit_tensor_over(struct emit *e, const struct node *n, struct value *y, struct value *x)
+{
+    const struct emitter *em = emitter_of(e);
+    const int32_t at = emit_tensor(e, x);
+    const bool alone = x->uses && !x->uses->next && x->def && x->def->graph == n->graph && n->graph == em->graph;
+    const struct plan_tensor *t = &e->plan->tensors.data[at];
+    if (alone && x->type == y->type && t->kind == PT_TEMP && lies_alone(e, y, t))
+        e->tensor_of[y->id] = at;
+    return emit_tensor(e, y);
+}
+
 int32_t emit_temp(struct emit *e, const char *name, enum dtype t, int rank, const expr *dims)
 {
     expr copy[IR_MAX_RANK + 1];

@@ -49,11 +49,6 @@ static expr num(struct code *c, int64_t v)
     return expr_const(c->x, v);
 }
 
-static int64_t all_taps(const struct conv *p)
-{
-    return p->kernel[D] * conv_plane_taps(p);
-}
-
 /* Of what follows the sums: their own type, or f32 when integers are scaled. */
 static enum dtype end_type(const struct conv *p)
 {
@@ -241,7 +236,8 @@ static void load_stored(struct code *c, int64_t taps)
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
     const expr filter = expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0);
-    struct filters f = {.taps = num(c, 1), .k = expr_mul_const(x, c->ik, taps), .n = all_taps(p) * p->cin, .step = 1};
+    struct filters f = {
+        .taps = num(c, 1), .k = expr_mul_const(x, c->ik, taps), .n = mlu_conv_taps(p) * p->cin, .step = 1};
     f.off = expr_add(x, expr_mul_const(x, filter, f.n), c->k0);
     f.off = expr_add(x, f.off, expr_mul_const(x, conv_walk_tap(&c->w), p->cin));
     tile_note(&c->b, "weights: rows of filters");
@@ -253,7 +249,7 @@ static void load_computed(struct code *c, int64_t taps)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
-    const int64_t all = all_taps(p);
+    const int64_t all = mlu_conv_taps(p);
     struct filters f = {.taps = num(c, taps),
                         .k = c->ik,
                         .tap = p->transposed ? -1 : 1,
@@ -535,7 +531,7 @@ static void load_run(struct code *c, int ways)
     c->k0 = c->w.kd = c->w.kh = c->w.kw = num(c, 0);
     c->ik = num(c, c->p->cin);
     c->bring = (uint8_t)ways;
-    load_weights(c, all_taps(c->p));
+    load_weights(c, mlu_conv_taps(c->p));
     c->bring = BRING_SHARE | BRING_MOVE;
 }
 

@@ -59,7 +59,7 @@ static bool fit_map(const struct search *s, struct mlu_conv_tile *t)
     return rows <= MAX_LINES && t->lines <= MAX_LINES;
 }
 
-static int64_t all_taps(const struct conv *p)
+int64_t mlu_conv_taps(const struct conv *p)
 {
     return p->kernel[D] * conv_plane_taps(p);
 }
@@ -125,7 +125,7 @@ static bool fit_channels(const struct search *s, struct mlu_conv_tile *t)
     for (int64_t parts = 1;; parts *= 2) {
         t->kb = parts == 1 ? s->p->cin : size_align(size_ceil_div(s->p->cin, parts), unit);
         t->pitch = size_align(t->taps * t->kb, unit);
-        t->w_pitch = t->on.runs ? size_align(all_taps(s->p) * s->p->cin, unit) : t->pitch;
+        t->w_pitch = t->on.runs ? size_align(mlu_conv_taps(s->p) * s->p->cin, unit) : t->pitch;
         if (fits(s, t))
             return true;
         if (t->taps > 1 || t->whole || t->kb <= unit)
@@ -189,7 +189,7 @@ static struct figures figures_of(const struct search *s, const struct mlu_conv_t
 {
     const struct mlu_rates *r = &s->r;
     const struct conv *p = s->p;
-    const double taps = (double)all_taps(p), cin = (double)p->cin, es = (double)s->es, os = (double)s->os;
+    const double taps = (double)mlu_conv_taps(p), cin = (double)p->cin, es = (double)s->es, os = (double)s->os;
     const double cout = (double)p->cout, group = (double)p->group, n = (double)t->n;
     const double im = fmin((double)t->m, t->strips ? s->row : s->positions), in = fmin(n, cout), nt = ceil(cout / n);
     const double kb = fmin((double)t->kb, cin), k = (double)t->taps * kb, filters = in * taps * cin * es;

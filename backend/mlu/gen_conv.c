@@ -49,8 +49,8 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
     t.scale = mlu_conv_by_channel(&p) ? emit_tensor(e, p.scale) : -1;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);
     struct value *y = p.scale ? p.tail.y : p.y;
-    t.y = y ? emit_tensor(e, y) : -1;
     t.added = p.tail.added ? emit_tensor(e, p.tail.added) : -1;
+    t.y = y && p.tail.added ? emit_tensor_over(e, n, y, p.tail.added) : y ? emit_tensor(e, y) : -1;
     t.codes = p.tail.codes ? emit_tensor(e, p.tail.codes) : -1;
     const int64_t channels = p.group * p.cout;
     t.y_line = y ? emit_line(e, y, channels) : (struct emit_line){0};
