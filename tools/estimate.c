@@ -37,6 +37,7 @@ bool estimate_model(struct compilation *c, const char *model, struct session *s,
     c->options.allow_missing_data = c->options.without_weights = true;
     if (!temporary_path(path, sizeof path, exit_code))
         return false;
+    term_hold(&(const char *){path}, 1);
     enum npuc_status st = compilation_write(c, model, path);
     if (st == NPUC_OK) {
         st = npurt_plan_open(path, &s->plan);
@@ -44,6 +45,7 @@ bool estimate_model(struct compilation *c, const char *model, struct session *s,
             term_error("%s", s->plan ? npurt_plan_error(s->plan) : "npuc: out of host memory");
     }
     unlink(path);
+    term_release();
     *exit_code = diag_exit_code(st);
     return st == NPUC_OK && open_session(s, &(struct npurt_options){.mode = NPURT_CLOCK}, exit_code);
 }

@@ -43,9 +43,40 @@ void term_stage(const char *stage, const char *text, double seconds)
     fprintf(stderr, "  %-10s%-60s %6.2f s\n", stage, text, seconds);
 }
 
+enum { MOST_HELD = 8 };
+static struct {
+    const char *const *paths;
+    int n;
+} held[MOST_HELD];
+static volatile sig_atomic_t n_held;
+
+void term_hold(const char *const *paths, int n)
+{
+    const int at = n_held;
+    if (at < MOST_HELD) {
+        held[at].paths = paths;
+        held[at].n = n;
+    }
+    n_held = at + 1;
+}
+
+void term_release(void)
+{
+    n_held = n_held - 1;
+}
+
+static void remove_held(void)
+{
+    for (int i = 0; i < n_held && i < MOST_HELD; i++)
+        for (int k = 0; k < held[i].n; k++)
+            if (unlink(held[i].paths[k]) != 0)
+                (void)rmdir(held[i].paths[k]);
+}
+
 static void on_signal(int number)
 {
     file_writer_abort_all();
+    remove_held();
     _exit(number == SIGINT ? 130 : 128 + number);
 }
 

@@ -3,10 +3,14 @@
 chosen one do not, recipes carry their reasons and data, the same bytes twice."""
 import argparse
 import json
+import os
 import pathlib
 import re
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 import onnx
@@ -133,6 +137,23 @@ def check_refusals(b):
         assert "--search" not in options or not (b.d / "none.recipe").exists(), "a refused search leaves a recipe"
 
 
+def check_interrupt(b, root):
+    """Ctrl-C leaves nothing in the folder for temporary files."""
+    scratch, example = b.d / "scratch", root / "examples/bard"
+    scratch.mkdir()
+    run = subprocess.Popen([b.npuc, "quantize", example / "model.onnx", "--search", "max-drop=1%", "--schemes", "w8a16,w4a16-g32", "--calib",
+                            example / "eval/calib.npy", "-o", b.d / "none.recipe", "--quiet"],
+                           env={**os.environ, "TMPDIR": str(scratch)}, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if run.poll() is not None or any(scratch.glob("npuc-search-*/*")):
+            break
+        time.sleep(0.05)
+    assert run.poll() is None, "the search ended before it could be interrupted"
+    run.send_signal(signal.SIGINT)
+    assert run.wait(30) == 130
+    assert not list(scratch.iterdir()), "an interrupted search leaves files"
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--npuc", required=True)
@@ -145,6 +166,7 @@ def main():
         check_data(b)
         check_costs(b)
         check_sensitivity(b)
+        check_interrupt(b, pathlib.Path(args.root))
 
 
 main()

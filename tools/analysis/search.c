@@ -88,14 +88,31 @@ static const char *mixed_encode(void *user, const char *name, const struct quant
     return base->encode(base->user, name, o, w, out, a);
 }
 
+/* What may be written there, and the folder behind it. */
+static bool list_files(struct search *s)
+{
+    s->files = ARENA_ARRAY(s->arena, const char *, 2 * s->n_schemes + 1);
+    for (int k = 1; s->files && k <= s->n_schemes; k++) {
+        s->files[s->n_files++] = arena_printf(s->arena, "%s/%d.recipe", s->folder, k);
+        s->files[s->n_files++] = arena_printf(s->arena, "%s/%d.recipe.safetensors", s->folder, k);
+    }
+    if (s->files)
+        s->files[s->n_files++] = s->folder;
+    return s->files != NULL;
+}
+
 static bool make_folder(struct search *s, int *exit_code)
 {
     const char *dir = getenv("TMPDIR");
     char *path = arena_printf(s->arena, "%s/npuc-search-XXXXXX", dir && *dir ? dir : "/tmp");
-    if (mkdtemp(path)) {
-        s->folder = path;
+    s->folder = path;
+    const bool made = mkdtemp(path) != NULL;
+    if (made && list_files(s)) {
+        term_hold(s->files, s->n_files);
         return true;
     }
+    if (made)
+        (void)rmdir(path);
     term_error("npuc: cannot make a temporary folder %s", path);
     *exit_code = diag_exit_code(NPUC_E_IO);
     return false;
@@ -103,13 +120,10 @@ static bool make_folder(struct search *s, int *exit_code)
 
 static void remove_folder(const struct search *s)
 {
-    for (int k = 1; s->folder && k <= s->n_schemes; k++) {
-        const char *recipe = arena_printf(s->arena, "%s/%d.recipe", s->folder, k);
-        (void)unlink(recipe);
-        (void)unlink(arena_printf(s->arena, "%s.safetensors", recipe));
-    }
-    if (s->folder)
-        (void)rmdir(s->folder);
+    for (int k = 0; k + 1 < s->n_files; k++)
+        (void)unlink(s->files[k]);
+    (void)rmdir(s->folder);
+    term_release();
 }
 
 /* ---- the search */

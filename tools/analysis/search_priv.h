@@ -43,6 +43,8 @@ struct search {
     struct quantiser mix;          /* of the point at hand */
     int64_t chosen;                /* of way */
     const char *folder;            /* of recipes of single schemes */
+    const char **files;            /* all that may be in it, then itself; n_files */
+    int n_files;
 };
 /* search_units.c: units and what their choices cost and lose. */
 bool search_make_units(struct search *s, int *exit_code);
