@@ -62,6 +62,12 @@ static void override(const struct tiling *w, struct att_tile *t)
     }
 }
 
+/* As many blocks as of the widest, of about one width. */
+static int64_t evenly(int64_t of, int64_t widest)
+{
+    return size_align(blocks(of, blocks(of, widest)), FRACTAL);
+}
+
 /* Blocks of as many columns as L0C has room for `accs` of. */
 static bool fit_columns(const struct machine *mc, const struct att *a, int64_t m, int64_t accs, const struct tiling *w,
                         struct att_tile *t)
@@ -74,6 +80,8 @@ static bool fit_columns(const struct machine *mc, const struct att *a, int64_t m
     t->pn = down(size_min(size_align(a->v_size, FRACTAL), wide), FRACTAL);
     if (t->n == 0 || t->pn == 0)
         return false;
+    t->n = evenly(ATTEND_CHUNK, t->n);
+    t->pn = evenly(a->v_size, t->pn);
     t->size_pad = size_align(a->size, unit);
     t->k0 = down(size_min(t->size_pad, size_min(l0a / (m * es), l0b / (t->n * es))), unit);
     t->pk = down(size_min(ATTEND_CHUNK, size_min(l0a / (m * ps), l0b / (t->pn * ps))), unit);
