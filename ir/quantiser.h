@@ -65,9 +65,9 @@ struct quant_codes {
 struct node;
 struct quantiser {
     void *user;
-    /* How rows of KV caches are coded, those of keys or others: per token, or in groups along the last axis; NULL: they
-     * are not. Asked when a cache may be coded, so the recipe's line counts as used. */
-    const struct quant_operand *(*cache)(void *user, bool keys);
+    /* How rows of the KV cache of that input are coded, which holds keys or others: per token, or in groups along the
+     * last axis; NULL: they are not. Asked when a cache may be coded, so the recipe's lines count as used. */
+    const struct quant_operand *(*cache)(void *user, const char *input, bool keys);
     /* Asked for every product with a constant weight: how n, which comes from the ONNX node of that name, is coded;
      * NULL: it stays as it is. */
     const struct quant_product *(*product)(void *user, const struct node *n, const char *name);

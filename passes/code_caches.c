@@ -164,6 +164,12 @@ static enum npuc_status code_cache(struct pass_ctx *px, struct node *n, const st
     return NPUC_OK;
 }
 
+static const struct quant_operand *form_of(const struct pass_ctx *px, const struct node *append)
+{
+    const struct quantiser *q = px->options.quantiser;
+    return q->cache(q->user, str_text(&px->cx->strings, node_in(append, 0)->name), holds_keys(&append->out[0]));
+}
+
 enum npuc_status code_caches(struct pass_ctx *px, struct graph *g)
 {
     const struct quantiser *q = px->options.quantiser;
@@ -172,7 +178,7 @@ enum npuc_status code_caches(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         int64_t axis;
-        const struct quant_operand *form = is_append(n) ? q->cache(q->user, holds_keys(&n->out[0])) : NULL;
+        const struct quant_operand *form = is_append(n) ? form_of(px, n) : NULL;
         if (!form || !takes(px, n, form, &axis) || !ir_may_rewrite(px->cx))
             continue;
         const enum npuc_status s = code_cache(px, n, form, axis);

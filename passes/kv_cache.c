@@ -120,7 +120,7 @@ static int64_t rows_of(const struct pass_ctx *px, const struct node *n, const st
     int64_t before, rows;
     if (!expr_is_const(&px->cx->exprs, past->type->dims[axis], &before))
         return px->options.cache_capacity;
-    const bool coded = before > 0 && q && q->cache && q->cache(q->user, false);
+    const bool coded = before > 0 && q && q->cache && q->cache(q->user, str_text(&px->cx->strings, past->name), false);
     return coded && expr_is_const(&px->cx->exprs, n->out[0].type->dims[axis], &rows) ? rows : 0;
 }
 

@@ -181,6 +181,11 @@ static void read_keys(struct reader *in, struct quant_entry *e, char *value)
     read_rows(in, &in->r->keys, value);
 }
 
+static void read_own_cache(struct reader *in, struct quant_entry *e, char *value)
+{
+    read_rows(in, &e->cache, value);
+}
+
 static const struct {
     const char *name;
     key_fn *read;
@@ -190,6 +195,7 @@ static const struct {
     {"keys", read_keys, false},       {"kv", read_cache, false},       {"keep", read_keep, true},
     {"weight", read_weight, true},    {"input", read_input, true},     {"smooth", read_smooth, true},
     {"rotate", read_rotate, true},    {"correct", read_correct, true}, {"why", read_why, true},
+    {"kv", read_own_cache, true},
 };
 
 static void read_value(struct reader *in, const char *key, char *value)
@@ -216,11 +222,13 @@ static void close_entry(struct reader *in)
         return;
     const bool changed = e->form.weight.codes || e->form.input.codes || e->smooth || e->correct || e->form.rotate;
     const bool needs = e->smooth || e->correct || e->form.weight.data;
-    if (needs && !in->r->data)
+    if (e->cache.codes && (changed || e->keep))
+        wrong(in, arena_printf(in->r->arena, "'%s' is a cache: expected kv = ROWS alone, or keep = REASON", e->name));
+    else if (needs && !in->r->data)
         wrong(in, arena_printf(in->r->arena, "'%s' needs a data file; expected data = FILE at the beginning", e->name));
     else if (e->keep && changed)
         wrong(in, arena_printf(in->r->arena, "'%s' is both kept and quantised; take one away", e->name));
-    else if (!e->keep && !e->form.weight.codes)
+    else if (!e->keep && !e->form.weight.codes && !e->cache.codes)
         wrong(in, arena_printf(in->r->arena, "'%s' has no weight = line; expected one, or keep = REASON", e->name));
 }
 
@@ -340,6 +348,8 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
         fprintf(f, "\n[%s]\n", e->name);
         if (e->keep)
             fprintf(f, "keep    = %s\n", e->keep);
+        if (e->cache.codes)
+            fprintf(f, "kv      = %s\n", quant_operand_text(&e->cache, a));
         if (e->form.weight.codes)
             fprintf(f, "weight  = %s\n", quant_operand_text(&e->form.weight, a));
         if (e->form.input.codes)
@@ -389,6 +399,14 @@ struct quant_entry *quant_recipe_find(struct quant_recipe *r, const char *name)
     return at ? &r->entries.data[*at - 1] : NULL;
 }
 
+bool quant_recipe_has_caches(const struct quant_recipe *r)
+{
+    bool any = r->cache.codes != DT_NONE;
+    for (int64_t i = 0; !any && i < r->entries.len; i++)
+        any = r->entries.data[i].cache.codes != DT_NONE;
+    return any;
+}
+
 static const struct quant_product *product_of(void *user, const struct node *n, const char *name)
 {
     (void)n;
@@ -396,7 +414,7 @@ static const struct quant_product *product_of(void *user, const struct node *n, 
     if (!e)
         return NULL;
     e->used = true;
-    return e->keep ? NULL : &e->form;
+    return e->keep || e->cache.codes != DT_NONE ? NULL : &e->form;
 }
 
 static const char *encode(void *user, const char *name, const struct quant_operand *o, const struct quant_matrix *w,
@@ -406,10 +424,15 @@ static const char *encode(void *user, const char *name, const struct quant_opera
     return o->data ? quant_load_codes(&r->store, name, o, w, out, a) : quant_encode_weight(o, w, out, a);
 }
 
-static const struct quant_operand *cache_of(void *user, bool of_keys)
+static const struct quant_operand *cache_of(void *user, const char *input, bool of_keys)
 {
     struct quant_recipe *r = user;
+    struct quant_entry *e = quant_recipe_find(r, input);
     r->cache_used = true;
+    if (e) {
+        e->used = true;
+        return e->cache.codes != DT_NONE ? &e->cache : NULL;
+    }
     if (r->cache.codes == DT_NONE)
         return NULL;
     return of_keys && r->keys.codes != DT_NONE ? &r->keys : &r->cache;
@@ -435,8 +458,10 @@ enum npuc_status quant_recipe_check_used(const struct quant_recipe *r, struct di
         return diag_error_text(
             d, &(struct diag_loc){.file = arena_printf(r->arena, "%s:%d", r->path, e->line), .index = -1}, D_INPUT_FILE,
             arena_printf(r->arena,
-                         "the model has no product with a constant weight from a node '%s'; was the recipe made for "
-                         "another model?",
+                         e->cache.codes
+                             ? "the compiler keeps no KV cache of an input '%s'; was the recipe made for another model?"
+                             : "the model has no product with a constant weight from a node '%s'; was the recipe made "
+                               "for another model?",
                          e->name));
     }
     return NPUC_OK;

@@ -22,6 +22,11 @@
  *     correct = data        NODE.correct [channels] is added to the output
  *     why     = TEXT        for the reader
  *
+ * A part named after the input of a KV cache says how that one is kept, other than kv and keys at the beginning:
+ *
+ *     [past_key_values.0.key]
+ *     kv      = int8 token
+ *
  * '#' starts a comment. */
 #ifndef QUANT_RECIPE_H
 #define QUANT_RECIPE_H
@@ -37,7 +42,8 @@ struct quant_entry {
     const char *keep; /* why the product stays as it is; NULL: it does not */
     const char *why;  /* why it has this form, for the reader; NULL: nothing said */
     struct quant_product form;
-    bool smooth, correct; /* vectors of the form are in the data file */
+    struct quant_operand cache; /* of the KV cache of that input; no codes: none */
+    bool smooth, correct;       /* vectors of the form are in the data file */
     int line;
     bool used; /* a product of that name was found */
 };
@@ -69,6 +75,7 @@ void quant_recipe_close(struct quant_recipe *r); /* also of one that is all zero
 /* Appends an entry and knows it by its name; false: there is one already. */
 NPUC_MUST_CHECK bool quant_recipe_add(struct quant_recipe *r, const struct quant_entry *e);
 struct quant_entry *quant_recipe_find(struct quant_recipe *r, const char *name);
+bool quant_recipe_has_caches(const struct quant_recipe *r); /* does it code KV caches, all or some? */
 /* What passes ask; r must outlive it. */
 struct quantiser quant_recipe_quantiser(struct quant_recipe *r);
 /* An error when an entry belongs to no product of the model: NPUC_OK when all were used. */

@@ -72,7 +72,10 @@ def check_refused(b, _):
     r = b.d / "wrong.recipe"
     for text, code, words in [("kv = int8\n", 3, "token or group=N"), ("kv = int8 token by=mse\n", 3, "at run time"),
                               ("kv = float8e4m3fn token zero\n", 3, "without zero"), ("kv = int9 token\n", 3, "int9"),
-                              ("kv = int8 token\nkv = int8 token\n", 3, "twice"), ("keys = int8 token\n", 3, "kv = ROWS")]:
+                              ("kv = int8 token\nkv = int8 token\n", 3, "twice"),
+                              ("[past_key_values.9.key]\nkv = int8 token\n", 3, "no KV cache of an input 'past_key_values.9.key'"),
+                              ("[past_key_values.0.key]\nkv = int8\n", 3, "token or group=N"),
+                              ("[past_key_values.0.key]\nkv = int8 token\nweight = int8 channel\n", 3, "is a cache"), ("keys = int8 token\n", 3, "kv = ROWS")]:
         r.write_text("version = 1\n" + text)
         done = support.call([b.npuc, "compile", b.bard / "model.onnx", "--recipe", r, "-o", b.d / "no.plan", "--quiet"])
         assert done.returncode == code and words in done.stderr, (text, done.returncode, done.stderr)

@@ -116,7 +116,7 @@ static void test_recipe(void **state)
 {
     struct world *w = *state;
     static const char text[] = "version = 1\ndata = x.safetensors\n[a]\nweight = int4 group=32 zero by=minmax data\n"
-                               "smooth = data\nrotate = hadamard\ncorrect = data\n";
+                               "smooth = data\nrotate = hadamard\ncorrect = data\n[past]\nkv = int8 token\n";
     struct quant_recipe r, again;
     int64_t len;
     assert_int_equal(quant_recipe_parse(&r, "r", text, sizeof text - 1, &w->arena, &w->d), NPUC_OK);
@@ -125,7 +125,10 @@ static void test_recipe(void **state)
     const struct quant_entry *e = quant_recipe_find(&again, "a");
     assert_non_null(e);
     assert_true(e->smooth && e->correct && e->form.weight.data && e->form.rotate == QUANT_HADAMARD);
+    e = quant_recipe_find(&again, "past");
+    assert_true(e && e->cache.codes == DT_I8 && quant_recipe_has_caches(&again));
     static const char *const wrong[] = {
+        "version = 1\n[past]\nkv = int8 token\nkeep = it\n",
         "version = 1\n[a]\nweight = int8 data\n", /* no data file */
         "version = 1\ndata = x\n[a]\nweight = int8\nsmooth = 3\n",
         "version = 1\n[a]\nweight = int8\nrotate = fourier\n",

@@ -153,7 +153,7 @@ static bool walk_part(struct analysis *an, struct comparison *c, const char *mod
     struct walk w = {.an = an, .c = c, .v = v, .part = want->part, .exit_code = exit_code};
     w.outputs_only = want->caches;
     bool ok = variant_open(v, model, an->args, &an->list, want, exit_code);
-    if (ok && c->recipe && want->part == PART_ALL && (want->caches || c->recipe->cache.codes == DT_NONE)) {
+    if (ok && c->recipe && want->part == PART_ALL && (want->caches || !quant_recipe_has_caches(c->recipe))) {
         *exit_code = diag_exit_code(quant_recipe_check_used(c->recipe, &v->c.diag));
         ok = *exit_code == 0;
     }
@@ -275,7 +275,7 @@ bool analysis_add(struct analysis *an, struct quant_recipe *r, const char *path,
         inputs = inputs || e->form.input.codes != DT_NONE;
     }
     const struct quantiser base = quant_recipe_quantiser(r);
-    const bool caches = r->cache.codes != DT_NONE, split = weights && inputs && !an->totals_alone;
+    const bool caches = quant_recipe_has_caches(r), split = weights && inputs && !an->totals_alone;
     const bool wanted[PART_COUNT] = {true, split || (caches && weights), split || (caches && inputs), caches};
     for (enum variant_part p = PART_ALL; p < PART_COUNT; p++) {
         const struct variant_want want = {.base = &base, .part = p, .caches = p == PART_CACHES};

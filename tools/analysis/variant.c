@@ -60,10 +60,10 @@ static const char *encode(void *user, const char *name, const struct quant_opera
     return v->want.base->encode(v->want.base->user, name, o, w, out, a);
 }
 
-static const struct quant_operand *ask_cache(void *user, bool keys)
+static const struct quant_operand *ask_cache(void *user, const char *input, bool keys)
 {
     const struct variant *v = user;
-    return v->want.base->cache(v->want.base->user, keys);
+    return v->want.base->cache(v->want.base->user, input, keys);
 }
 
 /* The passes up to the one that applies the recipe, as compile runs them. */
