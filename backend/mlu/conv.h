@@ -23,8 +23,13 @@ struct mlu_conv_tile {
 
 /* Sums of integers that have a factor for each channel: the unit's way out knows one for all. */
 bool mlu_conv_by_channel(const struct conv *p);
-int64_t mlu_conv_taps(const struct conv *p);                                 /* kernel positions of all planes */
-int32_t mlu_conv_shared(const struct mlu_conv_tile *t);                      /* slots of filters in SRAM */
+int64_t mlu_conv_taps(const struct conv *p);            /* kernel positions of all planes */
+int32_t mlu_conv_shared(const struct mlu_conv_tile *t); /* slots of filters in SRAM */
+/* Integers of the result; where there are any. */
+static inline enum dtype mlu_conv_codes(const struct conv *p)
+{
+    return p->tail.codes->type->dtype;
+}
 int64_t mlu_conv_steps(const struct conv *p, const struct mlu_conv_tile *t); /* of K */
 int64_t mlu_conv_last(const struct conv *p, const struct mlu_conv_tile *t); /* sum of the loops' counters in the last */
 /* Does any tile fit? Without looking for the best one. */

@@ -66,11 +66,6 @@ static enum dtype made_type(const struct conv *p)
     return mlu_conv_by_channel(p) ? DT_F32 : p->out;
 }
 
-static enum dtype code_type(const struct conv *p)
-{
-    return p->tail.codes->type->dtype;
-}
-
 /* Does the float leave the kernel? */
 static bool seen(const struct conv *p)
 {
@@ -88,7 +83,7 @@ static void declare(struct code *c)
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", bias_type(p), true, false) : -1;
     c->tscale = mlu_conv_by_channel(p) ? tile_tensor(c->k, c->e->arena, "scale", DT_F32, true, false) : -1;
     c->tadded = p->tail.added ? tile_tensor(c->k, c->e->arena, "added", p->out, true, false) : -1;
-    c->tcodes = p->tail.codes ? tile_tensor(c->k, c->e->arena, "codes", code_type(p), false, true) : -1;
+    c->tcodes = p->tail.codes ? tile_tensor(c->k, c->e->arena, "codes", mlu_conv_codes(p), false, true) : -1;
 }
 
 static void buffers(struct code *c)
@@ -113,12 +108,12 @@ static void buffers(struct code *c)
         p->bias && bias_type(p) != end_type(p) ? tile_buf(&c->b, "wide_bias", TS_UB, sum, t->sums, t->n * 4) : c->bias;
     c->scale = mlu_conv_by_channel(p) ? tile_buf(&c->b, "scale", TS_UB, DT_F32, t->sums, t->n * 4) : -1;
     c->added = p->tail.added ? tile_buf(&c->b, "added", TS_UB, p->out, t->sums, t->m * t->n * os) : -1;
-    c->codes = p->tail.codes
-                   ? tile_buf(&c->b, "codes", TS_UB, code_type(p), t->sums, t->m * t->n * dtype_size(code_type(p)))
-                   : -1;
+    c->codes = p->tail.codes ? tile_buf(&c->b, "codes", TS_UB, mlu_conv_codes(p), t->sums,
+                                        t->m * t->n * dtype_size(mlu_conv_codes(p)))
+                             : -1;
     c->work = p->tail.codes && p->tail.y ? tile_buf(&c->b, "work", TS_UB, p->out, 1, t->m * t->n * os) : -1;
-    c->turned_codes = p->tail.codes && !p->out_lines ? tile_buf(&c->b, "turned_codes", TS_UB, code_type(p), t->sums,
-                                                                t->m * t->n * dtype_size(code_type(p)))
+    c->turned_codes = p->tail.codes && !p->out_lines ? tile_buf(&c->b, "turned_codes", TS_UB, mlu_conv_codes(p),
+                                                                t->sums, t->m * t->n * dtype_size(mlu_conv_codes(p)))
                                                      : -1;
 }
 
@@ -448,7 +443,7 @@ static bool low_binds(const struct conv *p)
 static bool converts(const struct conv *p)
 {
     const struct conv_tail *t = &p->tail;
-    return code_type(p) == DT_I8 && t->low == rintf(t->low) && t->high == rintf(t->high) && t->low <= t->high &&
+    return mlu_conv_codes(p) == DT_I8 && t->low == rintf(t->low) && t->high == rintf(t->high) && t->low <= t->high &&
            t->low <= 127 && t->high >= -128;
 }
 
@@ -470,7 +465,7 @@ static void make_codes(struct code *c)
     else if (!converts(c->p) || low_binds(c->p) || t->high < 127)
         TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1,
              tile_float_bits(t->low), z, 0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
-    cast(c, c->codes, code_type(c->p), work, f, converts(c->p) ? TILE_NEAREST : 1);
+    cast(c, c->codes, mlu_conv_codes(c->p), work, f, converts(c->p) ? TILE_NEAREST : 1);
 }
 
 /* Behind scaled sums, in the order of the graph and in its type. */
@@ -492,7 +487,7 @@ static void tail(struct code *c)
     if (t->y)
         store(c, c->ty, c->out, c->turned, f);
     if (t->codes)
-        store(c, c->tcodes, c->codes, c->turned_codes, code_type(c->p));
+        store(c, c->tcodes, c->codes, c->turned_codes, mlu_conv_codes(c->p));
 }
 
 static void finish(struct code *c)

@@ -106,7 +106,7 @@ static bool fits(const struct search *s, const struct mlu_conv_tile *t)
     const int64_t cells = t->m * t->n, all = cells * s->os, turned = p->out_lines ? 0 : all;
     const int64_t acc = mlu_conv_steps(p, t) > 1 && p->out != DT_I32 ? cells * 4 : 0;
     const int64_t made = all + (mlu_conv_by_channel(p) && s->os < 4 ? cells * 4 : 0);
-    const int64_t code = p->tail.codes ? dtype_size(p->tail.codes->type->dtype) : 0,
+    const int64_t code = p->tail.codes ? dtype_size(mlu_conv_codes(p)) : 0,
                   codes = p->tail.codes ? cells * (2 * code * t->sums + s->os) : 0,
                   added = p->tail.added ? t->sums * all : 0;
     const int64_t rows_n = t->sums * t->n * ((p->bias ? 8 : 0) + (mlu_conv_by_channel(p) ? 4 : 0)),
