@@ -6,6 +6,7 @@
 
 #include "ir/hadamard.h"
 #include "kernels/mac.h"
+#include "quant/grid.h"
 #include "quant/weight.h"
 
 /* ---- rows of the table */
@@ -212,18 +213,33 @@ static bool set_trial(struct trial *t, const float *factor, const struct rotatio
     return true;
 }
 
-/* Squared errors of a row's codes. Adding and taking away 1.5 * 2^23 rounds halves to even. */
-static void code_row(const struct trial *t, const float *x, struct quant_scale s, float *error)
+/* Steps of integer codes: x = steps * scale within [least, most]. Adding and taking away 1.5 * 2^23 rounds halves to
+ * even. */
+static void nearest_integers(const struct quant_operand *o, struct quant_scale s, const float *x, int64_t n, float *q)
 {
     const float magic = 12582912, inverse = 1 / s.scale, zero = (float)s.zero;
-    const int bits = dtype_table[t->input->codes].bits;
-    const bool is_signed = dtype_table[t->input->codes].cls == DTC_INT;
+    const int bits = dtype_table[o->codes].bits;
+    const bool is_signed = dtype_table[o->codes].cls == DTC_INT;
     const float least = (is_signed ? -ldexpf(1, bits - 1) : 0) - zero, most = least + ldexpf(1, bits) - 1;
-    for (int64_t j = 0; j < t->k; j++) {
-        float q = x[j] * inverse;
-        q = q < least ? least : q > most ? most : q;
-        q = (q + magic) - magic;
-        const float d = q * s.scale - x[j];
+    for (int64_t j = 0; j < n; j++) {
+        float v = x[j] * inverse;
+        v = v < least ? least : v > most ? most : v;
+        q[j] = (v + magic) - magic;
+    }
+}
+
+/* Squared errors of the codes of what shares a scale. */
+static void code_part(const struct quant_operand *o, struct quant_scale s, const float *x, int64_t n, float *error)
+{
+    if (dtype_is_float(o->codes)) {
+        for (int64_t j = 0; j < n; j++)
+            error[j] = x[j] / s.scale;
+        quant_nearest(o->codes, error, n, error);
+    } else {
+        nearest_integers(o, s, x, n, error);
+    }
+    for (int64_t j = 0; j < n; j++) {
+        const float d = error[j] * s.scale - x[j];
         error[j] = d * d;
     }
 }
@@ -236,9 +252,22 @@ static float row_top(const float *x, int64_t k)
     return top;
 }
 
+static void code_row(const struct trial *t, const float *x, struct quant_scale fixed, float *error)
+{
+    const struct quant_operand *o = t->input;
+    const enum dtype scales = o->scales != DT_NONE ? o->scales : DT_F32;
+    const int64_t part = o->per == QUANT_PER_GROUP ? o->group : t->k;
+    for (int64_t j = 0; j < t->k; j += part) {
+        const int64_t n = part < t->k - j ? part : t->k - j;
+        const double top = o->dynamic ? (double)row_top(x + j, n) : 0;
+        code_part(o, o->dynamic ? quant_cover(o, scales, -top, top) : fixed, x + j, n, error + j);
+    }
+}
+
 static struct quant_scale scale_of(const struct trial *t, double clip)
 {
-    return quant_cover(t->input, DT_F32, t->lo * clip, t->hi * clip);
+    const struct quant_scale as_it_is = {1, 0};
+    return t->input->cast ? as_it_is : quant_cover(t->input, DT_F32, t->lo * clip, t->hi * clip);
 }
 
 /* The relative error of the outputs with a scale that covers the part `clip` of the range. */
@@ -251,9 +280,8 @@ static double error_of(struct trial *t, double clip)
         all += (double)t->faces[p].channels;
     for (int64_t r = 0; r < t->rows; r++) {
         const float *x = t->x + r * t->k;
-        const double top = t->input->dynamic ? (double)row_top(x, t->k) : 0;
         double of_row = 0;
-        code_row(t, x, t->input->dynamic ? quant_cover(t->input, DT_F32, -top, top) : fixed, t->error);
+        code_row(t, x, fixed, t->error);
         for (int64_t p = 0; p < t->n_faces; p++) {
             const float *weigh = t->weigh + p * t->k;
             float e = t->noise[p * t->rows + r];
@@ -267,6 +295,12 @@ static double error_of(struct trial *t, double clip)
     return 0.875 * (uniform ? sum / (double)uniform : worst) + 0.125 * worst;
 }
 
+/* Does calibration choose its scale? */
+static bool has_range(const struct quant_operand *input)
+{
+    return !input->dynamic && !input->cast;
+}
+
 /* The best part of the range, from the whole downwards until it has grown worse twice. Few rows say too little of what
  * else there may be: they are covered. */
 static double search_clip(struct trial *t, double *clip)
@@ -275,7 +309,7 @@ static double search_clip(struct trial *t, double *clip)
     static const double parts[] = {0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.32, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05};
     double least = error_of(t, 1);
     *clip = 1;
-    const bool may = !t->input->dynamic && t->s->rows >= FEW_ROWS;
+    const bool may = has_range(t->input) && t->s->rows >= FEW_ROWS;
     for (int64_t i = 0, worse = 0; may && i < NPUC_ARRAY_LEN(parts) && worse < 2; i++) {
         const double e = error_of(t, parts[i]);
         worse = e < least ? 0 : worse + 1;
@@ -391,6 +425,35 @@ static bool search_smooth(struct trial *t, struct quant_equalised *out, struct a
     return true;
 }
 
+/* Codes without a scale are most precise around some size: a power of two for all channels brings the input there.
+ * It counts when it takes away a tenth of the error at least. */
+static bool search_level(struct trial *t, struct quant_equalised *out, struct arena *a)
+{
+    enum { FAR = 8 };
+    float *factor = ARENA_ARRAY(a, float, t->k + 1), *best = ARENA_ARRAY(a, float, t->k + 1);
+    double least = 0.9 * out->after;
+    bool found = false;
+    if (!factor || !best)
+        return false;
+    for (int e = -FAR; e <= FAR; e++) {
+        for (int64_t j = 0; j < t->k; j++)
+            factor[j] = ldexpf(out->smooth ? out->smooth[j] : 1, e);
+        if (!set_trial(t, factor, NULL))
+            return false;
+        const double after = error_of(t, 1);
+        if (after >= least)
+            continue;
+        memcpy(best, factor, (size_t)t->k * sizeof *best);
+        least = after;
+        found = true;
+    }
+    if (!found)
+        return true;
+    out->smooth = best;
+    take(t, out, least, 1);
+    return true;
+}
+
 /* Turned with the factors found so far; it costs two small products when the model runs, so it must halve the error. */
 static bool search_rotate(struct trial *t, struct quant_equalised *out, struct arena *a)
 {
@@ -422,7 +485,8 @@ bool quant_equalise(const struct quant_statistics *s, const struct quant_operand
     out->before = error_of(&t, 1);
     const double e = search_clip(&t, &clip);
     take(&t, out, e, clip);
-    if (allowed & 1u << QUANT_EQUALISER_smooth && !search_smooth(&t, out, a))
+    if (allowed & 1u << QUANT_EQUALISER_smooth &&
+        (!search_smooth(&t, out, a) || (input->cast && !search_level(&t, out, a))))
         return false;
     return !(allowed & 1u << QUANT_EQUALISER_rotate) || search_rotate(&t, out, a);
 }

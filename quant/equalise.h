@@ -42,8 +42,8 @@ struct quant_equalised {
     double scale;         /* of an input with a fixed scale */
     int64_t zero;
 };
-/* The best of what `allowed` permits for an input of that form (integers, any of the two ways to get a scale), and its
- * scale. Needs QUANT_ROWS. False: there is no memory, or nothing is known of the input. */
+/* The best of what `allowed` permits for an input of that form (any codes, any way to get a scale), and its scale.
+ * Needs QUANT_ROWS. False: there is no memory, or nothing is known of the input. */
 NPUC_MUST_CHECK bool quant_equalise(const struct quant_statistics *s, const struct quant_operand *input,
                                     const struct quant_face *faces, int64_t n_faces, unsigned allowed,
                                     struct quant_equalised *out, struct arena *a);

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "quant/grid.h"
+
 /* Elements of a row are handled LANES at a time, so that sums are the same whatever the compiler makes of the loops. */
 enum { LANES = 16 };
 
@@ -56,8 +58,12 @@ static void add_error_of_integers(const struct steps *t, const struct lanes *in,
 
 static void add_error(const struct quant_fit *f, struct quant_scale s, const struct lanes *in, double *sum)
 {
+    float q[LANES];
+    for (int i = 0; i < LANES; i++)
+        q[i] = in->x[i] / s.scale;
+    quant_nearest(f->o->codes, q, LANES, q);
     for (int i = 0; i < LANES; i++) {
-        const float e = in->x[i] - quant_decode(f->o, s, quant_code(f->o, s, in->x[i]));
+        const float e = in->x[i] - q[i] * s.scale;
         sum[i] += (double)(e * e * in->weight[i]);
     }
 }

@@ -4,6 +4,7 @@
 
 #include "base/size.h"
 #include "kernels/mac.h"
+#include "quant/grid.h"
 
 enum { BLOCK = 128 }; /* columns whose errors are fed to all later ones by one product */
 
@@ -101,6 +102,16 @@ static void move_pull(float *pull, const float *row, float d, int64_t k)
         pull[j] -= d * row[j];
 }
 
+/* What the code of x stands for. */
+static float nearest(const struct quant_operand *o, struct quant_scale s, float x)
+{
+    if (!dtype_is_float(o->codes))
+        return quant_decode(o, s, quant_code(o, s, x));
+    float q = x / s.scale;
+    quant_nearest(o->codes, &q, 1, &q);
+    return q * s.scale;
+}
+
 /* Does any code of the row change? */
 static bool descend_row(const struct quant_rows *t, int64_t r, float *pull)
 {
@@ -111,13 +122,12 @@ static bool descend_row(const struct quant_rows *t, int64_t r, float *pull)
         const int64_t at = t->m->order[i];
         const float *h = t->m->h + at * k;
         const struct quant_scale s = scale_at(t, r, at);
-        const float now = quant_decode(t->o, s, codes[at]);
-        const int code = quant_code(t->o, s, now + pull[at] / h[at]);
-        const float d = quant_decode(t->o, s, code) - now;
+        const float now = quant_decode(t->o, s, codes[at]), wanted = now + pull[at] / h[at];
+        const float d = nearest(t->o, s, wanted) - now;
         /* the cost changes by d^2 h - 2 d pull, which rounding may leave no better */
-        if (code == codes[at] || d * (d * h[at] - 2 * pull[at]) >= 0)
+        if (d == 0 || d * (d * h[at] - 2 * pull[at]) >= 0)
             continue;
-        codes[at] = (int16_t)code;
+        codes[at] = (int16_t)quant_code(t->o, s, wanted);
         move_pull(pull, h, d, k);
         changed = true;
     }

@@ -15,21 +15,20 @@ const struct quant_scheme *quant_schemes(int64_t *n)
     return rows;
 }
 
-bool quant_scheme_find(const char *name, struct arena *a, const char **weight, const char **input)
+bool quant_scheme_find(const char *name, struct arena *a, struct quant_scheme *out)
 {
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(rows); i++) {
         const struct quant_scheme *s = &rows[i];
         const size_t n = strlen(s->name);
         const char *place = strstr(s->weight, "%lld");
         char *end;
-        *input = s->input;
-        *weight = s->weight;
+        *out = *s;
         if (!place && strcmp(s->name, name) == 0)
             return true;
         const long long group = place && strncmp(s->name, name, n) == 0 ? strtoll(name + n, &end, 10) : 0;
         if (group < 1 || group > 1 << 20 || *end)
             continue;
-        *weight = arena_printf(a, "%.*s%lld%s", (int)(place - s->weight), s->weight, group, place + 4);
+        out->weight = arena_printf(a, "%.*s%lld%s", (int)(place - s->weight), s->weight, group, place + 4);
         return true;
     }
     return false;

@@ -35,7 +35,14 @@ const struct quant_weight_row *quant_weight_find(const char *name)
 
 const char *quant_weight_default(enum dtype codes, bool with_data)
 {
-    return dtype_table[codes].bits > 6 ? "minmax" : with_data ? "descent" : "mse";
+    const bool wide = dtype_table[codes].bits > 6;
+    return wide && dtype_is_integer(codes) ? "minmax" : !with_data ? "mse" : wide ? "gptq" : "descent";
+}
+
+bool quant_weight_is_quick(const char *by)
+{
+    const struct quant_weight_row *row = quant_weight_find(by ? by : "minmax");
+    return !row || (row->fit == quant_fit_minmax && !row->choose);
 }
 
 /* ---- one number */

@@ -22,9 +22,11 @@ struct quant_weight_row {
 };
 const struct quant_weight_row *quant_weight_find(const char *name); /* NULL: none of this name */
 const struct quant_weight_row *quant_weights(int64_t *n);
-/* The algorithm for codes of a type when nobody names one; with_data: statistics can be had. Eight bits are near
- * enough whatever is done. */
+/* The algorithm for codes of a type when nobody names one; with_data: statistics can be had. Integers of eight bits are
+ * near enough whatever is done. */
 const char *quant_weight_default(enum dtype codes, bool with_data);
+/* Does it take no longer than reading its codes would? NULL is "minmax". */
+bool quant_weight_is_quick(const char *by);
 
 /* Runs o->by ("minmax" when NULL). `out` and its arrays are in `a`. NULL: done; else why not. */
 const char *quant_encode_weight(const struct quant_operand *o, const struct quant_matrix *w, struct quant_codes *out,

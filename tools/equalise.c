@@ -23,8 +23,7 @@ struct looks {
 
 bool equalise_takes(const struct quant_operand *input)
 {
-    return input->codes != DT_NONE && dtype_is_integer(input->codes) &&
-           (input->per == QUANT_PER_TENSOR || input->per == QUANT_PER_TOKEN);
+    return input->codes != DT_NONE;
 }
 
 static struct quant_found *found_of(const struct quantization *q, const struct node *n)
@@ -82,7 +81,7 @@ static bool settle(struct quantization *q, struct quant_source *s, const struct 
             continue;
         f->settled = true;
         f->form.input = *input;
-        if (!input->dynamic && input->codes != DT_NONE) {
+        if (!input->dynamic && !input->cast && input->codes != DT_NONE) {
             f->form.input.scale = e->scale;
             f->form.input.zero = e->zero;
             f->form.input.by = "output";
@@ -250,7 +249,7 @@ static const struct quant_product *correct_product(void *user, const struct node
     const struct quantization *q = user;
     const struct quant_found *f = found_of(q, n);
     (void)name;
-    const bool now = f && !f->keep && f->source >= q->first && f->source < q->last && !f->form.weight.data;
+    const bool now = f && !f->keep && f->source >= q->first && f->source < q->last && quantize_needs(&f->form) == 0;
     return now && q->sources.data[f->source].stats.rows > 0 ? &nothing : NULL;
 }
 

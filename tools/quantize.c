@@ -38,55 +38,68 @@ void quantize_free(struct quantization *q)
 
 /* A scheme has products, caches or both: w8a16, kv8, w8a16+kv8. */
 struct scheme_parts {
-    const char *weight, *input, *cache; /* as recipes write them; NULL: none */
+    struct quant_scheme products; /* name NULL: none */
+    const char *cache;            /* as recipes write it; NULL: none */
 };
 
 static bool read_scheme(struct quantization *q, const char *scheme, struct scheme_parts *p)
 {
     const char *plus = strrchr(scheme, '+');
-    *p = (struct scheme_parts){.input = "", .cache = quant_cache_scheme_find(plus ? plus + 1 : scheme)};
+    *p = (struct scheme_parts){.cache = quant_cache_scheme_find(plus ? plus + 1 : scheme)};
     if (p->cache && !plus)
         return true;
     const char *products = p->cache ? arena_strndup(q->arena, scheme, plus - scheme) : scheme;
-    return quant_scheme_find(products, q->arena, &p->weight, &p->input);
+    return quant_scheme_find(products, q->arena, &p->products);
 }
 
-enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, const char *weights,
-                                 const char *activations, bool *calibrates)
+/* A part of a recipe; an input that ends in " static" waits for its scale. */
+static const char *part_of_scheme(struct arena *a, const char *name, const char *weight, const char *input,
+                                  const char *activations)
 {
     static const char fixed[] = " static";
-    struct scheme_parts p;
-    if (!read_scheme(q, scheme, &p))
-        return diag_error_text(&q->c.diag, NULL, D_USAGE, arena_printf(q->arena, "there is no scheme '%s'", scheme));
-    const size_t n = strlen(p.input), m = strlen(fixed);
-    *calibrates = n > m && strcmp(p.input + n - m, fixed) == 0;
-    const char *text = "version = 1\n";
-    if (p.cache)
-        text = arena_printf(q->arena, "%skv = %s\n", text, p.cache);
-    if (p.weight)
-        text = arena_printf(q->arena, "%s[all]\nweight = %s by=%s\n", text, p.weight, weights ? weights : "minmax");
-    if (n > 0)
-        text =
-            arena_printf(q->arena, "%sinput = %.*s%s%s\n", text, (int)(*calibrates ? n - m : n), p.input,
-                         *calibrates ? " scale=1 by=" : "", *calibrates ? (activations ? activations : "minmax") : "");
-    struct quant_recipe one;
-    const enum npuc_status s =
-        quant_recipe_parse(&one, "the scheme", text, (int64_t)strlen(text), q->arena, &q->c.diag);
-    if (s == NPUC_OK && p.weight)
-        q->ask.form = one.entries.data[0].form;
-    if (s == NPUC_OK && p.weight && !weights)
-        q->ask.form.weight.by = quant_weight_default(q->ask.form.weight.codes, q->ask.calib != NULL);
-    if (s == NPUC_OK)
-        q->recipe.cache = one.cache;
-    if (s == NPUC_OK)
-        q->recipe.keys = one.keys;
-    q->ask.scheme = scheme;
-    return s;
+    const size_t n = strlen(input), m = strlen(fixed);
+    const bool waits = n > m && strcmp(input + n - m, fixed) == 0;
+    const char *text = arena_printf(a, "[%s]\nweight = %s by=minmax\n", name, weight);
+    return n == 0 ? text
+                  : arena_printf(a, "%sinput = %.*s%s%s\n", text, (int)(waits ? n - m : n), input,
+                                 waits ? " scale=1 by=" : "", waits ? activations : "");
 }
 
 static bool is_calibrated(const struct quant_operand *input)
 {
     return input->codes != DT_NONE && !input->dynamic && !input->cast;
+}
+
+enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, const char *weights,
+                                 const char *activations, bool *calibrates)
+{
+    struct scheme_parts p;
+    if (!read_scheme(q, scheme, &p))
+        return diag_error_text(&q->c.diag, NULL, D_USAGE, arena_printf(q->arena, "there is no scheme '%s'", scheme));
+    const struct quant_scheme *f = &p.products;
+    const bool differs = f->name && *f->last_weight;
+    const char *text = "version = 1\n", *range = activations ? activations : "minmax";
+    if (p.cache)
+        text = arena_printf(q->arena, "%skv = %s\n", text, p.cache);
+    if (f->name)
+        text = arena_printf(q->arena, "%s%s%s", text, part_of_scheme(q->arena, "all", f->weight, f->input, range),
+                            differs ? part_of_scheme(q->arena, "last", f->last_weight, f->last_input, range) : "");
+    struct quant_recipe one;
+    const enum npuc_status s =
+        quant_recipe_parse(&one, "the scheme", text, (int64_t)strlen(text), q->arena, &q->c.diag);
+    if (s != NPUC_OK)
+        return s;
+    if (f->name) {
+        q->ask.form = one.entries.data[0].form;
+        q->ask.form.weight.by =
+            weights ? weights : quant_weight_default(q->ask.form.weight.codes, q->ask.calib != NULL);
+        q->ask.last = differs ? one.entries.data[1].form : q->ask.form;
+    }
+    *calibrates = is_calibrated(&q->ask.form.input);
+    q->recipe.cache = one.cache;
+    q->recipe.keys = one.keys;
+    q->ask.scheme = scheme;
+    return NPUC_OK;
 }
 
 /* Inputs are looked at, also where nothing may be done to them, so that outliers are named. */
@@ -101,8 +114,7 @@ static bool corrects(const struct quantization *q)
     return q->ask.calib && (q->ask.equalise & 1u << QUANT_EQUALISER_correct);
 }
 
-/* Statistics that the form's algorithms need; 0 with no need for data. */
-static unsigned needs_of(const struct quant_product *form)
+unsigned quantize_needs(const struct quant_product *form)
 {
     const struct quant_weight_row *row = quant_weight_find(form->weight.by ? form->weight.by : "minmax");
     return row ? row->needs : 0;
@@ -110,7 +122,7 @@ static unsigned needs_of(const struct quant_product *form)
 
 static bool needs_data(const struct quantization *q)
 {
-    return is_calibrated(&q->ask.form.input) || needs_of(&q->ask.form) != 0 || equalises(q) || corrects(q);
+    return is_calibrated(&q->ask.form.input) || quantize_needs(&q->ask.form) != 0 || equalises(q) || corrects(q);
 }
 
 /* ---- products */
@@ -128,16 +140,6 @@ static bool makes_output(const struct node *n)
         v = &user->out[0];
     }
     return false;
-}
-
-/* Errors in the products that make the outputs reach them as they are, with nothing behind that could level them out:
- * they get 8 bits when the scheme has fewer. */
-static void widen_last(const struct quantization *q, struct quant_found *f)
-{
-    const struct quant_operand wide = {.codes = DT_I8, .per = QUANT_PER_CHANNEL, .by = "minmax"};
-    const enum dtype codes = f->form.weight.codes;
-    if (!q->ask.narrow_last && codes != DT_NONE && dtype_table[codes].bits <= 4 && makes_output(f->n))
-        f->form.weight = wide;
 }
 
 /* Windows of a convolution do not part into groups: its weights get 8 bits per channel, inputs in groups stay. */
@@ -158,8 +160,8 @@ static const struct quant_product *note_product(void *user, const struct node *n
 {
     struct quantization *q = user;
     const uint64_t value = node_in(n, 0)->id, *known = map_find(&q->by_value, value);
-    struct quant_found f = {.name = arena_strndup(q->arena, name, (int64_t)strlen(name)), .n = n, .form = q->ask.form};
-    widen_last(q, &f);
+    struct quant_found f = {.name = arena_strndup(q->arena, name, (int64_t)strlen(name)), .n = n};
+    f.form = !q->ask.narrow_last && makes_output(n) ? q->ask.last : q->ask.form;
     part_no_windows(&f);
     if (q->ask.keeps && q->ask.keeps(q->ask.user, name))
         f.keep = "asked for by --keep";
@@ -285,7 +287,7 @@ static unsigned kinds_of(const struct quantization *q, const struct quant_source
 {
     for (int64_t i = 0; i < s->products.len; i++) {
         const struct quant_found *f = &q->products.data[s->products.data[i]];
-        if (!f->keep && f->form.weight.data)
+        if (!f->keep && quantize_needs(&f->form) != 0)
             return kinds;
     }
     return kinds & ~(unsigned)(QUANT_GRAM | QUANT_CROSS);
@@ -356,7 +358,7 @@ static enum npuc_status open_store(struct quantization *q)
                               bytes, &q->c.diag);
 }
 
-/* Codes by an algorithm that has seen data: they go to the data file. */
+/* Codes that take an algorithm to find: they go to the data file, so that whoever compiles reads them. */
 static const char *encode(void *user, const char *name, const struct quant_operand *o, const struct quant_matrix *w,
                           struct quant_codes *out, struct arena *a)
 {
@@ -429,14 +431,17 @@ static enum npuc_status open_data(struct quantization *q)
 
 enum npuc_status quantize_run(struct quantization *q)
 {
-    const unsigned needs = needs_of(&q->ask.form), kinds = needs | (equalises(q) ? QUANT_ROWS : 0);
-    q->ask.form.weight.data = needs != 0;
+    const unsigned needs = quantize_needs(&q->ask.form), kinds = needs | (equalises(q) ? QUANT_ROWS : 0);
+    const bool stores = !quant_weight_is_quick(q->ask.form.weight.by);
+    q->ask.form.weight.data = stores;
+    if (q->ask.last.weight.by == q->ask.form.weight.by)
+        q->ask.last.weight.data = stores;
     enum npuc_status s = compilation_import(&q->c, q->ask.model);
     if (s == NPUC_OK && q->ask.form.weight.codes != DT_NONE)
         s = find_products(q);
     if (s == NPUC_OK && needs_data(q))
         s = open_data(q);
-    if (s == NPUC_OK && (needs != 0 || (q->ask.calib && q->ask.equalise)))
+    if (s == NPUC_OK && (stores || (q->ask.calib && q->ask.equalise)))
         s = open_store(q);
     if (s == NPUC_OK && (kinds & QUANT_GRAM) && q->ask.parts > 1)
         s = origin_open(q);
@@ -451,7 +456,7 @@ enum npuc_status quantize_run(struct quantization *q)
         if (s == NPUC_OK && corrects(q))
             s = equalise_outputs(q);
         choose_inputs(q);
-        if (s == NPUC_OK && needs != 0)
+        if (s == NPUC_OK && stores)
             s = choose_weights(q);
     }
     equalise_keep(q);

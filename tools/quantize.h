@@ -36,17 +36,18 @@ struct quant_request {
     const char *model, *recipe; /* files to read and to write */
     const char *scheme;
     struct quant_product form; /* of all products: of the scheme; inputs with fixed scales have scale 1 */
+    struct quant_product last; /* of those that make the outputs */
     const char *calib;         /* NULL: no calibration data */
     int64_t runs;              /* at most so many */
     int64_t parts;      /* products are coded in so many parts from front to back, each seeing what those before did */
     int64_t memory;     /* bytes for statistics at once; products beyond that wait for another walk over the data */
-    unsigned equalise;  /* rows of quant/equalise.def, a bit each; inputs of integers only */
+    unsigned equalise;  /* rows of quant/equalise.def, a bit each */
     double input_error; /* more than this share of the output (squared) is repaired in another way */
     int64_t keep_outliers; /* so many inputs lose their codes; below 0: those with too large an error */
     bool (*keeps)(void *user, const char *product);
     void *user;
     bool shows;       /* progress on a terminal */
-    bool narrow_last; /* products that make the outputs have as few bits as the others */
+    bool narrow_last; /* products that make the outputs are coded as the others are */
 };
 struct quant_origin; /* tools/origin.h */
 struct quantization {
@@ -72,6 +73,8 @@ NPUC_MUST_CHECK enum npuc_status quantize_walk(struct quantization *q, const str
  * fixed scales, which calibration finds. */
 NPUC_MUST_CHECK enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, const char *weights,
                                                  const char *activations, bool *calibrates);
+/* Statistics that the form's algorithm for weights needs; 0 with no need for data. */
+unsigned quantize_needs(const struct quant_product *form);
 /* The whole way: import, walks over the data, recipe and data file. On failure no file is left. */
 NPUC_MUST_CHECK enum npuc_status quantize_run(struct quantization *q);
 void quantize_init(struct quantization *q, struct arena *a);

@@ -2,7 +2,9 @@
  * against its own cost. */
 #include "unit.h"
 
+#include "base/half.h"
 #include "quant/encode.h"
+#include "quant/grid.h"
 #include "quant/rows.h"
 #include "quant/statistics.h"
 
@@ -77,6 +79,35 @@ static struct quant_codes encode(const struct sample *s, struct quant_operand o,
     o.by = by;
     assert_null(quant_encode_weight(&o, &s->m, &q, a));
     return q;
+}
+
+/* ---- numbers of float formats */
+
+/* Random numbers of all sizes that matter, and those between neighbours: as the codes of base/half.h have them. */
+static void nearest_is_what_codes_stand_for(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DT_F8E4M3FN, DT_F8E5M2, DT_F6E2M3, DT_F6E3M2, DT_F4E2M1, DT_HIF8};
+    uint64_t seed = 5;
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (int i = 0; i < 40000; i++) {
+            const int top = 1 << dtype_table[types[t]].bits;
+            const float a = half_small_to_f32(types[t], (uint8_t)(i % top)),
+                        b = half_small_to_f32(types[t], (uint8_t)((i + 1) % top));
+            const float middle = (a + b) / 2;
+            const float sides[] = {ldexpf((float)number(&seed), i % 50 - 28), middle, nextafterf(middle, 1e9f),
+                                   nextafterf(middle, -1e9f)};
+            for (int j = 0; j < (i < top ? 4 : 1); j++) {
+                float found;
+                if (!isfinite(sides[j]))
+                    continue;
+                quant_nearest(types[t], &sides[j], 1, &found);
+                const float wanted = half_small_to_f32(types[t], half_f32_to_small(types[t], sides[j], true));
+                if (found != wanted)
+                    fail_msg("%s of %a: expected %a, found %a", dtype_table[types[t]].name, (double)sides[j], (double)wanted,
+                             (double)found);
+            }
+        }
 }
 
 /* ---- scales of a part */
@@ -413,8 +444,9 @@ int main(void)
         cmocka_unit_test(codes_without_error_are_found),       cmocka_unit_test(mse_is_near_the_least_error),
         cmocka_unit_test(hqq_lets_few_elements_miss),          cmocka_unit_test(gptq_is_the_textbook),
         cmocka_unit_test(each_algorithm_beats_the_one_before), cmocka_unit_test(adaround_beats_nearest),
-        cmocka_unit_test(descent_ends_where_no_code_helps),    cmocka_unit_test(silent_inputs_count_alike),
-        cmocka_unit_test(solving_is_undone_by_multiplying),    cmocka_unit_test(codes_make_up_for_changed_inputs),
+        cmocka_unit_test(descent_ends_where_no_code_helps),    cmocka_unit_test(nearest_is_what_codes_stand_for),
+        cmocka_unit_test(silent_inputs_count_alike),           cmocka_unit_test(solving_is_undone_by_multiplying),
+        cmocka_unit_test(codes_make_up_for_changed_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
