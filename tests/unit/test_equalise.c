@@ -191,6 +191,56 @@ static void test_rotate(void **state)
     arena_free(&t->a);
 }
 
+/* Codes without a scale: HiF8 has 3 bits of mantissa from 2^-3 to 2^4 alone, where rows of normal numbers are brought.
+ * An element of binade b has an error of (b / 8)^2 / 12 there, (b / 4)^2 / 12 and more farther off; squares of elements
+ * are b^2 to 4 b^2, about twice b^2 in the mean: 2^-6 / 12 / 2 of the output. */
+static void small_rows(struct setting *t)
+{
+    for (int i = 0; i < ROWS * K; i++)
+        t->x[i] *= 0x1p-9f;
+}
+
+static void test_level(void **state)
+{
+    (void)state;
+    struct setting *t = begin(QUANT_ROWS, small_rows);
+    t->weight = (struct quant_operand){.codes = DT_I16, .per = QUANT_PER_CHANNEL};
+    const struct quant_operand cast = {.codes = DT_HIF8, .cast = true, .scale = 1};
+    const struct quant_equalised none = search(t, cast, 0), e = search(t, cast, SMOOTH);
+    assert_non_null(e.smooth);
+    assert_true(e.smooth[0] <= 0x1p-6f);
+    assert_true(e.after < none.after / 4);
+    assert_near(e.after / (0x1p-6 / 12 / 2), 1, 0.35);
+    arena_free(&t->a);
+}
+
+/* Blocks of a row have scales of their own: a large element spoils the codes of its block alone. */
+static void one_large_element(struct setting *t)
+{
+    for (int r = 0; r < ROWS; r++)
+        t->x[r * K + 3] *= 1000;
+    for (int c = 0; c < CHANNELS; c++)
+        t->w[c * K + 3] = 0;
+}
+
+static void test_blocks(void **state)
+{
+    (void)state;
+    struct setting *t = begin(QUANT_ROWS, one_large_element);
+    const struct quant_operand whole = {.codes = DT_F4E2M1, .per = QUANT_PER_TOKEN, .dynamic = true},
+                               blocks = {.codes = DT_F4E2M1,
+                                         .per = QUANT_PER_GROUP,
+                                         .group = 8,
+                                         .scales = DT_F8E8M0,
+                                         .dynamic = true};
+    const struct quant_equalised w = search(t, whole, 0), b = search(t, blocks, 0);
+    /* all but the large element become 0; no row's error counts for more than its output */
+    assert_true(w.before > 0.8);
+    /* with blocks the 7 others of its block do, of 31; codes of 4 bits and rows of little output add to that */
+    assert_true(b.before > w.before * 7 / 31 && b.before < w.before / 2);
+    arena_free(&t->a);
+}
+
 /* The Gram matrix of turned rows is that of the rows, turned. */
 static void test_turned_statistics(void **state)
 {
@@ -228,9 +278,15 @@ static void test_names(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_samples),           cmocka_unit_test(test_plain),     cmocka_unit_test(test_smooth),
-        cmocka_unit_test(test_zero_channels),     cmocka_unit_test(test_large_row), cmocka_unit_test(test_rotate),
-        cmocka_unit_test(test_turned_statistics), cmocka_unit_test(test_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_samples),
+                                       cmocka_unit_test(test_plain),
+                                       cmocka_unit_test(test_smooth),
+                                       cmocka_unit_test(test_zero_channels),
+                                       cmocka_unit_test(test_large_row),
+                                       cmocka_unit_test(test_rotate),
+                                       cmocka_unit_test(test_turned_statistics),
+                                       cmocka_unit_test(test_level),
+                                       cmocka_unit_test(test_blocks),
+                                       cmocka_unit_test(test_names)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,8 +104,8 @@ static void nearest_is_what_codes_stand_for(void **state)
                 quant_nearest(types[t], &sides[j], 1, &found);
                 const float wanted = half_small_to_f32(types[t], half_f32_to_small(types[t], sides[j], true));
                 if (found != wanted)
-                    fail_msg("%s of %a: expected %a, found %a", dtype_table[types[t]].name, (double)sides[j], (double)wanted,
-                             (double)found);
+                    fail_msg("%s of %a: expected %a, found %a", dtype_table[types[t]].name, (double)sides[j],
+                             (double)wanted, (double)found);
             }
         }
 }
