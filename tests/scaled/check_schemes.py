@@ -64,7 +64,7 @@ def check(options, case):
         np.save(d / "x.npy", x)
         given = ["--input", f"x={d}/x.npy"]
         must([options.npuc_opt, d / "m.onnx", "--eval", *given, "--output-dir", d / "plain", "--no-output"])
-        must([options.npuc, "quantize", d / "m.onnx", "--scheme", scheme, "-o", d / "r.recipe", "--quiet"])
+        must([options.npuc, "quantize", d / "m.onnx", "--scheme", scheme, "--narrow-last", "-o", d / "r.recipe", "--quiet"])
         plain, seen = result(d / "plain").astype(np.float64), {}
         for machine in MACHINES if name == "f32" else MACHINES[:1]:
             same = [d / "m.onnx", "--recipe", d / "r.recipe", "--target", machine]
