@@ -19,7 +19,7 @@ static const struct command *const commands[] = {
 
 static void print_help(void)
 {
-    printf("npuc: offline compiler for ONNX models and emulator of NPU cores (Ascend)\n\n"
+    printf("npuc: offline compiler for ONNX models and emulator of NPU cores (Huawei Ascend, Cambricon MLU)\n\n"
            "usage: npuc COMMAND [arguments]      npuc COMMAND --help tells more\n\n");
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(commands); i++)
         printf("  %-10s %s\n", commands[i]->name, commands[i]->what);
