@@ -189,7 +189,7 @@ static bool is_seed(const struct shard *s, const struct node *n)
 static bool pays(const struct shard *s, const struct node *n)
 {
     const struct target_info *t = s->px->target;
-    const int w = n->op == OP_Gather ? 0 : 1;
+    const int w = n->op == OP_Gather ? 0 : n->op == OP_GroupedMatMul ? 2 : 1;
     const double ways = (double)s->cut[n->out[0].id].ways, bytes = shard_bytes(s, node_in(n, w)) * (1 - 1 / ways);
     return !t || t->bytes_per_ns <= 0 || bytes / t->bytes_per_ns > t->launch_ns;
 }
@@ -356,7 +356,8 @@ static enum npuc_status divide_node(struct shard *s, struct node *n)
 
 static bool is_product(const struct node *n)
 {
-    return op_table[n->op]->cls == CLS_MATMUL && n->n_in > 1 && shard_is_weight(node_in(n, 1));
+    return op_table[n->op]->cls == CLS_MATMUL && n->n_in > 1 &&
+           shard_is_weight(node_in(n, n->op == OP_GroupedMatMul ? 2 : 1));
 }
 
 static void note(struct shard *s, const struct node *n, int64_t count, const char *why)

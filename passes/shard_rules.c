@@ -203,6 +203,23 @@ static void product(struct shard_node *c)
         activations(c);
 }
 
+/* Rows that choose their matrix: each of the matrices, from operand 2 on, is divided. */
+static void cut_matrices(struct shard_node *c, bool by_rows, const struct cut *like)
+{
+    const bool turned = node_attr_int(c->n, "transB", 0) != 0;
+    const int end = c->n->n_in - (node_attr_int(c->n, "sorted", 0) != 0 ? 1 : 0);
+    for (int i = 2; i < end; i++)
+        c->want[i] = shard_split(type_of(c, i)->rank - (turned == by_rows ? 1 : 2), like);
+}
+
+static void grouped_product(struct shard_node *c)
+{
+    const int rank = type_of(c, 2)->rank;
+    const bool turned = node_attr_int(c->n, "transB", 0) != 0;
+    if (shard_is_weight(node_in(c->n, 2)) && rank >= 2)
+        weighted(c, type_of(c, 0)->rank - 1, type_of(c, 2)->dims[rank - (turned ? 2 : 1)], cut_matrices);
+}
+
 /* Weights [N, blocks of K, bytes]; scales, zero points [N, blocks] or flat; bias [N]. */
 static void cut_blocks(struct shard_node *c, bool by_rows, const struct cut *like)
 {
@@ -513,6 +530,7 @@ static const struct shard_rule rules[] = {
     {OP_FusedMatMul, product, NULL},
     {OP_Gemm, product, NULL},
     {OP_MatMulInteger, product, NULL},
+    {OP_GroupedMatMul, grouped_product, NULL},
     {OP_MatMulNBits, block_product, fit_blocks},
     {OP_Gather, gather, NULL},
     {OP_Reshape, reshape, new_sizes},

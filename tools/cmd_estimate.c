@@ -169,11 +169,6 @@ static int measure(struct session *s, const struct request *q, struct result *ou
         return language_model(s, q, out, j);
     if (file_is_plan(q->path) && !session_dims(s, q->a, &code))
         return code;
-    if (q->spread.expert > 1) {
-        term_error("npuc estimate: --ep divides the sequences of a language model; '%s' is none, or -D fixes its sizes",
-                   q->path);
-        return diag_exit_code(NPUC_E_USAGE);
-    }
     code = run_once(s, q, "one call", &out->single_us, j, "run");
     if (code == 0 && !spread_is_one(&q->spread)) {
         struct spread_run runs[2] = {spread_run_of(&q->spread, s, (struct arena *)(uintptr_t)&q->a->arena)};
@@ -331,7 +326,7 @@ static int all_targets(struct request *q)
 {
     int code = 0;
     if (!spread_is_one(&q->spread) && file_is_plan(q->path)) {
-        term_error("%s: a plan is of one device; --devices, --tp, --ep and --pp take the model", q->path);
+        term_error("%s: a plan is of one device; --devices, --tp and --pp take the model", q->path);
         return diag_exit_code(NPUC_E_USAGE);
     }
     json_t *all = json_object();

@@ -1,6 +1,6 @@
 /* A model over several devices: what is asked for, and what its times and memory are then. Products, heads and caches
- * are divided by the pass `shard`, which puts collectives into the plan of one device; experts' devices have sequences
- * of their own; stages are ranges of the plan's steps. Everything of it is a model: see docs/clock.md. */
+ * are divided by the pass `shard`, which puts collectives into the plan of one device; stages are ranges of its
+ * steps. Everything of it is a model: see docs/clock.md. */
 #ifndef TOOLS_SPREAD_H
 #define TOOLS_SPREAD_H
 
@@ -11,18 +11,15 @@
 
 #define SPREAD_OPTIONS                                                                                                 \
     {"devices", "N",                                                                                                   \
-     "the model over N devices of the target, modelled: products divided over all that --ep and --pp "                 \
-     "leave, unless --tp says over how many"},                                                                         \
+     "the model over N devices of the target, modelled: over all that --pp leaves unless --tp says so"},               \
         {"tp", "N", "products, heads and caches divided over N devices (tensor parallel), modelled"},                  \
-        {"ep", "N",                                                                                                    \
-         "N groups of devices with sequences of their own, which share experts (expert parallel), modelled"},          \
     {                                                                                                                  \
         "pp", "N", "layers in N stages one after the other (pipeline parallel), modelled"                              \
     }
 
 #define SPREAD_STAGES 64
 struct spread {
-    int64_t devices, tensor, expert, pipeline; /* all 1: one device */
+    int64_t devices, tensor, pipeline; /* all 1: one device */
     struct division division;
 };
 /* Reads the options; false after a message. */

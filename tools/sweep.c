@@ -423,10 +423,6 @@ int sweep_run(struct sweep *w, struct session *s, const char *target)
         term_error("npuc estimate: language models are swept over batch and seq");
         return diag_exit_code(NPUC_E_USAGE);
     }
-    if (!w->language && w->spread->expert > 1) {
-        term_error("npuc estimate: --ep divides the sequences of a language model");
-        return diag_exit_code(NPUC_E_USAGE);
-    }
     struct sweep_target t = {.name = arena_strndup(w->arena, target, (int64_t)strlen(target)), .gm = lift_memory(s)};
     t.gm = w->gm > 0 ? w->gm : t.gm;
     w->gm = 0;

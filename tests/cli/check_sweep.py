@@ -35,6 +35,11 @@ def main():
         def sweep(*options, model=bard):
             return json.loads(support.must([args.npuc, "estimate", model, *options, "--json"]))["points"]
 
+        files = {k: d / f"two.{k}" for k in ("csv", "html", "svg")}
+        two = sweep("--devices", "2", "--sweep", "batch=1", "--sweep", "seq=20", *(x for k, f in files.items() for x in (f"--{k}", f)))
+        assert two[0]["spread"]["modelled"] and two[0]["spread"]["tensor_parallel"] == 2, two
+        assert all("modelled" in f.read_text() for f in files.values())
+
         points = sweep("--sweep", "batch=3,1", "--sweep", "context=48,20", "--compare", "mlu370-x4", "--csv", d / "s.csv", "--html",
                        d / "s.html", "--svg", d / "s.svg")
         assert [(p["target"], p["batch"], p["seq"]) for p in points] == [
