@@ -302,8 +302,9 @@ static void try_blocks(struct search *s, int64_t m, int64_t n, bool strips)
 {
     const struct conv *p = s->p;
     const int64_t taps[3] = {conv_plane_taps(p), p->kernel[W], 1};
-    for (int i = is_volume(p) ? 2 : 0; i < 3; i++)
-        if (i == 0 || taps[i] != taps[i - 1])
+    const int first = is_volume(p) ? 2 : 0;
+    for (int i = first; i < 3; i++)
+        if (i == first || taps[i] != taps[i - 1])
             try_depths(s, (struct mlu_conv_tile){
                               .m = m, .n = size_min(n, size_align(p->cout, 4)), .taps = taps[i], .strips = strips});
 }
