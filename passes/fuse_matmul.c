@@ -1,5 +1,5 @@
 /* Fuses what follows a matrix product or convolution and can be done where its result leaves the matrix unit: a bias
- * row, Relu, a cast to a narrower type, and one to f32 that no vector region would take.
+ * row, Relu, a cast to a narrower type, and one to f32: for the caller, with --precision for all but vector regions.
  *
  *   %m = MatMul %x, %w : f32[b,s,64];  %a = Add %m, %bias : f32[b,s,64];  %y = Relu %a
  * becomes
@@ -74,11 +74,13 @@ static bool narrows(const struct node *n, const struct value *sum)
            dtype_size(n->out[0].type->dtype) < dtype_size(sum->type->dtype);
 }
 
-/* To the type of the accumulators, in a kernel of its own otherwise. */
-static bool widens(const struct node *n, const struct value *sum)
+/* To the type of the accumulators, in a kernel of its own otherwise. Roundings that the model itself asks for stay
+ * unless the result is the caller's. */
+static bool widens(const struct pass_ctx *px, const struct node *n, const struct value *sum)
 {
+    const bool made = px->options.precision != DT_NONE;
     return n->op == OP_Cast && n->out[0].type->dtype == DT_F32 && dtype_size(sum->type->dtype) == 2 &&
-           dtype_is_float(sum->type->dtype) && match_apart(&n->out[0]);
+           dtype_is_float(sum->type->dtype) && (made ? match_apart(&n->out[0]) : match_leaves(&n->out[0]));
 }
 
 /* One f32 number per channel of `of`: [channels, 1, 1..]. */
@@ -171,7 +173,7 @@ static void collect(const struct pass_ctx *px, struct node *product, struct chai
         struct node *next = value_has_one_use(sum) ? sum->uses->user : NULL;
         if (!next || next->place != PLACE_NPU || next->graph != product->graph || next->n_out != 1)
             return;
-        const bool ends = (!is_conv(product) && narrows(next, sum)) || (!px->options.strict && widens(next, sum));
+        const bool ends = (!is_conv(product) && narrows(next, sum)) || (!px->options.strict && widens(px, next, sum));
         if (!ends && !add_bias(c, next, sum) && !add_relu(c, next, sum))
             return;
         c->nodes[c->n++] = next;

@@ -217,19 +217,19 @@ static bool try_fuse(struct region *r)
     return false;
 }
 
-static bool fuse(struct region *r)
+static void fuse(struct region *r)
 {
     const struct region alone = *r;
     if (pull_peers(r) && try_fuse(r))
-        return true;
+        return;
     drop_peers(r, &alone);
-    return try_fuse(r);
+    (void)try_fuse(r);
 }
 
 enum npuc_status fuse_product(struct pass_ctx *px, struct graph *g)
 {
     struct region r;
-    bool any = false;
+    bool tried = false;
     VEC(struct node *) products = {0}; /* found first: fusing moves the nodes behind one */
     if (!px->target)
         return NPUC_OK;
@@ -238,11 +238,13 @@ enum npuc_status fuse_product(struct pass_ctx *px, struct graph *g)
             vec_push(&px->arena, &products, n);
     for (int64_t i = 0; i < products.len; i++) {
         const struct arena_mark mark = arena_mark(&px->arena);
-        if (products.data[i]->graph == g && collect(px, products.data[i], &r) && ir_may_rewrite(px->cx))
-            any = fuse(&r) || any;
+        if (products.data[i]->graph == g && collect(px, products.data[i], &r) && ir_may_rewrite(px->cx)) {
+            tried = true;
+            fuse(&r);
+        }
         arena_release(&px->arena, mark);
     }
-    if (any)
+    if (tried) /* what is refused stands together, too, behind users of its results */
         ir_sort(g);
     return NPUC_OK;
 }

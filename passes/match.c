@@ -167,14 +167,14 @@ static bool is_vector(const struct node *n)
     return cls == CLS_ELEMENTWISE || cls == CLS_REDUCE || cls == CLS_NORM || n->op == OP_Fused;
 }
 
-static bool read_apart(const struct value *v, int depth)
+static bool read_apart(const struct value *v, bool caller, int depth)
 {
     if (!v->uses || depth > MAX_MOVES)
         return false;
     for_each_use (u, v) {
         const struct node *n = u->user;
         const bool moves = n->op == OP_Transpose || (op_has((enum op)n->op, T_VIEW) && u == &n->in[0]);
-        if (moves ? !read_apart(&n->out[0], depth + 1) : is_vector(n))
+        if (moves ? !read_apart(&n->out[0], caller, depth + 1) : caller ? n->op != OP_Yield : is_vector(n))
             return false;
     }
     return true;
@@ -182,5 +182,10 @@ static bool read_apart(const struct value *v, int depth)
 
 bool match_apart(const struct value *v)
 {
-    return read_apart(v, 0);
+    return read_apart(v, false, 0);
+}
+
+bool match_leaves(const struct value *v)
+{
+    return read_apart(v, true, 0);
 }

@@ -34,5 +34,6 @@ bool match_factors(struct value *v, const struct value *whole, struct factors *f
 /* Is the value, moved at most, read by the caller and by operators outside of vector regions alone? Then a cast of it
  * would be a kernel of its own. */
 bool match_apart(const struct value *v);
+bool match_leaves(const struct value *v); /* by the caller alone? */
 
 #endif
