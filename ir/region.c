@@ -252,7 +252,7 @@ struct fusion {
     VEC(struct value *) in, out;
 };
 
-static bool is_small_const(const struct value *v)
+bool ir_moves_in(const struct value *v)
 {
     const struct blob *b = value_const(v);
     return b && b->data && b->size <= SMALL_CONST_BYTES;
@@ -270,7 +270,7 @@ static void fusion_edges(struct fusion *f, struct arena *a)
         struct node *n = f->nodes[k];
         for (int i = 0; i < n->n_in; i++) {
             struct value *v = n->in[i].value;
-            if (!v || is_member(f, v->def) || is_small_const(v) || map_find(&f->inner, v->id))
+            if (!v || is_member(f, v->def) || ir_moves_in(v) || map_find(&f->inner, v->id))
                 continue;
             map_put(&f->inner, v->id, 0);
             vec_push(a, &f->in, v);

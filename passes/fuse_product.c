@@ -108,7 +108,7 @@ static bool few_tensors(struct region *r)
         for (int i = 0; i < n->n_in; i++) {
             const struct value *v = node_in(n, i);
             const uint64_t *s = v && v->def ? map_find(&r->seen, v->def->id) : NULL;
-            if (v && !(s && *s == MEMBER))
+            if (v && !(s && *s == MEMBER) && !ir_moves_in(v))
                 map_put(&operands, v->id, 1);
         }
         bool leaves = false;
