@@ -62,42 +62,12 @@ static void size_parts(struct mm_kernel *c)
     }
 }
 
-static bool is_parted(const struct mm_kernel *c)
-{
-    return c->t.grid_m == 0 && !c->p->feed && !c->p->tail && !c->p->ends && mm_last_parts(&c->t) > 1;
-}
-
-/* Of the tiles those that are done whole: all, or the full rounds of all cores when the parts of the others find a core
- * each; and the number of both, whole tiles and parts. Parameters, for they are long. */
-static void declare_parts(struct mm_kernel *c)
-{
-    const struct mm *p = c->p;
-    struct expr_pool *x = &c->e->cx->exprs;
-    const int64_t parts = mm_last_parts(&c->t);
-    int64_t n = 0;
-    if (!is_parted(c))
-        return;
-    for (int i = 0; i < c->n_parts; i++)
-        n += c->parts[i].columns;
-    const expr cores = expr_const(x, c->e->m->n_cube),
-               columns = c->n_parts > 1 ? expr_const(x, n) : expr_ceildiv(x, p->n, expr_const(x, c->t.n));
-    expr tiles = expr_mul(x, expr_ceildiv(x, p->m, expr_const(x, c->t.m)), columns);
-    for (int i = 0; i < p->n_batch; i++)
-        tiles = expr_mul(x, tiles, p->batch[i]);
-    const expr rest = expr_mod(x, tiles, cores);
-    const expr fits = expr_cmp(x, EXPR_LE, expr_mul_const(x, rest, parts), cores);
-    const expr whole = expr_select(x, fits, expr_sub(x, tiles, rest), tiles);
-    c->whole = kparam(&c->params, "whole", whole);
-    c->items = kparam(&c->params, "items",
-                      expr_add(x, tiles, expr_select(x, fits, expr_mul_const(x, rest, parts - 1), expr_const(x, 0))));
-}
-
 static enum npuc_status declare(struct mm_kernel *c, const struct mm_tensors *t, int32_t workspace)
 {
     const struct mm *p = c->p;
     mm_dims_declare(&c->d, &c->params, p);
     size_parts(c);
-    declare_parts(c);
+    mm_parts_declare(c);
     if (p->ends)
         mm_groups_declare(&c->groups, p, &c->params);
     c->group_step = p->ends ? kparam(&c->params, "b_group", p->b_group) : num(c, 0);
@@ -228,13 +198,13 @@ static void open_bands(struct mm_kernel *c, expr mt, expr nt)
     struct expr_pool *x = c->x;
     const expr matrix = expr_max(x, num(c, 1), expr_mul(x, mt, nt)), one = num(c, 1);
     const expr tiles = expr_mul(x, mm_batch_count(x, &c->d), expr_mul(x, mt, nt));
-    const expr items = is_parted(c) ? c->items : tiles;
+    const expr items = mm_is_parted(c) ? c->items : tiles;
     c->k->blocks = expr_max(x, one, expr_min(x, num(c, c->e->m->n_cube), items));
     const expr block = expr_sym(x, c->k->sym_block);
     c->rounds = expr_ceildiv(x, expr_sub(x, items, block), c->k->blocks);
     c->round = tile_loop(&c->b, "i", c->rounds);
     expr t = expr_add(x, block, expr_mul(x, c->round, c->k->blocks));
-    if (is_parted(c)) {
+    if (mm_is_parted(c)) {
         const expr parts = num(c, mm_last_parts(&c->t)), behind = expr_max(x, num(c, 0), expr_sub(x, t, c->whole));
         c->parted = expr_cmp(x, EXPR_LE, c->whole, t);
         c->part = expr_mod(x, behind, parts);
@@ -304,13 +274,13 @@ void mm_open_tiles(struct mm_kernel *c)
         open_bands(c, mt, nt);
     locate_part(c);
     expr m = num(c, c->t.m), n = num(c, c->t.n);
-    if (is_parted(c)) {
+    if (mm_is_parted(c)) {
         m = take_part(c, &c->m0, expr_mod(x, c->part, num(c, c->t.last_m)), c->t.m, c->t.last_m);
         n = take_part(c, &c->n0, expr_floordiv(x, c->part, num(c, c->t.last_m)), c->t.n, c->t.last_n);
     }
     c->im = expr_min(x, m, expr_sub(x, c->p->ends ? c->groups.n : c->d.m, c->m0));
     c->in = expr_min(x, n, expr_sub(x, c->n, c->n0));
-    if (is_parted(c)) { /* beyond the edge of the result */
+    if (mm_is_parted(c)) { /* beyond the edge of the result */
         c->im = expr_max(x, num(c, 0), c->im);
         c->in = expr_max(x, num(c, 0), c->in);
     }
@@ -444,7 +414,7 @@ static expr blocks_of(struct mm_kernel *c)
 {
     struct expr_pool *x = c->x;
     const expr n = at_least_one(c, expr_ceildiv(x, c->d.k, num(c, c->t.kb))), zero = num(c, 0);
-    if (!is_parted(c))
+    if (!mm_is_parted(c))
         return n;
     return expr_select(x, expr_cmp(x, EXPR_LT, zero, expr_min(x, c->im, c->in)), n, zero);
 }

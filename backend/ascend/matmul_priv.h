@@ -51,6 +51,11 @@ void mm_for_part(struct mm_kernel *c, void (*fn)(struct mm_kernel *c, const stru
 /* The tile to q's result: relu, factors, narrowing. */
 void mm_fixp(struct mm_kernel *c, const struct mm_one *q, expr off, expr row);
 
+/* Are tiles of the last round done in parts? Then which are not: all, or the full rounds of all cores when the parts of
+ * the others find a core each; and the number of both, whole tiles and parts. Parameters, for they are long. */
+bool mm_is_parted(const struct mm_kernel *c);
+void mm_parts_declare(struct mm_kernel *c);
+
 /* Opens the loop over this core's tiles, on either kind of core; ends it. */
 void mm_open_tiles(struct mm_kernel *c);
 void mm_close_tiles(struct mm_kernel *c);
