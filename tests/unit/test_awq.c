@@ -119,6 +119,7 @@ static void channels_alike_need_no_factors(void **state)
     float factor[K];
     assert_true(quant_awq_search(&t->s, &t->face, 1, factor, &found, &t->a));
     assert_true(found.after > 0.9 * found.before);
+    arena_free(&t->a);
     t = begin(0);
     assert_true(quant_awq_search(&t->s, &t->face, 1, factor, &found, &t->a));
     for (int j = 0; j < K; j++)
