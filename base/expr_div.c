@@ -6,6 +6,8 @@
  * and the same for %. A negative constant divisor is made positive. */
 #include "base/expr_priv.h"
 
+#include "base/size.h"
+
 #include <string.h>
 
 enum { MAX_DIVISION_STEPS = 64 };
@@ -31,7 +33,7 @@ static int64_t step_of_terms(struct expr_pool *p, const struct poly *y, int64_t 
     struct poly terms = *y;
     terms.constant = 0;
     const expr e = poly_value(p, &terms);
-    return e ? expr_gcd(expr_range_of(p, e).multiple, d) : 1;
+    return e ? size_gcd(expr_range_of(p, e).multiple, d) : 1;
 }
 
 /* The quotient's one value over the range of y / d, if there is one. */
@@ -64,7 +66,7 @@ static expr floordiv_by_constant(struct expr_pool *p, struct poly *y, int64_t d)
     int64_t value;
     split_multiples(p, y, d, &q);
     y->constant -= y->constant % step_of_terms(p, y, d);
-    const int64_t g = expr_gcd(poly_content(y), d);
+    const int64_t g = size_gcd(poly_content(y), d);
     y->constant -= y->constant % g;
     poly_divide_exact(y, g);
     d /= g;
@@ -104,7 +106,7 @@ static expr unwrap_mods(struct expr_pool *p, const struct poly *y, int64_t d)
 /* y % d; a common factor is taken out: (g*R) % (g*m) = g*(R % m). */
 static expr mod_of_remainder(struct expr_pool *p, struct poly *y, int64_t d)
 {
-    const int64_t g = expr_gcd(poly_content(y), d), m = d / g;
+    const int64_t g = size_gcd(poly_content(y), d), m = d / g;
     int64_t q;
     poly_divide_exact(y, g);
     const int32_t n_terms = y->n;
@@ -209,7 +211,7 @@ static bool poly_divide(struct expr_pool *p, struct poly *y, const struct poly *
  * term of both, and the greatest common integer, with b's sign. */
 static expr cancel_common(struct expr_pool *p, struct poly *a, struct poly *b)
 {
-    int64_t g = expr_gcd(expr_gcd(poly_content(a), a->constant), expr_gcd(poly_content(b), b->constant));
+    int64_t g = size_gcd(size_gcd(poly_content(a), a->constant), size_gcd(poly_content(b), b->constant));
     if (a->constant == INT64_MIN || b->constant == INT64_MIN || g == 0)
         return EXPR_INVALID;
     if (b->coef[0] < 0)

@@ -4,17 +4,6 @@
 
 #include "base/size.h"
 
-int64_t expr_gcd(int64_t a, int64_t b)
-{
-    uint64_t x = a < 0 ? -(uint64_t)a : (uint64_t)a, y = b < 0 ? -(uint64_t)b : (uint64_t)b;
-    while (y) {
-        const uint64_t t = x % y;
-        x = y;
-        y = t;
-    }
-    return x > INT64_MAX ? 1 : (int64_t)x; /* 2^63 has no int64; 1 divides everything */
-}
-
 int64_t expr_floor_div(int64_t a, int64_t b)
 {
     const int64_t q = a / b;
@@ -140,7 +129,7 @@ int64_t poly_content(const struct poly *y)
 {
     int64_t g = 0;
     for (int32_t i = 0; i < y->n; i++)
-        g = expr_gcd(g, y->coef[i]);
+        g = size_gcd(g, y->coef[i]);
     return g;
 }
 

@@ -48,7 +48,6 @@ bool expr_proves_nonneg(struct expr_pool *p, expr e, int32_t steps);
 enum { EXPR_QUICK_PROOF = 12, EXPR_FULL_PROOF = 300 };
 
 /* Integer helpers. */
-int64_t expr_gcd(int64_t a, int64_t b);       /* of magnitudes; gcd(0, x) == |x| */
 int64_t expr_floor_div(int64_t a, int64_t b); /* b != 0, no overflow */
 int64_t expr_floor_mod(int64_t a, int64_t b);
 

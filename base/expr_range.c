@@ -73,12 +73,12 @@ static struct expr_range range_mul(struct expr_range a, struct expr_range b)
 static struct expr_range range_add(struct expr_range a, struct expr_range b)
 {
     return (struct expr_range){sat_add(a.min, b.min, NEG_INF), sat_add(a.max, b.max, POS_INF),
-                               expr_gcd(a.multiple, b.multiple)};
+                               size_gcd(a.multiple, b.multiple)};
 }
 
 static struct expr_range range_const(int64_t v)
 {
-    return (struct expr_range){v, v, expr_gcd(v, 0)};
+    return (struct expr_range){v, v, size_gcd(v, 0)};
 }
 
 static struct expr_range range_neg(struct expr_range a)
@@ -105,7 +105,7 @@ static struct expr_range range_mod(struct expr_range a, struct expr_range b)
 {
     if (b.max <= -1)
         return range_neg(range_mod(range_neg(a), range_neg(b)));
-    struct expr_range r = {0, sat_add(b.max, -1, POS_INF), expr_gcd(a.multiple, b.multiple)};
+    struct expr_range r = {0, sat_add(b.max, -1, POS_INF), size_gcd(a.multiple, b.multiple)};
     if (b.min < 0)
         r.min = sat_add(b.min, 1, NEG_INF);
     else if (a.min >= 0 && a.max < r.max)
@@ -120,13 +120,13 @@ static struct expr_range range_mod(struct expr_range a, struct expr_range b)
 static struct expr_range range_union(struct expr_range a, struct expr_range b)
 {
     const int64_t ends[4] = {a.min, a.max, b.min, b.max};
-    return range_over(ends, 4, expr_gcd(a.multiple, b.multiple));
+    return range_over(ends, 4, size_gcd(a.multiple, b.multiple));
 }
 
 static struct expr_range range_extremum(struct expr_range a, struct expr_range b, bool is_min)
 {
     const bool low = is_min ? a.min < b.min : a.min > b.min, high = is_min ? a.max < b.max : a.max > b.max;
-    return (struct expr_range){low ? a.min : b.min, high ? a.max : b.max, expr_gcd(a.multiple, b.multiple)};
+    return (struct expr_range){low ? a.min : b.min, high ? a.max : b.max, size_gcd(a.multiple, b.multiple)};
 }
 
 static struct expr_range range_inner(const struct expr_pool *p, expr e)

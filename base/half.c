@@ -25,20 +25,6 @@ static const struct small_format small_formats[DT_COUNT] = {
     [DT_F4E2M1] = {2, 1, 1, 0x7, 0, 0, false},
 };
 
-static uint32_t float_bits(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    return u;
-}
-
-static float bits_float(uint32_t u)
-{
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
 /* ---- HiF8: a sign, a prefix code that tells how many bits the exponent has, the exponent (its sign, its magnitude
  * without the leading one), and what is left of the byte as mantissa: more of it the nearer the exponent is to 0.
  *
@@ -103,15 +89,15 @@ static float hif8_decode(uint8_t code)
 {
     const uint32_t sign = (uint32_t)(code & 0x80) << 24, c = code & 0x7f;
     if (c == 0)
-        return bits_float(sign ? 0x7fc00000 : 0);
+        return half_bits_float(sign ? 0x7fc00000 : 0);
     if (c == HIF8_INF)
-        return bits_float(sign | 0x7f800000);
+        return half_bits_float(sign | 0x7f800000);
     if (c < 8)
-        return bits_float(sign | (c - 23 + 127) << 23);
+        return half_bits_float(sign | (c - 23 + 127) << 23);
     const int d = c < 16 ? 0 : c < 32 ? 1 : (int)(c >> 5) + 1, bits = d <= 2 ? 3 : 5 - d;
     const uint32_t field = c >> bits & ((1u << d) - 1), top = d ? 1u << (d - 1) : 0;
     const int magnitude = d ? (int)(top | (field & (top - 1))) : 0, e = field & top ? -magnitude : magnitude;
-    return bits_float(sign | (uint32_t)(e + 127) << 23 | (c & ((1u << bits) - 1)) << (23 - bits));
+    return half_bits_float(sign | (uint32_t)(e + 127) << 23 | (c & ((1u << bits) - 1)) << (23 - bits));
 }
 
 /* m / 2^s rounded to nearest even, 0 <= s; m < 2^53. */
@@ -164,24 +150,24 @@ float half_f16_to_f32(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 0x3ff;
     if (exponent == 31)
-        return bits_float(sign | 0x7f800000 | mantissa << 13 | (mantissa ? 0x400000 : 0));
+        return half_bits_float(sign | 0x7f800000 | mantissa << 13 | (mantissa ? 0x400000 : 0));
     if (exponent == 0) {
         const float f = (float)mantissa * 0x1p-24f;
         return sign ? -f : f;
     }
-    return bits_float(sign | (exponent + 112) << 23 | mantissa << 13);
+    return half_bits_float(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
 uint16_t half_f32_to_f16(float f)
 {
-    const uint32_t u = float_bits(f), a = u & 0x7fffffff;
+    const uint32_t u = half_float_bits(f), a = u & 0x7fffffff;
     const uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
     if (a > 0x7f800000)
         return sign | 0x7e00;
     if (a >= 0x477ff000) /* halfway between the largest value and the next: rounds to infinity */
         return sign | 0x7c00;
     if (a < 0x38800000) { /* below 2^-14: adding 0.5 aligns the units of 2^-24 with the mantissa's end */
-        const uint32_t r = float_bits(bits_float(a) + 0.5f) - 0x3f000000;
+        const uint32_t r = half_float_bits(half_bits_float(a) + 0.5f) - 0x3f000000;
         return (uint16_t)(sign | r);
     }
     const uint32_t rounded = a + 0xfff + (a >> 13 & 1);
@@ -195,12 +181,12 @@ uint16_t half_f64_to_f16(double d)
 
 float half_bf16_to_f32(uint16_t h)
 {
-    return bits_float((uint32_t)h << 16);
+    return half_bits_float((uint32_t)h << 16);
 }
 
 uint16_t half_f32_to_bf16(float f)
 {
-    const uint32_t u = float_bits(f);
+    const uint32_t u = half_float_bits(f);
     if ((u & 0x7fffffff) > 0x7f800000)
         return (uint16_t)((u >> 16 & 0x8000) | 0x7fc0);
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
@@ -209,7 +195,7 @@ uint16_t half_f32_to_bf16(float f)
 float half_small_to_f32(enum dtype t, uint8_t code)
 {
     if (t == DT_F8E8M0)
-        return bits_float(code == 0xff ? 0x7fc00000 : code ? (uint32_t)code << 23 : 0x400000);
+        return half_bits_float(code == 0xff ? 0x7fc00000 : code ? (uint32_t)code << 23 : 0x400000);
     if (t == DT_HIF8)
         return hif8_decode(code);
     const struct small_format *f = &small_formats[t];
@@ -217,18 +203,18 @@ float half_small_to_f32(enum dtype t, uint8_t code)
     const int bits = f->exp_bits + f->man_bits;
     const uint32_t sign = (uint32_t)(code >> bits & 1) << 31, magnitude = code & ((1u << bits) - 1);
     if (f->unsigned_nan ? code == f->nan : f->nan && magnitude > f->max)
-        return bits_float(!f->unsigned_nan && magnitude == f->inf && f->inf != f->nan ? sign | 0x7f800000
-                                                                                      : sign | 0x7fc00000);
+        return half_bits_float(!f->unsigned_nan && magnitude == f->inf && f->inf != f->nan ? sign | 0x7f800000
+                                                                                           : sign | 0x7fc00000);
     const uint32_t exponent = magnitude >> f->man_bits, mantissa = magnitude & ((1u << f->man_bits) - 1);
     const uint32_t scale = (uint32_t)(128 - f->bias - f->man_bits) << 23; /* 2^(1 - bias - man_bits), exact */
-    const float subnormal = (float)mantissa * bits_float(scale);
+    const float subnormal = (float)mantissa * half_bits_float(scale);
     const uint32_t normal = (exponent + 127 - (uint32_t)f->bias) << 23 | mantissa << (23 - f->man_bits);
-    return bits_float(sign | (exponent ? normal : float_bits(subnormal)));
+    return half_bits_float(sign | (exponent ? normal : half_float_bits(subnormal)));
 }
 
 uint8_t half_f32_to_e8m0(float f, enum half_round round, bool saturate)
 {
-    const uint32_t u = float_bits(f), exponent = u >> 23 & 0xff, mantissa = u & 0x7fffff;
+    const uint32_t u = half_float_bits(f), exponent = u >> 23 & 0xff, mantissa = u & 0x7fffff;
     if (exponent == 0xff)
         return 0xff;
     /* a tie rounds up, to the even mantissa of the next binade, except out of the subnormals */
@@ -276,6 +262,12 @@ void half_f32_to_bf16_n(uint16_t *y, const float *x, int64_t n)
 {
     for (int64_t i = WIDE(half_f32_to_bf16_avx2(y, x, n)); i < n; i++)
         y[i] = half_f32_to_bf16(x[i]);
+}
+
+struct half_shape half_small_shape(enum dtype t)
+{
+    const struct small_format *f = &small_formats[t];
+    return (struct half_shape){f->man_bits, 1 - f->bias, half_small_to_f32(t, (uint8_t)f->max)};
 }
 
 float half_lowest(enum dtype t)

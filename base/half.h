@@ -6,6 +6,21 @@
 
 #include "base/dtype.h"
 
+#include <string.h>
+
+static inline uint32_t half_float_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+static inline float half_bits_float(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
 float half_f16_to_f32(uint16_t h);
 uint16_t half_f32_to_f16(float f);  /* overflow gives infinity */
 uint16_t half_f64_to_f16(double d); /* one rounding */
@@ -19,6 +34,14 @@ float half_small_to_f32(enum dtype t, uint8_t code);
 uint8_t half_f32_to_small(enum dtype t, float f, bool saturate);
 enum half_round { HALF_NEAREST, HALF_UP, HALF_DOWN }; /* ONNX Cast's `round_mode`; UP is away from zero */
 uint8_t half_f32_to_e8m0(float f, enum half_round round, bool saturate);
+
+/* Of a small float format with one length of the mantissa: its bits, the exponent of the least normal number, the
+ * largest number. */
+struct half_shape {
+    int mantissa, least;
+    float most;
+};
+struct half_shape half_small_shape(enum dtype t);
 
 float half_lowest(enum dtype t); /* most negative finite number of f16, bf16 or f32; of f64 that of f32 */
 

@@ -30,5 +30,16 @@ static inline int64_t size_align(int64_t a, int64_t to)
 {
     return size_ceil_div(a, to) * to;
 }
+/* Of magnitudes; gcd(0, x) is |x|. */
+static inline int64_t size_gcd(int64_t a, int64_t b)
+{
+    uint64_t x = a < 0 ? -(uint64_t)a : (uint64_t)a, y = b < 0 ? -(uint64_t)b : (uint64_t)b;
+    while (y) {
+        const uint64_t t = x % y;
+        x = y;
+        y = t;
+    }
+    return x > INT64_MAX ? 1 : (int64_t)x; /* 2^63 has no int64; 1 divides everything */
+}
 
 #endif

@@ -174,6 +174,57 @@ int64_t value_n_elems(struct ir_ctx *cx, const struct value *v)
     return type_const_count(cx, v->type);
 }
 
+const void *attr_payload(const struct attr *a, int64_t *size)
+{
+    *size = 0;
+    if (a->kind == ATTR_INTS)
+        *size = a->len * (int64_t)sizeof(int64_t);
+    else if (a->kind == ATTR_FLOATS)
+        *size = a->len * (int64_t)sizeof(float);
+    else if (a->kind == ATTR_STRINGS)
+        *size = a->len * (int64_t)sizeof(sym);
+    return a->v.ints;
+}
+
+static bool same_blob(const struct blob *a, const struct blob *b)
+{
+    if (a == b)
+        return true;
+    return a->data && b->data && a->size == b->size &&
+           (a->data == b->data || (a->size <= IR_SMALL_CONSTANT && memcmp(a->data, b->data, (size_t)a->size) == 0));
+}
+
+static bool same_attr(const struct attr *a, const struct attr *b)
+{
+    int64_t sa, sb;
+    if (a->kind != b->kind || a->len != b->len)
+        return false;
+    switch (a->kind) {
+    case ATTR_NONE: return true;
+    case ATTR_INT: return a->v.i == b->v.i;
+    case ATTR_FLOAT: return memcmp(&a->v.f, &b->v.f, sizeof a->v.f) == 0;
+    case ATTR_STRING: return a->v.s == b->v.s;
+    case ATTR_TYPE: return a->v.type == b->v.type;
+    case ATTR_TENSOR: return a->v.t.type == b->v.t.type && same_blob(a->v.t.blob, b->v.t.blob);
+    case ATTR_GRAPH: return false;
+    case ATTR_INTS:
+    case ATTR_FLOATS:
+    case ATTR_STRINGS: break;
+    }
+    const void *pa = attr_payload(a, &sa), *pb = attr_payload(b, &sb);
+    return sa == 0 || memcmp(pa, pb, (size_t)sa) == 0;
+}
+
+bool node_same_attrs(const struct node *a, const struct node *b)
+{
+    if (a->op != b->op)
+        return false;
+    for (int i = 0; i < op_table[a->op]->n_attrs; i++)
+        if (!same_attr(&a->attrs[i], &b->attrs[i]))
+            return false;
+    return true;
+}
+
 const char *node_text(struct ir_ctx *cx, const struct node *n)
 {
     const struct loc *l = n->loc;

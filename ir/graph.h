@@ -196,4 +196,10 @@ int64_t node_attr_int(const struct node *n, const char *name, int64_t otherwise)
 float node_attr_float(const struct node *n, const char *name, float otherwise);
 sym node_attr_str(const struct node *n, const char *name, sym otherwise);
 
+#define IR_SMALL_CONSTANT 4096 /* bytes of a constant that are compared by content; larger ones by their blob */
+/* The array behind a list attribute and its bytes; *size is 0 for attributes held in place. */
+const void *attr_payload(const struct attr *a, int64_t *size);
+/* One operator with equal attributes? Bodies are never equal. */
+bool node_same_attrs(const struct node *a, const struct node *b);
+
 #endif

@@ -58,7 +58,7 @@ int64_t k_cache_scales(const struct k_cache_form *f)
 float k_cache_most(const struct k_cache_form *f)
 {
     if (dtype_is_float(f->code))
-        return f->code == DT_F8E4M3FN ? 448.0f : 57344.0f;
+        return half_small_shape(f->code).most;
     const int bits = dtype_table[f->code].bits;
     return (float)((1 << (f->shifted ? bits : bits - 1)) - 1);
 }

@@ -7,11 +7,7 @@
  * Exporters repeat mask and rotary subgraphs per layer; here they become one.
  * Requirements: (1) nodes with side effects, bodies or random results stay; (2) operands are compared by identity, so
  * one walk in order finds chains; (3) constants are equal when type and bytes are (small ones) or the blob is. */
-#include <string.h>
-
 #include "passes/pass.h"
-
-#define SMALL_CONSTANT 4096 /* bytes compared by content */
 
 static bool mergeable(const struct node *n)
 {
@@ -22,48 +18,6 @@ static bool mergeable(const struct node *n)
 static uint64_t mix(uint64_t h, uint64_t v)
 {
     return (h ^ v) * 0x9e3779b97f4a7c15ull;
-}
-
-/* Payload behind an attribute's pointer, or NULL for those held in place. */
-static const void *payload(const struct attr *a, int64_t *size)
-{
-    *size = 0;
-    if (a->kind == ATTR_INTS)
-        *size = a->len * (int64_t)sizeof(int64_t);
-    else if (a->kind == ATTR_FLOATS)
-        *size = a->len * (int64_t)sizeof(float);
-    else if (a->kind == ATTR_STRINGS)
-        *size = a->len * (int64_t)sizeof(sym);
-    return a->v.ints;
-}
-
-static bool same_blob(const struct blob *a, const struct blob *b)
-{
-    if (a == b)
-        return true;
-    return a->data && b->data && a->size == b->size &&
-           (a->data == b->data || (a->size <= SMALL_CONSTANT && memcmp(a->data, b->data, (size_t)a->size) == 0));
-}
-
-static bool same_attr(const struct attr *a, const struct attr *b)
-{
-    int64_t sa, sb;
-    if (a->kind != b->kind || a->len != b->len)
-        return false;
-    switch (a->kind) {
-    case ATTR_NONE: return true;
-    case ATTR_INT: return a->v.i == b->v.i;
-    case ATTR_FLOAT: return memcmp(&a->v.f, &b->v.f, sizeof a->v.f) == 0;
-    case ATTR_STRING: return a->v.s == b->v.s;
-    case ATTR_TYPE: return a->v.type == b->v.type;
-    case ATTR_TENSOR: return a->v.t.type == b->v.t.type && same_blob(a->v.t.blob, b->v.t.blob);
-    case ATTR_GRAPH: return false;
-    case ATTR_INTS:
-    case ATTR_FLOATS:
-    case ATTR_STRINGS: break;
-    }
-    const void *pa = payload(a, &sa), *pb = payload(b, &sb);
-    return sa == 0 || memcmp(pa, pb, (size_t)sa) == 0;
 }
 
 static uint64_t hash_node(const struct node *n)
@@ -80,9 +34,9 @@ static uint64_t hash_node(const struct node *n)
     for (int i = 0; i < op_table[n->op]->n_attrs; i++) {
         const struct attr *a = &n->attrs[i];
         int64_t size;
-        const void *p = payload(a, &size);
+        const void *p = attr_payload(a, &size);
         h = mix(h, size > 0 ? map_hash_bytes(p, size) : a->kind == ATTR_INT ? (uint64_t)a->v.i : (uint64_t)a->kind);
-        if (a->kind == ATTR_TENSOR && a->v.t.blob->data && a->v.t.blob->size <= SMALL_CONSTANT)
+        if (a->kind == ATTR_TENSOR && a->v.t.blob->data && a->v.t.blob->size <= IR_SMALL_CONSTANT)
             h = mix(h, map_hash_bytes(a->v.t.blob->data, a->v.t.blob->size));
     }
     return h;
@@ -98,10 +52,7 @@ static bool same_node(const struct node *a, const struct node *b)
     for (int i = 0; i < a->n_out; i++)
         if (a->out[i].type != b->out[i].type)
             return false;
-    for (int i = 0; i < op_table[a->op]->n_attrs; i++)
-        if (!same_attr(&a->attrs[i], &b->attrs[i]))
-            return false;
-    return true;
+    return node_same_attrs(a, b);
 }
 
 /* The first node equal to n, or NULL after n has been noted. Different nodes of one hash stand under successive hashes.

@@ -13,7 +13,7 @@
  * runs after placement; Fused nodes are not fused again, so it terminates. Left alone: producers of another shape
  * (masks broadcast over heads), moves, matrix products.
  */
-#include "passes/pass.h"
+#include "passes/match.h"
 
 #define MAX_MEMBERS 24
 #define MAX_TENSORS 14
@@ -50,7 +50,7 @@ static int32_t find(struct fuser *f, int32_t i)
 }
 
 /* Does the operator reduce the last axis alone, keeping it? */
-static bool reduces_rows(struct ir_ctx *cx, const struct node *n)
+static bool reduces_rows(const struct node *n)
 {
     const struct type *t = n->in[0].value->type;
     int64_t axis = node_attr_int(n, "axis", -1);
@@ -58,7 +58,7 @@ static bool reduces_rows(struct ir_ctx *cx, const struct node *n)
     if (t->rank < 1 || node_attr_int(n, "keepdims", 1) == 0)
         return false;
     if (op_table[n->op]->cls == CLS_REDUCE && !node_attr(n, "axis")) {
-        if (!axes || value_n_elems(cx, axes) != 1 || !expr_is_const(&cx->exprs, value_elem(cx, axes, 0), &axis))
+        if (!match_int(axes, &axis))
             return false;
     }
     return axis == -1 || axis == t->rank - 1;
@@ -85,7 +85,7 @@ static bool node_shape(struct fuser *f, const struct node *n, struct group *out)
     if (d->cls != CLS_ELEMENTWISE && d->cls != CLS_REDUCE && d->cls != CLS_NORM)
         return false;
     const struct target_info *target = f->px->target;
-    if ((red && !reduces_rows(cx, n)) || (target && target->in_region && !target->in_region(target, cx, n)))
+    if ((red && !reduces_rows(n)) || (target && target->in_region && !target->in_region(target, cx, n)))
         return false;
     const struct type *t = red ? n->in[0].value->type : n->out[0].type;
     *out = (struct group){.n = 1, .values = count_values(n), .rank = t->rank, .shape = t->dims, .has_red = red};

@@ -14,6 +14,15 @@ bool match_scalar(const struct value *v, double *out)
            type_const_count(v->graph->module->cx, v->type) == 1 && value_const_f64(v, 0, out);
 }
 
+bool match_int(const struct value *v, int64_t *out)
+{
+    if (!v || v->type->rank > 1)
+        return false;
+    struct ir_ctx *cx = v->graph->module->cx;
+    const expr e = value_n_elems(cx, v) == 1 ? value_elem(cx, v, 0) : EXPR_INVALID;
+    return e != EXPR_INVALID && expr_is_const(&cx->exprs, e, out);
+}
+
 bool match_near(double x, double wanted)
 {
     const double f16_rounding = 1.0 / 1024;
@@ -52,12 +61,10 @@ struct value *match_row_mean(const struct value *v)
 {
     const struct node *n = match_def(v, OP_ReduceMean);
     int64_t axis;
-    if (!n || node_attr_int(n, "keepdims", 1) == 0 || !node_in(n, 1))
+    if (!n || node_attr_int(n, "keepdims", 1) == 0 || !match_int(node_in(n, 1), &axis))
         return NULL;
-    struct ir_ctx *cx = n->graph->module->cx;
     struct value *x = node_in(n, 0);
-    if (value_n_elems(cx, node_in(n, 1)) != 1 || !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, 1), 0), &axis) ||
-        x->type->rank < 1)
+    if (x->type->rank < 1)
         return NULL;
     return axis == -1 || axis == x->type->rank - 1 ? x : NULL;
 }

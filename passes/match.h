@@ -8,6 +8,8 @@
 struct node *match_def(const struct value *v, enum op op); /* the node that makes v, when it is an `op` */
 /* A constant float tensor of one element. */
 bool match_scalar(const struct value *v, double *out);
+/* A constant integer, or one-element list of integers, e.g. the axes of a reduction. */
+bool match_int(const struct value *v, int64_t *out);
 bool match_near(double x, double wanted); /* equal up to the rounding of constants to f16 */
 /* v = op(a, scalar) or, for commutative operators, op(scalar, a): *rest is a, of v's type. */
 bool match_with_scalar(const struct value *v, enum op op, struct value **rest, double *scalar);

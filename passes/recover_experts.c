@@ -45,14 +45,6 @@ struct mixture {
 
 /* ---- terms --------------------------------------------------------------------------------------------------- */
 
-static bool constant_int(const struct value *v, int64_t *out)
-{
-    const struct ir_ctx *cx = v->graph->module->cx;
-    const expr e = v->type->rank <= 1 ? value_elem(v->graph->module->cx, v, 0) : EXPR_INVALID;
-    return e != EXPR_INVALID && type_const_count(v->graph->module->cx, v->type) == 1 &&
-           expr_is_const(&cx->exprs, e, out);
-}
-
 static const struct value *behind_casts(const struct value *v)
 {
     while (v->def && (v->def->op == OP_Cast || v->def->op == OP_Identity))
@@ -66,8 +58,8 @@ static struct value *mask_of(const struct value *v, int64_t *e, int *token)
     const struct node *n = behind_casts(v)->def;
     *token = 0;
     if (n && n->op == OP_Equal)
-        return constant_int(node_in(n, 1), e) ? node_in(n, 0) : constant_int(node_in(n, 0), e) ? node_in(n, 1) : NULL;
-    if (!n || n->op != OP_Gather || !constant_int(node_in(n, 1), e) || n->out[0].type->rank != 2)
+        return match_int(node_in(n, 1), e) ? node_in(n, 0) : match_int(node_in(n, 0), e) ? node_in(n, 1) : NULL;
+    if (!n || n->op != OP_Gather || !match_int(node_in(n, 1), e) || n->out[0].type->rank != 2)
         return NULL;
     int64_t axis = node_attr_int(n, "axis", 0);
     axis += axis < 0 ? 3 : 0;
@@ -98,7 +90,7 @@ static bool dense_weight(struct value *v, struct term *t)
     int64_t axis = 0;
     int token = 0;
     const struct node *sum = match_def(v, OP_ReduceSum);
-    if (!sum || !node_in(sum, 1) || !constant_int(node_in(sum, 1), &axis))
+    if (!sum || !node_in(sum, 1) || !match_int(node_in(sum, 1), &axis))
         return false;
     const struct node *mul = match_def(node_in(sum, 0), OP_Mul);
     for (int i = 0; mul && i < 2; i++) {
@@ -120,7 +112,7 @@ static const struct node *nonzero_row(const struct value *v, int64_t *row)
     if (!n)
         return NULL;
     axis = node_attr_int(n, "axis", 0);
-    if (n->op == OP_Gather && constant_int(node_in(n, 1), row)) {
+    if (n->op == OP_Gather && match_int(node_in(n, 1), row)) {
         turn = match_def(node_in(n, 0), OP_Transpose);
         return axis == (turn ? 1 : 0) ? match_def(turn ? node_in(turn, 0) : node_in(n, 0), OP_NonZero) : NULL;
     }
@@ -151,7 +143,7 @@ static bool gathered_weight(const struct value *v, const struct node *places, in
         if (!mul || nonzero_row(node_in(add, 1 - i), &row) != places || row == token)
             continue;
         for (int j = 0; j < 2; j++)
-            if (constant_int(node_in(mul, j), &k) && nonzero_row(node_in(mul, 1 - j), &row) == places && row == token)
+            if (match_int(node_in(mul, j), &k) && nonzero_row(node_in(mul, 1 - j), &row) == places && row == token)
                 return t->weight->type->rank == 2 && t->index->type->rank == 2 &&
                        expr_const(&v->graph->module->cx->exprs, k) == t->index->type->dims[1] &&
                        t->weight->type->dims[0] == t->index->type->dims[0] &&
@@ -316,21 +308,6 @@ static bool is_rowwise(const struct node *n)
     return op_has((enum op)n->op, T_ELEMENTWISE) || n->op == OP_Cast;
 }
 
-static bool same_attrs(const struct node *a, const struct node *b)
-{
-    if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out)
-        return false;
-    const struct op_def *def = op_table[a->op];
-    for (int i = 0; i < def->n_attrs; i++) {
-        const char *name = def->attrs[i].name;
-        if (node_attr_int(a, name, 0) != node_attr_int(b, name, 0) ||
-            node_attr_float(a, name, 0) != node_attr_float(b, name, 0) ||
-            node_attr_str(a, name, 0) != node_attr_str(b, name, 0))
-            return false;
-    }
-    return true;
-}
-
 /* Constants that stand beside rows: one element or a row. */
 static bool is_row_constant(const struct value *v)
 {
@@ -367,7 +344,8 @@ static bool alike(struct mixture *m, struct value *const *v, int depth)
         return false;
     struct value **in = ARENA_ARRAY(&m->px->arena, struct value *, m->experts);
     for (int64_t e = 1; e < m->experts; e++)
-        if (!v[e] || !v[e]->def || v[e]->index != v[0]->index || !same_attrs(v[e]->def, v[0]->def) ||
+        if (!v[e] || !v[e]->def || v[e]->index != v[0]->index || !node_same_attrs(v[e]->def, v[0]->def) ||
+            v[e]->def->n_in != v[0]->def->n_in || v[e]->def->n_out != v[0]->def->n_out ||
             is_product(v[e]->def) != is_product(v[0]->def))
             return false;
     for (int i = 0; i < v[0]->def->n_in; i++) {

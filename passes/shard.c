@@ -14,6 +14,8 @@
  * whole values. */
 #include "passes/shard.h"
 
+#include "base/size.h"
+
 #include <string.h>
 
 /* ---- what rules ask ---- */
@@ -30,29 +32,24 @@ static bool keeps_weight(const struct node *n)
     return n->op == OP_Transpose || n->op == OP_Cast || n->op == OP_Identity || n->op == OP_DequantizeLinear;
 }
 
-bool shard_is_weight(const struct value *v)
+static const struct value *origin_of(const struct value *v)
 {
     while (v && v->def && keeps_weight(v->def))
         v = node_in(v->def, 0);
+    return v;
+}
+
+bool shard_is_weight(const struct value *v)
+{
+    v = origin_of(v);
     return v && v->def && v->def->op == OP_Constant;
 }
 
 double shard_bytes(const struct shard *s, const struct value *v)
 {
-    while (v && v->def && keeps_weight(v->def))
-        v = node_in(v->def, 0);
+    v = origin_of(v);
     int64_t n = v ? type_const_count(s->px->cx, v->type) : -1, bytes;
     return n >= 0 && dtype_bytes(v->type->dtype, n, &bytes) ? (double)bytes : 0;
-}
-
-static int64_t gcd(int64_t a, int64_t b)
-{
-    while (b) {
-        const int64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a;
 }
 
 void shard_lower(struct shard_node *c, int32_t seed, int64_t ways, const char *what)
@@ -60,7 +57,7 @@ void shard_lower(struct shard_node *c, int32_t seed, int64_t ways, const char *w
     struct shard *s = c->s;
     if (seed < 0)
         return;
-    const int64_t to = gcd(s->most[seed], ways);
+    const int64_t to = size_gcd(s->most[seed], ways);
     if (to >= s->most[seed])
         return;
     s->most[seed] = to;
@@ -76,7 +73,7 @@ bool shard_divides(struct shard_node *c, struct cut *cut, expr size, const char 
         return true;
     (void)expr_is_const(&s->px->cx->exprs, size, &n);
     shard_lower(
-        c, cut->seed, gcd(cut->ways, n),
+        c, cut->seed, size_gcd(cut->ways, n),
         arena_printf(s->d->arena, "%lld %s are not divisible by %lld", (long long)n, what, (long long)cut->ways));
     return false;
 }
@@ -88,7 +85,7 @@ int64_t shard_ways(struct shard_node *c, expr size)
     if (!expr_is_const(&s->px->cx->exprs, size, &n))
         return 1;
     if (n % s->most[c->n->id] != 0)
-        shard_lower(c, (int32_t)c->n->id, gcd(n, s->most[c->n->id]),
+        shard_lower(c, (int32_t)c->n->id, size_gcd(n, s->most[c->n->id]),
                     arena_printf(s->d->arena, "%lld columns are not divisible by %lld", (long long)n,
                                  (long long)s->most[c->n->id]));
     return s->most[c->n->id];

@@ -82,26 +82,19 @@ static bool is_common(const struct sorter *s, const struct value *v)
 }
 
 /* Does it cut columns, along one axis that is known? */
-static bool cuts_columns(const struct sorter *s, const struct node *n)
+static bool cuts_columns(const struct node *n)
 {
-    struct ir_ctx *cx = s->px->cx;
     int64_t axis = node_attr_int(n, "axis", 0);
-    if (n->op != OP_Split) {
-        const struct value *axes = node_in(n, 3);
-        if (!axes || axes->type->rank != 1 || !expr_is_one(&cx->exprs, axes->type->dims[0]))
-            return false;
-        const expr e = value_elem(cx, axes, 0);
-        if (e == EXPR_INVALID || !expr_is_const(&cx->exprs, e, &axis))
-            return false;
-    }
+    if (n->op != OP_Split && !match_int(node_in(n, 3), &axis))
+        return false;
     return axis == 1 || axis == -1;
 }
 
 /* The operands of n that have a row for each row of its results; 0: it is no operator on rows. */
-static int row_operands(const struct sorter *s, const struct node *n)
+static int row_operands(const struct node *n)
 {
     if (n->op == OP_Slice || n->op == OP_Split)
-        return cuts_columns(s, n) ? 1 : 0;
+        return cuts_columns(n) ? 1 : 0;
     return op_has((enum op)n->op, T_ELEMENTWISE) || n->op == OP_Cast ? n->n_in : 0;
 }
 
@@ -113,7 +106,7 @@ static bool derives(const struct sorter *s, const struct value *v, int depth)
     if (!v->def || !is_rows(s, v) || depth == MOST_DEPTH)
         return false;
     bool some = false;
-    for (int i = 0; i < row_operands(s, v->def); i++) {
+    for (int i = 0; i < row_operands(v->def); i++) {
         const struct value *x = node_in(v->def, i);
         if (!x || (!is_rows(s, x) && !is_common(s, x)))
             return false;
@@ -158,7 +151,7 @@ static struct value *sorted_of(struct sorter *s, struct value *v)
     const struct node *n = v->def;
     struct value **in = ARENA_ARRAY(&s->px->arena, struct value *, n->n_in);
     for (int i = 0; i < n->n_in; i++) {
-        in[i] = i < row_operands(s, n) ? sorted_of(s, node_in(n, i)) : node_in(n, i);
+        in[i] = i < row_operands(n) ? sorted_of(s, node_in(n, i)) : node_in(n, i);
         if (!in[i] && node_in(n, i))
             return NULL;
     }

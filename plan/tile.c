@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/half.h"
+
 static const struct expr_range any_range = {INT64_MIN, INT64_MAX, 1};
 
 struct tile_kernel *tile_kernel_new(struct arena *a, struct strtab *strings, const char *name)
@@ -137,9 +139,7 @@ void tile_note(struct tile_builder *b, const char *text)
 
 int32_t tile_float_bits(float f)
 {
-    int32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    return bits;
+    return (int32_t)half_float_bits(f);
 }
 
 bool tile_shares_loads(const struct tile_kernel *k)

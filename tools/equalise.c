@@ -8,28 +8,12 @@
 
 #include "ir/hadamard.h"
 #include "quant/correct.h"
+#include "tools/faces.h"
 #include "tools/table.h"
-
-/* Weights of one source while they are looked at. */
-struct look {
-    struct arena a;
-    struct quant_face *face;
-    int64_t n;
-};
-struct looks {
-    struct quantization *q;
-    struct look *of; /* per source of the walk */
-};
 
 bool equalise_takes(const struct quant_operand *input)
 {
     return input->codes != DT_NONE;
-}
-
-static struct quant_found *found_of(const struct quantization *q, const struct node *n)
-{
-    const uint64_t *at = map_find(&q->by_node, n->id);
-    return at ? &q->products.data[*at - 1] : NULL;
 }
 
 /* Products of a source that are coded alike. */
@@ -41,15 +25,17 @@ static int64_t coded(const struct quantization *q, const struct quant_source *s)
     return n;
 }
 
-static const struct quant_product *look_product(void *user, const struct node *n, const char *name)
+static bool takes(const struct quantization *q, const struct quant_found *f, const struct quant_source *s)
 {
-    static const struct quant_product nothing;
-    const struct quantization *q = ((const struct looks *)user)->q;
-    const struct quant_found *f = found_of(q, n);
-    (void)name;
-    if (!f || f->keep || f->source < q->first || f->source >= q->last || !equalise_takes(&f->form.input))
-        return NULL;
-    return q->sources.data[f->source].stats.n_sample > 0 ? &nothing : NULL;
+    (void)q;
+    return !f->keep && equalise_takes(&f->form.input) && s->stats.n_sample > 0;
+}
+
+/* Not windows of more than one position. */
+static bool fits(const struct quant_source *s, const struct quant_matrix *w)
+{
+    (void)w;
+    return s->stats.pairs == s->stats.k && s->stats.groups == 1;
 }
 
 /* ---- what becomes of an input */
@@ -59,14 +45,21 @@ static bool is_map(const struct quant_source *s)
     return s->first->op == OP_Conv;
 }
 
+/* All weights of a source. */
+struct looked {
+    const struct quant_face *face;
+    int64_t n;
+    struct arena *a;
+};
+
 /* Maps are not turned, and divided only where factors may go into what makes them. */
-static bool try_form(const struct quantization *q, const struct quant_source *s, const struct look *l,
-                     const struct quant_operand *input, struct quant_equalised *out, struct arena *a)
+static bool try_form(const struct quantization *q, const struct quant_source *s, const struct looked *l,
+                     const struct quant_operand *input, struct quant_equalised *out)
 {
     unsigned allowed = q->ask.equalise;
     if (is_map(s))
         allowed &= value_has_one_use(node_in(s->first, 0)) ? 1u << QUANT_EQUALISER_smooth : 0;
-    return quant_equalise(&s->stats, input, l->face, l->n, allowed, out, a);
+    return quant_equalise(&s->stats, input, l->face, l->n, allowed, out, l->a);
 }
 
 /* Takes the outcome over into all products of the source. */
@@ -87,14 +80,8 @@ static bool settle(struct quantization *q, struct quant_source *s, const struct 
             f->form.input.by = "output";
         }
         f->form.rotate = e->rotate;
-        f->form.smooth = (struct quant_vector){smooth, smooth ? k : 0};
-        f->has_smooth = smooth != NULL;
         f->why = s->why;
-        if (smooth)
-            quant_store_put(
-                &q->store, f->name, "smooth",
-                &(struct k_tensor){
-                    .dtype = DT_F32, .rank = 1, .dims = {k}, .data = smooth, .size = k * (int64_t)sizeof *smooth});
+        quantize_smooth(q, f, smooth, k);
     }
     s->before = e->before;
     s->after = e->after;
@@ -122,11 +109,13 @@ static struct quant_operand input_of(const struct quantization *q, const struct 
 }
 
 /* Factors for the input; where they leave too much, a scale per token; where that does too, no codes. */
-static bool choose(struct quantization *q, struct quant_source *s, const struct look *l, struct arena *a)
+static bool choose(struct quantization *q, struct quant_source *s, const struct quant_face *face, int64_t n,
+                   struct arena *a)
 {
+    const struct looked l = {face, n, a};
     struct quant_equalised as_asked, by_token;
     const struct quant_operand input = input_of(q, s);
-    if (!try_form(q, s, l, &input, &as_asked, a))
+    if (!try_form(q, s, &l, &input, &as_asked))
         return false;
     if (!q->ask.equalise) {
         s->before = s->after = as_asked.before;
@@ -136,7 +125,7 @@ static bool choose(struct quantization *q, struct quant_source *s, const struct 
         return settle(q, s, &input, &as_asked);
     const struct quant_operand token = {.codes = DT_I8, .per = QUANT_PER_TOKEN, .dynamic = true};
     if (!input.dynamic && input.codes == DT_I8 && !is_map(s)) {
-        if (!try_form(q, s, l, &token, &by_token, a))
+        if (!try_form(q, s, &l, &token, &by_token))
             return false;
         if (by_token.after <= q->ask.input_error) {
             by_token.before = as_asked.before;
@@ -156,49 +145,10 @@ static bool choose(struct quantization *q, struct quant_source *s, const struct 
     return true;
 }
 
-/* ---- the walk over weights */
-
-static const char *see_weight(void *user, const char *name, const struct quant_matrix *w)
-{
-    struct looks *all = user;
-    struct quantization *q = all->q;
-    const uint64_t *at = map_find(&q->by_name, str_internz(&q->names, name));
-    struct quant_found *f = &q->products.data[*at - 1];
-    struct quant_source *s = &q->sources.data[f->source];
-    struct look *l = &all->of[f->source - q->first];
-    const int64_t wanted = coded(q, s);
-    if (s->stats.pairs != s->stats.k || s->stats.groups != 1) /* windows of more than one position */
-        return NULL;
-    if (!l->face) {
-        arena_init(&l->a, NULL);
-        l->face = ARENA_ARRAY(&l->a, struct quant_face, wanted + 1);
-    }
-    if (!l->face || !quant_face_make(&l->face[l->n++], w, &f->form.weight, &l->a))
-        return "there is no memory for its weight";
-    if (l->n < wanted)
-        return NULL;
-    const bool done = choose(q, s, l, &l->a);
-    arena_free(&l->a);
-    l->face = NULL;
-    if (q->ask.shows)
-        fprintf(stderr, "\r  inputs  %" PRId64 " of %" PRId64 " ", f->source + 1, q->sources.len);
-    return done ? NULL : "there is no memory to equalise its input";
-}
-
 enum npuc_status equalise_inputs(struct quantization *q)
 {
-    struct looks all = {.q = q};
-    const struct quantiser looks = {.user = &all, .product = look_product, .look = see_weight};
-    all.of = ARENA_ARRAY(q->arena, struct look, q->last - q->first + 1);
-    if (!all.of)
-        return diag_error(&q->c.diag, NULL, D_HOST_MEMORY);
-    const enum npuc_status s = quantize_walk(q, &looks);
-    for (int64_t i = 0; i < q->last - q->first; i++)
-        if (all.of[i].face) /* products of it that no walk comes to */
-            arena_free(&all.of[i].a);
-    if (q->ask.shows)
-        fprintf(stderr, "\r\033[K");
-    return s;
+    return faces_walk(
+        q, &(struct faces){takes, fits, coded, choose, "there is no memory to equalise its input", q->ask.shows});
 }
 
 /* ---- corrections */
@@ -247,7 +197,7 @@ static const struct quant_product *correct_product(void *user, const struct node
 {
     static const struct quant_product nothing;
     const struct quantization *q = user;
-    const struct quant_found *f = found_of(q, n);
+    const struct quant_found *f = quantize_found(q, n);
     (void)name;
     const bool now = f && !f->keep && f->source >= q->first && f->source < q->last && quantize_needs(&f->form) == 0;
     return now && q->sources.data[f->source].stats.rows > 0 ? &nothing : NULL;
@@ -275,9 +225,7 @@ static const char *correct(void *user, const char *name, const struct quant_matr
         return why;
     f->form.correct = (struct quant_vector){to, w->channels};
     f->has_correct = true;
-    const struct k_tensor t = {
-        .dtype = DT_F32, .rank = 1, .dims = {w->channels}, .data = to, .size = w->channels * (int64_t)sizeof *to};
-    quant_store_put(&q->store, name, "correct", &t);
+    quantize_put(q, name, "correct", to, w->channels);
     return NULL;
 }
 

@@ -203,10 +203,25 @@ static enum npuc_status find_products(struct quantization *q)
     return s;
 }
 
-static struct quant_found *found_of(const struct quantization *q, const struct node *n)
+struct quant_found *quantize_found(const struct quantization *q, const struct node *n)
 {
     const uint64_t *at = map_find(&q->by_node, n->id);
     return at ? &q->products.data[*at - 1] : NULL;
+}
+
+void quantize_put(struct quantization *q, const char *name, const char *part, const float *data, int64_t n)
+{
+    const struct k_tensor t = {
+        .dtype = DT_F32, .rank = 1, .dims = {n}, .data = (void *)(uintptr_t)data, .size = n * (int64_t)sizeof *data};
+    quant_store_put(&q->store, name, part, &t);
+}
+
+void quantize_smooth(struct quantization *q, struct quant_found *f, const float *smooth, int64_t k)
+{
+    f->form.smooth = (struct quant_vector){smooth, smooth ? k : 0};
+    f->has_smooth = smooth != NULL;
+    if (smooth)
+        quantize_put(q, f->name, "smooth", smooth, k);
 }
 
 /* ---- walks over the data */
@@ -222,7 +237,7 @@ static bool is_wanted(const struct quantization *q, const struct quant_source *s
 static enum npuc_status watch_node(void *user, const struct node *n, const struct k_tensor *const *in)
 {
     struct quantization *q = user;
-    const struct quant_found *f = found_of(q, n);
+    const struct quant_found *f = quantize_found(q, n);
     if (!f)
         return NPUC_OK;
     if (f->source >= q->last)
@@ -342,7 +357,7 @@ static const struct quant_product *product_of(void *user, const struct node *n, 
 {
     struct quantization *q = user;
     (void)name;
-    struct quant_found *f = found_of(q, n);
+    struct quant_found *f = quantize_found(q, n);
     const bool now = f && !f->keep && f->source >= q->first && f->source < q->last;
     return now && f->form.weight.data ? &f->form : NULL;
 }

@@ -73,6 +73,11 @@ NPUC_MUST_CHECK enum npuc_status quantize_walk(struct quantization *q, const str
  * fixed scales, which calibration finds. */
 NPUC_MUST_CHECK enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, const char *weights,
                                                  const char *activations, bool *calibrates);
+struct quant_found *quantize_found(const struct quantization *q, const struct node *n); /* NULL: no product */
+/* Part of a product in the data file: f32 [n], which lives as long as q. */
+void quantize_put(struct quantization *q, const char *name, const char *part, const float *data, int64_t n);
+/* Divides the product's input by f32 [k]; NULL: not at all. */
+void quantize_smooth(struct quantization *q, struct quant_found *f, const float *smooth, int64_t k);
 /* Statistics that the form's algorithm for weights needs; 0 with no need for data. */
 unsigned quantize_needs(const struct quant_product *form);
 /* The whole way: import, walks over the data, recipe and data file. On failure no file is left. */

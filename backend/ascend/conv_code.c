@@ -280,9 +280,7 @@ static void steps(struct code *c, expr t, expr first)
 static int64_t one_of(enum dtype t)
 {
     const float one = 1.0f;
-    uint32_t bits;
-    memcpy(&bits, &one, sizeof bits);
-    return t == DT_F32 ? (int64_t)bits : t == DT_F16 ? half_f32_to_f16(one) : half_f32_to_bf16(one);
+    return t == DT_F32 ? (int64_t)half_float_bits(one) : t == DT_F16 ? half_f32_to_f16(one) : half_f32_to_bf16(one);
 }
 
 /* bias x 1: a window in padding that is one everywhere. */

@@ -4,13 +4,7 @@
 
 static int64_t lcm(int64_t a, int64_t b)
 {
-    int64_t x = a, y = b;
-    while (y != 0) {
-        const int64_t rest = x % y;
-        x = y;
-        y = rest;
-    }
-    return a / x * b;
+    return a / size_gcd(a, b) * b;
 }
 
 int64_t nbits_line(const struct nbits *q)

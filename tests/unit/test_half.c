@@ -7,20 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint32_t bits_of(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    return u;
-}
-
-static float float_of(uint32_t u)
-{
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
 static double f16_value(uint16_t h)
 {
     const int exponent = h >> 10 & 31, mantissa = h & 0x3ff;
@@ -72,16 +58,16 @@ static void bf16_rounds(void **state)
     (void)state;
     for (uint32_t h = 0; h < 0x10000; h++) {
         const float f = half_bf16_to_f32((uint16_t)h);
-        assert_int_equal(bits_of(f), h << 16);
+        assert_int_equal(half_float_bits(f), h << 16);
         const bool nan = (h & 0x7fff) > 0x7f80;
         assert_int_equal(half_f32_to_bf16(f), nan ? (h & 0x8000) | 0x7fc0 : h);
         if ((h & 0x7fff) >= 0x7f80)
             continue;
-        assert_int_equal(half_f32_to_bf16(float_of(h << 16 | 0x7fff)), h);
-        assert_int_equal(half_f32_to_bf16(float_of(h << 16 | 0x8000)), h + (h & 1));
-        assert_int_equal(half_f32_to_bf16(float_of(h << 16 | 0x8001)), h + 1);
+        assert_int_equal(half_f32_to_bf16(half_bits_float(h << 16 | 0x7fff)), h);
+        assert_int_equal(half_f32_to_bf16(half_bits_float(h << 16 | 0x8000)), h + (h & 1));
+        assert_int_equal(half_f32_to_bf16(half_bits_float(h << 16 | 0x8001)), h + 1);
     }
-    assert_int_equal(half_f32_to_bf16(float_of(0x7f800001)), 0x7fc0);
+    assert_int_equal(half_f32_to_bf16(half_bits_float(0x7f800001)), 0x7fc0);
 }
 
 static const enum dtype small_types[] = {DT_F8E4M3FN, DT_F8E4M3FNUZ, DT_F8E5M2, DT_F8E5M2FNUZ,
@@ -229,7 +215,7 @@ static void arrays_equal_scalars(void **state)
         for (int i = 0; i < N; i++) {
             const uint64_t r = unit_random(&seed);
             const uint32_t near_f16 = (uint32_t)(r >> 32 & 0x8fffffff) + 0x38000000u - (uint32_t)(r & 7) * 0x01000000u;
-            f[i] = float_of(r & 8 ? (uint32_t)(r >> 32) : near_f16 & (r & 16 ? 0xfffff000u : ~0u));
+            f[i] = half_bits_float(r & 8 ? (uint32_t)(r >> 32) : near_f16 & (r & 16 ? 0xfffff000u : ~0u));
         }
         half_f32_to_f16_n(h, f, N);
         for (int i = 0; i < N; i++)
@@ -239,7 +225,7 @@ static void arrays_equal_scalars(void **state)
             assert_int_equal(h[i], half_f32_to_bf16(f[i]));
         half_bf16_to_f32_n(wide, h, N - round);
         for (int i = 0; i < N - round; i++)
-            assert_int_equal(bits_of(wide[i]), bits_of(half_bf16_to_f32(h[i])));
+            assert_int_equal(half_float_bits(wide[i]), half_float_bits(half_bf16_to_f32(h[i])));
     }
     static uint16_t all[0x10000];
     static float all_wide[0x10000];
@@ -247,7 +233,7 @@ static void arrays_equal_scalars(void **state)
         all[i] = (uint16_t)i;
     half_f16_to_f32_n(all_wide, all, 0x10000);
     for (uint32_t i = 0; i < 0x10000; i++)
-        assert_int_equal(bits_of(all_wide[i]), bits_of(half_f16_to_f32((uint16_t)i)));
+        assert_int_equal(half_float_bits(all_wide[i]), half_float_bits(half_f16_to_f32((uint16_t)i)));
 }
 
 int main(void)
