@@ -76,6 +76,7 @@ struct trial {
     float *signal;   /* [faces][rows]: squares of the output, with a floor */
     float *scratch;  /* [k] */
     double lo, hi;   /* extremes of x */
+    bool exact;      /* the weight has no codes: what is left is what codes of the input add */
     struct arena *a; /* for codes, released after each use */
 };
 
@@ -133,30 +134,39 @@ static void turn_rows(const struct trial *t, float *rows, int64_t n, const float
         rotation_apply(r, rows, n, t->scratch);
 }
 
-/* Errors of the weight's codes, squared and summed over channels, times squares of the input. */
-static bool add_weight(struct trial *t, int64_t p)
+/* Errors of the weight's codes, squared and summed over channels. */
+static bool add_losses(struct trial *t, const struct quant_face *f, float *loss)
 {
-    const struct quant_face *f = &t->faces[p];
     const struct quant_matrix m = {.data = t->w, .channels = f->n, .k = t->k, .scale_type = f->scale_type};
     struct quant_operand o = *f->weight;
     struct quant_codes c;
-    float *weigh = t->weigh + p * t->k, *loss = t->error;
     o.by = NULL;
     o.data = false;
-    memset(weigh, 0, (size_t)t->k * sizeof *weigh);
-    memset(loss, 0, (size_t)t->k * sizeof *loss);
     if (quant_encode_weight(&o, &m, &c, t->a))
         return false;
     for (int64_t i = 0; i < f->n; i++)
         for (int64_t j = 0; j < t->k; j++) {
-            const float v = t->w[i * t->k + j];
             const int64_t at =
                 o.per == QUANT_PER_TENSOR ? 0 : i * c.groups + (o.per == QUANT_PER_GROUP ? j / o.group : 0);
             const struct quant_scale s = {c.scales[at], c.zeros ? c.zeros[at] : 0};
-            const float d = quant_decode(&o, s, c.codes[i * t->k + j]) - v;
-            weigh[j] += v * v;
+            const float d = quant_decode(&o, s, c.codes[i * t->k + j]) - t->w[i * t->k + j];
             loss[j] += d * d;
         }
+    return true;
+}
+
+/* The weight's squares and what its errors do to the rows. */
+static bool add_weight(struct trial *t, int64_t p)
+{
+    const struct quant_face *f = &t->faces[p];
+    float *weigh = t->weigh + p * t->k, *loss = t->error;
+    memset(weigh, 0, (size_t)t->k * sizeof *weigh);
+    memset(loss, 0, (size_t)t->k * sizeof *loss);
+    if (!t->exact && !add_losses(t, f, loss))
+        return false;
+    for (int64_t i = 0; i < f->n; i++)
+        for (int64_t j = 0; j < t->k; j++)
+            weigh[j] += t->w[i * t->k + j] * t->w[i * t->k + j];
     for (int64_t r = 0; r < t->rows; r++) {
         float sum = 0;
         for (int64_t j = 0; j < t->k; j++)
@@ -471,6 +481,20 @@ static bool search_rotate(struct trial *t, struct quant_equalised *out, struct a
     return true;
 }
 
+/* What codes of the input add to what those of the weight do anyway: the input as it is, and as it was chosen. */
+static bool find_added(struct trial *t, struct quant_equalised *out, struct arena *a)
+{
+    struct rotation r, *turn = out->rotate == QUANT_HADAMARD ? &r : NULL;
+    t->exact = true;
+    if (!set_trial(t, NULL, NULL))
+        return false;
+    out->before = error_of(t, 1);
+    if ((turn && !rotation_make(turn, t->k, a)) || !set_trial(t, out->smooth, turn))
+        return false;
+    out->added = error_of(t, out->clip);
+    return true;
+}
+
 bool quant_equalise(const struct quant_statistics *s, const struct quant_operand *input, const struct quant_face *faces,
                     int64_t n_faces, unsigned allowed, struct quant_equalised *out, struct arena *a)
 {
@@ -482,13 +506,12 @@ bool quant_equalise(const struct quant_statistics *s, const struct quant_operand
     double clip;
     if (!try_half(&t, -1))
         return false;
-    out->before = error_of(&t, 1);
     const double e = search_clip(&t, &clip);
     take(&t, out, e, clip);
     if (allowed & 1u << QUANT_EQUALISER_smooth &&
         (!search_smooth(&t, out, a) || (input->cast && !search_level(&t, out, a))))
         return false;
-    return !(allowed & 1u << QUANT_EQUALISER_rotate) || search_rotate(&t, out, a);
+    return (!(allowed & 1u << QUANT_EQUALISER_rotate) || search_rotate(&t, out, a)) && find_added(&t, out, a);
 }
 
 /* ---- statistics behind it */

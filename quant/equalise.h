@@ -37,7 +37,8 @@ int quant_equalisers_read(const char *text);
 struct quant_equalised {
     float *smooth; /* [k]; NULL: none */
     enum quant_rotation rotate;
-    double before, after; /* error with the input as it is, covered by its scale; with what was chosen */
+    double after;         /* error with what was chosen */
+    double before, added; /* of codes of the input alone, the weight exact: as it is, covered by its scale; as chosen */
     double alpha, clip;   /* strength of smoothing; part of the range that the scale covers */
     double scale;         /* of an input with a fixed scale */
     int64_t zero;

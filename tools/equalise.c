@@ -84,7 +84,7 @@ static bool settle(struct quantization *q, struct quant_source *s, const struct 
         quantize_smooth(q, f, smooth, k);
     }
     s->before = e->before;
-    s->after = e->after;
+    s->after = e->added;
     return quant_statistics_turn(&s->stats, smooth, e->rotate, q->arena);
 }
 
@@ -121,21 +121,21 @@ static bool choose(struct quantization *q, struct quant_source *s, const struct 
         s->before = s->after = as_asked.before;
         return true;
     }
-    if (as_asked.after <= q->ask.input_error || q->ask.keep_outliers >= 0)
+    if (as_asked.added <= q->ask.input_error || q->ask.keep_outliers >= 0)
         return settle(q, s, &input, &as_asked);
     const struct quant_operand token = {.codes = DT_I8, .per = QUANT_PER_TOKEN, .dynamic = true};
     if (!input.dynamic && input.codes == DT_I8 && !is_map(s)) {
         if (!try_form(q, s, &l, &token, &by_token))
             return false;
-        if (by_token.after <= q->ask.input_error) {
+        if (by_token.added <= q->ask.input_error) {
             by_token.before = as_asked.before;
             s->why = arena_printf(q->arena, "a scale per token: one for all leaves an error of %.2g of the output",
-                                  as_asked.after);
+                                  as_asked.added);
             s->tokens = true;
             return settle(q, s, &token, &by_token);
         }
     }
-    const double error = as_asked.after;
+    const double error = as_asked.added;
     as_asked.smooth = NULL;
     as_asked.rotate = QUANT_UNROTATED;
     if (!settle(q, s, &input, &as_asked))

@@ -18,7 +18,7 @@ struct quant_source {
     struct quant_statistics stats;
     VEC(int64_t) products; /* in the order of the graph */
     /* of equalise.c; after 0: nothing was chosen */
-    double before, after; /* error of the output with the input covered by one scale; with what was chosen */
+    double before, after; /* error that codes of the input add to the output: covered by one scale; as chosen */
     bool tokens, wide;    /* it got scales per token; it has no codes */
     const char *why;      /* for the recipe */
 };

@@ -125,12 +125,18 @@ static void test_plain(void **state)
     const struct quant_equalised e = search(t, fixed, 0);
     const double step = 2 * fmax(-t->s.seen.lo, t->s.seen.hi) / 254;
     assert_null(e.smooth);
-    /* both operands have errors; the floor under the signal takes a hundredth, clipping nothing */
-    assert_near(e.before / (step * step / 12), 1.4, 0.5);
-    assert_true(e.after <= e.before);
+    /* of the input alone; the floor under the signal takes a hundredth, clipping nothing. The worst row counts, too */
+    assert_near(e.before / (step * step / 12), 1.1, 0.2);
+    assert_true(e.added <= e.before);
+    assert_true(e.added < e.after);
     assert_near(e.scale, step * e.clip, 1e-6);
     const struct quant_equalised rows = search(t, token, 0);
-    assert_true(rows.after < e.before);
+    assert_true(rows.added < e.before);
+    /* coarser codes of the weight are none of the input's */
+    t->weight = (struct quant_operand){.codes = DT_I4, .per = QUANT_PER_CHANNEL};
+    const struct quant_equalised coarse = search(t, token, 0);
+    assert_true(coarse.after > 10 * rows.after);
+    assert_near(coarse.added, rows.added, 0);
     arena_free(&t->a);
 }
 
