@@ -196,6 +196,25 @@ def scaled_conv(g):
             g.add("ConvInteger", [y, g.new(np.dtype(np.int8), [32, outs, 1, 1], constant=True)])
 
 
+def volume(g):
+    """Convolutions along three axes over channels that fill a row of the units or do not: strides, dilations, padding on any side, groups."""
+    dtype, group = g.pick([*CORE_TYPES[:2], np.dtype(np.int8)]), g.pick([1, 1, 1, 2])
+    channels, outs = g.pick([3, 16, 24, 64, 70]), g.pick([1, 5, 16, 66])
+    size = [g.pick([1, 2, 4]), g.pick([1, 3, 7, 14]), g.pick([1, 5, 7, 28])]
+    x = g.new(dtype, [g.int(1, 2), group * channels, *size], constant=False)
+    made = {"kernel_shape": [g.int(2, 3), g.int(1, 3), g.int(1, 3)], "strides": [g.int(1, 2) for _ in size], "group": group,
+            "dilations": [g.pick([1, 1, 2]) for _ in size], "pads": [g.int(0, 2) for _ in size * 2]}
+    if not recipes.window_fits(x, made):
+        raise Skip()
+    w = g.new(dtype, [group * outs, channels, *made["kernel_shape"]], constant=True)
+    if dtype == np.int8:
+        g.add("ConvInteger", [x, w], made)
+    else:
+        y, = g.add("Conv", [x, w, *g.pick([[], [g.new(dtype, [group * outs])]])], made)
+        if g.chance(0.5):
+            g.add("Relu", [y])
+
+
 def pool(g):
     recipes.pool(g)
     made = {a.name: onnx.helper.get_attribute_value(a) for a in g.nodes[-1].attribute}
@@ -203,7 +222,8 @@ def pool(g):
         g.nodes.pop()
 
 
-GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "scaled": [scaled_conv], "depthwise": [depthwise],
+GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "scaled": [scaled_conv], "volume": [volume],
+              "depthwise": [depthwise],
               "attention": [softmax_attention, moves.attention], "long_keys": [long_attention], "banded": [banded_attention], "rotary": [rotary], "turn": [moves.transpose],
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
               "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool], "resize": [resize],

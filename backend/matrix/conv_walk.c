@@ -141,3 +141,37 @@ void conv_walk_locate(struct conv_walk *w)
         w->n[W] = w->size[W];
     }
 }
+
+/* ---- the windows that see x ----------------------------------------------------------------------------------- */
+
+/* Of `count` windows from o0 on. */
+static void seen_along(struct conv_walk *w, int axis, expr o0, expr count, expr k)
+{
+    struct expr_pool *x = w->x;
+    const expr z = num(w, 0), stride = num(w, w->p->stride[axis]), at = conv_walk_look(w, axis, o0, k);
+    const expr last = expr_sub(x, expr_sub(x, w->size[axis], num(w, 1)), at);
+    const expr end = expr_min(x, count, expr_add(x, expr_floordiv(x, last, stride), num(w, 1)));
+    w->first[axis] = expr_min(x, count, expr_max(x, z, expr_ceildiv(x, expr_sub(x, z, at), stride)));
+    w->seen[axis] = expr_max(x, z, expr_sub(x, end, w->first[axis]));
+}
+
+void conv_walk_see(struct conv_walk *w)
+{
+    struct expr_pool *x = w->x;
+    const expr z = num(w, 0), plane = conv_walk_look(w, D, w->od, w->kd);
+    seen_along(w, H, w->row0, w->rows, w->kh);
+    seen_along(w, W, w->strips ? w->col0 : z, w->strips ? w->count : w->out[W], w->kw);
+    const expr inside = expr_mul(x, expr_cmp(x, EXPR_LE, z, plane), expr_cmp(x, EXPR_LT, plane, w->size[D]));
+    w->seen[H] = expr_mul(x, w->seen[H], expr_mul(x, inside, expr_cmp(x, EXPR_LT, z, w->count)));
+}
+
+expr conv_walk_first(struct conv_walk *w)
+{
+    struct expr_pool *x = w->x;
+    const struct conv *p = w->p;
+    const expr image = expr_floordiv(x, w->map, num(w, p->group));
+    const expr h = expr_add(x, w->row0, w->first[H]), v = expr_add(x, w->strips ? w->col0 : num(w, 0), w->first[W]);
+    expr at = expr_add(x, expr_mul(x, image, w->size[D]), conv_walk_look(w, D, w->od, w->kd));
+    at = expr_add(x, expr_mul(x, at, w->size[H]), conv_walk_look(w, H, h, w->kh));
+    return expr_add(x, expr_mul(x, at, w->size[W]), conv_walk_look(w, W, v, w->kw));
+}

@@ -19,6 +19,7 @@ struct conv_walk {
     expr p0, count, row0, col0, rows; /* its windows: first of the plane, number, row and column of the first, rows */
     expr kd, kh, kw;                  /* first kernel position of the block */
     expr lo[CONV_AXES], n[CONV_AXES]; /* the part of x under it */
+    expr first[CONV_AXES], seen[CONV_AXES]; /* rows and columns of its windows for which the position lies in x */
 };
 
 void conv_walk_declare(struct conv_walk *w, struct kparams *params);
@@ -35,5 +36,10 @@ expr conv_walk_tap(struct conv_walk *w);
 expr conv_walk_look(struct conv_walk *w, int axis, expr o, expr k);
 /* Fills lo and n. */
 void conv_walk_locate(struct conv_walk *w);
+/* Fills first and seen, counted in the tile, for elements of x that stand together (step 1): strips, or tiles of whole
+ * rows. All padding: seen is 0 along H. */
+void conv_walk_see(struct conv_walk *w);
+/* The place in x, in elements of a channel of all maps, that the first of them sees. */
+expr conv_walk_first(struct conv_walk *w);
 
 #endif

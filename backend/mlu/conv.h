@@ -15,6 +15,7 @@ struct mlu_conv_tile {
     int64_t pitch, w_pitch;       /* elements between rows of windows, of weights */
     bool strips;                  /* windows of one row; else of any number of rows, whose lines are loaded whole */
     bool whole;                   /* the map under all positions of a plane is loaded at once, with all channels */
+    bool straight;                /* elements of windows come from memory as rows, position by position of the kernel */
     int64_t lines, line;          /* of the map in NRAM; between its rows */
     int32_t slots, w_slots, sums; /* of the rings of windows, of weights, of sums */
     bool ahead;                   /* filters of the next item come to SRAM while windows of this one pass by */
@@ -23,12 +24,26 @@ struct mlu_conv_tile {
 
 /* Sums of integers that have a factor for each channel: the unit's way out knows one for all. */
 bool mlu_conv_by_channel(const struct conv *p);
+/* Does the lower end of the codes bind, given the lowest byte and what relu leaves? */
+bool mlu_conv_low_binds(const struct conv *p);
+/* Are the ends of the codes whole numbers? The conversion to bytes, nearest, may then come behind them. */
+bool mlu_conv_converts(const struct conv *p);
 int64_t mlu_conv_taps(const struct conv *p);            /* kernel positions of all planes */
 int32_t mlu_conv_shared(const struct mlu_conv_tile *t); /* slots of filters in SRAM */
 /* Integers of the result; where there are any. */
 static inline enum dtype mlu_conv_codes(const struct conv *p)
 {
     return p->tail.codes->type->dtype;
+}
+/* What leaves the tensor unit: sums of integers as they are, or with a factor for each channel still to come. */
+static inline enum dtype mlu_conv_made(const struct conv *p)
+{
+    return mlu_conv_by_channel(p) ? DT_F32 : p->out;
+}
+/* Does the float leave the kernel? */
+static inline bool mlu_conv_seen(const struct conv *p)
+{
+    return !p->scale || p->tail.y;
 }
 int64_t mlu_conv_steps(const struct conv *p, const struct mlu_conv_tile *t); /* of K */
 int64_t mlu_conv_last(const struct conv *p, const struct mlu_conv_tile *t); /* sum of the loops' counters in the last */

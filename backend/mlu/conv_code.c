@@ -60,18 +60,6 @@ static enum dtype bias_type(const struct conv *p)
     return p->scale ? DT_F32 : p->in;
 }
 
-/* What leaves the tensor unit: sums of integers as they are, or with a factor for each channel still to come. */
-static enum dtype made_type(const struct conv *p)
-{
-    return mlu_conv_by_channel(p) ? DT_F32 : p->out;
-}
-
-/* Does the float leave the kernel? */
-static bool seen(const struct conv *p)
-{
-    return !p->scale || p->tail.y;
-}
-
 static void declare(struct code *c)
 {
     const struct conv *p = c->p;
@@ -79,7 +67,7 @@ static void declare(struct code *c)
     tile_params_done(c->k);
     c->tx = tile_tensor(c->k, c->e->arena, "X", p->in, true, false);
     c->tw = tile_tensor(c->k, c->e->arena, "W", p->in, true, false);
-    c->ty = seen(p) ? tile_tensor(c->k, c->e->arena, "Y", p->out, false, true) : -1;
+    c->ty = mlu_conv_seen(p) ? tile_tensor(c->k, c->e->arena, "Y", p->out, false, true) : -1;
     c->tbias = p->bias ? tile_tensor(c->k, c->e->arena, "bias", bias_type(p), true, false) : -1;
     c->tscale = mlu_conv_by_channel(p) ? tile_tensor(c->k, c->e->arena, "scale", DT_F32, true, false) : -1;
     c->tadded = p->tail.added ? tile_tensor(c->k, c->e->arena, "added", p->out, true, false) : -1;
@@ -91,7 +79,7 @@ static void buffers(struct code *c)
     const struct mlu_conv_tile *t = &c->t;
     const struct conv *p = c->p;
     const int64_t es = dtype_size(p->in), os = dtype_size(p->out), map = p->direct ? t->m : t->lines;
-    const bool as_it_lies = p->direct && p->lines;
+    const bool as_it_lies = t->straight || (p->direct && p->lines);
     const enum dtype sum = mm_sum(p->in);
     c->shared =
         t->on.lanes > 1 ? tile_buf(&c->b, "w_shared", TS_L1, p->in, mlu_conv_shared(t), t->n * t->w_pitch * es) : -1;
@@ -100,7 +88,7 @@ static void buffers(struct code *c)
     c->a = tile_buf(&c->b, "windows", TS_UB, p->in, t->slots, t->m * t->pitch * es);
     const bool narrows = mlu_conv_by_channel(p) && p->out != DT_F32;
     c->acc = p->out != DT_I32 && mlu_conv_steps(p, t) > 1 ? tile_buf(&c->b, "acc", TS_UB, sum, 1, t->m * t->n * 4) : -1;
-    c->made = tile_buf(&c->b, "sums", TS_UB, made_type(p), t->sums, t->m * t->n * dtype_size(made_type(p)));
+    c->made = tile_buf(&c->b, "sums", TS_UB, mlu_conv_made(p), t->sums, t->m * t->n * dtype_size(mlu_conv_made(p)));
     c->out = narrows ? tile_buf(&c->b, "out", TS_UB, p->out, t->sums, t->m * t->n * os) : c->made;
     c->turned = p->out_lines ? -1 : tile_buf(&c->b, "turned", TS_UB, p->out, t->sums, t->m * t->n * os);
     c->bias = p->bias ? tile_buf(&c->b, "bias", TS_UB, bias_type(p), t->sums, t->n * dtype_size(bias_type(p))) : -1;
@@ -178,6 +166,32 @@ static void load_map(struct code *c)
     tile_note(&c->b, "map: the lines under the windows");
     TILE(&c->b, LOAD, c->map, z, c->tx, at, c->p->in, one, w->n[H], w->n[W], c->ik, z, expr_mul(x, w->size[W], line),
          line, one, z, expr_mul(x, row, kb), kb, one);
+}
+
+/* The elements of the windows at one kernel position, by IO-DMA: rows of the product as they come. */
+static void load_straight(struct code *c)
+{
+    static const char *const first[CONV_AXES] = {NULL, "unseen_h", "unseen_w"};
+    static const char *const seen[CONV_AXES] = {NULL, "seen_h", "seen_w"};
+    struct expr_pool *x = c->x;
+    struct conv_walk *w = &c->w;
+    const struct conv *p = c->p;
+    const expr z = num(c, 0), one = num(c, 1), row = num(c, c->t.pitch), line = num(c, p->group * p->cin);
+    conv_walk_see(w);
+    for (int i = H; i <= W; i++) {
+        w->first[i] = tile_let(&c->b, first[i], w->first[i]);
+        w->seen[i] = tile_let(&c->b, seen[i], w->seen[i]);
+    }
+    const expr all = expr_mul(x, w->seen[H], w->seen[W]), next = expr_mul(x, w->size[W], line);
+    const expr at = expr_mul(x, conv_walk_first(w), line), group = expr_mul_const(x, w->group, p->cin);
+    const expr to = expr_add(x, expr_mul(x, w->first[H], w->out[W]), w->first[W]);
+    tile_note(&c->b, "padding");
+    TILE(&c->b, FILL, p->in, expr_mul(x, w->count, expr_cmp(x, EXPR_LT, all, w->count)), c->ik, c->a, z, row,
+         tile_float_bits(0.0f));
+    tile_note(&c->b, "windows from memory");
+    TILE(&c->b, LOAD, c->a, expr_mul(x, to, row), c->tx, expr_add(x, at, expr_add(x, group, c->k0)), p->in, one,
+         w->seen[H], w->seen[W], c->ik, z, expr_mul_const(x, next, p->stride[H]), expr_mul_const(x, line, p->stride[W]),
+         one, z, expr_mul(x, w->out[W], row), row, one);
 }
 
 static void load_direct(struct code *c)
@@ -323,12 +337,12 @@ static void multiply(struct code *c, expr step, expr filters)
     const expr last = expr_cmp(x, EXPR_EQ, step, num(c, mlu_conv_last(p, &c->t)));
     const bool by_channel = mlu_conv_by_channel(p);
     tile_note(&c->b, "windows times filters");
-    if (made_type(p) == DT_I32)
+    if (mlu_conv_made(p) == DT_I32)
         TILE(&c->b, MAC_ROWS, c->made, z, pitch, c->a, z, line, c->weights, filters, w_line, p->in, c->w.count, c->in,
              k, init);
     else
         TILE(&c->b, MAC_OUT, c->made, z, pitch, c->acc, z, pitch, c->a, z, line, c->weights, filters, w_line,
-             by_channel ? -1 : c->wide_bias, z, p->in, made_type(p), c->w.count, c->in, k, init, last,
+             by_channel ? -1 : c->wide_bias, z, p->in, mlu_conv_made(p), c->w.count, c->in, k, init, last,
              tile_float_bits(p->scale && !by_channel ? p->factor : 1));
 }
 
@@ -340,6 +354,8 @@ static void block_body(struct code *c, expr step)
         load_weights(c, c->t.taps);
     if (c->p->direct) {
         load_direct(c);
+    } else if (c->t.straight) {
+        load_straight(c);
     } else {
         if (!c->t.whole)
             load_map(c);
@@ -431,22 +447,6 @@ static void load_added(struct code *c)
     TILE(&c->b, TRANSP, p->out, c->in, c->w.count, c->added, z, pitch, c->turned, z, across);
 }
 
-/* Does the lower end of the codes bind, given the lowest byte and what relu leaves? */
-static bool low_binds(const struct conv *p)
-{
-    const struct conv_tail *t = &p->tail;
-    const bool positive = (t->added ? t->relu : p->relu) && t->factor > 0 && t->low <= 0;
-    return !positive && t->low > -128;
-}
-
-/* Are the ends of the codes whole numbers? The conversion to bytes, nearest, may then come behind them. */
-static bool converts(const struct conv *p)
-{
-    const struct conv_tail *t = &p->tail;
-    return mlu_conv_codes(p) == DT_I8 && t->low == rintf(t->low) && t->high == rintf(t->high) && t->low <= t->high &&
-           t->low <= 127 && t->high >= -128;
-}
-
 /* Integers of the result. Before the float is stored: the vector unit then waits for no store. */
 static void make_codes(struct code *c)
 {
@@ -457,15 +457,15 @@ static void make_codes(struct code *c)
     tile_note(&c->b, "integers of the result");
     TILE(&c->b, VEC, K_FN_Mul, f, c->w.count, c->in, work, z, pitch, c->out, z, pitch, 1, -1,
          tile_float_bits(t->factor), z, 0, -1, 0, z, 0, 0, 0, 0);
-    if (!converts(c->p))
+    if (!mlu_conv_converts(c->p))
         vec(c, K_FN_Round, f, work, -1);
-    if (converts(c->p) && low_binds(c->p) && t->high >= 127)
+    if (mlu_conv_converts(c->p) && mlu_conv_low_binds(c->p) && t->high >= 127)
         TILE(&c->b, VEC, K_FN_Max, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1, tile_float_bits(t->low),
              z, 0, -1, 0, z, 0, 0, 0, 0);
-    else if (!converts(c->p) || low_binds(c->p) || t->high < 127)
+    else if (!mlu_conv_converts(c->p) || mlu_conv_low_binds(c->p) || t->high < 127)
         TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1,
              tile_float_bits(t->low), z, 0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
-    cast(c, c->codes, mlu_conv_codes(c->p), work, f, converts(c->p) ? TILE_NEAREST : 1);
+    cast(c, c->codes, mlu_conv_codes(c->p), work, f, mlu_conv_converts(c->p) ? TILE_NEAREST : 1);
 }
 
 /* Behind scaled sums, in the order of the graph and in its type. */

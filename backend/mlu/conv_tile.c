@@ -45,6 +45,8 @@ static bool fit_map(const struct search *s, struct mlu_conv_tile *t)
         t->strips = true;
         return true;
     }
+    if (t->straight)
+        return t->strips || (s->out_w > 0 && t->m % s->out_w == 0);
     if (t->strips) {
         t->line = bounded(conv_under(p, W, t->m, taps_w), s->size_w);
         t->lines = t->line * conv_under(p, H, 1, taps_h);
@@ -69,6 +71,20 @@ bool mlu_conv_by_channel(const struct conv *p)
     return p->scale && !p->uniform;
 }
 
+bool mlu_conv_low_binds(const struct conv *p)
+{
+    const struct conv_tail *t = &p->tail;
+    const bool positive = (t->added ? t->relu : p->relu) && t->factor > 0 && t->low <= 0;
+    return !positive && t->low > -128;
+}
+
+bool mlu_conv_converts(const struct conv *p)
+{
+    const struct conv_tail *t = &p->tail;
+    return mlu_conv_codes(p) == DT_I8 && t->low == rintf(t->low) && t->high == rintf(t->high) && t->low <= t->high &&
+           t->low <= 127 && t->high >= -128;
+}
+
 /* One more than in WRAM where a tile's filters come in blocks: memory is then asked for the third while the second lies
  * there and the first is moved on. */
 int32_t mlu_conv_shared(const struct mlu_conv_tile *t)
@@ -76,11 +92,17 @@ int32_t mlu_conv_shared(const struct mlu_conv_tile *t)
     return t->ahead ? 1 : t->on.runs || t->w_slots == 1 ? t->w_slots : t->w_slots + 1;
 }
 
-/* The unit's windows have two axes. Those of three are gathered by IO-DMA, position by position of the kernel: the
- * lines under one come from memory, are multiplied and accumulated before the next ones come. */
+/* The unit's windows have two axes. Those of three are gathered by IO-DMA, position by position of the kernel: what
+ * lies under one comes from memory, is multiplied and accumulated before the next comes. */
 static bool is_volume(const struct conv *p)
 {
     return p->kernel[D] > 1;
+}
+
+/* Are the elements under one position rows as they lie? Those below a granule of memory are better gathered in NRAM. */
+static bool is_straight(const struct conv *p, int64_t es)
+{
+    return is_volume(p) && p->cin * es >= ROW_BYTES && p->step[D] == 1 && p->step[H] == 1 && p->step[W] == 1;
 }
 
 static int64_t plane_blocks(const struct conv *p, const struct mlu_conv_tile *t)
@@ -101,7 +123,7 @@ int64_t mlu_conv_last(const struct conv *p, const struct mlu_conv_tile *t)
 static bool fits(const struct search *s, const struct mlu_conv_tile *t)
 {
     const struct conv *p = s->p;
-    const int64_t map = p->direct && p->lines ? 0 : (p->direct ? t->m : t->lines) * t->kb * s->es,
+    const int64_t map = t->straight || (p->direct && p->lines) ? 0 : (p->direct ? t->m : t->lines) * t->kb * s->es,
                   rows = t->m * t->pitch * s->es;
     const int64_t cells = t->m * t->n, all = cells * s->os, turned = p->out_lines ? 0 : all;
     const int64_t acc = mlu_conv_steps(p, t) > 1 && p->out != DT_I32 ? cells * 4 : 0;
@@ -195,14 +217,17 @@ static struct figures figures_of(const struct search *s, const struct mlu_conv_t
     const double kb = fmin((double)t->kb, cin), k = (double)t->taps * kb, filters = in * taps * cin * es;
     struct figures f = {.blocks = taps / (double)t->taps * ceil(cin / kb)};
     const double maps = t->whole ? (double)p->kernel[D] : f.blocks;
-    const double map = maps * (p->lines ? line_bytes(p->direct ? im : (double)t->lines,
-                                                     p->direct ? im : (double)t->line, kb, cin * group, es, false)
-                               : p->direct ? kb * row_bytes(im * es, false)
-                                           : (double)t->lines * kb * es);
+    const double map =
+        maps * (t->straight ? line_bytes(im, p->stride[W] > 1 ? 1 : fmin(im, s->row), kb, cin * group, es, false)
+                : p->lines  ? line_bytes(p->direct ? im : (double)t->lines, p->direct ? im : (double)t->line, kb,
+                                        cin * group, es, false)
+                : p->direct ? kb * row_bytes(im * es, false)
+                            : (double)t->lines * kb * es);
     f.shared = fmax(filters / t->on.lanes / r->core, t->on.clusters > 1 ? filters / r->link : 0);
     f.moved = t->on.lanes == 1 ? 0 : filters / r->move;
     f.mac = f.blocks * im * ceil(in / r->columns) * r->columns * ceil(k / r->k0) * r->k0 / r->mac;
-    f.gather = p->direct ? 0 : im * fmax(taps * cin * es / r->gather, bursts_of(p, t) * taps * ceil(cin / kb));
+    f.gather =
+        p->direct || t->straight ? 0 : im * fmax(taps * cin * es / r->gather, bursts_of(p, t) * taps * ceil(cin / kb));
     f.load = map / r->core;
     f.store = (p->out_lines ? line_bytes(im, im, in, cout * group, os, true) : in * row_bytes(im * os, true)) / r->core;
     f.end = epilogue_of(s, im * in, &f);
@@ -303,10 +328,16 @@ static void try_blocks(struct search *s, int64_t m, int64_t n, bool strips)
     const struct conv *p = s->p;
     const int64_t taps[3] = {conv_plane_taps(p), p->kernel[W], 1};
     const int first = is_volume(p) ? 2 : 0;
+    const bool straight = is_straight(p, s->es);
+    if (straight && !strips && s->out_w > 0 && m > s->out_w)
+        m -= m % s->out_w; /* whole rows */
     for (int i = first; i < 3; i++)
         if (i == first || taps[i] != taps[i - 1])
-            try_depths(s, (struct mlu_conv_tile){
-                              .m = m, .n = size_min(n, size_align(p->cout, 4)), .taps = taps[i], .strips = strips});
+            try_depths(s, (struct mlu_conv_tile){.m = m,
+                                                 .n = size_min(n, size_align(p->cout, 4)),
+                                                 .taps = taps[i],
+                                                 .strips = strips,
+                                                 .straight = straight});
 }
 
 static bool allowed(int64_t extent, int64_t before, int64_t wish, double size)
