@@ -22,6 +22,8 @@ static const struct pass_step pipeline[] = {
     {PASS_recover_activation, "after folding, which leaves plain constants"},
     {PASS_shard, "attention operators still have heads; after the patterns, which tell norms and rotary embeddings"},
     {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},
+    {PASS_select_tables,
+     "after lower_attention, whose rotary embeddings look rows up by positions; before cse and placement"},
     {PASS_split_sum, "before placement, which leaves sums of many operands on the host"},
     {PASS_lower_vision, "before folding, which computes the coordinates of affine grids"},
     {PASS_lower_integer, "before folding and cse: sums of weights become constants"},

@@ -6,7 +6,8 @@
  *
  * and with %x = Sub %z, (ReduceMean %z) LayerNormalization of %z; an Add of a row after it is its bias.
  * Where the file computes it in f32 between two casts, the operator takes the narrow value: it computes in f32 itself
- * and rounds before it scales, as the casts do. Requirements: (1) the statistics are f32; (2) the scale is one row of
+ * and rounds before it scales, as the casts do. A norm of a transposed value whose rows stay whole goes in front of the
+ * transpose, with the same bits. Requirements: (1) the statistics are f32; (2) the scale is one row of
  * the last axis; (3) every rewrite removes a Mul or an Add behind a normalisation, so it terminates; (4) results differ
  * in the last bits: the operator multiplies by the reciprocal of the root where the file may divide. Left alone:
  * normalisations without scale, over other axes, and those computed in 16 bits throughout. */
@@ -168,6 +169,47 @@ static enum npuc_status recover_bias(struct pass_ctx *px, struct node *n)
     return NPUC_OK;
 }
 
+/* n = norm(Transpose(x)) of rows of the last axis, which stays the last: Transpose(norm(x)). The norm then reads what
+ * the product wrote, and what the transpose is read by (rotary embeddings, products) walks strides. */
+static enum npuc_status take_in_front(struct pass_ctx *px, struct node *n)
+{
+    struct node *turn = match_def(node_in(n, 0), OP_Transpose);
+    const struct attr *perm = turn ? node_attr(turn, "perm") : NULL;
+    const int64_t axis = node_attr_int(n, "axis", -1);
+    const int rank = n->out[0].type->rank;
+    if (!perm || rank < 2 || (axis != -1 && axis != rank - 1) || perm->v.ints[rank - 1] != rank - 1 || node_out(n, 1) ||
+        node_out(n, 2) || !value_has_one_use(&turn->out[0]) || !is_row(node_in(n, 1), n->out[0].type) ||
+        !ir_may_rewrite(px->cx))
+        return NPUC_OK;
+    struct builder b = ir_at(n);
+    struct value *in[3] = {node_in(turn, 0), node_in(n, 1), n->n_in > 2 ? node_in(n, 2) : NULL};
+    struct node *norm = ir_new(&b, (enum op)n->op, n->n_in, in, n->n_out);
+    ir_copy_attrs(norm, n);
+    if (ir_infer(norm) != NPUC_OK)
+        return NPUC_E_INTERNAL;
+    struct node *back = ir_new(&b, OP_Transpose, 1, (struct value *[]){&norm->out[0]}, 1);
+    ir_copy_attrs(back, turn);
+    back->loc = turn->loc;
+    if (ir_infer(back) != NPUC_OK)
+        return NPUC_E_INTERNAL;
+    ir_replace_all(&n->out[0], &back->out[0]);
+    ir_erase(n);
+    pass_count(px, STAT_recover_norm_turned, 1);
+    return NPUC_OK;
+}
+
+static enum npuc_status turn_norms(struct pass_ctx *px, struct graph *g)
+{
+    for_each_node_safe(n, g)
+    {
+        const enum npuc_status s =
+            n->op == OP_RMSNormalization || n->op == OP_LayerNormalization ? take_in_front(px, n) : NPUC_OK;
+        if (s != NPUC_OK)
+            return s;
+    }
+    return NPUC_OK;
+}
+
 static const struct {
     enum op op; /* last operator of the pattern */
     enum npuc_status (*run)(struct pass_ctx *px, struct node *n);
@@ -189,5 +231,5 @@ enum npuc_status recover_norm(struct pass_ctx *px, struct graph *g)
             break;
         }
     }
-    return NPUC_OK;
+    return turn_norms(px, g);
 }

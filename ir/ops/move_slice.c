@@ -355,12 +355,22 @@ enum npuc_status concat_infer(struct ir_ctx *cx, struct node *n)
     return s;
 }
 
+/* Has it no elements, whatever its open sizes are? */
+static bool is_empty(const struct ir_ctx *cx, const struct type *t)
+{
+    int64_t d;
+    for (int i = 0; i < t->rank; i++)
+        if (expr_is_const(&cx->exprs, t->dims[i], &d) && d == 0)
+            return true;
+    return false;
+}
+
 /* One input, or all others empty. */
 struct value *concat_fold(struct ir_ctx *cx, struct node *n)
 {
     struct value *only = NULL;
     for (int i = 0; i < n->n_in; i++) {
-        if (type_const_count(cx, n->in[i].value->type) == 0)
+        if (is_empty(cx, n->in[i].value->type))
             continue;
         if (only)
             return NULL;
