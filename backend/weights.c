@@ -139,6 +139,25 @@ static void put_nz(struct file_writer *w, const struct matrix *m, enum dtype to,
     }
 }
 
+/* Rows one after the other, without padding; one that is longer than a chunk in pieces. */
+static void put_rows(struct file_writer *w, struct matrix m, enum dtype to, enum dtype from,
+                     const struct weight_buffers *b)
+{
+    const int64_t most = CHUNK_SIZE / m.elem;
+    m.c0 = m.cols < most ? m.cols : most;
+    if (m.c0 == 0)
+        return;
+    const int64_t rows = most / m.c0;
+    for (int64_t r = 0; r < m.rows; r += rows) {
+        const int64_t n = m.rows - r < rows ? m.rows - r : rows;
+        for (int64_t c = 0; c < m.cols; c += m.c0) {
+            const int64_t cols = m.cols - c < m.c0 ? m.cols - c : m.c0;
+            collect_stripe(&m, c / m.c0, r, n, b->chunk);
+            put_elements(w, to, from, b->chunk, n * cols, b->room);
+        }
+    }
+}
+
 /* ---- weights ---------------------------------------------------------------------------------------------- */
 
 static bool stores_transpose(const struct emit_weight *x)
@@ -180,13 +199,13 @@ static void put_matrices(const struct emit *e, const struct emit_weight *x, stru
     int64_t batch = 0;
     struct matrix m = matrix_of(x, x->type, &e->cx->exprs, &batch);
     const bool nz = x->form == WF_NZ || x->form == WF_NZ_T;
-    if (!nz) { /* rows of the transpose: stripes as wide as the matrix, without padding */
-        m.c0 = m.cols;
-        m.rows_pad = m.rows;
-    }
     const int64_t size = m.rows * m.cols * m.elem;
-    for (int64_t i = 0; i < batch; i++, m.data += size)
-        put_nz(w, &m, to, from, b);
+    for (int64_t i = 0; i < batch; i++, m.data += size) {
+        if (nz)
+            put_nz(w, &m, to, from, b);
+        else
+            put_rows(w, m, to, from, b);
+    }
 }
 
 /* ---- convolutions ----------------------------------------------------------------------------------------- */

@@ -105,6 +105,22 @@ def zero_sizes():
             assert got.size == 0 or name in ("Concat", "ScatterND") or not got.any(), f"{name}: an empty sum is not 0"
 
 
+def weights_of_any_size():
+    """Constant operands without elements, and with lines longer than what is written to a plan at a time (1,048,576 floats)."""
+    for target in ("ascend-910b1", "mlu370-x4"):
+        for shape in ((5, 0), (0, 7), (1_100_001, 2), (2, 1_100_001)):
+            w = np.ones(shape, np.float32)
+            w[-1:] = 3
+            x = np.ones((2, shape[0]), np.float32)
+            for body, b in (("y = MatMul(x, w)", w), ("y = Gemm<transB = 1>(x, w)", np.ascontiguousarray(w.T))):
+                plan = npuc.compile(text(f"g (float[2, {shape[0]}] x) => (float[] y) {{ {body} }}", weights={"w": b}), target=target)
+                with npuc.Session(plan) as s:
+                    equal(s.run(None, {"x": x}), [x @ w])
+        filters = text("g (float[1, 3, 4, 4] x) => (float[] y) { y = Conv(x, w) }", weights={"w": f32(0, 3, 2, 2)})
+        with npuc.Session(npuc.compile(filters, target=target)) as s:
+            equal(s.run(None, {"x": f32(1, 3, 4, 4)}), [np.zeros((1, 0, 3, 3), np.float32)])
+
+
 def empty_past():
     """A key cache of length 0 joined with new keys, then attended to."""
     m = text("""g (float[1, 2, past, 8] k0, float[1, 2, new, 8] k, float[1, 2, new, 8] q) => (float[a, b, c, d] y, float[e, f, g, h] k1) {
