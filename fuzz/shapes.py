@@ -222,11 +222,20 @@ def pool(g):
         g.nodes.pop()
 
 
+def pool_behind(g):
+    """Pooling behind a convolution, whose result lies as lines of channels."""
+    dtype, size, channels = g.pick(CORE_TYPES), [g.pick([2, 3, 7, 9, 14, 21]) for _ in range(2)], g.pick([1, 3, 16, 40, 300])
+    x = g.new(dtype, [g.int(1, 3), g.pick([4, 24]), *size], constant=False)
+    y, = g.add("Conv", [x, g.new(dtype, [channels, x.shape[1], 3, 3])], {"pads": [1, 1, 1, 1]})
+    op = g.pick(["GlobalAveragePool", "GlobalMaxPool", "MaxPool"])
+    g.add(op, [y], {} if op[0] == "G" else {"kernel_shape": [2, 2], "strides": [g.int(1, 2)] * 2})
+
+
 GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "scaled": [scaled_conv], "volume": [volume],
               "depthwise": [depthwise],
               "attention": [softmax_attention, moves.attention], "long_keys": [long_attention], "banded": [banded_attention], "rotary": [rotary], "turn": [moves.transpose],
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
-              "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool], "resize": [resize],
+              "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool, pool_behind], "resize": [resize],
               "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast], "quant": [moves.quantise],
               "integer": [moves.integer], "vector": [elementwise, recipes.softmax],
               "product": [product_vector, products_of_one], "reduce": [recipes.reduction, recipes.arg],

@@ -24,6 +24,7 @@ struct search {
     const struct tiling *wish;
     int64_t es, os, size_w, out_h, out_w; /* bytes of elements; constants, or -1 */
     double batch, planes, positions, row; /* typical: members, planes of windows, windows of a plane, of a row */
+    bool near_x, near_y;                  /* the map, the result: in the SRAM of the cluster */
     struct mlu_rates r;
     struct mlu_conv_tile best;
     double cycles;
@@ -162,7 +163,7 @@ static double missed(const struct search *s, const struct mlu_spread *v, double 
     const double beside = fmax(1, v->beside / (double)s->p->group);
     const double again_x = map <= s->r.cache ? 1 : ceil(nt / beside);
     const double again_w = filters <= s->r.cache ? 1 : ceil(v->runs / fmin(v->units, v->runs));
-    return map * again_x + filters * again_w;
+    return (s->near_x ? 0 : map * again_x) + filters * again_w;
 }
 
 /* What a row of bytes counts as on its way from or to memory: granules begun; a part of one is read before it is
@@ -228,12 +229,13 @@ static struct figures figures_of(const struct search *s, const struct mlu_conv_t
     f.mac = f.blocks * im * ceil(in / r->columns) * r->columns * ceil(k / r->k0) * r->k0 / r->mac;
     f.gather =
         p->direct || t->straight ? 0 : im * fmax(taps * cin * es / r->gather, bursts_of(p, t) * taps * ceil(cin / kb));
-    f.load = map / r->core;
-    f.store = (p->out_lines ? line_bytes(im, im, in, cout * group, os, true) : in * row_bytes(im * os, true)) / r->core;
+    f.load = map / (s->near_x ? r->gather : r->core);
+    f.store = (p->out_lines ? line_bytes(im, im, in, cout * group, os, true) : in * row_bytes(im * os, true)) /
+              (s->near_y ? r->gather : r->core);
     f.end = epilogue_of(s, im * in, &f);
     f.turn = p->direct && !p->lines ? r->turn / 4 * es * im * cin / r->vec : 0;
     f.bytes = missed(s, v, tiles * map * group, filters * nt * group, nt) +
-              s->batch * s->planes * s->positions * cout * group * os;
+              (s->near_y ? 0 : s->batch * s->planes * s->positions * cout * group * os);
     return f;
 }
 
@@ -345,6 +347,24 @@ static bool allowed(int64_t extent, int64_t before, int64_t wish, double size)
     return wish > 0 ? extent == wish : before == 0 || (double)before < size;
 }
 
+/* Will the value stay in the SRAM of the cluster that this kernel takes (backend/residency.c)? Before the plan is whole
+ * that is a guess: made and used by kernels alone, and a quarter of SRAM at most. */
+static bool stays_near(const struct machine *m, const struct ir_ctx *cx, const struct value *v)
+{
+    if (!v || !v->def || v->def->place != PLACE_NPU || m->n_cube > (int32_t)target_num(m->target, TK_CORES_CLUSTER))
+        return false;
+    for_each_use (u, v)
+        if (u->user->place != PLACE_NPU)
+            return false;
+    const int64_t count = type_const_count(cx, v->type);
+    return count > 0 && count <= m->size[TS_L1] / 4 / dtype_size(v->type->dtype);
+}
+
+static const struct value *result_of(const struct conv *p)
+{
+    return !p->scale ? p->y : p->tail.y ? p->tail.y : p->tail.codes;
+}
+
 static struct search search_of(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
                                const struct tiling *w)
 {
@@ -360,6 +380,8 @@ static struct search search_of(const struct machine *m, const struct ir_ctx *cx,
                        .batch = size_typical(cx, p->batch, 1),
                        .planes = size_typical(cx, p->out_size[D], TYPICAL),
                        .row = size_typical(cx, p->out_size[W], TYPICAL),
+                       .near_x = !is_volume(p) && stays_near(m, cx, p->lines ? p->lines : p->x),
+                       .near_y = stays_near(m, cx, result_of(p)),
                        .r = mlu_rates_of(m, p->in),
                        .cycles = INFINITY};
     s.positions = s.row * size_typical(cx, p->out_size[H], TYPICAL);
