@@ -11,43 +11,15 @@
  *       store                                                                                IO-DMA
  *
  * A direct product loads x as it is, rows of channels, and turns it. */
-#include "backend/matrix/conv_walk.h"
 #include "backend/matrix/mm.h"
-#include "backend/mlu/conv.h"
-#include "base/size.h"
-#include "kernels/vec.h"
+#include "backend/mlu/conv_priv.h"
 
-#include <math.h>
+#include "base/size.h"
+
 #include <stdio.h>
 
 enum { D = CONV_D, H = CONV_H, W = CONV_W };
 enum { BRING_SHARE = 1, BRING_MOVE = 2 };
-
-struct code {
-    struct emit *e;
-    const struct conv *p;
-    struct mlu_conv_tile t;
-    struct conv_walk w;
-    struct tile_kernel *k;
-    struct expr_pool *x;
-    struct tile_builder b;
-    struct kparams params;
-    int32_t tx, tw, ty, tbias, tscale, tcodes, tadded;
-    int32_t map, a, weights, turned, bias, wide_bias; /* buffers */
-    int32_t acc, made, out, scale;            /* sums between steps of K; what leaves the unit; narrowed; factors; -1 */
-    int32_t codes, added, work, turned_codes; /* integers of the result, what they are made in; the map added; -1 */
-    int32_t shared;                           /* filters in SRAM */
-    struct mlu_items item;
-    expr n0, in;   /* output channels of the tile */
-    expr k0, ik;   /* channels of the block */
-    uint8_t bring; /* ways of filters to take now */
-    struct emit_line y_line, codes_line;
-};
-
-static expr num(struct code *c, int64_t v)
-{
-    return expr_const(c->x, v);
-}
 
 /* Of what follows the sums: their own type, or f32 when integers are scaled. */
 static enum dtype end_type(const struct conv *p)
@@ -60,7 +32,7 @@ static enum dtype bias_type(const struct conv *p)
     return p->scale ? DT_F32 : p->in;
 }
 
-static void declare(struct code *c)
+static void declare(struct mlu_conv_code *c)
 {
     const struct conv *p = c->p;
     conv_walk_declare(&c->w, &c->params);
@@ -74,7 +46,7 @@ static void declare(struct code *c)
     c->tcodes = p->tail.codes ? tile_tensor(c->k, c->e->arena, "codes", mlu_conv_codes(p), false, true) : -1;
 }
 
-static void buffers(struct code *c)
+static void buffers(struct mlu_conv_code *c)
 {
     const struct mlu_conv_tile *t = &c->t;
     const struct conv *p = c->p;
@@ -107,33 +79,33 @@ static void buffers(struct code *c)
 
 /* ---- tiles ------------------------------------------------------------------------------------------------ */
 
-static int64_t tiles_of_channels(const struct code *c)
+static int64_t tiles_of_channels(const struct mlu_conv_code *c)
 {
     return size_ceil_div(c->p->cout, c->t.n);
 }
 
 /* The output channels of tile `right` of the filters. */
-static void place_filters(struct code *c, expr right)
+static void place_filters(struct mlu_conv_code *c, expr right)
 {
     struct expr_pool *x = c->x;
-    const expr nt = num(c, tiles_of_channels(c));
+    const expr nt = mlu_conv_num(c, tiles_of_channels(c));
     c->w.group = expr_floordiv(x, right, nt);
     c->n0 = expr_mul_const(x, expr_mod(x, right, nt), c->t.n);
-    c->in = expr_min(x, num(c, c->t.n), expr_sub(x, num(c, c->p->cout), c->n0));
+    c->in = expr_min(x, mlu_conv_num(c, c->t.n), expr_sub(x, mlu_conv_num(c, c->p->cout), c->n0));
 }
 
-static void plan_items(struct code *c)
+static void plan_items(struct mlu_conv_code *c)
 {
     struct expr_pool *x = c->x;
     const expr rows = expr_mul(x, expr_mul(x, c->w.batch, c->w.out[D]), conv_walk_tiles(&c->w));
-    mlu_plan_items(c->e, &c->b, &c->t.on, rows, num(c, c->p->group * tiles_of_channels(c)), &c->item);
+    mlu_plan_items(c->e, &c->b, &c->t.on, rows, mlu_conv_num(c, c->p->group * tiles_of_channels(c)), &c->item);
 }
 
 /* Tile j of the item. A lane behind the last tile walks that one with no windows. */
-static void place_windows(struct code *c, expr j)
+static void place_windows(struct mlu_conv_code *c, expr j)
 {
     struct expr_pool *x = c->x;
-    const expr one = num(c, 1), mt = conv_walk_tiles(&c->w), planes = expr_mul(x, c->w.batch, c->w.out[D]);
+    const expr one = mlu_conv_num(c, 1), mt = conv_walk_tiles(&c->w), planes = expr_mul(x, c->w.batch, c->w.out[D]);
     const expr rows = expr_mul(x, planes, mt), row = mlu_item_row(x, &c->item, j);
     const expr at = c->t.on.lanes > 1 ? expr_min(x, row, expr_sub(x, rows, one)) : row;
     const expr plane = expr_floordiv(x, at, mt), group = c->w.group;
@@ -148,35 +120,37 @@ static void place_windows(struct code *c, expr j)
 
 /* ---- loads ------------------------------------------------------------------------------------------------ */
 
-static void load_map(struct code *c)
+static void load_map(struct mlu_conv_code *c)
 {
     struct expr_pool *x = c->x;
     struct conv_walk *w = &c->w;
     const int64_t channels = c->p->group * c->p->cin;
-    const expr z = num(c, 0), one = num(c, 1), line = num(c, channels), kb = num(c, c->t.kb);
+    const expr z = mlu_conv_num(c, 0), one = mlu_conv_num(c, 1), line = mlu_conv_num(c, channels),
+               kb = mlu_conv_num(c, c->t.kb);
     w->taps = c->t.whole ? conv_plane_taps(c->p) : c->t.taps;
     conv_walk_locate(w);
     w->taps = c->t.taps;
-    const expr image = expr_floordiv(x, w->map, num(c, c->p->group));
+    const expr image = expr_floordiv(x, w->map, mlu_conv_num(c, c->p->group));
     expr at = expr_add(x, expr_mul(x, w->lo[D], w->size[H]), w->lo[H]);
     at = expr_add(x, expr_mul(x, at, w->size[W]), w->lo[W]);
     at = expr_mul_const(x, expr_add(x, expr_mul(x, image, w->in_plane), at), channels);
     at = expr_add(x, at, expr_add(x, expr_mul_const(x, w->group, c->p->cin), c->k0));
-    const expr row = c->t.strips ? num(c, c->t.line) : w->size[W];
+    const expr row = c->t.strips ? mlu_conv_num(c, c->t.line) : w->size[W];
     tile_note(&c->b, "map: the lines under the windows");
     TILE(&c->b, LOAD, c->map, z, c->tx, at, c->p->in, one, w->n[H], w->n[W], c->ik, z, expr_mul(x, w->size[W], line),
          line, one, z, expr_mul(x, row, kb), kb, one);
 }
 
 /* The elements of the windows at one kernel position, by IO-DMA: rows of the product as they come. */
-static void load_straight(struct code *c)
+static void load_straight(struct mlu_conv_code *c)
 {
     static const char *const first[CONV_AXES] = {NULL, "unseen_h", "unseen_w"};
     static const char *const seen[CONV_AXES] = {NULL, "seen_h", "seen_w"};
     struct expr_pool *x = c->x;
     struct conv_walk *w = &c->w;
     const struct conv *p = c->p;
-    const expr z = num(c, 0), one = num(c, 1), row = num(c, c->t.pitch), line = num(c, p->group * p->cin);
+    const expr z = mlu_conv_num(c, 0), one = mlu_conv_num(c, 1), row = mlu_conv_num(c, c->t.pitch),
+               line = mlu_conv_num(c, p->group * p->cin);
     conv_walk_see(w);
     for (int i = H; i <= W; i++) {
         w->first[i] = tile_let(&c->b, first[i], w->first[i]);
@@ -194,25 +168,26 @@ static void load_straight(struct code *c)
          one, z, expr_mul(x, w->out[W], row), row, one);
 }
 
-static void load_direct(struct code *c)
+static void load_direct(struct mlu_conv_code *c)
 {
     struct expr_pool *x = c->x;
     const struct conv_walk *w = &c->w;
-    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.m), line = num(c, c->p->group * c->p->cin);
+    const expr z = mlu_conv_num(c, 0), one = mlu_conv_num(c, 1), pitch = mlu_conv_num(c, c->t.m),
+               line = mlu_conv_num(c, c->p->group * c->p->cin);
     if (c->p->lines) {
-        const expr image = expr_floordiv(x, w->map, num(c, c->p->group));
+        const expr image = expr_floordiv(x, w->map, mlu_conv_num(c, c->p->group));
         expr at = expr_mul(x, expr_add(x, expr_mul(x, image, w->in_plane), w->p0), line);
         at = expr_add(x, at, expr_add(x, expr_mul_const(x, w->group, c->p->cin), c->k0));
         tile_note(&c->b, "x: lines of channels");
         TILE(&c->b, LOAD, c->a, z, c->tx, at, c->p->in, one, one, w->count, c->ik, z, z, line, one, z, z,
-             num(c, c->t.pitch), one);
+             mlu_conv_num(c, c->t.pitch), one);
         return;
     }
     const expr channel = expr_add(x, expr_mul_const(x, w->map, c->p->cin), c->k0);
     tile_note(&c->b, "x: rows of channels, turned");
     TILE(&c->b, LOAD, c->map, z, c->tx, expr_add(x, expr_mul(x, channel, w->in_plane), w->p0), c->p->in, one, one,
          c->ik, w->count, z, z, w->in_plane, one, z, z, pitch, one);
-    TILE(&c->b, TRANSP, c->p->in, c->ik, w->count, c->a, z, num(c, c->t.pitch), c->map, z, pitch);
+    TILE(&c->b, TRANSP, c->p->in, c->ik, w->count, c->a, z, mlu_conv_num(c, c->t.pitch), c->map, z, pitch);
 }
 
 /* Kernel positions x rows of filters x channels, by strides in memory. */
@@ -222,10 +197,11 @@ struct filters {
 };
 
 /* To WRAM, or to SRAM once for all lanes (BRING_SHARE) and on to WRAM (BRING_MOVE). */
-static void bring(struct code *c, const struct filters *f)
+static void bring(struct mlu_conv_code *c, const struct filters *f)
 {
-    const expr one = num(c, 1), z = num(c, 0), tap = num(c, f->tap), n = num(c, f->n), step = num(c, f->step);
-    const expr pitch = num(c, c->t.w_pitch), all = expr_mul(c->x, f->taps, f->k);
+    const expr one = mlu_conv_num(c, 1), z = mlu_conv_num(c, 0), tap = mlu_conv_num(c, f->tap),
+               n = mlu_conv_num(c, f->n), step = mlu_conv_num(c, f->step);
+    const expr pitch = mlu_conv_num(c, c->t.w_pitch), all = expr_mul(c->x, f->taps, f->k);
     const enum dtype t = c->p->in;
     if (c->t.on.lanes == 1) {
         TILE(&c->b, LOAD, c->weights, z, c->tw, f->off, t, one, f->taps, c->in, f->k, z, tap, n, step, z, f->k, pitch,
@@ -240,13 +216,13 @@ static void bring(struct code *c, const struct filters *f)
 }
 
 /* [group][out][position][channel], rows of a filter as they lie in WRAM. */
-static void load_stored(struct code *c, int64_t taps)
+static void load_stored(struct mlu_conv_code *c, int64_t taps)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
     const expr filter = expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0);
     struct filters f = {
-        .taps = num(c, 1), .k = expr_mul_const(x, c->ik, taps), .n = mlu_conv_taps(p) * p->cin, .step = 1};
+        .taps = mlu_conv_num(c, 1), .k = expr_mul_const(x, c->ik, taps), .n = mlu_conv_taps(p) * p->cin, .step = 1};
     f.off = expr_add(x, expr_mul_const(x, filter, f.n), c->k0);
     f.off = expr_add(x, f.off, expr_mul_const(x, conv_walk_tap(&c->w), p->cin));
     tile_note(&c->b, "weights: rows of filters");
@@ -254,25 +230,25 @@ static void load_stored(struct code *c, int64_t taps)
 }
 
 /* [out][channel][position], or transposed [channel][out of the group][position], backwards. */
-static void load_computed(struct code *c, int64_t taps)
+static void load_computed(struct mlu_conv_code *c, int64_t taps)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
     const int64_t all = mlu_conv_taps(p);
-    struct filters f = {.taps = num(c, taps),
+    struct filters f = {.taps = mlu_conv_num(c, taps),
                         .k = c->ik,
                         .tap = p->transposed ? -1 : 1,
                         .n = p->transposed ? all : p->cin * all,
                         .step = p->transposed ? p->cout * all : all};
     const expr outs = expr_add(x, expr_mul_const(x, c->w.group, p->transposed ? 0 : p->cout), c->n0);
     const expr ins = expr_add(x, expr_mul_const(x, c->w.group, p->transposed ? p->cin : 0), c->k0);
-    const expr tap = p->transposed ? expr_sub(x, num(c, all - 1), conv_walk_tap(&c->w)) : conv_walk_tap(&c->w);
+    const expr tap = p->transposed ? expr_sub(x, mlu_conv_num(c, all - 1), conv_walk_tap(&c->w)) : conv_walk_tap(&c->w);
     f.off = expr_add(x, tap, expr_add(x, expr_mul_const(x, outs, f.n), expr_mul_const(x, ins, f.step)));
     tile_note(&c->b, "weights: gathered to rows of filters");
     bring(c, &f);
 }
 
-static void load_weights(struct code *c, int64_t taps)
+static void load_weights(struct mlu_conv_code *c, int64_t taps)
 {
     if (c->p->constant)
         load_stored(c, taps);
@@ -280,27 +256,27 @@ static void load_weights(struct code *c, int64_t taps)
         load_computed(c, taps);
 }
 
-static void load_row(struct code *c, int32_t buf, int32_t tensor, enum dtype t)
+void mlu_conv_load_row(struct mlu_conv_code *c, int32_t buf, int32_t tensor, enum dtype t)
 {
     struct expr_pool *x = c->x;
-    const expr z = num(c, 0), one = num(c, 1);
+    const expr z = mlu_conv_num(c, 0), one = mlu_conv_num(c, 1);
     const expr first = expr_add(x, expr_mul_const(x, c->w.group, c->p->cout), c->n0);
     TILE(&c->b, LOAD, buf, z, tensor, first, t, one, one, one, c->in, z, z, z, one, z, z, z, one);
 }
 
 /* The bias of the item's channels, in the type of what follows the sums; their factors. */
-static void load_bias(struct code *c)
+static void load_bias(struct mlu_conv_code *c)
 {
     const struct conv *p = c->p;
-    const expr z = num(c, 0), one = num(c, 1);
+    const expr z = mlu_conv_num(c, 0), one = mlu_conv_num(c, 1);
     if (c->scale >= 0) {
         tile_note(&c->b, "factors of the channels");
-        load_row(c, c->scale, c->tscale, DT_F32);
+        mlu_conv_load_row(c, c->scale, c->tscale, DT_F32);
     }
     if (!p->bias)
         return;
     tile_note(&c->b, "bias");
-    load_row(c, c->bias, c->tbias, bias_type(p));
+    mlu_conv_load_row(c, c->bias, c->tbias, bias_type(p));
     if (c->wide_bias != c->bias)
         TILE(&c->b, CAST, end_type(p), p->in, one, c->in, c->wide_bias, z, z, c->bias, z, z, 1, 1);
 }
@@ -308,33 +284,34 @@ static void load_bias(struct code *c)
 /* ---- steps -------------------------------------------------------------------------------------------------- */
 
 /* Window elements of the block's kernel positions to rows. */
-static void gather(struct code *c)
+static void gather(struct mlu_conv_code *c)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
     struct conv_walk *w = &c->w;
-    const expr one = num(c, 1), z = num(c, 0);
+    const expr one = mlu_conv_num(c, 1), z = mlu_conv_num(c, 0);
     const int64_t taps_w = c->t.taps > 1 ? p->kernel[W] : 1, taps_h = c->t.taps / taps_w;
     const expr first = c->t.strips ? z : w->col0, col = c->t.strips ? w->col0 : z;
     const expr cols = expr_max(x, one, c->t.strips ? w->count : w->out[W]);
     const expr y0 = expr_sub(x, conv_walk_look(w, H, w->row0, w->kh), expr_mul_const(x, w->lo[H], p->step[H]));
     const expr x0 = expr_sub(x, conv_walk_look(w, W, col, w->kw), expr_mul_const(x, w->lo[W], p->step[W]));
     tile_note(&c->b, "windows");
-    TILE(&c->b, WINDOWS, c->a, z, num(c, c->t.pitch), c->map, z, num(c, c->t.kb),
-         c->t.strips ? num(c, c->t.line) : w->size[W], p->in, w->count, c->ik, w->n[H], w->n[W], y0, x0, first, cols,
-         (int32_t)taps_h, (int32_t)taps_w, (int32_t)p->dilation[H], (int32_t)p->dilation[W], (int32_t)p->stride[H],
-         (int32_t)p->stride[W], (int32_t)p->step[H], (int32_t)p->step[W]);
+    TILE(&c->b, WINDOWS, c->a, z, mlu_conv_num(c, c->t.pitch), c->map, z, mlu_conv_num(c, c->t.kb),
+         c->t.strips ? mlu_conv_num(c, c->t.line) : w->size[W], p->in, w->count, c->ik, w->n[H], w->n[W], y0, x0, first,
+         cols, (int32_t)taps_h, (int32_t)taps_w, (int32_t)p->dilation[H], (int32_t)p->dilation[W],
+         (int32_t)p->stride[H], (int32_t)p->stride[W], (int32_t)p->step[H], (int32_t)p->step[W]);
 }
 
 /* One step of K: the first begins with zero, the last leaves the unit, biased and narrowed where no factors of the
  * channels come between. Plain sums of integers stay where they are made. */
-static void multiply(struct code *c, expr step, expr filters)
+static void multiply(struct mlu_conv_code *c, expr step, expr filters)
 {
     struct expr_pool *x = c->x;
     const struct conv *p = c->p;
-    const expr z = num(c, 0), pitch = num(c, c->t.n), line = num(c, c->t.pitch), w_line = num(c, c->t.w_pitch);
+    const expr z = mlu_conv_num(c, 0), pitch = mlu_conv_num(c, c->t.n), line = mlu_conv_num(c, c->t.pitch),
+               w_line = mlu_conv_num(c, c->t.w_pitch);
     const expr k = expr_mul_const(x, c->ik, c->t.taps), init = expr_cmp(x, EXPR_EQ, step, z);
-    const expr last = expr_cmp(x, EXPR_EQ, step, num(c, mlu_conv_last(p, &c->t)));
+    const expr last = expr_cmp(x, EXPR_EQ, step, mlu_conv_num(c, mlu_conv_last(p, &c->t)));
     const bool by_channel = mlu_conv_by_channel(p);
     tile_note(&c->b, "windows times filters");
     if (mlu_conv_made(p) == DT_I32)
@@ -346,10 +323,10 @@ static void multiply(struct code *c, expr step, expr filters)
              tile_float_bits(p->scale && !by_channel ? p->factor : 1));
 }
 
-static void block_body(struct code *c, expr step)
+static void block_body(struct mlu_conv_code *c, expr step)
 {
     struct expr_pool *x = c->x;
-    const expr z = num(c, 0), at = expr_mul_const(x, conv_walk_tap(&c->w), c->p->cin);
+    const expr z = mlu_conv_num(c, 0), at = expr_mul_const(x, conv_walk_tap(&c->w), c->p->cin);
     if (!c->t.on.runs)
         load_weights(c, c->t.taps);
     if (c->p->direct) {
@@ -364,174 +341,39 @@ static void block_body(struct code *c, expr step)
     multiply(c, step, c->t.on.runs ? expr_add(x, at, c->k0) : z);
 }
 
-/* One formula on the tile in `buf`, with a row per channel or without. */
-static void vec(struct code *c, enum k_fn fn, enum dtype t, int32_t buf, int32_t row)
-{
-    const expr z = num(c, 0), pitch = num(c, c->t.n);
-    TILE(&c->b, VEC, fn, t, c->w.count, c->in, buf, z, pitch, buf, z, pitch, 1, row, row < 0 ? 0 : z, z,
-         row < 0 ? 0 : 1, -1, 0, z, 0, 0, 0, 0);
-}
-
-static void cast(struct code *c, int32_t to, enum dtype t, int32_t from, enum dtype f, int32_t how)
-{
-    const expr z = num(c, 0), pitch = num(c, c->t.n);
-    TILE(&c->b, CAST, t, f, c->w.count, c->in, to, z, pitch, from, z, pitch, 1, how);
-}
-
-/* What follows the sums and the unit has not done: factors and terms of the channels, narrowed; relu. */
-static void epilogue(struct code *c)
-{
-    const struct conv *p = c->p;
-    if (mlu_conv_by_channel(p)) {
-        tile_note(&c->b, "factors of the channels, bias, narrowed");
-        vec(c, K_FN_Mul, DT_F32, c->made, c->scale);
-        if (p->bias)
-            vec(c, K_FN_Add, DT_F32, c->made, c->wide_bias);
-        if (c->out != c->made)
-            cast(c, c->out, p->out, c->made, DT_F32, 1);
-    }
-    if (p->relu)
-        vec(c, K_FN_Relu, p->out, c->out, -1);
-}
-
-/* Where the tile lies in a map as the result is: lines of channels, or rows of channels. */
-static expr place_result(struct code *c, const struct emit_line *line)
-{
-    struct expr_pool *x = c->x;
-    const struct conv *p = c->p;
-    expr at = expr_add(x, c->w.p0, expr_mul(x, c->w.od, expr_mul(x, c->w.out[H], c->w.out[W])));
-    if (p->out_lines) {
-        const expr image = expr_floordiv(x, c->w.map, num(c, p->group));
-        at = expr_add(x, at, expr_mul(x, image, c->w.out_plane));
-        const expr channel = expr_add(x, expr_mul_const(x, c->w.group, p->cout), c->n0);
-        return expr_add(x, expr_mul_const(x, at, line->pitch), expr_add(x, channel, num(c, line->first)));
-    }
-    const expr channel = expr_add(x, expr_mul_const(x, c->w.map, p->cout), c->n0);
-    return expr_add(x, at, expr_mul(x, channel, c->w.out_plane));
-}
-
-/* The tile in `buf` to its place; `turned` has room for it as rows of channels. */
-static void store(struct code *c, int32_t tensor, int32_t buf, int32_t turned, enum dtype t)
-{
-    const struct conv *p = c->p;
-    const struct emit_line *line = tensor == c->tcodes ? &c->codes_line : &c->y_line;
-    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), across = num(c, c->t.m),
-               at = place_result(c, line);
-    if (p->out_lines) {
-        tile_note(&c->b, "stored as lines of channels");
-        TILE(&c->b, STORE, tensor, at, buf, z, t, one, one, c->w.count, c->in, z, z, pitch, one, z, z,
-             num(c, line->pitch), one);
-        return;
-    }
-    tile_note(&c->b, "turned to rows of channels, stored");
-    TILE(&c->b, TRANSP, t, c->w.count, c->in, turned, z, across, buf, z, pitch);
-    TILE(&c->b, STORE, tensor, at, turned, z, t, one, one, c->in, c->w.count, z, z, across, one, z, z, c->w.out_plane,
-         one);
-}
-
-/* The map that is added, as the sums lie. */
-static void load_added(struct code *c)
-{
-    const struct conv *p = c->p;
-    const struct emit_line own = {p->group * p->cout, 0};
-    const expr z = num(c, 0), one = num(c, 1), pitch = num(c, c->t.n), across = num(c, c->t.m),
-               at = place_result(c, &own);
-    tile_note(&c->b, "the map added to the result");
-    if (p->out_lines) {
-        TILE(&c->b, LOAD, c->added, z, c->tadded, at, p->out, one, one, c->w.count, c->in, z, z, num(c, own.pitch), one,
-             z, z, pitch, one);
-        return;
-    }
-    TILE(&c->b, LOAD, c->turned, z, c->tadded, at, p->out, one, one, c->in, c->w.count, z, z, c->w.out_plane, one, z, z,
-         across, one);
-    TILE(&c->b, TRANSP, p->out, c->in, c->w.count, c->added, z, pitch, c->turned, z, across);
-}
-
-/* Integers of the result. Before the float is stored: the vector unit then waits for no store. */
-static void make_codes(struct code *c)
-{
-    const struct conv_tail *t = &c->p->tail;
-    const expr z = num(c, 0), pitch = num(c, c->t.n);
-    const enum dtype f = c->p->out;
-    const int32_t work = t->y ? c->work : c->out;
-    tile_note(&c->b, "integers of the result");
-    TILE(&c->b, VEC, K_FN_Mul, f, c->w.count, c->in, work, z, pitch, c->out, z, pitch, 1, -1,
-         tile_float_bits(t->factor), z, 0, -1, 0, z, 0, 0, 0, 0);
-    if (!mlu_conv_converts(c->p))
-        vec(c, K_FN_Round, f, work, -1);
-    if (mlu_conv_converts(c->p) && mlu_conv_low_binds(c->p) && t->high >= 127)
-        TILE(&c->b, VEC, K_FN_Max, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1, tile_float_bits(t->low),
-             z, 0, -1, 0, z, 0, 0, 0, 0);
-    else if (!mlu_conv_converts(c->p) || mlu_conv_low_binds(c->p) || t->high < 127)
-        TILE(&c->b, VEC, K_FN_Clip, f, c->w.count, c->in, work, z, pitch, work, z, pitch, 1, -1,
-             tile_float_bits(t->low), z, 0, -1, tile_float_bits(t->high), z, 0, 0, 0, 0);
-    cast(c, c->codes, mlu_conv_codes(c->p), work, f, mlu_conv_converts(c->p) ? TILE_NEAREST : 1);
-}
-
-/* Behind scaled sums, in the order of the graph and in its type. */
-static void tail(struct code *c)
-{
-    const struct conv_tail *t = &c->p->tail;
-    const expr z = num(c, 0), pitch = num(c, c->t.n);
-    const enum dtype f = c->p->out;
-    if (t->added) {
-        const int32_t a = t->added_left ? c->added : c->out, b = t->added_left ? c->out : c->added;
-        load_added(c);
-        TILE(&c->b, VEC, K_FN_Add, f, c->w.count, c->in, c->out, z, pitch, a, z, pitch, 1, b, z, pitch, 1, -1, 0, z, 0,
-             0, 0, 0);
-        if (t->relu)
-            vec(c, K_FN_Relu, f, c->out, -1);
-    }
-    if (t->codes)
-        make_codes(c);
-    if (t->y)
-        store(c, c->ty, c->out, c->turned, f);
-    if (t->codes)
-        store(c, c->tcodes, c->codes, c->turned_codes, mlu_conv_codes(c->p));
-}
-
-static void finish(struct code *c)
-{
-    epilogue(c);
-    if (c->p->scale)
-        tail(c);
-    else
-        store(c, c->ty, c->out, c->turned, c->p->out);
-}
-
 /* One plane of kernel positions. */
-static void plane_body(struct code *c, expr kd)
+static void plane_body(struct mlu_conv_code *c, expr kd)
 {
     struct expr_pool *x = c->x;
     const int64_t blocks = conv_plane_taps(c->p) / c->t.taps;
     if (c->t.whole) {
         conv_walk_block(&c->w, expr_mul_const(x, kd, blocks));
-        c->k0 = num(c, 0);
-        c->ik = num(c, c->p->cin);
+        c->k0 = mlu_conv_num(c, 0);
+        c->ik = mlu_conv_num(c, c->p->cin);
         load_map(c);
     }
-    const struct mlu_turns j = mlu_open_turns(&c->b, "taps", num(c, blocks));
-    const struct mlu_turns l = mlu_open_turns(&c->b, "kb", num(c, size_ceil_div(c->p->cin, c->t.kb)));
+    const struct mlu_turns j = mlu_open_turns(&c->b, "taps", mlu_conv_num(c, blocks));
+    const struct mlu_turns l = mlu_open_turns(&c->b, "kb", mlu_conv_num(c, size_ceil_div(c->p->cin, c->t.kb)));
     conv_walk_block(&c->w, expr_add(x, expr_mul_const(x, kd, blocks), j.i));
     c->k0 = expr_mul_const(x, l.i, c->t.kb);
-    c->ik = expr_min(x, num(c, c->t.kb), expr_sub(x, num(c, c->p->cin), c->k0));
+    c->ik = expr_min(x, mlu_conv_num(c, c->t.kb), expr_sub(x, mlu_conv_num(c, c->p->cin), c->k0));
     block_body(c, expr_add(x, kd, expr_add(x, j.i, l.i))); /* 0 first, mlu_conv_last at last */
     mlu_close_turns(&c->b, &l);
     mlu_close_turns(&c->b, &j);
 }
 
 /* All filters of the item's output channels. */
-static void load_run(struct code *c, int ways)
+static void load_run(struct mlu_conv_code *c, int ways)
 {
-    c->k0 = c->w.kd = c->w.kh = c->w.kw = num(c, 0);
-    c->ik = num(c, c->p->cin);
+    c->k0 = c->w.kd = c->w.kh = c->w.kw = mlu_conv_num(c, 0);
+    c->ik = mlu_conv_num(c, c->p->cin);
     c->bring = (uint8_t)ways;
     load_weights(c, mlu_conv_taps(c->p));
     c->bring = BRING_SHARE | BRING_MOVE;
 }
 
 /* Those in SRAM to WRAM, and then those of the item behind to SRAM. */
-static void turn_runs(struct code *c, bool last)
+static void turn_runs(struct mlu_conv_code *c, bool last)
 {
     struct expr_pool *x = c->x;
     load_run(c, BRING_MOVE);
@@ -544,7 +386,7 @@ static void turn_runs(struct code *c, bool last)
     place_filters(c, c->item.right);
 }
 
-static void body(struct code *c)
+static void body(struct mlu_conv_code *c)
 {
     plan_items(c);
     c->bring = BRING_SHARE | BRING_MOVE;
@@ -559,12 +401,12 @@ static void body(struct code *c)
         turn_runs(c, last);
     else if (c->t.on.runs)
         load_run(c, BRING_SHARE | BRING_MOVE);
-    const struct mlu_turns run = mlu_open_turns(&c->b, "windows", c->t.on.runs ? c->item.steps : num(c, 1));
+    const struct mlu_turns run = mlu_open_turns(&c->b, "windows", c->t.on.runs ? c->item.steps : mlu_conv_num(c, 1));
     place_windows(c, run.i);
-    const struct mlu_turns plane = mlu_open_turns(&c->b, "plane", num(c, c->p->kernel[D]));
+    const struct mlu_turns plane = mlu_open_turns(&c->b, "plane", mlu_conv_num(c, c->p->kernel[D]));
     plane_body(c, plane.i);
     mlu_close_turns(&c->b, &plane);
-    finish(c);
+    mlu_conv_finish(c);
     mlu_close_turns(&c->b, &run);
     tile_end(&c->b);
 }
@@ -573,7 +415,7 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
                                const char *label)
 {
     char name[64];
-    struct code c = {.e = e, .p = p, .y_line = t->y_line, .codes_line = t->codes_line};
+    struct mlu_conv_code c = {.e = e, .p = p, .y_line = t->y_line, .codes_line = t->codes_line};
     c.t = mlu_conv_choose_tile(e->m, e->cx, p, e->tiling);
     snprintf(name, sizeof name, "conv%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)c.t.m, (long long)c.t.n, (long long)c.t.kb);
