@@ -13,7 +13,6 @@
  * A direct product loads x as it is, rows of channels, and turns it. */
 #include "backend/matrix/mm.h"
 #include "backend/mlu/conv_priv.h"
-
 #include "base/size.h"
 
 #include <stdio.h>
