@@ -9,6 +9,7 @@ FLOATS = [np.dtype(np.float32)] * 6 + [np.dtype(np.float16)] * 2 + [BF16, np.dty
 INTS = [np.dtype(t) for t in ("int64", "int64", "int32", "int32", "int8", "uint8", "int16", "uint16", "uint32", "uint64")]
 NAMES = {"bfloat16": BF16, "float": np.dtype(np.float32), "double": np.dtype(np.float64), "float16": np.dtype(np.float16),
          **{str(t): t for t in INTS}, "bool": np.dtype(bool)}
+CODES = {"int4": np.dtype(ml_dtypes.int4), "uint4": np.dtype(ml_dtypes.uint4)} # of constants only
 NAN = np.copysign(np.nan, -1) # as x86 makes it: which of two different ones a sum keeps is left to the order of its operands
 MAX_ELEMENTS = 20000
 
@@ -199,7 +200,7 @@ def check_types(schema, inputs):
         formal = schema.inputs[min(i, len(schema.inputs) - 1)]
         if value is None:
             continue
-        word = "tensor(%s)" % next(k for k, t in NAMES.items() if t == value.dtype)
+        word = "tensor(%s)" % next(k for k, t in {**NAMES, **CODES}.items() if t == value.dtype)
         variadic = formal.option == onnx.defs.OpSchema.FormalParameterOption.Variadic and not formal.is_homogeneous
         if word not in allowed.get(formal.type_str, {formal.type_str}):
             raise Skip()

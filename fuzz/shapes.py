@@ -12,6 +12,7 @@ import pathlib
 import sys
 import tempfile
 
+import ml_dtypes
 import numpy as np
 import onnx
 
@@ -144,6 +145,21 @@ def products_of_one(g):
             g.add("Add", [y, g.new(dtype, [n], constant=True)])
 
 
+def coded_products_of_one(g):
+    """Products of one operand with weights of codes in blocks along K, some with zero points."""
+    dtype, m, k, block = g.pick(CORE_TYPES[:2]), g.pick([1, 3, 33, 130]), g.pick([64, 160, 320]), g.pick([16, 32])
+    code = np.dtype(g.pick([np.uint8, ml_dtypes.uint4, ml_dtypes.int4]))
+    x = g.new(dtype, [*g.pick([[], [2]]), m, k], constant=False)
+    low, high = (-8, 7) if code == ml_dtypes.int4 else (0, 15)
+    zeros = g.chance(0.5)
+    for _ in range(g.int(1, 4)):
+        n = g.pick([6, 16, 48, 96, 320])
+        codes, zero = (g.given(g.data(np.dtype(np.int8), s, low, high).astype(code), True) for s in ([k, n], [k // block, n]))
+        scale = g.given(g.data(dtype, [k // block, n], 0.01, 0.1), True)
+        w, = g.add("DequantizeLinear", [codes, scale] + ([zero] if zeros else []), {"axis": 0, "block_size": block})
+        g.add("MatMul", [x, w])
+
+
 def resize(g):
     """Maps between convolutions: there Resize is a kernel of its own where places repeat."""
     dtype, size = g.pick(CORE_TYPES[:2]), [g.pick([1, 2, 3, 5, 8, 14, 33]) for _ in range(2)]
@@ -238,7 +254,7 @@ GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], 
               "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool, pool_behind], "resize": [resize],
               "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast], "quant": [moves.quantise],
               "integer": [moves.integer], "vector": [elementwise, recipes.softmax],
-              "product": [product_vector, products_of_one], "reduce": [recipes.reduction, recipes.arg],
+              "product": [product_vector, products_of_one], "coded": [coded_products_of_one], "reduce": [recipes.reduction, recipes.arg],
               "norm": [recipes.norm]}
 
 

@@ -5,10 +5,10 @@
  * becomes
  *   %q, %k, %v = Fused %x, %wq, %wk, %wv {kind="matmul_group" body=(...) { MatMul; MatMul; MatMul; Yield }} : ...
  *
- * Members may be regions of fuse_matmul. Requirements: (1) weights are constants, so that no product depends on
- * another; (2) at most MAX_GROUP of them; (3) the target takes the region as a whole, else the nodes stay as they were;
- * (4) runs after fuse_product, whose regions read several products of one operand themselves. Columns of a product are
- * independent, so no bit changes. */
+ * Block-quantised ones (MatMulNBits) likewise, with others of the same blocks. Members may be regions of fuse_matmul.
+ * Requirements: (1) weights are constants, so that no product depends on another; (2) at most MAX_GROUP of them; (3)
+ * the target takes the region as a whole, else the nodes stay as they were; (4) runs after fuse_product, whose regions
+ * read several products of one operand themselves. Columns of a product are independent, so no bit changes. */
 #include "passes/pass.h"
 
 #define MAX_GROUP 4
@@ -18,7 +18,8 @@ static bool is_product(const struct pass_ctx *px, const struct node *n)
     const bool plain = n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Gemm || n->op == OP_MatMulInteger;
     const bool region =
         n->op == OP_Fused && node_attr_str(n, "kind", 0) == str_internz(&px->cx->strings, "matmul_epilogue");
-    return (plain || region) && n->place == PLACE_NPU && n->n_out == 1 && n->n_in > 1 && n->in[0].value;
+    return (plain || region || n->op == OP_MatMulNBits) && n->place == PLACE_NPU && n->n_out == 1 && n->n_in > 1 &&
+           n->in[0].value;
 }
 
 /* A constant, or one that is stored in another form. */
@@ -42,10 +43,29 @@ static bool has_weights(const struct node *n)
     return !is_constant(node_in(n, 0));
 }
 
+/* Of the same type, absent in both alike. */
+static bool same_type(const struct value *a, const struct value *b)
+{
+    return a && b ? a->type->dtype == b->type->dtype : a == b;
+}
+
+/* Codes of one kind in blocks of one size, if any of the two is block-quantised. */
+static bool same_codes(const struct node *a, const struct node *b)
+{
+    static const char *const attrs[] = {"K", "bits", "block_size", "code_type"};
+    if (a->op != OP_MatMulNBits && b->op != OP_MatMulNBits)
+        return true;
+    bool same = a->op == b->op;
+    for (int i = 0; same && i < NPUC_ARRAY_LEN(attrs); i++)
+        same = node_attr_int(a, attrs[i], 0) == node_attr_int(b, attrs[i], 0);
+    return same && same_type(node_in(a, 2), node_in(b, 2)) && same_type(node_in(a, 3), node_in(b, 3)) &&
+           !node_in(a, 4) && !node_in(b, 4);
+}
+
 static bool is_peer(const struct pass_ctx *px, const struct node *first, const struct node *n)
 {
     return n->graph == first->graph && is_product(px, n) && has_weights(n) && node_in(n, 0) == node_in(first, 0) &&
-           n->out[0].type->dtype == first->out[0].type->dtype;
+           n->out[0].type->dtype == first->out[0].type->dtype && same_codes(first, n);
 }
 
 /* The products of the operand that `first` reads, in the order of the graph, first being the first. */

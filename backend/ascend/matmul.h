@@ -28,6 +28,7 @@ static inline int64_t mm_last_parts(const struct mm_tile *t)
 }
 /* A part of b that a vector core makes: columns n0 .., rows k0 .. of K. Expressions of the kernel. */
 struct mm_part {
+    expr which; /* product of the group */
     expr n0, in, k0, ik;
     expr done; /* K of the loaded group before k0 */
     int32_t tensor;
@@ -38,7 +39,7 @@ struct mm_part {
  * core tells when a slot is free again. */
 struct mm_feed {
     int32_t slots; /* at most 15: events between cores count to that */
-    int32_t n_tensors, tensors[3];
+    int32_t n_tensors, tensors[3 * MM_MAX_GROUP];
     /* Largest kb up to `most` that a vector core can make for a tile of t->n columns, with group; false: none. */
     bool (*fit)(const struct mm_feed *f, const struct machine *m, int64_t most, struct mm_tile *t);
     double (*cycles)(const struct mm_feed *f, const struct machine *m, const struct mm_tile *t); /* of a block */

@@ -85,7 +85,8 @@ static enum npuc_status declare(struct mm_kernel *c, const struct mm_tensors *t,
         const char *text = i > 0 ? arena_printf(a, "%d", i + 1) : "";
         const char *weight = arena_printf(a, "%s%s", p->weight ? "W" : "B", text);
         struct mm_one *q = &c->parts[i];
-        q->tb = tile_tensor(c->k, a, weight, p->block ? p->b_code : p->in, true, p->feed != NULL);
+        q->tb = p->feed && i > 0 ? c->parts[0].tb /* one workspace */
+                                 : tile_tensor(c->k, a, weight, p->block ? p->b_code : p->in, true, p->feed != NULL);
         q->tc = tile_tensor(c->k, a, arena_printf(a, "C%s", text), p->out, false, true);
         q->tbias = -1;
         if (product_of(c, i)->bias)
@@ -468,7 +469,10 @@ static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_til
 {
     struct expr_pool *x = &e->cx->exprs;
     const expr rows_of_tiles = p->ends ? p->m : expr_ceildiv(x, p->m, expr_const(x, t->m));
-    expr tiles = expr_mul(x, rows_of_tiles, expr_ceildiv(x, p->n, expr_const(x, t->n)));
+    expr columns = expr_ceildiv(x, p->n, expr_const(x, t->n));
+    for (int i = 0; p->feed && i < p->n_peers; i++)
+        columns = expr_add(x, columns, expr_ceildiv(x, p->peers[i].n, expr_const(x, t->n)));
+    expr tiles = expr_mul(x, rows_of_tiles, columns);
     for (int i = 0; i < p->n_batch; i++)
         tiles = expr_mul(x, tiles, p->batch[i]);
     tiles = expr_max(x, expr_const(x, 1), expr_min(x, expr_const(x, e->m->n_cube), tiles));
@@ -480,15 +484,17 @@ static int32_t workspace(struct emit *e, const struct mm *p, const struct mm_til
                      (const expr[]){tiles, expr_const(x, slots), expr_const(x, t->n * rows)});
 }
 
+#define MOST_TENSORS (5 + 7 * MM_MAX_GROUP) /* b, c, bias, factor, what a feed reads */
 /* The tensors of a kernel without a tail, in the order of declare(). */
 static void list_tensors(const struct mm_kernel *c, const struct mm_tensors *t, int32_t slots,
-                         int32_t tensors[5 + 4 * MM_MAX_GROUP])
+                         int32_t tensors[MOST_TENSORS])
 {
     const struct mm_feed *f = c->p->feed;
     int32_t n = 0;
     tensors[n++] = t->a;
     for (int i = 0; i < c->n_parts; i++) {
-        tensors[n++] = f ? slots : t[i].b;
+        if (!f || i == 0)
+            tensors[n++] = f ? slots : t[i].b;
         tensors[n++] = t[i].c;
         if (product_of(c, i)->bias)
             tensors[n++] = t[i].bias;
@@ -516,7 +522,7 @@ static enum npuc_status launch(struct emit *e, const struct mm *p, const struct 
                           "no tile of the product fits: the target has %lld bytes of L1, %lld of L0A, %lld of L0C",
                           (long long)e->m->size[TS_L1], (long long)e->m->size[TS_L0A], (long long)e->m->size[TS_L0C]);
     char name[48];
-    int32_t tensors[5 + 4 * MM_MAX_GROUP];
+    int32_t tensors[MOST_TENSORS];
     snprintf(name, sizeof name, "matmul%s%s%s%s_%s_%lldx%lldx%lld", p->feed ? "_made" : "", p->bias ? "_bias" : "",
              p->n_peers ? "_group"
              : p->ends  ? "_grouped"

@@ -48,7 +48,8 @@ static struct mm_part own_part(struct mm_kernel *c)
     struct expr_pool *x = c->x;
     const expr half = expr_ceildiv(x, c->in, num(c, 2)), first = expr_mul(x, expr_sym(x, c->k->sym_sub), half);
     const expr row = c->p->ends ? expr_add(x, c->n0, expr_mul(x, c->groups.which, c->d.n)) : c->n0;
-    return (struct mm_part){.n0 = expr_add(x, row, first),
+    return (struct mm_part){.which = c->which,
+                            .n0 = expr_add(x, row, first),
                             .in = expr_min(x, half, expr_sub(x, c->in, first)),
                             .done = num(c, 0),
                             .tensor = c->parts[0].tb,

@@ -7,13 +7,15 @@
 
 /* nbits_feed.c: the weight as a product's feed. feed.fit with 16 columns tells whether there is a kernel. */
 struct nbits_feed {
-    struct mm_feed feed; /* first */
-    const struct nbits *q;
+    struct mm_feed feed;   /* first */
+    const struct nbits *q; /* those of a group, one after the other */
+    int n;
     int64_t wish_k; /* of a block; 0: free */
     struct nbits_tile tile;
     int64_t c0, kb, pitch; /* elements of a line; extents of the tile in UB and the workspace */
     int32_t out;
 };
-void nbits_feed_init(struct nbits_feed *f, const struct nbits *q, const struct machine *m, const struct tiling *w);
+void nbits_feed_init(struct nbits_feed *f, const struct nbits *q, int n, const struct machine *m,
+                     const struct tiling *w);
 
 #endif

@@ -86,6 +86,10 @@ static void feed_declare(struct mm_feed *base, struct emit *e, struct tile_build
     struct nbits_feed *f = (struct nbits_feed *)(void *)base;
     (void)e;
     nbits_declare(&f->tile, f->q, b);
+    for (int i = 1; i < f->n; i++) { /* their tensors follow */
+        struct nbits_tile other = {.part = i};
+        nbits_declare(&other, &f->q[i], b);
+    }
 }
 
 static void feed_begin(struct mm_feed *base, const struct machine *m, const struct mm_tile *t)
@@ -107,7 +111,18 @@ static void feed_load(struct mm_feed *base, const struct mm_part *p)
     f->tile.in = p->in;
     f->tile.k0 = p->k0;
     f->tile.ik = p->ik;
-    nbits_load(&f->tile);
+    if (f->n == 1) {
+        nbits_load(&f->tile);
+        return;
+    }
+    for (int i = 0; i < f->n; i++) {
+        struct tile_builder *b = f->tile.b;
+        struct nbits_tile t = f->tile;
+        t.tensor += i * nbits_tensor_count(f->q);
+        tile_if(b, expr_cmp(&b->k->exprs, EXPR_EQ, p->which, expr_const(&b->k->exprs, i)));
+        nbits_load(&t);
+        tile_end(b);
+    }
 }
 
 static void feed_make(struct mm_feed *base, const struct mm_part *p)
@@ -126,10 +141,12 @@ static void feed_store(struct mm_feed *base, const struct mm_part *p)
          z, expr_const(x, f->tile.rows * f->c0), z, one, z, expr_const(x, f->pitch * f->c0), z, one);
 }
 
-void nbits_feed_init(struct nbits_feed *f, const struct nbits *q, const struct machine *m, const struct tiling *w)
+void nbits_feed_init(struct nbits_feed *f, const struct nbits *q, int n, const struct machine *m,
+                     const struct tiling *w)
 {
+    const int32_t each = nbits_tensor_count(q);
     *f = (struct nbits_feed){.feed = {.slots = WORKSPACE_SLOTS,
-                                      .n_tensors = nbits_tensor_count(q),
+                                      .n_tensors = n * each,
                                       .fit = feed_fit,
                                       .cycles = feed_cycles,
                                       .declare = feed_declare,
@@ -138,8 +155,9 @@ void nbits_feed_init(struct nbits_feed *f, const struct nbits *q, const struct m
                                       .make = feed_make,
                                       .store = feed_store},
                              .q = q,
+                             .n = n,
                              .wish_k = w ? w->k : 0,
                              .c0 = m->c0_bytes / dtype_size(q->to)};
     for (int32_t i = 0; i < f->feed.n_tensors; i++)
-        f->feed.tensors[i] = q->tensors[i];
+        f->feed.tensors[i] = q[i / each].tensors[i % each];
 }

@@ -79,6 +79,8 @@ struct mm_tensors {
 /* The constant behind a value, whose dims it has but for the last two, which *trans swaps when the constant has them
  * the other way round; NULL: none. A Cast between float types is done when the weight is stored. */
 struct value *mm_constant_of(struct value *v, bool *trans);
+/* A value of a Fused node's region, or of one within it, as the surrounding graph sees it. */
+struct value *mm_outside(struct value *v);
 /* The constant weight as stored: of one matrix, or of all that rows choose from. */
 int32_t mm_weight_tensor(struct emit *e, const struct mm *p, enum weight_form form, bool transpose);
 /* Can the two products be done by one kernel, side by side? */

@@ -26,8 +26,7 @@ static bool is_product(const struct node *n)
            n->op == OP_ScaledMatMul;
 }
 
-/* A value of a region, or of one within it, as the surrounding graph sees it. */
-static struct value *outside(struct value *v)
+struct value *mm_outside(struct value *v)
 {
     while (v && !v->def && v->graph->owner && v->graph->owner->op == OP_Fused)
         v = node_in(v->graph->owner, (int)v->index);
@@ -64,7 +63,7 @@ static bool is_row_of(const struct value *bias, expr n)
 static bool take_add(struct pattern *p, const struct node *n, const struct value *sum)
 {
     const int at = node_in(n, 0) == sum ? 1 : 0;
-    struct value *b = outside(node_in(n, at));
+    struct value *b = mm_outside(node_in(n, at));
     if (p->bias || p->relu || node_in(n, 1 - at) != sum || !b || sum->type->rank < 1 ||
         !is_row_of(b, sum->type->dims[sum->type->rank - 1]))
         return false;
@@ -78,7 +77,7 @@ static bool take_scaled(struct pattern *p, const struct node *n, const struct va
     const enum dtype to = n->out[0].type->dtype;
     if (step != 2)
         return n->op == OP_Cast && node_in(n, 0) == sum && (step == 1 ? to == DT_F32 : to == DT_F16 || to == DT_BF16);
-    struct value *f = n->op == OP_Mul ? outside(node_in(n, node_in(n, 0) == sum ? 1 : 0)) : NULL;
+    struct value *f = n->op == OP_Mul ? mm_outside(node_in(n, node_in(n, 0) == sum ? 1 : 0)) : NULL;
     if (!f || !value_const(f) || f->type->dtype != DT_F32 || sum->type->rank < 1 ||
         !is_row_of(f, sum->type->dims[sum->type->rank - 1]))
         return false;
@@ -355,7 +354,7 @@ bool mm_takes_bias(const struct machine *m)
 static bool take_bias(const struct machine *m, const struct pattern *p, struct mm *out, const char **reason)
 {
     const int at = p->product->op == OP_Gemm ? 2 : p->product->op == OP_ScaledMatMul ? 4 : -1;
-    struct value *c = at >= 0 ? outside(node_in(p->product, at)) : NULL;
+    struct value *c = at >= 0 ? mm_outside(node_in(p->product, at)) : NULL;
     if (c && p->bias)
         return refuse(reason, "two bias operands");
     out->bias = c ? c : p->bias;
@@ -408,8 +407,8 @@ static bool take_scales(struct ir_ctx *cx, const struct pattern *p, struct mm *o
 {
     if (p->product->op != OP_ScaledMatMul || !node_in(p->product, 2))
         return true;
-    out->a_scale = outside(node_in(p->product, 2));
-    out->b_scale = outside(node_in(p->product, 3));
+    out->a_scale = mm_outside(node_in(p->product, 2));
+    out->b_scale = mm_outside(node_in(p->product, 3));
     out->code = out->a->type->dtype;
     out->b_code = out->b->type->dtype;
     out->block = node_attr_int(p->product, "block_size", 32);
@@ -442,7 +441,7 @@ bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, 
     if (!match_pattern(n, &p))
         return false;
     bool trans_b = node_attr_int(p.product, "transB", 0) != 0;
-    struct value *va = outside(node_in(p.product, 0)), *vb = outside(node_in(p.product, 1));
+    struct value *va = mm_outside(node_in(p.product, 0)), *vb = mm_outside(node_in(p.product, 1));
     if (!check_types(m, &p, va, vb, reason) || !check_attrs(p.product, reason))
         return false;
     *out = (struct mm){.in = va->type->dtype,

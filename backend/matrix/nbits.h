@@ -22,6 +22,7 @@ struct nbits_tile {
     int64_t code_pitch, scale_pitch, zero_pitch; /* bytes, elements, bytes or elements */
     int32_t codes, scales, zeros;                /* buffers */
     int32_t tensor;                              /* of the kernel: codes; scales and zero points follow */
+    int part;                                    /* number among the weights of one kernel; tensors are named by it */
     expr n0, k0, in, ik;
 };
 
@@ -41,6 +42,7 @@ int64_t nbits_line(const struct nbits *q); /* codes of a line of a fractal, and 
 int64_t nbits_tile_bytes(struct nbits_tile *t);
 void nbits_declare(struct nbits_tile *t, const struct nbits *q, struct tile_builder *b); /* tensors of the kernel */
 int32_t nbits_tensor_count(const struct nbits *q);
+bool nbits_is_peer(const struct nbits *p, const struct nbits *q); /* the same form but for n: tiles of one serve both */
 void nbits_buffers(struct nbits_tile *t);
 void nbits_load(struct nbits_tile *t);
 void nbits_dequant(struct nbits_tile *t, const struct nbits_dst *d);
@@ -51,9 +53,9 @@ bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *
                  const char **reason);
 bool nbits_choose_tile(const struct machine *m, struct nbits_tile *t);
 /* The product, its weight being of the form that the machine multiplies. */
-struct mm nbits_product(struct emit *e, const struct nbits *q, struct node *n);
+struct mm nbits_product(struct emit *e, const struct nbits *q, const struct node *n);
 void nbits_group_tensors(struct emit *e, const struct mm *p, struct mm_tensors *t); /* index and ends, if any */
-void nbits_take_tensors(struct emit *e, struct node *n, struct nbits *q);
+void nbits_take_tensors(struct emit *e, const struct node *n, struct nbits *q);
 /* nbits_dequant.c: a launch that dequantises the weight to a workspace, in the form of stored constants. */
 NPUC_MUST_CHECK enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *one, int32_t *workspace);
 

@@ -14,7 +14,7 @@ static bool is_grouped(const struct node *n)
 static struct value *operand(const struct node *n, int i)
 {
     if (!is_grouped(n))
-        return node_in(n, i);
+        return mm_outside(node_in(n, i));
     return i == IN_A ? node_in(n, i) : i < IN_GROUP ? node_in(n, i + 1) : NULL;
 }
 
@@ -92,7 +92,7 @@ bool nbits_match(const struct machine *m, struct ir_ctx *cx, const struct node *
     return nbits_choose_tile(m, &t) ? true : refuse(reason, "blocks of codes that do not fit on chip");
 }
 
-struct mm nbits_product(struct emit *e, const struct nbits *q, struct node *n)
+struct mm nbits_product(struct emit *e, const struct nbits *q, const struct node *n)
 {
     struct expr_pool *x = &e->cx->exprs;
     struct mm p = {.in = q->to,
@@ -125,7 +125,7 @@ void nbits_group_tensors(struct emit *e, const struct mm *p, struct mm_tensors *
     }
 }
 
-void nbits_take_tensors(struct emit *e, struct node *n, struct nbits *q)
+void nbits_take_tensors(struct emit *e, const struct node *n, struct nbits *q)
 {
     for (int32_t i = 0; i < nbits_tensor_count(q); i++)
         q->tensors[i] = emit_tensor(e, operand(n, IN_CODES + i));

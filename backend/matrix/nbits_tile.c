@@ -43,14 +43,23 @@ int32_t nbits_tensor_count(const struct nbits *q)
     return q->zero_kind ? 3 : 2;
 }
 
+bool nbits_is_peer(const struct nbits *p, const struct nbits *q)
+{
+    return p->to == q->to && p->out == q->out && p->scale_type == q->scale_type && p->code == q->code && p->k == q->k &&
+           p->bits == q->bits && p->block == q->block && p->zero_kind == q->zero_kind && p->groups == 1 &&
+           q->groups == 1;
+}
+
 void nbits_declare(struct nbits_tile *t, const struct nbits *q, struct tile_builder *b)
 {
+    const char *text = t->part > 0 ? arena_printf(b->arena, "%d", t->part + 1) : "";
     t->q = q;
     t->b = b;
-    t->tensor = tile_tensor(b->k, b->arena, "codes", DT_U8, true, false);
-    (void)tile_tensor(b->k, b->arena, "scales", q->scale_type, true, false);
+    t->tensor = tile_tensor(b->k, b->arena, arena_printf(b->arena, "codes%s", text), DT_U8, true, false);
+    (void)tile_tensor(b->k, b->arena, arena_printf(b->arena, "scales%s", text), q->scale_type, true, false);
     if (q->zero_kind)
-        (void)tile_tensor(b->k, b->arena, "zeros", q->zero_kind == 1 ? DT_U8 : q->scale_type, true, false);
+        (void)tile_tensor(b->k, b->arena, arena_printf(b->arena, "zeros%s", text),
+                          q->zero_kind == 1 ? DT_U8 : q->scale_type, true, false);
 }
 
 void nbits_buffers(struct nbits_tile *t)
