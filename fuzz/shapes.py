@@ -184,6 +184,20 @@ def resize(g):
         g.add("Conv", [y, g.new(dtype, [g.pick([4, 40]), channels, 1, 1])])
 
 
+def bent(g, y):
+    """Relu, or PRelu with one slope or one for each channel."""
+    if g.chance(0.4):
+        return g.add("Relu", [y])[0]
+    return g.add("PRelu", [y, g.new(y.dtype, [g.pick([1, y.shape[1]]), 1, 1], constant=True)])[0]
+
+
+def bent_conv(g):
+    dtype, size, channels = g.pick(CORE_TYPES[:2]), [g.pick([1, 5, 8, 13]) for _ in range(2)], g.pick([1, 3, 16, 40])
+    x, outs, k = g.new(dtype, [g.int(1, 2), channels, *size], constant=False), g.pick([1, 5, 64, 70]), min(g.pick([1, 3]), *size)
+    y, = g.add("Conv", [x, g.new(dtype, [outs, channels, k, k])], {"strides": [g.int(1, 2)] * 2})
+    bent(g, y)
+
+
 def scaled_conv(g):
     """A convolution of bytes whose sums become numbers: factors of the channels or one, another map, codes of the result."""
     channels, size, outs = g.pick([1, 3, 16, 40]), [g.pick([1, 5, 8, 13]) for _ in range(2)], g.pick([1, 5, 16, 64, 70])
@@ -196,8 +210,8 @@ def scaled_conv(g):
     y, = g.add("Add", [y, g.new(np.dtype(np.float32), [outs, 1, 1], constant=True)])
     if g.chance(0.6):
         y, = g.add("Cast", [y], {"to": onnx.TensorProto.FLOAT16})
-    if g.chance(0.5):
-        y, = g.add("Relu", [y])
+    if g.chance(0.7):
+        y = bent(g, y)
     if g.chance(0.5):
         other = g.new(y.dtype, y.shape, constant=False)
         y, = g.add("Add", [y, other] if g.chance(0.5) else [other, y])
@@ -247,7 +261,7 @@ def pool_behind(g):
     g.add(op, [y], {} if op[0] == "G" else {"kernel_shape": [2, 2], "strides": [g.int(1, 2)] * 2})
 
 
-GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "scaled": [scaled_conv], "volume": [volume],
+GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], "scaled": [scaled_conv, bent_conv], "volume": [volume],
               "depthwise": [depthwise],
               "attention": [softmax_attention, moves.attention], "long_keys": [long_attention], "banded": [banded_attention], "rotary": [rotary], "turn": [moves.transpose],
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],

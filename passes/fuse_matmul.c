@@ -7,9 +7,9 @@
  *
  * Behind a product of integers the members are a Cast to f32, a Mul by a constant row and a Cast to a narrower float.
  * Behind a convolution of integers the members are those that make it a number again: a Cast to f32, a Mul by a factor
- * and an Add of a term per channel, a Cast to a narrower float, Relu; then an Add of another map and Relu; then the
- * codes in integers of the result: Mul, Round, Clip, Cast. A result that others read beside its codes stays one of the
- * region.
+ * and an Add of a term per channel, a Cast to a narrower float, Relu or PRelu; then an Add of another map and Relu;
+ * then the codes in integers of the result: Mul, Round, Clip, Cast. A result that others read beside its codes stays
+ * one of the region.
  *
  * Requirements: (1) every value between has one use, the next member; (2) the bias is a constant of one row; the matrix
  * unit (and the interpreter in such a region) starts from it and adds the products, the file adds it last, so f32
@@ -62,10 +62,16 @@ static bool add_bias(struct chain *c, const struct node *n, const struct value *
     return true;
 }
 
+/* PRelu of a value, with constant slopes. */
+static bool is_bent(const struct node *n, const struct value *sum)
+{
+    return n->op == OP_PRelu && node_in(n, 0) == sum && value_const(node_in(n, 1));
+}
+
 static bool add_relu(struct chain *c, const struct node *n, const struct value *sum)
 {
-    (void)sum;
-    return n->op == OP_Relu && c->nodes[c->n - 1]->op != OP_Relu;
+    const enum op last = (enum op)c->nodes[c->n - 1]->op;
+    return (n->op == OP_Relu || (is_conv(c->nodes[0]) && is_bent(n, sum))) && last != OP_Relu && last != OP_PRelu;
 }
 
 static bool narrows(const struct node *n, const struct value *sum)
@@ -103,7 +109,7 @@ static bool is_number(const struct value *v)
 
 /* Members behind a convolution of integers, in this order. Those to STEP_ADD make its sums numbers; the others may be
  * missing, the Relu behind an Add of a map with it, integer codes as a whole. */
-enum { STEP_ADD = 3, STEP_MAP = 6, STEP_MAP_RELU = 7, STEP_CODES = 8, STEPS = 12 };
+enum { STEP_ADD = 3, STEP_RELU = 5, STEP_MAP = 6, STEP_MAP_RELU = 7, STEP_CODES = 8, STEPS = 12 };
 
 static bool is_scaled_step(const struct node *n, const struct value *sum, int64_t step)
 {
@@ -116,6 +122,7 @@ static bool is_scaled_step(const struct node *n, const struct value *sum, int64_
     case 2: return n->op == OP_Mul && is_per_channel(other, sum->type);
     case STEP_ADD: return n->op == OP_Add && is_per_channel(other, sum->type);
     case 4: return n->op == OP_Cast && dtype_is_float(to) && dtype_size(to) == 2;
+    case STEP_RELU: return n->op == OP_Relu || is_bent(n, sum);
     case STEP_MAP: return n->op == OP_Add && other && other != sum && other->type == sum->type;
     case STEP_CODES: return n->op == OP_Mul && is_number(other);
     case 9: return n->op == OP_Round;

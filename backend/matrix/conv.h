@@ -19,6 +19,10 @@ struct conv {
     bool constant;       /* w is stored in the order of L1: [group][position][cin/c0][cout][c0] */
     bool transposed;     /* w is [channel][out of the group][position], positions backwards */
     bool relu;
+    struct value *slope; /* PRelu in the place of relu: numbers of type `out`, one per channel unless one_slope, when it
+                          * is slope_number; NULL: none. Units of rows alone */
+    bool one_slope;
+    float slope_number;
     bool uniform; /* `scale` has one number for all channels: `factor` */
     float factor;
     struct value *scale;     /* f32 per channel, for sums of integers: the result is f32(sum) * scale + bias (f32), then

@@ -19,6 +19,7 @@ struct reading {
     bool added_left, added_relu;
     const struct node *codes[CODE_STEPS]; /* Mul, Round, Clip, Cast to integers; NULL: none */
     const struct value *sum;              /* the float before those */
+    const struct node *prelu;             /* in the place of relu */
     bool relu;
 };
 
@@ -44,12 +45,17 @@ static bool read_region(struct reading *r, const struct graph *g)
         if (n->op == OP_Yield)
             return last && n->n_in == 1 && node_in(n, 0) == last;
         const bool ends = n->op == OP_Cast;
-        if (!last ? !is_conv(n) : cast || (n->op != OP_Relu && !ends) || (r->relu && !ends) || node_in(n, 0) != last)
+        const bool bends = n->op == OP_Relu || n->op == OP_PRelu;
+        if (!last ? !is_conv(n)
+                  : cast || (!bends && !ends) || ((r->relu || r->prelu) && !ends) || node_in(n, 0) != last)
             return false;
         if (!last)
             r->conv = n;
         cast = ends;
+        if (cast && r->prelu)
+            return false;
         r->relu |= n->op == OP_Relu;
+        r->prelu = n->op == OP_PRelu ? n : r->prelu;
         last = node_out(n, 0);
     }
     return false;
@@ -60,6 +66,11 @@ static bool read_region(struct reading *r, const struct graph *g)
 static const enum op scaled_steps[] = {OP_ConvInteger, OP_Cast, OP_Mul, OP_Add,   OP_Cast, OP_Relu,
                                        OP_Add,         OP_Relu, OP_Mul, OP_Round, OP_Clip, OP_Cast};
 enum { ROW_MUL = 2, ROW_ADD = 3, FIRST_FREE = 4, RELU = 5, MAP_ADD = 6, MAP_RELU = 7, CODES = 8 };
+
+static bool is_step(const struct node *n, int64_t step)
+{
+    return n->op == scaled_steps[step] || (step == RELU && n->op == OP_PRelu);
+}
 
 static bool needs_step_before(int64_t step)
 {
@@ -78,7 +89,9 @@ static void take_step(struct reading *r, const struct node *n, int64_t step, con
         r->added = n;
         r->added_left = node_in(n, 1) == last;
     }
-    r->relu |= step == RELU;
+    r->relu |= step == RELU && n->op == OP_Relu;
+    if (n->op == OP_PRelu)
+        r->prelu = n;
     r->added_relu |= step == MAP_RELU;
     if (step >= CODES)
         r->codes[step - CODES] = n;
@@ -97,9 +110,9 @@ static bool read_scaled(struct reading *r, const struct graph *g)
             return done >= ROW_ADD && (done < CODES || r->codes[CODE_STEPS - 1]);
         int64_t at = done + 1;
         while (at >= FIRST_FREE && at < NPUC_ARRAY_LEN(scaled_steps) &&
-               (n->op != scaled_steps[at] || (at > done + 1 && needs_step_before(at))))
+               (!is_step(n, at) || (at > done + 1 && needs_step_before(at))))
             at++;
-        if (at == NPUC_ARRAY_LEN(scaled_steps) || n->op != scaled_steps[at] || n->n_out != 1 ||
+        if (at == NPUC_ARRAY_LEN(scaled_steps) || !is_step(n, at) || n->n_out != 1 ||
             (last && node_in(n, 0) != last && (at != MAP_ADD || node_in(n, 1) != last)))
             return false;
         take_step(r, n, at, last);
@@ -405,6 +418,23 @@ static bool has_zero_points(const struct node *n)
     return n->op == OP_ConvInteger && (node_in(n, 2) || node_in(n, 3));
 }
 
+/* Slopes: constants of the type of what they bend, one for all channels or one for each. */
+static bool read_slope(const struct reading *r, struct conv *p)
+{
+    double number;
+    const struct type *t = node_in(r->prelu, 0)->type;
+    p->slope = input_of(r, r->prelu, 1);
+    if (!p->slope || !value_const(p->slope) || p->slope->type->dtype != t->dtype || p->slope->type->rank > t->rank - 1)
+        return false;
+    const int64_t n = type_const_count(r->cx, p->slope->type);
+    p->one_slope = n == 1;
+    if (p->one_slope && value_const_f64(p->slope, 0, &number))
+        p->slope_number = (float)number;
+    int64_t channels;
+    return p->one_slope || (p->slope->type->rank == t->rank - 1 && n > 0 &&
+                            expr_is_const(&r->cx->exprs, p->slope->type->dims[0], &channels) && channels == n);
+}
+
 static bool take(const struct machine *m, const struct reading *given, struct conv *out, const char **reason)
 {
     struct reading r = *given;
@@ -433,6 +463,8 @@ static bool take(const struct machine *m, const struct reading *given, struct co
     read_list(r.conv, "dilations", axes, 1, out->dilation);
     if (!read_sizes(&r, out, axes, reason))
         return false;
+    if (r.prelu && (!m->mac_rows || (out->group > 1 && out->cin == 1) || !read_slope(&r, out)))
+        return refuse(reason, "PRelu behind a convolution that its kernel does not make");
     if (out->scale && out->group > 1 && out->cin == 1)
         return refuse(reason, "channels by themselves are work of the vector unit");
     if (out->transposed)

@@ -55,7 +55,7 @@ struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct 
 NPUC_MUST_CHECK enum npuc_status mlu_conv_pack(struct emit *e, const struct conv *p, int32_t *packed);
 struct mlu_conv_tensors {
     int32_t x, w, bias, y, scale; /* plan tensors; x packed unless direct; -1: none but x and w */
-    int32_t added, codes;
+    int32_t added, codes, slope;
     struct emit_line y_line, codes_line; /* where results are lines of channels */
 };
 NPUC_MUST_CHECK enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struct mlu_conv_tensors *t,

@@ -31,6 +31,11 @@ static enum dtype bias_type(const struct conv *p)
     return p->scale ? DT_F32 : p->in;
 }
 
+static bool has_slopes(const struct conv *p)
+{
+    return p->slope && !p->one_slope;
+}
+
 static void declare(struct mlu_conv_code *c)
 {
     const struct conv *p = c->p;
@@ -43,6 +48,7 @@ static void declare(struct mlu_conv_code *c)
     c->tscale = mlu_conv_by_channel(p) ? tile_tensor(c->k, c->e->arena, "scale", DT_F32, true, false) : -1;
     c->tadded = p->tail.added ? tile_tensor(c->k, c->e->arena, "added", p->out, true, false) : -1;
     c->tcodes = p->tail.codes ? tile_tensor(c->k, c->e->arena, "codes", mlu_conv_codes(p), false, true) : -1;
+    c->tslope = has_slopes(p) ? tile_tensor(c->k, c->e->arena, "slope", p->out, true, false) : -1;
 }
 
 static void buffers(struct mlu_conv_code *c)
@@ -66,6 +72,7 @@ static void buffers(struct mlu_conv_code *c)
     c->wide_bias =
         p->bias && bias_type(p) != end_type(p) ? tile_buf(&c->b, "wide_bias", TS_UB, sum, t->sums, t->n * 4) : c->bias;
     c->scale = mlu_conv_by_channel(p) ? tile_buf(&c->b, "scale", TS_UB, DT_F32, t->sums, t->n * 4) : -1;
+    c->slope = has_slopes(p) ? tile_buf(&c->b, "slopes", TS_UB, p->out, t->sums, t->n * os) : -1;
     c->added = p->tail.added ? tile_buf(&c->b, "added", TS_UB, p->out, t->sums, t->m * t->n * os) : -1;
     c->codes = p->tail.codes ? tile_buf(&c->b, "codes", TS_UB, mlu_conv_codes(p), t->sums,
                                         t->m * t->n * dtype_size(mlu_conv_codes(p)))
@@ -272,6 +279,10 @@ static void load_bias(struct mlu_conv_code *c)
         tile_note(&c->b, "factors of the channels");
         mlu_conv_load_row(c, c->scale, c->tscale, DT_F32);
     }
+    if (c->slope >= 0) {
+        tile_note(&c->b, "slopes of the channels");
+        mlu_conv_load_row(c, c->slope, c->tslope, p->out);
+    }
     if (!p->bias)
         return;
     tile_note(&c->b, "bias");
@@ -425,7 +436,7 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);
     body(&c);
-    const int32_t all[] = {t->x, t->w, t->y, t->bias, t->scale, t->added, t->codes};
+    const int32_t all[] = {t->x, t->w, t->y, t->bias, t->scale, t->added, t->codes, t->slope};
     int32_t tensors[NPUC_ARRAY_LEN(all)], n = 0; /* as declared: those that exist */
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
         if (all[i] >= 0)

@@ -15,6 +15,14 @@ static void vec(struct mlu_conv_code *c, enum k_fn fn, enum dtype t, int32_t buf
          row < 0 ? 0 : 1, -1, 0, z, 0, 0, 0, 0);
 }
 
+/* The same with one number. */
+static void by_number(struct mlu_conv_code *c, enum k_fn fn, enum dtype t, int32_t buf, float number)
+{
+    const expr z = mlu_conv_num(c, 0), pitch = mlu_conv_num(c, c->t.n);
+    TILE(&c->b, VEC, fn, t, c->w.count, c->in, buf, z, pitch, buf, z, pitch, 1, -1, tile_float_bits(number), z, 0, -1,
+         0, z, 0, 0, 0, 0);
+}
+
 static void cast(struct mlu_conv_code *c, int32_t to, enum dtype t, int32_t from, enum dtype f, int32_t how)
 {
     const expr z = mlu_conv_num(c, 0), pitch = mlu_conv_num(c, c->t.n);
@@ -35,6 +43,10 @@ static void epilogue(struct mlu_conv_code *c)
     }
     if (p->relu)
         vec(c, K_FN_Relu, p->out, c->out, -1);
+    if (p->slope && p->one_slope)
+        by_number(c, K_FN_PRelu, p->out, c->out, p->slope_number);
+    else if (p->slope)
+        vec(c, K_FN_PRelu, p->out, c->out, c->slope);
 }
 
 /* Where the tile lies in a map as the result is: lines of channels, or rows of channels. */

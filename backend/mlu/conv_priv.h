@@ -14,10 +14,11 @@ struct mlu_conv_code {
     struct expr_pool *x;
     struct tile_builder b;
     struct kparams params;
-    int32_t tx, tw, ty, tbias, tscale, tcodes, tadded;
+    int32_t tx, tw, ty, tbias, tscale, tcodes, tadded, tslope;
     int32_t map, a, weights, turned, bias, wide_bias; /* buffers */
     int32_t acc, made, out, scale;            /* sums between steps of K; what leaves the unit; narrowed; factors; -1 */
     int32_t codes, added, work, turned_codes; /* integers of the result, what they are made in; the map added; -1 */
+    int32_t slope;                            /* of PRelu, a row; -1 */
     int32_t shared;                           /* filters in SRAM */
     struct mlu_items item;
     expr n0, in;   /* output channels of the tile */

@@ -10,6 +10,7 @@
 #define ROW_BYTES   64 /* rows of operands begin on whole rows of the tensor unit */
 #define STEP_CYCLES 64 /* start-up and flags per instruction of a block: ranks candidates, measures nothing */
 #define TYPICAL     64 /* windows along an axis of unknown extent */
+#define BEND        2  /* operations of PRelu per element */
 #define MAX_LINES   (1 << 16)
 
 static const int64_t extents_m[] = {1, 4, 8, 16, 28, 32, 49, 56, 64, 98, 112, 128, 196, 224, 256, 392, 512};
@@ -132,7 +133,7 @@ static bool fits(const struct search *s, const struct mlu_conv_tile *t)
     const int64_t code = p->tail.codes ? dtype_size(mlu_conv_codes(p)) : 0,
                   codes = p->tail.codes ? cells * (2 * code * t->sums + s->os) : 0,
                   added = p->tail.added ? t->sums * all : 0;
-    const int64_t rows_n = t->sums * t->n * ((p->bias ? 8 : 0) + (mlu_conv_by_channel(p) ? 4 : 0)),
+    const int64_t rows_n = t->sums * t->n * ((p->bias ? 8 : 0) + (mlu_conv_by_channel(p) ? 4 : 0) + (p->slope ? 4 : 0)),
                   rounding = 10 * s->m->align[TS_UB];
     const int64_t weights = t->w_slots * t->n * t->w_pitch * s->es;
     return t->slots * (map + rows) + t->sums * (made + turned) + acc + codes + added + rows_n + rounding <=
@@ -196,7 +197,7 @@ static double epilogue_of(const struct search *s, double cells, struct figures *
     const struct mlu_rates *r = &s->r;
     const double by_channel = mlu_conv_by_channel(p) ? 1 + (p->bias != NULL) + (s->os < 4) : 0;
     const double turned = p->out_lines ? 0 : r->turn / 4 * (double)s->os * cells / r->vec;
-    f->tail = p->relu + (p->tail.added ? 1 + p->tail.relu : 0) + (p->tail.codes ? 2 : 0);
+    f->tail = p->relu + (p->slope ? BEND : 0) + (p->tail.added ? 1 + p->tail.relu : 0) + (p->tail.codes ? 2 : 0);
     return cells * (4 * by_channel + (double)s->os * f->tail) / r->vec + (by_channel + f->tail + 1) * r->fixed + turned;
 }
 

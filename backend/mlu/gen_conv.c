@@ -48,6 +48,7 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
         in_memory(e, t.x);
     t.scale = mlu_conv_by_channel(&p) ? emit_tensor(e, p.scale) : -1;
     t.w = p.constant ? emit_conv_weight(e, p.w, p.in, p.group, p.transposed) : emit_tensor(e, p.w);
+    t.slope = p.slope && !p.one_slope ? emit_tensor(e, p.slope) : -1;
     struct value *y = p.scale ? p.tail.y : p.y;
     t.added = p.tail.added ? emit_tensor(e, p.tail.added) : -1;
     t.y = y && p.tail.added ? emit_tensor_over(e, n, y, p.tail.added) : y ? emit_tensor(e, y) : -1;
