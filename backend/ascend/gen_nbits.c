@@ -112,7 +112,7 @@ enum npuc_status gen_nbits_emit(struct emit *e, struct node *n)
     if (feeds(e->m, &f))
         p->feed = &f.feed;
     for (int i = 0; i < g.n && !p->feed && st == NPUC_OK; i++)
-        st = nbits_dequant_all(e, &g.q[i], &t[i].b);
+        st = nbits_dequant_all(e, &g.q[i], &p[i], &t[i]);
     if (st != NPUC_OK)
         return st;
     return mm_emit(e, p, t, g.n > 1 ? "GroupedMatMul" : op_table[n->op]->name);

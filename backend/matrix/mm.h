@@ -7,6 +7,7 @@
 
 struct mm_feed; /* of a family */
 struct mm_tail;
+struct nbits;
 
 /* Kind of a Fused node that is a product with vector operators behind it (passes/fuse_product.c). */
 #define MM_TAIL_KIND "matmul_vector"
@@ -45,8 +46,9 @@ struct mm {
     int n_stack;
     int64_t groups, top; /* top: rows of one token, which choose different matrices */
     expr b_group;
-    int64_t all_n; /* columns of all matrices where they are stored as one; 0: each for itself */
-    bool by_rows;  /* the kernel walks rows, being few, and no matrices */
+    int64_t all_n;             /* columns of all matrices where they are stored as one; 0: each for itself */
+    bool by_rows;              /* the kernel walks rows, being few, and no matrices */
+    const struct nbits *codes; /* what a launch before the product dequantises; NULL outside of it */
     int n_batch;
     expr batch[IR_MAX_RANK], a_batch[IR_MAX_RANK], b_batch[IR_MAX_RANK], c_batch[IR_MAX_RANK]; /* sizes, strides */
 };

@@ -56,7 +56,9 @@ bool nbits_choose_tile(const struct machine *m, struct nbits_tile *t);
 struct mm nbits_product(struct emit *e, const struct nbits *q, const struct node *n);
 void nbits_group_tensors(struct emit *e, const struct mm *p, struct mm_tensors *t); /* index and ends, if any */
 void nbits_take_tensors(struct emit *e, const struct node *n, struct nbits *q);
-/* nbits_dequant.c: a launch that dequantises the weight to a workspace, in the form of stored constants. */
-NPUC_MUST_CHECK enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *one, int32_t *workspace);
+/* nbits_dequant.c: a launch that dequantises the weight to a workspace, t->b, in the form of stored constants; of
+ * matrices that rows choose, the chosen ones. */
+NPUC_MUST_CHECK enum npuc_status nbits_dequant_all(struct emit *e, const struct nbits *q, const struct mm *product,
+                                                   struct mm_tensors *t);
 
 #endif

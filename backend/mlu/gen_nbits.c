@@ -20,6 +20,6 @@ enum npuc_status gen_mlu_nbits_emit(struct emit *e, struct node *n)
     const struct mm p = nbits_product(e, &q, n);
     struct mm_tensors t = {.a = emit_tensor(e, p.a), .b = -1, .c = emit_tensor(e, p.c), .bias = mm_bias_tensor(e, &p)};
     nbits_group_tensors(e, &p, &t);
-    const enum npuc_status st = nbits_dequant_all(e, &q, &t.b);
+    const enum npuc_status st = nbits_dequant_all(e, &q, &p, &t);
     return st == NPUC_OK ? product_emit(e, &p, &t, op_table[n->op]->name) : st;
 }

@@ -23,6 +23,22 @@ def other_model(path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)]), path)
 
 
+def check_stages(npuc, model):
+    """Two stages: a token passes both, so a step of one sequence is no shorter than on one device; two sequences take turns and a step
+    is shorter than twice that; a device holds less than all weights. Divided layers and stages together are so many devices."""
+    def estimate(*options):
+        return json.loads(support.must([npuc, "estimate", model, "--context", "20", *options, "--json"]))["ascend-910b1"]
+
+    one, two = estimate()["decode"]["us"], estimate("--pp", "2")["spread"]
+    assert (two["devices"], two["pipeline_parallel"], two["modelled"]) == (2, 2, True), two
+    step, both = two["decode_us_per_step"], estimate("--pp", "2", "--batch", "2")["spread"]["decode_us_per_step"]
+    assert step >= one and step <= both < 2 * step, (one, step, both)
+    assert two["memory_bytes_per_device"] < estimate("--devices", "1", "--pp", "1", "--tp", "1")["decode"]["peak_bytes"]["GM"]
+    assert estimate("--devices", "4", "--pp", "2")["spread"]["tensor_parallel"] == 2
+    wrong = support.call([npuc, "estimate", model, "--devices", "3", "--pp", "2", "--tp", "2"])
+    assert wrong.returncode == 2 and "are 4" in support.last_line(wrong.stderr), wrong.stderr
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--npuc", required=True)
@@ -40,6 +56,7 @@ def main():
         assert two[0]["spread"]["modelled"] and two[0]["spread"]["tensor_parallel"] == 2, two
         assert all("modelled" in f.read_text() for f in files.values())
 
+        check_stages(args.npuc, bard)
         points = sweep("--sweep", "batch=3,1", "--sweep", "context=48,20", "--compare", "mlu370-x4", "--csv", d / "s.csv", "--html",
                        d / "s.html", "--svg", d / "s.svg")
         assert [(p["target"], p["batch"], p["seq"]) for p in points] == [

@@ -168,9 +168,14 @@ def case(op, inputs, types=None, **options):
 
 
 def main(cases):
-    if len(sys.argv) < 3 or sys.argv[1] != "--npuc":
-        sys.exit("usage: --npuc NPUC [WORDS of a case's name]")
-    npuc, words = sys.argv[2], sys.argv[3:]
+    global TARGET
+    words = sys.argv[1:]
+    options = {}
+    while len(words) > 1 and words[0] in ("--npuc", "--target"):
+        options[words[0]], words = words[1], words[2:]
+    if "--npuc" not in options:
+        sys.exit("usage: --npuc NPUC [--target T] [WORDS of a case's name]")
+    npuc, TARGET = options["--npuc"], options.get("--target", TARGET)
     wanted = [c for c in cases if all(w in c.name for w in words)]
     return run_cases([(c.name, c) for c in wanted], lambda c: check(npuc, c))
 
