@@ -20,6 +20,7 @@ static const struct pass_step pipeline[] = {
     {PASS_recover_rope, "needs the exporter's Slice, Neg, Concat as they are; slices of angles are then shared by cse"},
     {PASS_recover_norm, "needs the exporter's casts and means; one operator is one kernel with its statistics on chip"},
     {PASS_recover_activation, "after folding, which leaves plain constants"},
+    {PASS_recover_sink, "after folding, which tells axes; before lowering and fuse_attention, which knows the steps"},
     {PASS_shard, "attention operators still have heads; after the patterns, which tell norms and rotary embeddings"},
     {PASS_lower_attention, "products and softmax that the generators know; caches become explicit"},
     {PASS_select_tables,
