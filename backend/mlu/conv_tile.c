@@ -286,7 +286,9 @@ static double cycles_of(const struct search *s, const struct mlu_conv_tile *t)
     const struct figures f = figures_of(s, t, &v, tiles);
     const double parts = t->on.runs ? 1 : f.blocks, window = window_cycles(s, t, &f);
     const double item = t->on.runs ? run_cycles(s, t, &f, v.steps, window) : window;
-    const double first = (f.shared + f.moved + f.load) / parts + r->latency + STEP_CYCLES;
+    /* one of the first windows' two stages is not beside anything else */
+    const double fill = t->slots > 1 ? fmin(f.gather, f.mac) / f.blocks : 0;
+    const double first = (f.shared + f.moved + f.load) / parts + r->latency + STEP_CYCLES + fill;
     const double last = f.store + f.end;
     return fmax(v.rounds * item + first + last, f.bytes / r->memory + first + f.store);
 }

@@ -354,25 +354,38 @@ static void load_small(struct code *c)
         TILE(&c->b, CAST, DT_F32, v->in, one, c->at.nc, c->bias, z, z, c->raw_bias, z, z, 1, 1);
 }
 
+/* Where in the map the elements of a kernel position under a row of windows begin. */
+static expr place_of(struct code *c, expr row, int64_t tap)
+{
+    struct expr_pool *x = c->x;
+    const struct windows *v = c->v;
+    const int64_t y = tap / v->kernel[W] * v->dilation[H], col = tap % v->kernel[W] * v->dilation[W];
+    const expr first = expr_mul_const(x, row, v->stride[H] * c->t.map_cols);
+    return expr_mul_const(x, expr_add(x, first, num(c, y * c->t.map_cols + col)), c->t.pitch);
+}
+
+/* The larger ones of the first two kernel positions need no start. */
 static void combine(struct code *c, expr row, int64_t tap)
 {
     struct expr_pool *x = c->x;
     const struct windows *v = c->v;
     const struct extent *t = &c->t;
-    const int64_t y = tap / v->kernel[W] * v->dilation[H], col = tap % v->kernel[W] * v->dilation[W];
+    const bool pair = v->kind == WIN_MAX && taps_of(v) > 1;
     const expr to = expr_mul_const(x, row, t->cols * t->pitch), pitch = num(c, t->pitch), z = num(c, 0);
-    const expr from = expr_mul_const(
-        x, expr_add(x, expr_mul_const(x, row, v->stride[H] * t->map_cols), num(c, y * t->map_cols + col)), t->pitch);
-    const expr step = num(c, v->stride[W] * t->pitch);
-    const float start = least_of(v);
+    const expr from = place_of(c, row, tap), step = num(c, v->stride[W] * t->pitch);
+    if (pair && tap == 0)
+        return;
     if (v->kind == WIN_FMA)
         TILE(&c->b, VEC, K_FN_Fma, DT_F32, c->at.n[W], c->at.nc, c->acc, to, pitch, c->wide, from, step, 1, c->weights,
              num(c, (taps_of(v) - 1 - tap) * t->pitch), z, 1, tap > 0 ? c->acc : -1,
              tap > 0 ? to : tile_float_bits(0.0f), tap > 0 ? pitch : z, tap > 0, 0, 0, 0);
+    else if (pair && tap == 1)
+        TILE(&c->b, VEC, K_FN_Max, acc_of(v), c->at.n[W], c->at.nc, c->acc, to, pitch, c->wide, from, step, 1, c->wide,
+             place_of(c, row, 0), step, 1, -1, 0, z, 0, 0, 0, 0);
     else
         TILE(&c->b, VEC, v->kind == WIN_MAX ? K_FN_Max : K_FN_Add, acc_of(v), c->at.n[W], c->at.nc, c->acc, to, pitch,
-             c->wide, from, step, 1, tap > 0 ? c->acc : -1, tap > 0 ? to : tile_float_bits(start), tap > 0 ? pitch : z,
-             tap > 0, -1, 0, z, 0, 0, 0, 0);
+             c->wide, from, step, 1, tap > 0 ? c->acc : -1, tap > 0 ? to : tile_float_bits(least_of(v)),
+             tap > 0 ? pitch : z, tap > 0, -1, 0, z, 0, 0, 0, 0);
 }
 
 /* acc = fn(acc, operand) on the row of windows at `to`; an operand of -1 is the immediate `off`. */
