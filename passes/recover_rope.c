@@ -5,6 +5,10 @@
  *   %c = Slice %cos, 0:h;  %s = Slice %sin, 0:h;  %y = RotaryEmbedding %x, %c, %s
  *
  * with the halves of cos and sin known to be equal: both are elementwise results of a Concat of one value with itself.
+ *
+ * Halves may be turned apart, by angles that have half of the columns:
+ *   %y = Concat (Sub (Mul %lo, %c), (Mul %hi, %s)), (Add (Mul %hi, %c), (Mul %lo, %s))
+ *
  * The slices of the angles are shared by all layers (cse). x1*cos + (-x2)*sin and cos*x1 - sin*x2 are the same bits in
  * f32; narrower types round once instead of after each operator.
  * Requirements: (1) x is [batch, heads, rows, 2h], cos and sin [batch or 1, 1, rows, 2h]; (2) the equality of halves is
@@ -15,6 +19,7 @@
 struct rope {
     struct value *x, *cos, *sin;
     int64_t half;
+    bool apart; /* cos and sin have half of the columns */
 };
 
 static struct node *def_of(const struct value *v, enum op op)
@@ -144,17 +149,72 @@ static bool match(struct ir_ctx *cx, const struct node *add, struct rope *r)
     return false;
 }
 
-/* [b,1,s,2h] -> [b,s,h] */
-static struct value *half_angle(struct builder *b, struct value *v, int64_t half)
+/* ---- halves apart ---- */
+static bool is_half(struct ir_ctx *cx, const struct value *v, const struct value *x, int64_t half, int i)
+{
+    return is_slice(cx, v, x, i * half, (i + 1) * half) || is_split_half(v, x, (uint32_t)i);
+}
+
+/* Mul of half i of r->x with an angle, in either order: the angle. */
+static struct value *angle_of_half(struct ir_ctx *cx, const struct value *v, const struct rope *r, int i)
+{
+    const struct node *mul = def_of(v, OP_Mul);
+    for (int k = 0; mul && k < 2; k++)
+        if (is_half(cx, mul->in[k].value, r->x, r->half, i))
+            return mul->in[1 - k].value;
+    return NULL;
+}
+
+static bool is_half_angle(struct ir_ctx *cx, const struct value *v, const struct rope *r)
+{
+    const struct type *t = v->type;
+    int64_t one, size;
+    return t->rank == 4 && expr_is_const(&cx->exprs, t->dims[1], &one) && one == 1 &&
+           t->dims[2] == r->x->type->dims[2] && expr_is_const(&cx->exprs, t->dims[3], &size) && size == r->half &&
+           t->dtype == r->x->type->dtype;
+}
+
+static bool match_halves(struct ir_ctx *cx, const struct node *cat, struct rope *r)
+{
+    int64_t size;
+    const struct type *t = cat->out[0].type;
+    if (cat->op != OP_Concat || cat->n_in != 2 || t->rank != 4 || !expr_is_const(&cx->exprs, t->dims[3], &size) ||
+        size % 2 != 0)
+        return false;
+    const int64_t axis = node_attr_int(cat, "axis", 0);
+    const struct node *sub = def_of(cat->in[0].value, OP_Sub), *add = def_of(cat->in[1].value, OP_Add);
+    const struct node *mul = sub ? def_of(sub->in[0].value, OP_Mul) : NULL;
+    r->half = size / 2;
+    r->apart = true;
+    for (int i = 0; mul && add && (axis == -1 || axis == 3) && i < 2; i++) {
+        const struct node *part = mul->in[i].value->def;
+        if (!part || part->n_in < 1 || (r->x = part->in[0].value)->type != t)
+            continue;
+        r->cos = angle_of_half(cx, sub->in[0].value, r, 0);
+        r->sin = angle_of_half(cx, sub->in[1].value, r, 1);
+        if (!r->cos || !r->sin || !is_half_angle(cx, r->cos, r) || !is_half_angle(cx, r->sin, r))
+            continue;
+        for (int k = 0; k < 2; k++)
+            if (angle_of_half(cx, add->in[k].value, r, 1) == r->cos &&
+                angle_of_half(cx, add->in[1 - k].value, r, 0) == r->sin)
+                return true;
+    }
+    return false;
+}
+
+/* [b,1,s,2h] or [b,1,s,h] -> [b,s,h] */
+static struct value *half_angle(struct builder *b, struct value *v, const struct rope *r)
 {
     const int64_t zero = 0, last = -1;
-    struct value *in[4] = {v, ir_const_i64(b, &zero, 1), ir_const_i64(b, &half, 1), ir_const_i64(b, &last, 1)};
-    struct node *n = ir_new(b, OP_Slice, 4, in, 1);
-    if (ir_infer(n) != NPUC_OK)
-        return NULL;
-    const struct type *t = n->out[0].type;
-    const expr dims[3] = {t->dims[0], t->dims[2], t->dims[3]};
-    return ir_reshape(b, &n->out[0], 3, dims);
+    if (!r->apart) {
+        struct value *in[4] = {v, ir_const_i64(b, &zero, 1), ir_const_i64(b, &r->half, 1), ir_const_i64(b, &last, 1)};
+        struct node *n = ir_new(b, OP_Slice, 4, in, 1);
+        if (ir_infer(n) != NPUC_OK)
+            return NULL;
+        v = &n->out[0];
+    }
+    const expr dims[3] = {v->type->dims[0], v->type->dims[2], v->type->dims[3]};
+    return ir_reshape(b, v, 3, dims);
 }
 
 /* The angles of a batch of one serve every batch entry. */
@@ -170,10 +230,11 @@ enum npuc_status recover_rope(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         struct rope r = {0};
-        if (!match(px->cx, n, &r) || !batch_fits(px->cx, &r) || !ir_may_rewrite(px->cx))
+        const bool found = n->op == OP_Concat ? match_halves(px->cx, n, &r) : match(px->cx, n, &r);
+        if (!found || !batch_fits(px->cx, &r) || !ir_may_rewrite(px->cx))
             continue;
         struct builder b = ir_at(n);
-        struct value *in[3] = {r.x, half_angle(&b, r.cos, r.half), half_angle(&b, r.sin, r.half)};
+        struct value *in[3] = {r.x, half_angle(&b, r.cos, &r), half_angle(&b, r.sin, &r)};
         struct node *rotary = ir_new(&b, OP_RotaryEmbedding, 3, in, 1);
         if (!in[1] || !in[2] || ir_infer(rotary) != NPUC_OK)
             return NPUC_E_INTERNAL;
