@@ -7,7 +7,7 @@
 The model has the inputs of optimum's text-generation-with-past exports (input_ids, attention_mask, position_ids, past_key_values.*).
 Rates are differences of two runs of different length, so that loading and prefill cancel; the tools take turns and each figure is
 the median of the rounds. --precisions measures fp16 and quantised plans instead, beside what onnxruntime's own quantisers make of
-the model. Needs numpy and onnxruntime, its 4-bit quantiser also onnx_ir.
+the model, and ends with the table of docs/benchmarks.md. Needs numpy and onnxruntime, its 4-bit quantiser also onnx_ir.
 """
 import argparse, json, os, pathlib, statistics, subprocess, sys, tempfile, time
 
@@ -179,9 +179,30 @@ def measure_pair(args, name, ours, theirs, emit):
         for who in tools:
             for column, time_of in enumerate(("", ", processor time")):
                 emit(f"{name}: {what}, {who}{time_of}", median(figures[who][at], column) * 1e3, "ms")
+    return {who: [tuple(median(runs, column) * 1e3 for column in (1, 0)) for runs in pair] for who, pair in figures.items()}
+
+
+def print_table(results):
+    """The figures of measure_pair per plan as a Markdown table: ms of processor time, of wall time in brackets, ratios of the former."""
+    fp16 = results["fp16"]["npuc"][0][0]
+    print("\n| plan | decode | onnxruntime | ratio | goal | reached | prefill | onnxruntime | ratio | goal | reached |\n" + "|---" * 11 + "|",
+          file=sys.stderr)
+    for name, figures in results.items():
+        ours = figures.pop("npuc")
+        goal = ">= 1" if name == "fp16" else ">= 1, faster than fp16"
+        for row, (who, theirs) in enumerate(figures.items()):
+            cells = [name if row == 0 else ""]
+            for at, least in enumerate((1, 0.7)):
+                ratio = theirs[at][0] / ours[at][0]
+                met = ratio >= least and (at == 1 or name == "fp16" or ours[0][0] < fp16)
+                cells += ["{:.0f} ({:.0f})".format(*ours[at]), "{}: {:.0f} ({:.0f})".format(who.removeprefix("onnxruntime "), *theirs[at]),
+                          f"{ratio:.2f}", ">= 0.7" if at else goal, "yes" if met else "no"]
+            print("| " + " | ".join(cells) + " |", file=sys.stderr)
+    print(file=sys.stderr)
 
 
 def measure_precisions(args, folder, emit):
+    results = {}
     int8 = {"onnxruntime int8": ort_int8(args.model, folder)}
     int4 = {f"onnxruntime int4, level {level}": ort_int4(args.model, folder, level) for level in (0, 4)}
     cases = {"fp16": (None, {"onnxruntime fp32": args.model}), "w8a8-dynamic": ("w8a8-dynamic", int8), "w4a16-g32": ("w4a16-g32", int4)}
@@ -192,7 +213,9 @@ def measure_precisions(args, folder, emit):
             call([args.npuc, "quantize", str(args.model), "--scheme", scheme, "-o", recipe])
             options += ["--recipe", recipe]
         emit(f"{name}: compile", npuc.compile(*options, rounds=1)[0], "s")
-        measure_pair(args, name, npuc, theirs, emit)
+        results[name] = measure_pair(args, name, npuc, theirs, emit)
+        npuc.plan.unlink()
+    print_table(results)
 
 
 def main():
