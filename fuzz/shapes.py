@@ -160,6 +160,20 @@ def coded_products_of_one(g):
         g.add("MatMul", [x, w])
 
 
+def turned_cast(g):
+    """Heads beside each other, narrowed: alone, in rows of all heads, before other operators, read twice."""
+    b, h, s, d = g.int(1, 2), g.pick([1, 3, 9]), g.pick([1, 5, 40]), g.pick([1, 7, 16, 64])
+    y, = g.add("Transpose", [g.new(np.dtype(np.float32), [b, h, s, d], constant=False)], {"perm": g.pick([[0, 2, 1, 3], [0, 2, 1, 3], [2, 0, 1, 3], [0, 1, 3, 2]])})
+    rows = y
+    if g.chance(0.7):
+        y, = g.add("Reshape", [y, g.ints(*y.shape[:2], -1)])
+    y, = g.add("Cast", [y], {"to": g.pick([onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16])})
+    if g.chance(0.6):
+        behind(g, y, 3)
+    if g.chance(0.2):
+        g.add("Neg", [rows])
+
+
 def resize(g):
     """Maps between convolutions: there Resize is a kernel of its own where places repeat."""
     dtype, size = g.pick(CORE_TYPES[:2]), [g.pick([1, 2, 3, 5, 8, 14, 33]) for _ in range(2)]
@@ -266,7 +280,7 @@ GENERATORS = {"matmul": [recipes.matmul, recipes.gemm], "conv": [recipes.conv], 
               "attention": [softmax_attention, moves.attention], "long_keys": [long_attention], "banded": [banded_attention], "rotary": [rotary], "turn": [moves.transpose],
               "move": [moves.concat, moves.split, moves.slice_, moves.spread, moves.blocks], "gather": [moves.gather],
               "index": [moves.scatter], "select": [recipes.where, moves.trilu], "pad": [moves.pad], "pool": [pool, pool_behind], "resize": [resize],
-              "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast], "quant": [moves.quantise],
+              "scan": [recipes.cumulative], "sort": [recipes.topk], "cast": [recipes.cast, turned_cast], "quant": [moves.quantise],
               "integer": [moves.integer], "vector": [elementwise, recipes.softmax],
               "product": [product_vector, products_of_one], "coded": [coded_products_of_one], "reduce": [recipes.reduction, recipes.arg],
               "norm": [recipes.norm]}

@@ -70,6 +70,22 @@ static bool takes_strides(struct pass_ctx *px, const struct use *u)
     return false;
 }
 
+/* Does the Transpose leave rows whole, and images apart? */
+static bool keeps_rows(const struct node *n)
+{
+    const struct attr *perm = node_attr(n, "perm");
+    const int rank = n->out[0].type->rank;
+    return perm && rank > 2 && perm->v.ints[0] == 0 && perm->v.ints[rank - 1] == rank - 1;
+}
+
+/* A Cast of rows that lie elsewhere: a vector region of its own reads them where they are. */
+static bool casts_rows(struct pass_ctx *px, const struct node *transpose, const struct node *n)
+{
+    const char *reason;
+    return n->op == OP_Cast && keeps_rows(transpose) && dtype_size(n->out[0].type->dtype) == 2 &&
+           node_in(n, 0)->type->dtype == DT_F32 && px->target->supports(px->target, px->cx, n, &reason);
+}
+
 /* A Transpose of a dense value all of whose users walk strides. */
 static bool is_transposed_view(struct pass_ctx *px, const struct node *n)
 {
@@ -77,7 +93,7 @@ static bool is_transposed_view(struct pass_ctx *px, const struct node *n)
         !n->out[0].uses)
         return false;
     for_each_use (u, &n->out[0])
-        if (!takes_strides(px, u))
+        if (!takes_strides(px, u) && !casts_rows(px, n, u->user))
             return false;
     return true;
 }
