@@ -202,6 +202,9 @@ def print_table(results):
 
 
 def measure_precisions(args, folder, emit):
+    import importlib.util
+    if not importlib.util.find_spec("onnx_ir"):
+        sys.exit("smollm2.py: onnxruntime's 4-bit quantiser needs the package onnx_ir, which this Python does not have: pip install onnx_ir")
     results = {}
     int8 = {"onnxruntime int8": ort_int8(args.model, folder)}
     int4 = {f"onnxruntime int4, level {level}": ort_int4(args.model, folder, level) for level in (0, 4)}
