@@ -39,7 +39,9 @@ static enum npuc_status add_cache(struct emitter *em, struct value *v, const cha
                                  .axis = (int8_t)v->type->layout.axis,
                                  .grows = v->type->dims[v->type->layout.axis] != v->type->layout.capacity,
                                  .past = emit_expr(e, v->type->dims[v->type->layout.axis]),
-                                 .scales = -1};
+                                 .scales = -1,
+                                 .turn = -1,
+                                 .back = -1};
     e->tensor_of[v->id] = view;
     map_put(&em->cache_of, v->id, (uint64_t)em->caches.len);
     vec_push(e->arena, &em->caches, c);
@@ -78,6 +80,8 @@ enum npuc_status cache_encode(struct emitter *em, struct node *n)
     c->code = (uint8_t)f.code;
     c->shifted = f.shifted;
     c->scales = (int32_t)em->caches.len - 1;
+    if (node_in(n, 1))
+        c->turn = emit_tensor(e, node_in(n, 1));
     return NPUC_OK;
 }
 
@@ -118,6 +122,8 @@ enum npuc_status cache_decode(struct emitter *em, struct node *n)
     if (!known)
         return node_error(e->cx, n, D_VERIFY, "a cache of codes is decoded that is no input of the model");
     em->caches.data[*known].output = emit_sym(e, n->out[0].name);
+    if (node_in(n, 2))
+        em->caches.data[*known].back = emit_tensor(e, node_in(n, 2));
     e->tensor_of[n->out[0].id] = cache_interface(em, PT_OUTPUT, &n->out[0]);
     return NPUC_OK;
 }

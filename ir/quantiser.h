@@ -46,6 +46,13 @@ struct quant_product {
     enum quant_rotation rotate;
 };
 
+/* Rows of the keys of a head are multiplied by turn[head] before they are coded, those of queries by the transpose of
+ * back[head], so that their products stay: back = turn^-1. f32 [heads][size][size]. */
+struct quant_turn {
+    const float *turn, *back;
+    int64_t heads, size;
+};
+
 struct quant_statistics; /* quant/statistics.h */
 /* A weight as a matrix: [channels][k], k all that is summed up for an output channel. */
 struct quant_matrix {
@@ -68,6 +75,10 @@ struct quantiser {
     /* How rows of the KV cache of that input are coded, which holds keys or others: per token, or in groups along the
      * last axis; NULL: they are not. Asked when a cache may be coded, so the recipe's lines count as used. */
     const struct quant_operand *(*cache)(void *user, const char *input, bool keys);
+    /* Matrices for the keys of that cache, or NULL: they are coded as they are. May be absent. */
+    const struct quant_turn *(*turn)(void *user, const char *input);
+    /* When set: told of each product of queries (its left operand) and keys of a cache that could be turned. */
+    void (*keys)(void *user, const char *input, const struct node *product);
     /* Asked for every product with a constant weight: how n, which comes from the ONNX node of that name, is coded;
      * NULL: it stays as it is. */
     const struct quant_product *(*product)(void *user, const struct node *n, const char *name);

@@ -153,3 +153,12 @@ void k_cache_decode(const struct k_cache_form *f, const void *codes, const void 
         k_row_scalar(K_FN_Mul, y + g * f->group, y + g * f->group, get(f, scales, g), f->group);
     }
 }
+
+void k_cache_turn(const float *x, const float *matrix, int64_t size, float *y)
+{
+    for (int64_t j = 0; j < size; j++)
+        y[j] = 0;
+    for (int64_t i = 0; i < size; i++)
+        for (int64_t j = 0; j < size; j++)
+            y[j] += x[i] * matrix[i * size + j];
+}

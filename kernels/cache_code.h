@@ -11,7 +11,10 @@
  * symmetric, two to a byte: byte j of a row has element j in its low and element j + size/2 in its high bits, so that
  * halves of rows pack and unpack without exchanging lanes.
  *
- * Scales of a row are followed by its zero points. */
+ * Scales of a row are followed by its zero points.
+ *
+ * Rows may be turned before they are coded: the row x of a head becomes x times a matrix [size][size] of that head, and
+ * back by another one after it is decoded. */
 #ifndef KERNELS_CACHE_CODE_H
 #define KERNELS_CACHE_CODE_H
 
@@ -45,5 +48,8 @@ float k_cache_middle(const struct k_cache_form *f);
 /* Rows of f32; `work` has room for 2 * size floats. */
 void k_cache_encode(const struct k_cache_form *f, const float *x, void *codes, void *scales, float *work);
 void k_cache_decode(const struct k_cache_form *f, const void *codes, const void *scales, float *y);
+/* y[j] = sum over i ascending of x[i] * matrix[i][j], products and sums rounded to f32 one by one; size numbers each.
+ */
+void k_cache_turn(const float *x, const float *matrix, int64_t size, float *y);
 
 #endif

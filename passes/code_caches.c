@@ -12,19 +12,22 @@
  *     %present = CacheDecode %c1, %s1 {code=3};             Yield %s, %present }
  *
  * CacheEncode is no step: the persistent buffers hold codes, the runtime codes a past that is given and decodes a
- * present that is asked for. Every reader has a CacheDecode of its own, so that it may become part of its kernel.
- * Requirements: (1) runs after kv_cache, which makes the appends, and after the passes that choose types: casts around
- * a cache disappear, since codes are made from any float and decoded to any; (2) rows lie along the last axis, and
- * their length is known; (3) a CacheAppend of the interface is replaced, so it terminates. Left alone: caches along the
- * last axis and those whose rows have no even length for packed codes. */
+ * present that is asked for. Where the recipe has matrices for keys, new rows and queries are multiplied by them
+ * (turned_keys.c), and the runtime does likewise with a past and a present. Every reader has a CacheDecode of its own,
+ * so that it may become part of its kernel. Requirements: (1) runs after kv_cache, which makes the appends, and after
+ * the passes that choose types: casts around a cache disappear, since codes are made from any float and decoded to any;
+ * (2) rows lie along the last axis, and their length is known; (3) a CacheAppend of the interface is replaced, so it
+ * terminates. Left alone: caches along the last axis and those whose rows have no even length for packed codes. */
 #include "ir/cache_code.h"
 #include "passes/match.h"
+#include "passes/turned_keys.h"
 
 /* What the nodes of a cache have in common. */
 struct coding {
     struct builder *b;
     const struct quant_operand *form;
     int64_t axis;
+    struct value *turn, *back; /* matrices for rows at the interface; NULL: none */
 };
 
 static void set_code(const struct coding *c, struct node *n)
@@ -35,7 +38,8 @@ static void set_code(const struct coding *c, struct node *n)
 
 static struct node *encoded(const struct coding *c, struct value *past, int64_t capacity)
 {
-    struct node *n = ir_new(c->b, OP_CacheEncode, 1, &past, 2);
+    struct value *in[2] = {past, c->turn};
+    struct node *n = ir_new(c->b, OP_CacheEncode, c->turn ? 2 : 1, in, 2);
     set_code(c, n);
     ir_set_int(n, "axis", c->axis);
     ir_set_int(n, "capacity", capacity);
@@ -61,10 +65,11 @@ static struct node *appended(const struct coding *c, const struct node *old, str
     return ir_infer(n) == NPUC_OK ? n : NULL;
 }
 
-static struct value *decoded(const struct coding *c, struct node *cache, enum dtype to)
+static struct value *decoded(const struct coding *c, struct node *cache, enum dtype to, struct value *back)
 {
     struct builder b = *c->b;
-    struct node *n = ir_new(&b, OP_CacheDecode, 2, (struct value *[]){&cache->out[0], &cache->out[1]}, 1);
+    struct value *in[3] = {&cache->out[0], &cache->out[1], back};
+    struct node *n = ir_new(&b, OP_CacheDecode, back ? 3 : 2, in, 1);
     set_code(c, n);
     ir_set_int(n, "to", dtype_table[to].onnx);
     return ir_infer(n) == NPUC_OK ? &n->out[0] : NULL;
@@ -86,7 +91,8 @@ static bool read_decoded(const struct coding *c, struct value *present, struct n
         next = u->next;
         struct node *user = u->user;
         const bool cast = is_narrowing(u);
-        struct value *v = decoded(c, cache, cast ? user->out[0].type->dtype : present->type->dtype);
+        struct value *v = decoded(c, cache, cast ? user->out[0].type->dtype : present->type->dtype,
+                                  user->op == OP_Yield ? c->back : NULL);
         if (!v)
             return false;
         if (cast) {
@@ -145,6 +151,28 @@ static const struct type *plain_type(struct ir_ctx *cx, const struct type *past,
     return type_tensor(cx, past->dtype, past->rank, dims);
 }
 
+/* By the recipe's matrices for this cache, if it has any. */
+static enum npuc_status turn_keys(struct pass_ctx *px, struct node *n, int64_t axis, struct turned_keys *t)
+{
+    const struct quantiser *q = px->options.quantiser;
+    const char *input = str_text(&px->cx->strings, node_in(n, 0)->name);
+    const struct quant_turn *by = q->turn ? q->turn(q->user, input) : NULL;
+    if (!by)
+        return NPUC_OK;
+    if (!turned_keys_possible(px->cx, &n->out[0], axis, t))
+        return node_error(px->cx, n, D_UNSUPPORTED,
+                          "the recipe turns keys of '%s', which others than products of queries read; take its line "
+                          "turn = data away",
+                          input);
+    if (by->heads != t->heads || by->size != t->size)
+        return node_error(px->cx, n, D_SHAPE_MISMATCH,
+                          "the recipe turns keys of '%s' by %lld matrices of %lld by %lld; expected %lld of %lld by "
+                          "%lld: was it made for another model?",
+                          input, (long long)by->heads, (long long)by->size, (long long)by->size, (long long)t->heads,
+                          (long long)t->size, (long long)t->size);
+    return turned_keys_make(px, n, by, t);
+}
+
 static enum npuc_status code_cache(struct pass_ctx *px, struct node *n, const struct quant_operand *form, int64_t axis)
 {
     struct builder b = ir_at(n);
@@ -154,7 +182,11 @@ static enum npuc_status code_cache(struct pass_ctx *px, struct node *n, const st
     int64_t capacity = 0;
     if (grows && !expr_is_const(&px->cx->exprs, l.capacity, &capacity))
         return NPUC_E_INTERNAL;
-    const struct coding c = {&b, form, axis};
+    struct turned_keys t = {0};
+    enum npuc_status s = turn_keys(px, n, axis, &t);
+    if (s != NPUC_OK)
+        return s;
+    const struct coding c = {&b, form, axis, t.turn, t.back};
     past->type = plain_type(px->cx, past->type, n->out[0].type, axis);
     struct node *first = encoded(&c, past, capacity), *cache = first ? appended(&c, n, first) : NULL;
     if (!cache || !read_decoded(&c, &n->out[0], cache))
@@ -178,6 +210,9 @@ enum npuc_status code_caches(struct pass_ctx *px, struct graph *g)
     for_each_node_safe(n, g)
     {
         int64_t axis;
+        struct turned_keys keys;
+        if (q->keys && is_append(n) && turned_keys_possible(px->cx, &n->out[0], n->out[0].type->layout.axis, &keys))
+            turned_keys_note(q, str_text(&px->cx->strings, node_in(n, 0)->name), &n->out[0]);
         const struct quant_operand *form = is_append(n) ? form_of(px, n) : NULL;
         if (!form || !takes(px, n, form, &axis) || !ir_may_rewrite(px->cx))
             continue;

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "plan/tile.h"
 
-#define PLAN_VERSION 3
+#define PLAN_VERSION 4
 
 enum plan_tensor_kind {
     PT_WEIGHT, /* bytes in the weights section */
@@ -125,6 +125,9 @@ struct plan_cache {
     uint8_t code;   /* enum dtype; DT_NONE: rows are values, or the scales of others */
     bool shifted;   /* codes have zero points */
     int32_t scales; /* number of that cache in the entry; -1: none */
+    /* PT_WEIGHT, f32 [heads, size, size]: rows of floats are multiplied by turn before they are coded, by back after
+     * they are decoded; -1: neither is. */
+    int32_t turn, back;
 };
 struct plan_shape { /* of an input, in the model's own dimensions; n 0: as its tensor says */
     int32_t n;

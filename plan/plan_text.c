@@ -87,6 +87,10 @@ static void print_entry(struct part *x, const struct plan_entry *e)
         text_add(&x->t, " on axis %d", c->axis);
         if (c->code)
             text_add(&x->t, ", %s codes%s", dtype_table[c->code].name, c->shifted ? " with zero points" : "");
+        if (c->turn >= 0)
+            text_add(&x->t, ", turned by t%d", c->turn);
+        if (c->back >= 0)
+            text_add(&x->t, ", back by t%d", c->back);
         text_add(&x->t, "\n");
     }
 }

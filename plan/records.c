@@ -14,7 +14,7 @@ enum {
     SOURCE_MIN = 12,
     PAIR_MIN = 8
 };
-enum { CACHE_MIN = 35, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 11 };
+enum { CACHE_MIN = 43, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 11 };
 
 static void code_strings(struct coder *c)
 {
@@ -283,6 +283,8 @@ static void code_cache(struct coder *c, struct plan_cache *k)
     code_u8(c, &k->code);
     code_bool(c, &k->shifted);
     code_i32(c, &k->scales);
+    code_i32(c, &k->turn);
+    code_i32(c, &k->back);
 }
 
 static void code_shapes(struct coder *c, struct plan_entry *e)

@@ -371,12 +371,29 @@ static bool last_size(const struct verifier *v, const struct plan_tensor *t, int
     return t->rank > 0 && expr_is_const(&v->p->exprs, t->dims[t->rank - 1], out);
 }
 
+/* Matrices that turn rows of `size` numbers, or none. */
+static bool is_turn(const struct verifier *v, int32_t t, const struct plan_tensor *codes, int64_t size)
+{
+    if (t == -1)
+        return true;
+    if (!is_tensor(v, t) || codes->rank < 3)
+        return false;
+    const struct plan_tensor *m = &v->p->tensors.data[t];
+    int64_t heads, rows, cols, bytes, own;
+    return m->kind == PT_WEIGHT && m->dtype == DT_F32 && m->layout == PL_ND && m->rank == 3 &&
+           m->dims[0] == codes->dims[codes->rank - 3] && expr_is_const(&v->p->exprs, m->dims[0], &heads) && heads > 0 &&
+           expr_is_const(&v->p->exprs, m->dims[1], &rows) && rows == size && last_size(v, m, &cols) && cols == size &&
+           size_mul(size * size * (int64_t)sizeof(float), heads, &bytes) &&
+           expr_is_const(&v->p->exprs, m->size, &own) && own >= bytes;
+}
+
 /* Codes and scales are rows of known lengths of the same cache. */
 static enum npuc_status check_coded(struct verifier *v, int64_t i, const struct plan_entry *e, int32_t number)
 {
     const struct plan_cache *c = &e->caches[number];
     if (c->code == DT_NONE)
-        return NPUC_OK;
+        return c->turn == -1 && c->back == -1 ? NPUC_OK
+                                              : REFUSE(v, "entry", i, "cache %d turns rows without codes", number);
     if (c->code >= DT_COUNT || c->scales < 0 || c->scales >= e->n_caches || c->scales == number ||
         e->caches[c->scales].code != DT_NONE || e->caches[c->scales].axis != c->axis)
         return REFUSE(v, "entry", i, "cache %d has codes without scales", number);
@@ -391,6 +408,9 @@ static enum npuc_status check_coded(struct verifier *v, int64_t i, const struct 
                   groups = fits ? n / (c->shifted ? 2 : 1) : 0;
     if (!fits || !k_cache_takes((enum dtype)c->code, c->shifted, size) || groups < 1 || size % groups != 0)
         return REFUSE(v, "entry", i, "cache %d has codes of another form than its scales", number);
+    if (!is_turn(v, c->turn, codes, size) || !is_turn(v, c->back, codes, size) ||
+        ((c->turn >= 0 || c->back >= 0) && c->axis != codes->rank - 2))
+        return REFUSE(v, "entry", i, "cache %d has matrices that do not fit its rows", number);
     const struct k_cache_form f = k_cache_form_of((enum dtype)c->code, c->shifted, size, size / groups, scales->dtype);
     return k_cache_scales(&f) == n && codes->dtype == k_cache_stored(&f) &&
                    (scales->dtype == DT_F16 || scales->dtype == DT_BF16)
@@ -461,7 +481,7 @@ static enum npuc_status check_gear(struct verifier *v, int64_t i)
         const struct plan_cache *x = &a->caches[k], *y = &b->caches[k];
         same = x->tensor == y->tensor && x->input == y->input && x->output == y->output && x->axis == y->axis &&
                x->grows == y->grows && x->placed == y->placed && x->code == y->code && x->shifted == y->shifted &&
-               x->scales == y->scales;
+               x->scales == y->scales && (x->turn < 0) == (y->turn < 0) && (x->back < 0) == (y->back < 0);
     }
     return same ? NPUC_OK : REFUSE(v, "entry", i, "it does not have the inputs, outputs and caches of the first");
 }

@@ -186,6 +186,11 @@ static void read_own_cache(struct reader *in, struct quant_entry *e, char *value
     read_rows(in, &e->cache, value);
 }
 
+static void read_turn(struct reader *in, struct quant_entry *e, char *value)
+{
+    read_flag(in, value, "data", &e->turns);
+}
+
 static const struct {
     const char *name;
     key_fn *read;
@@ -195,7 +200,7 @@ static const struct {
     {"keys", read_keys, false},       {"kv", read_cache, false},       {"keep", read_keep, true},
     {"weight", read_weight, true},    {"input", read_input, true},     {"smooth", read_smooth, true},
     {"rotate", read_rotate, true},    {"correct", read_correct, true}, {"why", read_why, true},
-    {"kv", read_own_cache, true},
+    {"kv", read_own_cache, true},     {"turn", read_turn, true},
 };
 
 static void read_value(struct reader *in, const char *key, char *value)
@@ -221,14 +226,16 @@ static void close_entry(struct reader *in)
     if (!e || in->status != NPUC_OK)
         return;
     const bool changed = e->form.weight.codes || e->form.input.codes || e->smooth || e->correct || e->form.rotate;
-    const bool needs = e->smooth || e->correct || e->form.weight.data;
-    if (e->cache.codes && (changed || e->keep))
-        wrong(in, arena_printf(in->r->arena, "'%s' is a cache: expected kv = ROWS alone, or keep = REASON", e->name));
+    const bool is_cache = e->cache.codes || e->turns,
+               needs = e->turns || e->smooth || e->correct || e->form.weight.data;
+    if (is_cache && (changed || e->keep))
+        wrong(in, arena_printf(in->r->arena,
+                               "'%s' is a cache: expected kv = ROWS and turn = data alone, or keep = REASON", e->name));
     else if (needs && !in->r->data)
         wrong(in, arena_printf(in->r->arena, "'%s' needs a data file; expected data = FILE at the beginning", e->name));
     else if (e->keep && changed)
         wrong(in, arena_printf(in->r->arena, "'%s' is both kept and quantised; take one away", e->name));
-    else if (!e->keep && !e->form.weight.codes && !e->cache.codes)
+    else if (!e->keep && !e->form.weight.codes && !is_cache)
         wrong(in, arena_printf(in->r->arena, "'%s' has no weight = line; expected one, or keep = REASON", e->name));
 }
 
@@ -294,6 +301,24 @@ static bool read_vector(struct quant_recipe *r, const struct quant_entry *e, con
     return true;
 }
 
+/* Matrices of finite numbers, as many and as large for either way. */
+static bool read_matrices(struct quant_recipe *r, const struct quant_entry *e, struct quant_turn *out)
+{
+    const struct k_tensor *t[2] = {quant_store_find(&r->store, e->name, "turn"),
+                                   quant_store_find(&r->store, e->name, "back")};
+    for (int i = 0; i < 2; i++) {
+        bool fits = t[i] && t[i]->dtype == DT_F32 && t[i]->rank == 3 && t[i]->dims[0] > 0 && t[i]->dims[1] > 0 &&
+                    t[i]->dims[1] == t[i]->dims[2] && t[i]->dims[0] == t[0]->dims[0] && t[i]->dims[1] == t[0]->dims[1];
+        const float *x = fits ? t[i]->data : NULL;
+        for (int64_t k = 0; fits && k < k_count(t[i]); k++)
+            fits = isfinite(x[k]);
+        if (!fits)
+            return false;
+    }
+    *out = (struct quant_turn){t[0]->data, t[1]->data, t[0]->dims[0], t[0]->dims[1]};
+    return true;
+}
+
 static enum npuc_status open_data(struct quant_recipe *r, struct diag *d)
 {
     const char *why = NULL, *path = file_contained(r->arena, r->path, r->data, &why);
@@ -303,6 +328,11 @@ static enum npuc_status open_data(struct quant_recipe *r, struct diag *d)
     const enum npuc_status s = quant_store_open(&r->store, path, r->arena, d);
     for (int64_t i = 0; s == NPUC_OK && i < r->entries.len; i++) {
         struct quant_entry *e = &r->entries.data[i];
+        if (e->turns && !read_matrices(r, e, &e->turn))
+            return diag_error_text(
+                d, &(struct diag_loc){.file = path, .index = -1}, D_INPUT_FILE,
+                arena_printf(r->arena, "expected finite matrices '%s.turn' and '%s.back' [heads, size, size] of F32",
+                             e->name, e->name));
         const char *missing = e->smooth && !read_vector(r, e, "smooth", &e->form.smooth)      ? "smooth"
                               : e->correct && !read_vector(r, e, "correct", &e->form.correct) ? "correct"
                                                                                               : NULL;
@@ -350,6 +380,8 @@ const char *quant_recipe_text(const struct quant_recipe *r, struct arena *a, int
             fprintf(f, "keep    = %s\n", e->keep);
         if (e->cache.codes)
             fprintf(f, "kv      = %s\n", quant_operand_text(&e->cache, a));
+        if (e->turns)
+            fprintf(f, "turn    = data\n");
         if (e->form.weight.codes)
             fprintf(f, "weight  = %s\n", quant_operand_text(&e->form.weight, a));
         if (e->form.input.codes)
@@ -414,7 +446,7 @@ static const struct quant_product *product_of(void *user, const struct node *n, 
     if (!e)
         return NULL;
     e->used = true;
-    return e->keep || e->cache.codes != DT_NONE ? NULL : &e->form;
+    return e->keep || e->cache.codes != DT_NONE || e->turns ? NULL : &e->form;
 }
 
 static const char *encode(void *user, const char *name, const struct quant_operand *o, const struct quant_matrix *w,
@@ -431,16 +463,23 @@ static const struct quant_operand *cache_of(void *user, const char *input, bool 
     r->cache_used = true;
     if (e) {
         e->used = true;
-        return e->cache.codes != DT_NONE ? &e->cache : NULL;
+        if (!e->turns || e->cache.codes != DT_NONE)
+            return e->cache.codes != DT_NONE ? &e->cache : NULL;
     }
     if (r->cache.codes == DT_NONE)
         return NULL;
     return of_keys && r->keys.codes != DT_NONE ? &r->keys : &r->cache;
 }
 
+static const struct quant_turn *turn_of(void *user, const char *input)
+{
+    const struct quant_entry *e = quant_recipe_find(user, input);
+    return e && e->turn.turn ? &e->turn : NULL;
+}
+
 struct quantiser quant_recipe_quantiser(struct quant_recipe *r)
 {
-    return (struct quantiser){.user = r, .cache = cache_of, .product = product_of, .encode = encode};
+    return (struct quantiser){.user = r, .cache = cache_of, .turn = turn_of, .product = product_of, .encode = encode};
 }
 
 enum npuc_status quant_recipe_check_used(const struct quant_recipe *r, struct diag *d)
@@ -458,7 +497,7 @@ enum npuc_status quant_recipe_check_used(const struct quant_recipe *r, struct di
         return diag_error_text(
             d, &(struct diag_loc){.file = arena_printf(r->arena, "%s:%d", r->path, e->line), .index = -1}, D_INPUT_FILE,
             arena_printf(r->arena,
-                         e->cache.codes
+                         e->cache.codes || e->turns
                              ? "the compiler keeps no KV cache of an input '%s'; was the recipe made for another model?"
                              : "the model has no product with a constant weight from a node '%s'; was the recipe made "
                                "for another model?",

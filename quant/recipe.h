@@ -27,6 +27,9 @@
  *     [past_key_values.0.key]
  *     kv      = int8 token
  *
+ *     turn    = data        keys are multiplied by NODE.turn [heads, size, size] before, by NODE.back after; with or
+ *                           without a kv line
+ *
  * '#' starts a comment. */
 #ifndef QUANT_RECIPE_H
 #define QUANT_RECIPE_H
@@ -43,7 +46,9 @@ struct quant_entry {
     const char *why;  /* why it has this form, for the reader; NULL: nothing said */
     struct quant_product form;
     struct quant_operand cache; /* of the KV cache of that input; no codes: none */
+    struct quant_turn turn;     /* matrices for its keys, when `turns` */
     bool smooth, correct;       /* vectors of the form are in the data file */
+    bool turns;                 /* and so are these */
     int line;
     bool used; /* a product of that name was found */
 };

@@ -27,9 +27,8 @@ static const struct arg_option options[] = {
     {"activations", "BY",
      "how ranges of activations are found: minmax, ema, percentile, mse, kl, octav, hfmg, ifmr; default minmax"},
     {"equalise", "HOW",
-     "with --calib, what makes operands easier to code, with commas: smooth, rotate, correct; or none; default smooth, "
-     "and "
-     "none with --activations"},
+     "with --calib, what makes operands easier to code, with commas: smooth, rotate, correct, keys (of 4-bit "
+     "caches); or none; default smooth,keys, and keys alone with --activations"},
     {"input-error", "E",
      "inputs whose codes leave more than this part of the output as error get scales per token, or stay in 16 bits; "
      "default 0.01"},
@@ -85,19 +84,22 @@ static void report(const struct quantization *q, const struct args *args, double
         json_t *j = json_object();
         json_put(j, "recipe", json_text(q->ask.recipe));
         json_put(j, "scheme", json_text(r->scheme));
-        json_put(j, "products", json_integer(r->entries.len));
+        json_put(j, "products", json_integer(r->entries.len - q->turned));
         json_put(j, "kept", json_integer(kept));
         json_put(j, "runs", json_integer(runs));
         if (sensitivity)
             json_put(j, "sensitivity", json_incref(sensitivity));
+        json_put(j, "turned", json_integer(q->turned));
         json_put(j, "outliers", equalise_json(q));
         print_json(j);
     } else if (!args_flag(args, "quiet")) {
         const char *with = runs ? arena_printf(q->arena, ", %" PRId64 " runs of calibration data", runs) : "";
         term_stage("quantize",
-                   arena_printf(q->arena, "%" PRId64 " products, %" PRId64 " kept%s -> %s", r->entries.len, kept, with,
-                                q->ask.recipe),
+                   arena_printf(q->arena, "%" PRId64 " products, %" PRId64 " kept%s -> %s", r->entries.len - q->turned,
+                                kept, with, q->ask.recipe),
                    seconds);
+        if (q->turned > 0)
+            printf("keys of %" PRId64 " caches are turned, queries with them\n", q->turned);
         equalise_report(q, stdout);
     }
 }
@@ -107,8 +109,10 @@ static void report(const struct quantization *q, const struct args *args, double
 static bool read_equalisers(struct quantization *q, const struct args *a, bool has_calibrator)
 {
     const char *how = args_value(a, "equalise");
-    const int bits = quant_equalisers_read(how ? how : has_calibrator ? "none" : "smooth");
-    q->ask.equalise = bits < 0 ? 0 : (unsigned)bits;
+    const int bits = quant_equalisers_read(how ? how : has_calibrator ? "keys" : "smooth,keys");
+    const unsigned keys = 1u << QUANT_EQUALISER_keys;
+    q->ask.equalise = bits < 0 ? 0 : (unsigned)bits & ~keys;
+    q->ask.turns = bits >= 0 && ((unsigned)bits & keys);
     return bits >= 0;
 }
 
@@ -144,7 +148,7 @@ static int check_arguments(struct quantization *q, const struct command *cmd, co
     if (!args_number(cmd, a, "runs", (struct arg_range){1, INT64_MAX, INT64_MAX}, &q->ask.runs, &code))
         return code;
     if (!read_equalisers(q, a, activations != NULL))
-        return args_wrong(cmd, "--equalise takes smooth, rotate and correct, with commas, or none");
+        return args_wrong(cmd, "--equalise takes smooth, rotate, correct and keys, with commas, or none");
     if (!args_number(cmd, a, "keep-outliers", (struct arg_range){0, INT64_MAX, -1}, &q->ask.keep_outliers, &code))
         return code;
     if (!read_error(q, a))

@@ -12,6 +12,7 @@
 #include "tools/equalise.h"
 #include "tools/origin.h"
 #include "tools/term.h"
+#include "tools/turn.h"
 #include "tools/windows.h"
 
 void quantize_init(struct quantization *q, struct arena *a)
@@ -30,6 +31,7 @@ void quantize_init(struct quantization *q, struct arena *a)
 void quantize_free(struct quantization *q)
 {
     origin_close(q);
+    turn_close(q);
     quant_store_abort(&q->store);
     compilation_free(&q->c);
 }
@@ -366,11 +368,12 @@ static enum npuc_status open_store(struct quantization *q)
 {
     const char *base = strrchr(q->ask.recipe, '/');
     int64_t bytes = 0;
+    const int64_t caches = turn_caches(q, &bytes);
     for (int64_t i = 0; i < q->products.len; i++)
         bytes += (int64_t)strlen(q->products.data[i].name);
     q->recipe.data = arena_printf(q->arena, "%s.safetensors", base ? base + 1 : q->ask.recipe);
-    return quant_store_create(&q->store, arena_printf(q->arena, "%s.safetensors", q->ask.recipe), q->products.len,
-                              bytes, &q->c.diag);
+    return quant_store_create(&q->store, arena_printf(q->arena, "%s.safetensors", q->ask.recipe),
+                              q->products.len + caches, bytes, &q->c.diag);
 }
 
 /* Codes that take an algorithm to find: they go to the data file, so that whoever compiles reads them. */
@@ -447,17 +450,21 @@ static enum npuc_status open_data(struct quantization *q)
 enum npuc_status quantize_run(struct quantization *q)
 {
     const unsigned needs = quantize_needs(&q->ask.form), kinds = needs | (equalises(q) ? QUANT_ROWS : 0);
-    const bool stores = !quant_weight_is_quick(q->ask.form.weight.by);
+    const bool turns = turn_wanted(q), stores = !quant_weight_is_quick(q->ask.form.weight.by);
     q->ask.form.weight.data = stores;
     if (q->ask.last.weight.by == q->ask.form.weight.by)
         q->ask.last.weight.data = stores;
     enum npuc_status s = compilation_import(&q->c, q->ask.model);
     if (s == NPUC_OK && q->ask.form.weight.codes != DT_NONE)
         s = find_products(q);
-    if (s == NPUC_OK && needs_data(q))
+    if (s == NPUC_OK && (needs_data(q) || turns))
         s = open_data(q);
-    if (s == NPUC_OK && (stores || (q->ask.calib && q->ask.equalise)))
+    if (s == NPUC_OK && turns)
+        s = turn_open(q);
+    if (s == NPUC_OK && (stores || turns || (q->ask.calib && q->ask.equalise)))
         s = open_store(q);
+    if (s == NPUC_OK && turns)
+        s = turn_keys(q, &q->turned);
     if (s == NPUC_OK && (kinds & QUANT_GRAM) && q->ask.parts > 1)
         s = origin_open(q);
     for (q->first = 0; s == NPUC_OK && q->first < q->sources.len; q->first = q->last) {

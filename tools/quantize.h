@@ -41,7 +41,8 @@ struct quant_request {
     int64_t runs;              /* at most so many */
     int64_t parts;      /* products are coded in so many parts from front to back, each seeing what those before did */
     int64_t memory;     /* bytes for statistics at once; products beyond that wait for another walk over the data */
-    unsigned equalise;  /* rows of quant/equalise.def, a bit each */
+    unsigned equalise;  /* rows of quant/equalise.def that inputs of products take, a bit each */
+    bool turns;         /* and that for keys */
     double input_error; /* more than this share of the output (squared) is repaired in another way */
     int64_t keep_outliers; /* so many inputs lose their codes; below 0: those with too large an error */
     bool (*keeps)(void *user, const char *product);
@@ -49,7 +50,8 @@ struct quant_request {
     bool shows;       /* progress on a terminal */
     bool narrow_last; /* products that make the outputs are coded as the others are */
 };
-struct quant_origin; /* tools/origin.h */
+struct quant_origin;  /* tools/origin.h */
+struct quant_turning; /* tools/turn.h */
 struct quantization {
     struct arena *arena;
     struct quant_request ask;
@@ -61,8 +63,10 @@ struct quantization {
     struct map by_value;              /* id of a value -> place in sources + 1 */
     struct strtab names;
     struct calib data;
-    int64_t first, last;         /* sources of this walk over the data */
-    struct quant_origin *origin; /* NULL: no product looks at the model as it was */
+    int64_t first, last;           /* sources of this walk over the data */
+    struct quant_origin *origin;   /* NULL: no product looks at the model as it was */
+    struct quant_turning *turning; /* NULL: no keys are turned */
+    int64_t turned;                /* caches whose keys are */
     struct quant_recipe recipe;
     struct quant_store_writer store;
     int64_t n_stored;

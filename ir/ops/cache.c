@@ -54,12 +54,27 @@ static void lay(struct ir_ctx *cx, struct value *v, const struct layout *l)
         v->type = type_with_layout(cx, v->type, *l);
 }
 
+/* Operand i: matrices [heads, size, size] of f32 that turn rows of n; they may be absent. */
+static enum npuc_status check_turn(struct ir_ctx *cx, const struct node *n, int i, int64_t size)
+{
+    if (!infer_has(n, i))
+        return NPUC_OK;
+    const struct shape x = infer_shape(n, 0), m = infer_shape(n, i);
+    const bool fits = infer_dtype(n, i) == DT_F32 && x.rank >= 3 && m.rank == 3 && m.d[0] == x.d[x.rank - 3] &&
+                      infer_dim_is(cx, m.d[1], size) && infer_dim_is(cx, m.d[2], size);
+    return fits ? NPUC_OK
+                : node_error(cx, n, D_SHAPE_MISMATCH, "input %d has no matrix of f32 for each head, %lld by %lld", i,
+                             (long long)size, (long long)size);
+}
+
 static enum npuc_status encode_infer(struct ir_ctx *cx, struct node *n)
 {
     struct k_cache_form f;
     enum npuc_status s = begin(cx, n, &f);
     if (s == NPUC_OK)
         s = infer_is_float(cx, n, 0);
+    if (s == NPUC_OK)
+        s = check_turn(cx, n, 1, f.size);
     if (s != NPUC_OK)
         return s;
     const struct shape x = infer_shape(n, 0);
@@ -125,6 +140,8 @@ static enum npuc_status decode_infer(struct ir_ctx *cx, struct node *n)
         s = infer_dtype_attr(cx, n, "to", DT_F32, &t);
     if (s == NPUC_OK && !dtype_is_float(t))
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'to' is %s, expected a float type", dtype_table[t].name);
+    if (s == NPUC_OK)
+        s = check_turn(cx, n, 2, f.size);
     return s == NPUC_OK ? part(cx, n, 0, infer_shape(n, 0), t, f.size) : s;
 }
 

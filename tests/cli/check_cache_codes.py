@@ -16,6 +16,8 @@ FLOAT = 24.942867 # perplexity of the first 8 windows, onnxruntime 1.32, fp32
 RECIPES = {"kv8": "int8 token", "kv4": "int4 group=32 zero", "kvfp8": "float8e4m3fn token", "odd": "uint4 group=8", "k8v4": "int4 group=32 zero\nkeys = int8 token"}
 FORMS = [("llama-optimum-op18", "kv8"), ("llama-hand-op23", "kv4"), ("llama-hand-static24", "kv8"), ("llama-genai-fp32", "kvfp8"),
          ("llama-genai-fp16", "odd"), ("llama-mobius-static", "k8v4"), ("gpt2-optimum", "k8v4"), ("llama-dynamo-op22-static-kv", "kv8"), ("llama-dynamo-op22-static-kv", "k8v4")]
+TURNED = [("llama-optimum-op18", "ascend-910b1"), ("llama-hand-op23", "mlu370-x4"), ("llama-hand-static24", "ascend-910b1"),
+          ("gpt2-optimum", "ascend-310p3"), ("llama-genai-fp32", "ascend-910b1"), ("gpt2-optimum", "mlu370-x4")]
 TARGETS = ["ascend-910b1", "ascend-310p3", "mlu370-x4"]
 
 
@@ -38,6 +40,12 @@ def check_form(b, case):
     with tempfile.TemporaryDirectory(dir=b.d) as d:
         d = pathlib.Path(d)
         plan, written = d / "p.plan", b.d / f"{recipe}.recipe"
+        if recipe == "turned":
+            written = d / "turned.recipe"
+            first = sorted((model.folder / "cases").iterdir())[0]
+            summary = support.must([b.npuc, "quantize", model.model, "--scheme", "kv4", "--calib", first / "inputs", "-o", written, "--json"])
+            text = written.read_text()
+            assert json.loads(summary)["turned"] == text.count("turn    = data") > 0, f"no keys are turned: {text}"
         support.must([b.npuc, "compile", model.model, "--target", target, "--recipe", written, "--kv-capacity", "64", "-o", plan, "--quiet"])
         for k in sorted((model.folder / "cases").iterdir()):
             if k.name != "decode" and not k.name.startswith(("decode_b2", "prefill_b1")):
@@ -95,6 +103,7 @@ def main():
     with tempfile.TemporaryDirectory() as d:
         b = Bench(args.npuc, args.opt, args.root, pathlib.Path(d))
         cases = [(f"{f[0]} {f[1]} {t}", (check_form, (f, t))) for f in FORMS for t in TARGETS]
+        cases += [(f"{f} turned {t}", (check_form, ((f, "turned"), t))) for f, t in TURNED]
         cases += [(s, (check_perplexity, (s, most))) for s, most in [("kv8", 0.002), ("kv4", 0.015), ("k8v4", 0.005), ("w8a8-dynamic+kvfp8", 0.01)]]
         cases.append(("refusals", (check_refused, None)))
         return support.run_cases(cases, lambda c: c[0](b, c[1]))

@@ -177,7 +177,9 @@ static inline void sample_plan(struct plan *p, struct diag *d)
                              .out_tensor = view,
                              .past = m,
                              .present = half,
-                             .grows = true};
+                             .grows = true,
+                             .turn = -1,
+                             .back = -1};
     const struct plan_entry e = {.name = sample_sym(p, "main"),
                                  .n_steps = 3,
                                  .n_inputs = 1,

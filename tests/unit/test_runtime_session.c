@@ -157,7 +157,9 @@ static void build_plan(struct plan *p)
                                  .out_tensor = t[5],
                                  .past = past,
                                  .present = total,
-                                 .grows = true};
+                                 .grows = true,
+                                 .turn = -1,
+                                 .back = -1};
     const struct plan_entry e = {.name = name(p, "main"),
                                  .n_steps = 3,
                                  .n_inputs = 2,

@@ -66,6 +66,12 @@ static const struct quant_operand *ask_cache(void *user, const char *input, bool
     return v->want.base->cache(v->want.base->user, input, keys);
 }
 
+static const struct quant_turn *ask_turn(void *user, const char *input)
+{
+    const struct variant *v = user;
+    return v->want.base->turn(v->want.base->user, input);
+}
+
 /* The passes up to the one that applies the recipe, as compile runs them. */
 static enum npuc_status apply(struct variant *v)
 {
@@ -79,6 +85,7 @@ static enum npuc_status apply(struct variant *v)
     v->c.has_px = true;
     v->c.px.options.cache_capacity = v->c.options.cache_capacity;
     v->filter.cache = v->want.caches && v->want.base->cache ? ask_cache : NULL;
+    v->filter.turn = v->want.caches && v->want.base->turn ? ask_turn : NULL;
     v->c.px.options.quantiser = &v->filter;
     return pass_run_all(&v->c.px, steps, used + 1, &run);
 }
