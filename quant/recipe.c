@@ -233,6 +233,9 @@ static void close_entry(struct reader *in)
                                "'%s' is a cache: expected kv = ROWS and turn = data alone, or keep = REASON", e->name));
     else if (needs && !in->r->data)
         wrong(in, arena_printf(in->r->arena, "'%s' needs a data file; expected data = FILE at the beginning", e->name));
+    else if (e->turns && !e->cache.codes && !in->r->cache.codes)
+        wrong(in,
+              arena_printf(in->r->arena, "keys of '%s' are turned but not coded: expected kv = ROWS, too", e->name));
     else if (e->keep && changed)
         wrong(in, arena_printf(in->r->arena, "'%s' is both kept and quantised; take one away", e->name));
     else if (!e->keep && !e->form.weight.codes && !is_cache)

@@ -1,6 +1,7 @@
 /* The data file beside a recipe: arrays that are too long for text, in the layout of safetensors: the length of the
  * header in 8 little-endian bytes, a JSON object {"name": {"dtype", "shape", "data_offsets"}}, the data. Python's
- * `safetensors` reads it. Names are NODE.codes, NODE.scales, NODE.zeros, NODE.smooth, NODE.correct. */
+ * `safetensors` reads it. Names are NODE.codes, NODE.scales, NODE.zeros, NODE.smooth, NODE.correct, and INPUT.turn and
+ * INPUT.back of a cache. */
 #ifndef QUANT_STORE_H
 #define QUANT_STORE_H
 

@@ -29,6 +29,15 @@ class Bench:
             (d / f"{name}.recipe").write_text(f"version = 1\nkv = {rows}\n")
 
 
+def safetensors(tensors):
+    head, data = {}, b""
+    for name, x in tensors.items():
+        head[name] = {"dtype": "F32", "shape": list(x.shape), "data_offsets": [len(data), len(data) + x.nbytes]}
+        data += x.tobytes()
+    text = json.dumps(head).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
 def results(folder):
     return {f.name: np.load(f) for f in folder.glob("*.npy")}
 
@@ -83,10 +92,25 @@ def check_refused(b, _):
                               ("kv = int8 token\nkv = int8 token\n", 3, "twice"),
                               ("[past_key_values.9.key]\nkv = int8 token\n", 3, "no KV cache of an input 'past_key_values.9.key'"),
                               ("[past_key_values.0.key]\nkv = int8\n", 3, "token or group=N"),
-                              ("[past_key_values.0.key]\nkv = int8 token\nweight = int8 channel\n", 3, "is a cache"), ("keys = int8 token\n", 3, "kv = ROWS")]:
+                              ("[past_key_values.0.key]\nkv = int8 token\nweight = int8 channel\n", 3, "is a cache"), ("keys = int8 token\n", 3, "kv = ROWS"),
+                              ("[past_key_values.0.key]\nturn = data\n", 3, "needs a data file"),
+                              ("data = none.safetensors\n[past_key_values.0.key]\nturn = data\n", 3, "turned but not coded"),
+                              ("[past_key_values.0.key]\nturn = yes\n", 3, "expected data"),
+                              ("data = none.safetensors\n[past_key_values.0.key]\nturn = data\nkeep = x\n", 3, "is a cache")]:
         r.write_text("version = 1\n" + text)
         done = support.call([b.npuc, "compile", b.bard / "model.onnx", "--recipe", r, "-o", b.d / "no.plan", "--quiet"])
         assert done.returncode == code and words in done.stderr, (text, done.returncode, done.stderr)
+    def refused(words, **tensors):
+        stored = {f"past_key_values.0.key.{part}": x for part, x in tensors.items()}
+        b.d.joinpath("wrong.safetensors").write_bytes(safetensors(stored))
+        r.write_text("version = 1\ndata = wrong.safetensors\nkv = int4 group=32 zero\n[past_key_values.0.key]\nturn = data\n")
+        done = support.call([b.npuc, "compile", b.bard / "model.onnx", "--recipe", r, "-o", b.d / "no.plan", "--quiet"])
+        assert done.returncode == 3 and words in done.stderr, (words, done.returncode, done.stderr)
+    one = np.tile(np.eye(32, dtype=np.float32), (2, 1, 1))
+    refused("expected finite matrices", turn=one)
+    refused("expected finite matrices", turn=one, back=one[:1])
+    refused("expected finite matrices", turn=one, back=np.full_like(one, np.inf))
+    refused("made for another model", turn=one[:1, :8, :8], back=one[:1, :8, :8])
     done = support.call([b.npuc, "compile", b.bard / "model.onnx", "--recipe", b.d / "kv8.recipe", "--kv-capacity", "0", "-o",
                          b.d / "no.plan", "--quiet"])
     assert done.returncode == 3 and "no KV cache" in done.stderr, done.stderr
