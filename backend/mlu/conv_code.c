@@ -426,7 +426,7 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
 {
     char name[64];
     struct mlu_conv_code c = {.e = e, .p = p, .y_line = t->y_line, .codes_line = t->codes_line};
-    c.t = mlu_conv_choose_tile(e->m, e->cx, p, e->tiling);
+    c.t = mlu_conv_choose_tile(e->m, e->cx, p, e->tiling, e->copies > 1);
     snprintf(name, sizeof name, "conv%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)c.t.m, (long long)c.t.n, (long long)c.t.kb);
     c.k = emit_kernel(e, name, &c.b, &c.params);

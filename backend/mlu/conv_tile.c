@@ -23,6 +23,7 @@ struct search {
     const struct ir_ctx *cx;
     const struct conv *p;
     const struct tiling *wish;
+    bool copied;
     int64_t es, os, size_w, out_h, out_w; /* bytes of elements; constants, or -1 */
     double batch, planes, positions, row; /* typical: members, planes of windows, windows of a plane, of a row */
     bool near_x, near_y;                  /* the map, the result: in the SRAM of the cluster */
@@ -304,7 +305,10 @@ static void try_tile(struct search *s, struct mlu_conv_tile t)
     }
 }
 
-/* All depths of rings, ways to bring the filters, and whether they and the map stay. */
+/* Copies of the kernel on other clusters read the same filters. One read of memory serves them all while they keep
+ * step, so they take the filters of a tile together, before its windows, and none runs ahead.
+ *
+ * All depths of rings, ways to bring the filters, and whether they and the map stay. */
 static void try_depths(struct search *s, struct mlu_conv_tile t)
 {
     for (int i = 0; i < MLU_LANES; i++) {
@@ -316,7 +320,7 @@ static void try_depths(struct search *s, struct mlu_conv_tile t)
             t.on.runs = (f & 4) != 0;
             t.whole = (f & 8) != 0;
             t.ahead = (f & 16) != 0;
-            if (t.ahead && (!t.on.runs || t.on.lanes == 1))
+            if ((t.ahead && (!t.on.runs || t.on.lanes == 1)) || (s->copied && (t.ahead || t.w_slots > 1)))
                 continue;
             const bool once = t.taps == conv_plane_taps(s->p) || s->p->direct;
             if (is_volume(s->p) && (t.slots > 1 || t.whole))
@@ -369,12 +373,13 @@ static const struct value *result_of(const struct conv *p)
 }
 
 static struct search search_of(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
-                               const struct tiling *w)
+                               const struct tiling *w, bool copied)
 {
     struct search s = {.m = m,
                        .cx = cx,
                        .p = p,
                        .wish = w,
+                       .copied = copied,
                        .es = dtype_size(p->in),
                        .os = dtype_size(p->out),
                        .size_w = size_known(cx, p->size[W]),
@@ -405,17 +410,17 @@ static void try_all(struct search *s, bool first)
 
 bool mlu_conv_fits(const struct machine *m, const struct ir_ctx *cx, const struct conv *p)
 {
-    struct search s = search_of(m, cx, p, NULL);
+    struct search s = search_of(m, cx, p, NULL, false);
     try_all(&s, true);
     return s.best.m > 0;
 }
 
 struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
-                                          const struct tiling *w)
+                                          const struct tiling *w, bool copied)
 {
-    struct search s = search_of(m, cx, p, w);
+    struct search s = search_of(m, cx, p, w, copied);
     try_all(&s, false);
     if (s.best.m == 0 && w)
-        return mlu_conv_choose_tile(m, cx, p, NULL);
+        return mlu_conv_choose_tile(m, cx, p, NULL, copied);
     return s.best;
 }
