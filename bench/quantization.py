@@ -23,7 +23,9 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONVOLUTIONS = ["resnet8-float-op13", "resnet18-small-keepbn-op11", "mobilenetv3-small-dynamo-op18", "convnext-dynamo-op20"]
-VISION = [*CONVOLUTIONS, "vit-tiny-torchscript-op14"] # limits are for convolutions: a transformer has a scale per token
+UNEQUAL = ", unequal" # the model, but channels between its convolutions have very different sizes
+VISION = [*CONVOLUTIONS, "resnet8-float-op13" + UNEQUAL, "mobilenetv3-small-dynamo-op18" + UNEQUAL,
+          "vit-tiny-torchscript-op14"] # limits are for CONVOLUTIONS: a transformer has a scale per token
 CALIBRATING, SEEN_BY_NONE = 32, 8 # runs of vision
 CHECK_WINDOWS, CHECK_RUNS = 4, 16
 
@@ -169,9 +171,47 @@ def ort_table(got):
 # ---- vision
 
 
+def write_unequal(path, out):
+    """The same function, but channels between a convolution and the next are multiplied by 0.1 to 10 on the way out of one and divided on
+    the way into the other, as training may leave them: cross-layer equalisation is to undo it."""
+    import onnx
+    m = onnx.load(path)
+    g, random = m.graph, np.random.default_rng(11)
+    data = {t.name: t for t in g.initializer}
+    readers = {}
+    for n in g.node:
+        for x in n.input:
+            readers.setdefault(x, []).append(n)
+
+    def scale(name, factors, axis, groups=1):
+        w = onnx.numpy_helper.to_array(data[name])
+        per = w.reshape(groups, -1, *w.shape[1:]) if axis else w # groups of output channels, each with its input channels
+        f = factors.reshape(groups, 1, -1) if axis else factors
+        f = f.reshape(*f.shape, *[1] * (per.ndim - f.ndim))
+        data[name].CopyFrom(onnx.numpy_helper.from_array((per * f).reshape(w.shape).astype(w.dtype), name))
+
+    for n in g.node:
+        if n.op_type != "Conv":
+            continue
+        vectors, v = n.input[1:3], n.output[0]
+        while len(readers.get(v, [])) == 1 and readers[v][0].op_type in ("Relu", "BatchNormalization"):
+            if readers[v][0].op_type == "BatchNormalization":
+                vectors = readers[v][0].input[1:3]
+            v = readers[v][0].output[0]
+        after = readers.get(v, [])
+        if len(after) != 1 or after[0].op_type != "Conv" or after[0].input[1] == n.input[1]:
+            continue
+        factors = 10 ** random.uniform(-1, 1, data[vectors[0]].dims[0])
+        for name in vectors:
+            scale(name, factors, 0)
+        scale(after[0].input[1], 1 / factors, 1, next((a.i for a in after[0].attribute if a.name == "group"), 1))
+    onnx.save(m, out)
+
+
 class Vision:
-    def __init__(self, folder, d):
-        self.name, self.model = folder.name, folder / "model.onnx"
+    def __init__(self, models, name, d):
+        folder = models / name.removesuffix(UNEQUAL)
+        self.name, self.model = name, folder / "model.onnx"
         case = sorted((folder / "cases").iterdir())[0]
         file = next((case / "inputs").glob("*.npy"))
         self.input, self.shape = file.stem, np.load(file).shape
@@ -181,6 +221,9 @@ class Vision:
         for i in range(CALIBRATING):
             np.savez(self.calib / f"{i:02}.npz", **{self.input: self.draw(random)})
         self.tests = [self.draw(random) for _ in range(SEEN_BY_NONE)]
+        if name.endswith(UNEQUAL):
+            write_unequal(self.model, d / "model.onnx")
+            self.model = d / "model.onnx"
 
     def draw(self, random):
         return random.standard_normal(self.shape).astype(np.float32)
@@ -235,7 +278,7 @@ def vision_rows(o, d):
     for name in CONVOLUTIONS if o.check else VISION:
         scratch = d / name
         scratch.mkdir()
-        v = Vision(o.models / name, scratch)
+        v = Vision(o.models, name, scratch)
         run(o.npuc, "compile", v.model, "-o", scratch / "plain.plan", "--quiet", "--target", o.target)
         plain = v.outputs(o, scratch, scratch / "plain.plan")
         for row, options, limit in rows(o, "vision"):

@@ -44,15 +44,18 @@ static bool begin(struct quant_statistics *s, int64_t k, struct arena *a)
     s->sum_abs = ARENA_ARRAY(a, double, k + 1);
     if (s->kinds & QUANT_GRAM)
         s->gram = pair_table(s, a);
-    if (s->kinds & QUANT_CROSS)
+    if (s->kinds & QUANT_CROSS) {
         s->cross = pair_table(s, a);
+        s->moved = ARENA_ARRAY(a, double, s->groups + 1);
+    }
     if (s->kinds & QUANT_ROWS) {
         s->half_top[0] = ARENA_ARRAY(a, float, k + 1);
         s->half_top[1] = ARENA_ARRAY(a, float, k + 1);
         s->sample = ARENA_ARRAY(a, float, k *QUANT_SAMPLE_ROWS + 1);
         s->extreme = ARENA_ARRAY(a, float, k *QUANT_EXTREME_ROWS + 1);
     }
-    return s->sum && s->sum_abs && (s->cross || !(s->kinds & QUANT_CROSS)) && (s->gram || !(s->kinds & QUANT_GRAM)) &&
+    return s->sum && s->sum_abs && ((s->cross && s->moved) || !(s->kinds & QUANT_CROSS)) &&
+           (s->gram || !(s->kinds & QUANT_GRAM)) &&
            ((s->sample && s->extreme && s->half_top[0] && s->half_top[1]) || !(s->kinds & QUANT_ROWS));
 }
 
@@ -125,6 +128,19 @@ static void add_block(float *table, const float *x0, const float *x, int64_t n, 
                                     .c_row = k,
                                     .adds = true};
     k_matmul(&g, NULL);
+}
+
+/* Pairs of n rows as they were and as they are, and how far they are apart. */
+static void add_moved(struct quant_statistics *s, int64_t group, const float *was, const float *now, int64_t n)
+{
+    const int64_t k = s->pairs;
+    double sum = 0;
+    for (int64_t i = 0; i < n * k; i++) {
+        const double d = (double)was[i] - (double)now[i];
+        sum += d * d;
+    }
+    s->moved[group] += sum;
+    add_block(s->cross + group * k * k, was, now, n, k, 0, k, k);
 }
 
 static void add_powers(struct quant_statistics *s, const float *x, int64_t n, int64_t k)
@@ -242,7 +258,7 @@ static bool add_windows(struct quant_statistics *s, const float *was, const stru
                     read_window(&v, t, was, first + i, g, before + i * k);
             }
             if (was)
-                add_block(s->cross + g * table, before, rows, n, k, 0, k, k);
+                add_moved(s, g, before, rows, n);
             else
                 add_pairs(s, s->gram + g * table, rows, n);
         }
@@ -292,7 +308,7 @@ bool quant_statistics_compare(struct quant_statistics *s, const float *was, cons
     if (w)
         return add_windows(s, was, now, w, a);
     const int64_t n = k_count(now) / s->k;
-    add_block(s->cross, was, now->data, n, s->k, 0, s->k, s->k);
+    add_moved(s, 0, was, now->data, n);
     s->n_cross += n;
     return true;
 }

@@ -26,6 +26,7 @@ struct quant_statistics {
     int64_t pairs;           /* length of what gram and cross hold pairs of: k, or k / groups * taps, channels first */
     float *gram;             /* [groups][pairs][pairs]: sum of x x' over rows or windows */
     float *cross;            /* likewise: sum of x0 x', x0 the row of the model before any product was coded */
+    double *moved;           /* [groups], with cross: sum of |x0 - x|^2 */
     int64_t n_gram, n_cross; /* rows or windows in them */
     /* Sums over all rows or windows of (sum of x^2)^2 and of the sum of x^4: how sure the pairs are. */
     double quartic, fourth;

@@ -1,4 +1,5 @@
 /* Algorithms for weights that have seen what the weight is multiplied with: they need its Gram matrix. */
+#include <math.h>
 #include <string.h>
 
 #include "base/pool.h"
@@ -47,11 +48,27 @@ static void feed_and_descend(const struct quant_rows *t)
 struct pairs {
     const float *gram, *cross; /* [k][k]; cross NULL: nothing before it is coded */
     double trust;              /* of what is off the diagonal */
+    double moved;              /* with cross: sum of |x0 - x|^2 */
+    int64_t n;                 /* rows in it */
 };
+
+/* How far a weight follows what its rows have become: as far as the change and what x says of it are correlated in
+ * other rows, too. x0 - x = x B' leaves 1 - R2 of |x0 - x|^2 of the n rows that B was fitted to, k numbers for each
+ * element; R2 less what that alone explains is Ezekiel's adjusted R2, its root the correlation. All the way would be
+ * best for these rows; on other texts, and behind layers that add to what else has changed, it is worse than half of
+ * it. b: [k][k], B. */
+static double follows(const struct pairs *g, const double *b, int64_t k)
+{
+    double explained = 0;
+    for (int64_t i = 0; i < k * k; i++)
+        explained += b[i] * ((double)g->cross[i] - (double)g->gram[i]);
+    const double left = explained < g->moved ? 1 - explained / g->moved : 0;
+    return g->n > k + 1 ? sqrt(fmax(1 - left * (double)(g->n - 1) / (double)(g->n - k - 1), 0)) : 0;
+}
 
 /* What the weight should be, so that its products with what is there now are those of the model as it was: the least of
  * |x0 w' - x t'|^2 over the rows, x0 as they were, is t = w C H^-1 = w + w (C - H) H^-1 with C = sum x0 x', damped
- * towards w. false: no memory. */
+ * towards w, and a share of that change. false: no memory. */
 static bool retarget(const struct quant_task *t, const struct pairs *g, float *to)
 {
     const int64_t k = t->w->k;
@@ -71,8 +88,9 @@ static bool retarget(const struct quant_task *t, const struct pairs *g, float *t
     memcpy(to, t->w->data, (size_t)(t->w->channels * k) * sizeof *to);
     if (!quant_solve(h, k, b, k, t->pool))
         return true;
+    const double share = follows(g, b, k);
     for (int64_t i = 0; i < k * k; i++)
-        change[i] = (float)b[i];
+        change[i] = (float)(b[i] * share);
     const struct k_matmul_args product = {.dtype = DT_F32,
                                           .m = t->w->channels,
                                           .n = k,
@@ -149,7 +167,8 @@ static const char *by_groups(const struct quant_task *t, const struct solver *so
         part.w = &w;
         part.out = &out;
         part.fit = one_scale ? NULL : t->fit;
-        const struct pairs p = {seen->gram + g * table, moved ? seen->cross + g * table : NULL, trust};
+        const struct pairs p = {seen->gram + g * table, moved ? seen->cross + g * table : NULL, trust,
+                                moved && seen->moved ? seen->moved[g] : 0, seen->n_gram};
         why = with_metric(&part, &p, solver);
     }
     return why;

@@ -419,6 +419,44 @@ static void codes_make_up_for_changed_inputs(void **state)
     arena_free(&a);
 }
 
+/* A change of the input that has nothing to do with it: what the rows seem to say about it is chance, and codes are
+ * those without. */
+static void codes_follow_no_chance(void **state)
+{
+    (void)state;
+    enum { K = 48, ROWS = 3 * K };
+    static struct sample s;
+    static float x[ROWS * K], change[ROWS * K], cross[K * K];
+    struct arena a;
+    uint64_t seed = 5;
+    double moved = 0;
+    const struct quant_operand o = {.codes = DT_I8, .per = QUANT_PER_CHANNEL};
+    unit_arena(&a);
+    make_sample(&s, 6, K, 37);
+    memset(s.gram, 0, sizeof s.gram);
+    for (int i = 0; i < ROWS * K; i++) {
+        x[i] = (float)number(&seed);
+        change[i] = (float)number(&seed);
+        moved += (double)change[i] * (double)change[i];
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < K; i++)
+            for (int j = 0; j < K; j++) {
+                s.gram[i * K + j] += x[r * K + i] * x[r * K + j];
+                cross[i * K + j] += (x[r * K + i] + change[r * K + i]) * x[r * K + j];
+            }
+    const struct quant_codes without = encode(&s, o, "descent", &a);
+    s.seen.cross = cross;
+    s.seen.moved = &moved;
+    s.seen.n_cross = s.seen.n_gram;
+    const struct quant_codes with = encode(&s, o, "descent", &a);
+    int far = 0;
+    for (int i = 0; i < 6 * K; i++)
+        far += abs(with.codes[i] - without.codes[i]) > 3;
+    assert_true(far == 0);
+    arena_free(&a);
+}
+
 static void silent_inputs_count_alike(void **state)
 {
     (void)state;
@@ -446,7 +484,7 @@ int main(void)
         cmocka_unit_test(each_algorithm_beats_the_one_before), cmocka_unit_test(adaround_beats_nearest),
         cmocka_unit_test(descent_ends_where_no_code_helps),    cmocka_unit_test(nearest_is_what_codes_stand_for),
         cmocka_unit_test(silent_inputs_count_alike),           cmocka_unit_test(solving_is_undone_by_multiplying),
-        cmocka_unit_test(codes_make_up_for_changed_inputs),
+        cmocka_unit_test(codes_make_up_for_changed_inputs),    cmocka_unit_test(codes_follow_no_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,13 +74,18 @@ static void windows_are_summed(void **state)
     assert_int_equal(s.n_gram, BATCH * 4 * 5);
     assert_int_equal(s.n_cross, s.n_gram);
     assert_int_equal(s.rows, BATCH * H * WIDTH);
-    for (int g = 0; g < GROUPS; g++)
-        for (int r = 0; r < PAIRS; r++)
+    for (int g = 0; g < GROUPS; g++) {
+        double moved = 0; /* |x0 - x|^2 = x0 x0 - 2 x0 x + x x */
+        for (int r = 0; r < PAIRS; r++) {
+            moved += pair(x0, x0, g, r, r) - 2 * pair(x0, x, g, r, r) + pair(x, x, g, r, r);
             for (int c = 0; c < PAIRS; c++) {
                 const int64_t i = (g * PAIRS + r) * PAIRS + c;
                 assert_true(fabs((double)s.gram[i] - pair(x, x, g, r, c)) < 1e-5);
                 assert_true(fabs((double)s.cross[i] - pair(x0, x, g, r, c)) < 1e-5);
             }
+        }
+        assert_true(fabs(s.moved[g] - moved) < 1e-5);
+    }
     assert_true(quant_statistics_bytes(QUANT_GRAM, CHANNELS, GROUPS, TAPS) -
                     quant_statistics_bytes(0, CHANNELS, GROUPS, TAPS) ==
                 GROUPS * PAIRS * PAIRS * (int64_t)sizeof(float));
