@@ -39,19 +39,22 @@ int quant_equalisers_read(const char *text)
 
 /* ---- weights */
 
-bool quant_face_make(struct quant_face *f, const struct quant_matrix *w, const struct quant_operand *o, struct arena *a)
+bool quant_face_make(struct quant_face *f, const struct quant_matrix *w, int64_t taps, const struct quant_operand *o,
+                     struct arena *a)
 {
-    const int64_t n = w->channels < QUANT_FACE_CHANNELS ? w->channels : QUANT_FACE_CHANNELS;
-    *f = (struct quant_face){.weight = o, .scale_type = w->scale_type, .channels = w->channels, .n = n, .k = w->k};
-    f->w = ARENA_ARRAY(a, float, n * w->k + 1);
-    f->top = ARENA_ARRAY(a, float, w->k + 1);
+    const int64_t rows = w->channels * taps, n = rows < QUANT_FACE_CHANNELS ? rows : QUANT_FACE_CHANNELS,
+                  k = w->k / taps;
+    *f = (struct quant_face){.weight = o, .scale_type = w->scale_type, .channels = w->channels, .n = n, .k = k};
+    f->w = ARENA_ARRAY(a, float, n *k + 1);
+    f->top = ARENA_ARRAY(a, float, k + 1);
     if (!f->w || !f->top)
         return false;
     for (int64_t i = 0; i < n; i++)
-        memcpy(f->w + i * w->k, w->data + i * w->channels / n * w->k, (size_t)w->k * sizeof *f->w);
+        for (int64_t j = 0; j < k; j++)
+            f->w[i * k + j] = w->data[i * w->channels / n * w->k + j * taps + i % taps];
     for (int64_t c = 0; c < w->channels; c++)
         for (int64_t j = 0; j < w->k; j++)
-            f->top[j] = fmaxf(f->top[j], fabsf(w->data[c * w->k + j]));
+            f->top[j / taps] = fmaxf(f->top[j / taps], fabsf(w->data[c * w->k + j]));
     return true;
 }
 
@@ -528,6 +531,10 @@ bool quant_statistics_turn(struct quant_statistics *s, const float *smooth, enum
     if (s->extreme)
         turn_rows(&t, s->extreme, s->n_extreme, smooth, true, turn);
     s->n_cross = 0; /* cross is of rows that nobody turned: it no longer fits */
+    if (s->gram && smooth && !turn && s->pairs != s->k) {
+        quant_statistics_divide(s, smooth);
+        return true;
+    }
     if (!s->gram || (!smooth && !turn))
         return true;
     quant_statistics_turned(s);

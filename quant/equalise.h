@@ -17,9 +17,11 @@ struct quant_face {
     float *w;               /* [n][k], as the model has them */
     float *top;             /* [k]: largest magnitude over all channels */
 };
-/* Keeps what is needed of a weight; false without memory. */
-NPUC_MUST_CHECK bool quant_face_make(struct quant_face *f, const struct quant_matrix *w, const struct quant_operand *o,
-                                     struct arena *a);
+/* Keeps what is needed of a weight; false without memory. Under `taps` positions of a kernel (1: no convolution), rows
+ * of the weight being [input channel][tap], each position counts as an output of its own, which the rows of the
+ * channels make: errors of the positions add up in squares. */
+NPUC_MUST_CHECK bool quant_face_make(struct quant_face *f, const struct quant_matrix *w, int64_t taps,
+                                     const struct quant_operand *o, struct arena *a);
 
 /* What may be done to an input: a bit per row of equalise.def. */
 enum quant_equaliser {

@@ -323,9 +323,21 @@ void quant_statistics_turned(struct quant_statistics *s)
     s->fourth *= (double)s->n_gram / (double)s->n_sample;
 }
 
+void quant_statistics_divide(struct quant_statistics *s, const float *factor)
+{
+    const int64_t k = s->pairs, per = s->k / s->groups;
+    s->believed = quant_statistics_trust(s);
+    for (int64_t g = 0; g < s->groups; g++)
+        for (int64_t i = 0; i < k; i++)
+            for (int64_t j = 0; j < k; j++)
+                s->gram[(g * k + i) * k + j] /= factor[g * per + i / s->taps] * factor[g * per + j / s->taps];
+}
+
 double quant_statistics_trust(const struct quant_statistics *s)
 {
     const int64_t k = s->pairs;
+    if (s->believed > 0)
+        return s->believed;
     double squares = 0; /* of the mean off-diagonal elements */
     const double n = (double)s->n_gram;
     for (int64_t g = 0; s->n_gram > 0 && g < s->groups; g++)

@@ -30,6 +30,7 @@ struct quant_statistics {
     int64_t n_gram, n_cross; /* rows or windows in them */
     /* Sums over all rows or windows of (sum of x^2)^2 and of the sum of x^4: how sure the pairs are. */
     double quartic, fourth;
+    double believed;    /* what quant_statistics_trust said before the pairs were divided; 0: they were not */
     float *half_top[2]; /* [k]: largest magnitudes in two halves of the rows: every other run, of the first run 16 rows
                          * in turn. What one half says can be tried on the other */
     int64_t adds;       /* tensors seen */
@@ -60,6 +61,8 @@ NPUC_MUST_CHECK bool quant_statistics_compare(struct quant_statistics *s, const 
 double quant_statistics_trust(const struct quant_statistics *s);
 /* Behind changes of the sampled rows and the pairs: the sums of powers are taken from the sample. */
 void quant_statistics_turned(struct quant_statistics *s);
+/* Divides pairs of elements of windows by factors of their channels, float [k]. */
+void quant_statistics_divide(struct quant_statistics *s, const float *factor);
 /* Bytes that a value of k channels takes, whose windows are in `groups` groups under `taps` positions. */
 int64_t quant_statistics_bytes(unsigned kinds, int64_t k, int64_t groups, int64_t taps);
 

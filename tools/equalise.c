@@ -31,11 +31,10 @@ static bool takes(const struct quantization *q, const struct quant_found *f, con
     return !f->keep && equalise_takes(&f->form.input) && s->stats.n_sample > 0;
 }
 
-/* Not windows of more than one position. */
+/* Not convolutions in groups. */
 static bool fits(const struct quant_source *s, const struct quant_matrix *w)
 {
-    (void)w;
-    return s->stats.pairs == s->stats.k && s->stats.groups == 1;
+    return s->stats.groups == 1 && w->k == s->stats.pairs;
 }
 
 /* ---- what becomes of an input */

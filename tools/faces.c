@@ -41,7 +41,7 @@ static const char *see_weight(void *user, const char *name, const struct quant_m
         arena_init(&l->a, NULL);
         l->face = ARENA_ARRAY(&l->a, struct quant_face, wanted + 1);
     }
-    if (!l->face || !quant_face_make(&l->face[l->n++], w, &f->form.weight, &l->a))
+    if (!l->face || !quant_face_make(&l->face[l->n++], w, w->k / s->stats.k, &f->form.weight, &l->a))
         return "there is no memory for its weight";
     if (l->n < wanted)
         return NULL;

@@ -40,7 +40,7 @@ static struct setting *begin(float larger)
     const struct k_tensor x = {.dtype = DT_F32, .rank = 2, .dims = {ROWS, K}, .data = t.x, .size = (int64_t)sizeof t.x};
     assert_null(quant_statistics_add(&t.s, &x, NULL, &t.a));
     const struct quant_matrix m = {.data = t.w, .channels = CHANNELS, .k = K, .scale_type = DT_F32};
-    assert_true(quant_face_make(&t.face, &m, &int4, &t.a));
+    assert_true(quant_face_make(&t.face, &m, 1, &int4, &t.a));
     return &t;
 }
 

@@ -49,7 +49,7 @@ static struct setting *begin(unsigned kinds, void (*shape)(struct setting *))
     const struct k_tensor x = {.dtype = DT_F32, .rank = 2, .dims = {ROWS, K}, .data = t.x, .size = (int64_t)sizeof t.x};
     assert_null(quant_statistics_add(&t.s, &x, NULL, &t.a));
     const struct quant_matrix m = {.data = t.w, .channels = CHANNELS, .k = K, .scale_type = DT_F32};
-    assert_true(quant_face_make(&t.face, &m, &t.weight, &t.a));
+    assert_true(quant_face_make(&t.face, &m, 1, &t.weight, &t.a));
     return &t;
 }
 
@@ -271,6 +271,35 @@ static void test_turned_statistics(void **state)
     arena_free(&t->a);
 }
 
+/* A kernel of 3 positions: each is an output of its own, and largest magnitudes are of all positions of a channel. */
+static void test_positions(void **state)
+{
+    (void)state;
+    enum { OUTS = 4, IN = 2, TAPS = 3 };
+    float w[OUTS * IN * TAPS];
+    const struct quant_operand o = {.codes = DT_I8, .per = QUANT_PER_CHANNEL};
+    const struct quant_matrix m = {.data = w, .channels = OUTS, .k = IN * TAPS, .scale_type = DT_F32};
+    struct quant_face f;
+    struct arena a;
+    unit_arena(&a);
+    for (int i = 0; i < OUTS * IN * TAPS; i++)
+        w[i] = (float)(i % 2 ? -i : i);
+    assert_true(quant_face_make(&f, &m, TAPS, &o, &a));
+    assert_int_equal(f.k, IN);
+    assert_int_equal(f.n, OUTS * TAPS);
+    double sum = 0, all = 0;
+    for (int i = 0; i < OUTS * TAPS; i++) {
+        assert_true(fabsf(f.w[i * IN + 1]) - fabsf(f.w[i * IN]) == TAPS); /* the next channel, at the same position */
+        sum += fabs((double)f.w[i * IN]) + fabs((double)f.w[i * IN + 1]);
+    }
+    for (int i = 0; i < OUTS * IN * TAPS; i++)
+        all += fabs((double)w[i]);
+    assert_near(sum, all, 0); /* each element once */
+    assert_near((double)f.top[0], OUTS * IN * TAPS - TAPS - 1, 0);
+    assert_near((double)f.top[1], OUTS * IN * TAPS - 1, 0);
+    arena_free(&a);
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -284,15 +313,10 @@ static void test_names(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_samples),
-                                       cmocka_unit_test(test_plain),
-                                       cmocka_unit_test(test_smooth),
-                                       cmocka_unit_test(test_zero_channels),
-                                       cmocka_unit_test(test_large_row),
-                                       cmocka_unit_test(test_rotate),
-                                       cmocka_unit_test(test_turned_statistics),
-                                       cmocka_unit_test(test_level),
-                                       cmocka_unit_test(test_blocks),
-                                       cmocka_unit_test(test_names)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_samples),           cmocka_unit_test(test_plain),     cmocka_unit_test(test_smooth),
+        cmocka_unit_test(test_zero_channels),     cmocka_unit_test(test_large_row), cmocka_unit_test(test_rotate),
+        cmocka_unit_test(test_turned_statistics), cmocka_unit_test(test_level),     cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_positions),         cmocka_unit_test(test_names)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

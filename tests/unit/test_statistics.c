@@ -86,6 +86,15 @@ static void windows_are_summed(void **state)
         }
         assert_true(fabs(s.moved[g] - moved) < 1e-5);
     }
+    float factor[CHANNELS];
+    for (int i = 0; i < CHANNELS; i++)
+        factor[i] = (float)(1 << i);
+    const float before =
+        s.gram[(PAIRS + 1) * PAIRS + TAPS]; /* of the second group: element 1 and one of the next channel */
+    const double trust = quant_statistics_trust(&s);
+    quant_statistics_divide(&s, factor);
+    assert_true(s.gram[(PAIRS + 1) * PAIRS + TAPS] == before / (factor[PER] * factor[PER + 1]));
+    assert_true(quant_statistics_trust(&s) == trust);
     assert_true(quant_statistics_bytes(QUANT_GRAM, CHANNELS, GROUPS, TAPS) -
                     quant_statistics_bytes(0, CHANNELS, GROUPS, TAPS) ==
                 GROUPS * PAIRS * PAIRS * (int64_t)sizeof(float));
