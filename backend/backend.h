@@ -164,6 +164,13 @@ expr kparam(struct kparams *p, const char *name, expr ir); /* kernel expression 
  * of a cache. false for blocked layouts. */
 bool value_strides(struct ir_ctx *cx, const struct value *v, expr strides[IR_MAX_RANK]);
 
+/* Where rows of v, a cache in pages, lie: the plan tensors of its pool and of the block table; -1: v is none. */
+struct emit_pages {
+    int32_t pool, table;
+    expr pages; /* ir expression: of the pool */
+};
+struct emit_pages emit_pages(struct emit *e, const struct value *v);
+
 /* Is v made as a part of `whole`, so that a Concat has nothing to move? */
 bool emit_is_placed(const struct emit *e, const struct value *v, const struct value *whole);
 
@@ -193,6 +200,7 @@ struct backend_options {
     const int32_t *fixed;             /* ir symbols */
     const int64_t *sizes;             /* their values */
     struct shared_weights *weights;   /* NULL: the plan has one entry */
+    int64_t cache_pool;               /* pages of a pool of cache rows; 0: as many as the sequences can have */
 };
 NPUC_MUST_CHECK enum npuc_status machine_init(struct machine *m, const struct target *t, struct diag *d);
 void backend_target_info(const struct machine *m, struct target_info *out);

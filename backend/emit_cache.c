@@ -24,6 +24,13 @@ static int32_t cache_tensor(struct emitter *em, const struct type *t, const char
 static enum npuc_status add_cache(struct emitter *em, struct value *v, const char *name)
 {
     struct emit *e = &em->e;
+    if (v->type->layout.page) {
+        struct plan_cache paged;
+        const enum npuc_status st = paged_cache(em, v, &paged);
+        map_put(&em->cache_of, v->id, (uint64_t)em->caches.len);
+        vec_push(e->arena, &em->caches, paged);
+        return st;
+    }
     const int32_t store = cache_tensor(em, v->type, arena_printf(e->arena, "cache:%s", name));
     for (int i = 0; i < v->type->rank; i++)
         if (i != v->type->layout.axis && emit_expr(e, v->type->dims[i]) != e->plan->tensors.data[store].dims[i])
@@ -41,7 +48,8 @@ static enum npuc_status add_cache(struct emitter *em, struct value *v, const cha
                                  .past = emit_expr(e, v->type->dims[v->type->layout.axis]),
                                  .scales = -1,
                                  .turn = -1,
-                                 .back = -1};
+                                 .back = -1,
+                                 .table = -1};
     e->tensor_of[v->id] = view;
     map_put(&em->cache_of, v->id, (uint64_t)em->caches.len);
     vec_push(e->arena, &em->caches, c);
@@ -95,7 +103,8 @@ static enum npuc_status append(struct emitter *em, const struct node *n, int pas
     if (!known || present->type->layout.kind != LAYOUT_CACHE)
         return node_error(e->cx, n, D_VERIFY, "a cache is appended to that is no input of the model");
     struct plan_cache *c = &em->caches.data[*known];
-    const int32_t view = tensor_alias(e, c->tensor, present->type, emit_sym(e, present->name));
+    const int32_t view = c->page ? paged_interface(em, PT_OUTPUT, present)
+                                 : tensor_alias(e, c->tensor, present->type, emit_sym(e, present->name));
     e->tensor_of[present->id] = view;
     map_put(&em->cache_of, present->id, *known);
     if (!coded)

@@ -17,6 +17,11 @@ struct emitter {
     VEC(int32_t) outputs; /* tensors of the entry's outputs */
     VEC(struct plan_cache) caches;
 };
+
+/* emit_pages.c: caches in pages of a pool. */
+enum npuc_status paged_cache(struct emitter *em, struct value *past, struct plan_cache *out);
+/* What the interface has instead of a view: dims without bytes. */
+int32_t paged_interface(struct emitter *em, enum plan_tensor_kind kind, const struct value *v);
 static inline struct emitter *emitter_of(struct emit *e)
 {
     return (struct emitter *)(void *)e;

@@ -322,7 +322,7 @@ bool value_strides(struct ir_ctx *cx, const struct value *v, expr strides[IR_MAX
     }
     const bool lines = t->layout.kind == LAYOUT_NHWC;
     if (t->kind != TYPE_TENSOR || t->rank < 0 ||
-        (t->layout.kind != LAYOUT_ND && t->layout.kind != LAYOUT_CACHE && !lines))
+        (t->layout.kind != LAYOUT_ND && t->layout.kind != LAYOUT_CACHE && !lines) || t->layout.page)
         return false;
     expr stride = expr_const(&cx->exprs, 1);
     for (int k = t->rank - 1; k >= 0; k--) {

@@ -186,6 +186,7 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
     pass_ctx_init(&c->px, c->module, &c->info);
     c->has_px = true;
     c->px.options.cache_capacity = c->options.cache_capacity;
+    c->px.options.cache_page = c->options.cache_page;
     if (c->options.precision) {
         c->px.options.precision = c->options.precision->precision;
         c->px.options.integer = c->options.precision->integer;

@@ -14,6 +14,7 @@ struct compile_options {
     const struct precision_mode *precision; /* NULL: the model's types */
     const char *recipe;                     /* file; NULL: none */
     int64_t cache_capacity;                 /* rows; 0: caches keep the model's form */
+    int64_t cache_page, cache_pool;         /* rows of a page, pages of a pool; 0: no pages, as many as can be used */
     bool allow_missing_data;                /* weights may be absent (estimate, check) */
     bool survey;                            /* report all that is wrong with the file and go on (check) */
     bool without_weights;                   /* the plan declares weights without bytes: for times alone */

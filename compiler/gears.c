@@ -62,6 +62,7 @@ static int32_t *digits(struct compilation *c, int64_t index)
 static enum npuc_status emit_one(struct compilation *c, struct compilation *owner, struct plan_weight_source *weights)
 {
     const struct backend_options o = {.tiling = c->options.has_tiling ? &c->options.tiling : NULL,
+                                      .cache_pool = c->options.cache_pool,
                                       .name = gears_name(c),
                                       .shapes = c->inputs,
                                       .n_shapes = c->n_inputs,

@@ -82,6 +82,17 @@ static bool set_capacity(struct compilation *c, const char *v)
            c->options.cache_capacity <= 1 << 24;
 }
 
+static bool set_page(struct compilation *c, const char *v)
+{
+    return whole_number(v, &c->options.cache_page) && c->options.cache_page >= 0 && c->options.cache_page <= 1 << 16 &&
+           c->options.cache_page % 16 == 0;
+}
+
+static bool set_pool(struct compilation *c, const char *v)
+{
+    return whole_number(v, &c->options.cache_pool) && c->options.cache_pool >= 0 && c->options.cache_pool <= 1 << 24;
+}
+
 static bool set_verify(struct compilation *c, const char *v)
 {
     c->options.verify_each = strcmp(v, "0") != 0;
@@ -154,6 +165,8 @@ static const struct {
     {"shape", set_shape, "INPUT=AxBxC"},
     {"set", set_constant, "KEY=VALUE (npuc targets TARGET lists the keys)"},
     {"kv-capacity", set_capacity, "rows of a KV cache, 0 to keep the model's form"},
+    {"kv-page", set_page, "rows of a page of KV caches, a multiple of 16; 0 for caches in one piece"},
+    {"kv-pool", set_pool, "pages that all sequences share, 0 for as many as they can have"},
     {"cores", set_cores, "a number of cube cores"},
     {"vector-cores", set_vector_cores, "a number of vector cores"},
     {"input-layout", set_input_layout, "INPUT=ND, NZ or NC1HWC0"},

@@ -224,7 +224,8 @@ static bool parse_layout(struct parser *p, struct layout *l)
         int64_t number = 0;
         if (k == LAYOUT_CACHE) {
             if (!parse_expect(p, "(") || !parse_int(p, &number) || !parse_expect(p, ",") ||
-                !parse_dim(p, ')', &l->capacity) || !parse_expect(p, ")"))
+                !parse_dim(p, ')', &l->capacity) || (parse_accept(p, ",") && !parse_int(p, &l->page)) ||
+                !parse_expect(p, ")"))
                 return false;
             l->axis = (int)number;
         } else if (k != LAYOUT_NHWC && parse_accept(p, "(")) {

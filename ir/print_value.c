@@ -107,6 +107,8 @@ static void text_layout(struct text *t, const struct ir_ctx *cx, const struct la
     if (l->kind == LAYOUT_CACHE) {
         text_printf(t, "(%d, ", l->axis);
         text_put(t, expr_text(&cx->exprs, l->capacity, t->a));
+        if (l->page)
+            text_printf(t, ", %" PRId64, l->page);
         text_put(t, ")");
     } else if (l->c0) {
         text_printf(t, "(%d)", l->c0);

@@ -28,6 +28,7 @@ struct layout {
     int c0;        /* NZ, NC1HWC0: elements of the innermost block; else 0 */
     int axis;      /* CACHE */
     expr capacity; /* CACHE: rows allocated on `axis` */
+    int64_t page; /* CACHE: rows of a page of a pool, found by the block table (axis 0 is the sequence); 0: one piece */
 };
 
 /* Quantised meaning of an integer or small-float tensor: real = (q - zero) * scale, scale per tensor, per index of

@@ -121,6 +121,9 @@ static void check_layout(struct verifier *v, const struct node *n, const struct 
                 layout_names[l->kind], type_text(v->cx, t));
     if (l->kind == LAYOUT_CACHE && (l->axis < 0 || l->axis >= t->rank || l->capacity == EXPR_INVALID))
         finding(v, n, "%s: a cache needs an axis and a capacity, type is %s", name_of(v, x), type_text(v->cx, t));
+    if (l->page && (l->kind != LAYOUT_CACHE || l->axis < 1 || l->page < 0))
+        finding(v, n, "%s: pages are rows of a cache behind the axis of sequences, type is %s", name_of(v, x),
+                type_text(v->cx, t));
     if (t->quant && t->quant->axis >= t->rank)
         finding(v, n, "%s: quantised along axis %d, type is %s", name_of(v, x), t->quant->axis, type_text(v->cx, t));
 }

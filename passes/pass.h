@@ -22,6 +22,7 @@ enum pass_stat {
 
 struct pass_options {
     int64_t cache_capacity; /* rows of a KV cache; 0: the model's own form is kept */
+    int64_t cache_page;     /* rows of a page of it; 0: it is one piece */
     enum dtype precision;   /* element type for floats; DT_NONE: the model's */
     enum dtype integer;     /* of products with constant weights; DT_NONE: floats */
     bool whole;             /* precision is for all operators, also where the target asks for it in products alone */

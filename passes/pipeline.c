@@ -49,6 +49,7 @@ static const struct pass_step pipeline[] = {
     {PASS_lower_blocks, "after the passes that choose types; before lower_quant, which takes the rows it makes"},
     {PASS_code_caches,
      "after kv_cache and the passes that choose types, whose casts around a cache go; before placement"},
+    {PASS_page_caches, "after code_caches, which wants caches in one piece; before placement, which sees dense readers"},
     {PASS_lower_quant,
      "after the passes that choose types, which would narrow its division; before placement and fusion"},
     {PASS_fold_constants, "zero points and scales in the form that it made"},

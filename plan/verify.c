@@ -354,12 +354,32 @@ static enum npuc_status check_step(struct verifier *v, int64_t i)
 
 /* ---- entries ---------------------------------------------------------------------------------------------- */
 
+/* A pool has the sizes of the interface but for pages in front and the rows of one. */
+static enum npuc_status check_paged(struct verifier *v, int64_t i, const struct plan_cache *c)
+{
+    const struct plan_tensor *pool = &v->p->tensors.data[c->tensor], *past = &v->p->tensors.data[c->in_tensor],
+                             *present = &v->p->tensors.data[c->out_tensor];
+    const struct plan_tensor *table = is_tensor(v, c->table) ? &v->p->tensors.data[c->table] : NULL;
+    int64_t rows;
+    bool fits = table && table->kind == PT_CACHE && table->dtype == DT_I32 && table->rank == 2 &&
+                table->layout == PL_ND && pool->layout == PL_ND && c->axis > 0 && c->axis < pool->rank && c->grows &&
+                c->past && c->present && c->code == DT_NONE && c->input && past->rank == pool->rank &&
+                present->rank == pool->rank && past->dtype == pool->dtype && present->dtype == pool->dtype &&
+                dtype_size((enum dtype)pool->dtype) > 0;
+    fits = fits && expr_is_const(&v->p->exprs, pool->dims[c->axis], &rows) && rows == c->page && c->page > 0;
+    for (int k = 1; fits && k < pool->rank; k++)
+        fits = k == c->axis || (past->dims[k] == pool->dims[k] && present->dims[k] == pool->dims[k]);
+    return fits ? NPUC_OK : REFUSE(v, "entry", i, "a cache's pool, block table or rows of a page do not fit it");
+}
+
 static enum npuc_status check_cache(struct verifier *v, int64_t i, const struct plan_cache *c)
 {
     if (!is_tensor(v, c->tensor) || v->p->tensors.data[c->tensor].kind != PT_CACHE || !is_tensor(v, c->in_tensor) ||
         !is_tensor(v, c->out_tensor))
         return REFUSE(v, "entry", i, "a cache names tensors that do not exist");
     const struct plan_tensor *t = &v->p->tensors.data[c->tensor];
+    if (c->page)
+        return check_paged(v, i, c);
     if (root_of(v, c->in_tensor) != t || root_of(v, c->out_tensor) != t || c->axis < 0 || c->axis >= t->rank ||
         !c->past)
         return REFUSE(v, "entry", i, "a cache's views, axis or rows do not fit it");
@@ -481,7 +501,8 @@ static enum npuc_status check_gear(struct verifier *v, int64_t i)
         const struct plan_cache *x = &a->caches[k], *y = &b->caches[k];
         same = x->tensor == y->tensor && x->input == y->input && x->output == y->output && x->axis == y->axis &&
                x->grows == y->grows && x->placed == y->placed && x->code == y->code && x->shifted == y->shifted &&
-               x->scales == y->scales && (x->turn < 0) == (y->turn < 0) && (x->back < 0) == (y->back < 0);
+               x->scales == y->scales && (x->turn < 0) == (y->turn < 0) && (x->back < 0) == (y->back < 0) &&
+               x->page == y->page && x->table == y->table;
     }
     return same ? NPUC_OK : REFUSE(v, "entry", i, "it does not have the inputs, outputs and caches of the first");
 }

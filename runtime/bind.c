@@ -405,10 +405,9 @@ static enum npuc_status check_caches(npurt_session *s)
 {
     for (int32_t i = 0; i < s->entry->n_caches; i++) {
         const struct plan_cache *c = &s->entry->caches[i];
-        const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
         int64_t capacity, present;
-        if (!c->input || c->axis >= t->rank || !rt_value(s, t->dims[c->axis], &capacity) ||
-            c->present == EXPR_INVALID || !rt_value(s, c->present, &present))
+        if (!c->input || !rt_cache_capacity(s, c, &capacity) || c->present == EXPR_INVALID ||
+            !rt_value(s, c->present, &present))
             continue;
         if (present > capacity)
             return rt_fail(s, D_LIMIT,

@@ -25,7 +25,7 @@ int rt_cache_of_input(const npurt_session *s, int input)
 /* Products of the dims before and after the padded axis. */
 static bool row_shape(const npurt_session *s, const struct plan_cache *c, int64_t *outer, int64_t *inner)
 {
-    const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
+    const struct plan_tensor *t = &s->plan->tensors.data[c->page ? c->in_tensor : c->tensor];
     *outer = 1;
     *inner = dtype_size((enum dtype)t->dtype);
     for (int32_t i = 0; i < t->rank; i++) {
@@ -37,14 +37,53 @@ static bool row_shape(const npurt_session *s, const struct plan_cache *c, int64_
     return *inner > 0;
 }
 
+bool rt_cache_capacity(const npurt_session *s, const struct plan_cache *c, int64_t *rows)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[c->page ? c->table : c->tensor];
+    const int axis = c->page ? 1 : c->axis;
+    return axis < t->rank && rt_value(s, t->dims[axis], rows) && size_mul(*rows, c->page ? c->page : 1, rows);
+}
+
+uint8_t *rt_cache_row(const npurt_session *s, int32_t i, int64_t outer, int64_t row, int64_t *n)
+{
+    const struct rt_cache *c = &s->caches[i];
+    const struct rt_pages *p = &s->pages;
+    if (!c->page) {
+        *n = c->capacity - row;
+        return c->data + (outer * c->capacity + row) * c->inner;
+    }
+    const int64_t runs = c->outer / p->sequences, page = p->table[outer / runs * p->width + row / c->page];
+    *n = c->page - row % c->page;
+    return c->data + ((page * runs + outer % runs) * c->page + row % c->page) * c->inner;
+}
+
+void rt_cache_dense(const npurt_session *s, int32_t i, int64_t rows, uint8_t *dense, bool to_dense)
+{
+    const struct rt_cache *c = &s->caches[i];
+    for (int64_t o = 0; o < c->outer; o++)
+        for (int64_t row = 0, n; row < rows; row += n) {
+            uint8_t *at = rt_cache_row(s, i, o, row, &n), *beside = dense + (o * rows + row) * c->inner;
+            n = n < rows - row ? n : rows - row;
+            memcpy(to_dense ? beside : at, to_dense ? at : beside, (size_t)(n * c->inner));
+        }
+}
+
+int32_t rt_paged_output(const npurt_session *s, const struct plan_tensor *t)
+{
+    for (int32_t i = 0; i < s->entry->n_caches; i++)
+        if (cache_at(s, i)->page && cache_at(s, i)->output == t->name)
+            return i;
+    return -1;
+}
+
 /* Grows a cache's storage; the rows keep their meaning only when their shape stays. */
 static enum npuc_status place(npurt_session *s, int32_t i, int64_t *address)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[cache_at(s, i)->tensor];
     struct rt_tensor *r = &s->tensors[cache_at(s, i)->tensor];
     struct rt_cache *c = &s->caches[i];
-    int64_t outer, inner;
-    if (!r->known || !row_shape(s, cache_at(s, i), &outer, &inner))
+    int64_t outer, inner, capacity;
+    if (!r->known || !row_shape(s, cache_at(s, i), &outer, &inner) || !rt_cache_capacity(s, cache_at(s, i), &capacity))
         return rt_fail(s, D_INPUT_BINDING, "the size of cache '%s' is not known from the inputs given",
                        rt_name(s, t->name));
     if (c->size && (outer != c->outer || inner != c->inner) && s->cache_length > 0)
@@ -61,7 +100,13 @@ static enum npuc_status place(npurt_session *s, int32_t i, int64_t *address)
         free(c->data);
         c->data = fresh;
     }
-    *c = (struct rt_cache){c->data, r->size > c->size ? r->size : c->size, *address, outer, inner};
+    *c = (struct rt_cache){.data = c->data,
+                           .size = r->size > c->size ? r->size : c->size,
+                           .address = *address,
+                           .outer = outer,
+                           .inner = inner,
+                           .capacity = capacity,
+                           .page = cache_at(s, i)->page};
     r->data = c->data;
     r->address = *address;
     *address += size_align(c->size, 512);
@@ -74,7 +119,7 @@ enum npuc_status rt_cache_place(npurt_session *s)
     enum npuc_status st = NPUC_OK;
     for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_caches; i++)
         st = place(s, i, &address);
-    return st;
+    return st == NPUC_OK ? rt_pages_place(s, &address) : st;
 }
 
 /* A past value that the user gives replaces what the cache holds; the rest of a cache is zero, as a padded tensor's
@@ -94,6 +139,12 @@ enum npuc_status rt_cache_load(npurt_session *s)
             continue;
         }
         memcpy(&source, &given, sizeof source); /* only read */
+        if (cache_at(s, c)->page) {
+            int64_t past;
+            if (rt_value(s, cache_at(s, c)->past, &past))
+                rt_cache_dense(s, c, past, source, false);
+            continue;
+        }
         const int32_t view = cache_at(s, c)->in_tensor;
         enum npuc_status st = NPUC_OK;
         if (rt_is_dense(s, view) && s->tensors[view].data)
@@ -116,9 +167,10 @@ int64_t npurt_cache_length(const npurt_session *s)
 int64_t npurt_cache_capacity(const npurt_session *s)
 {
     const struct plan_cache *c = s->entry->n_caches ? cache_at(s, 0) : NULL;
-    const struct plan_tensor *t = c ? &s->plan->tensors.data[c->tensor] : NULL;
+    const struct plan_tensor *t = c ? &s->plan->tensors.data[c->page ? c->table : c->tensor] : NULL;
+    const int axis = c && !c->page ? c->axis : 1;
     int64_t n = 0;
-    return t && c->axis < t->rank && expr_is_const(&s->plan->exprs, t->dims[c->axis], &n) ? n : 0;
+    return t && axis < t->rank && expr_is_const(&s->plan->exprs, t->dims[axis], &n) ? n * (c->page ? c->page : 1) : 0;
 }
 
 enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)
@@ -127,6 +179,7 @@ enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)
         return rt_fail(s, D_USAGE, "cannot truncate a cache of %lld rows to %lld", (long long)s->cache_length,
                        (long long)length);
     s->cache_length = length;
+    rt_pages_release(s, length);
     return NPUC_OK;
 }
 
@@ -155,9 +208,41 @@ static void keep_first(void *user, const char *line)
     strncpy(s->error, line, sizeof s->error - 1);
 }
 
+/* Sequences whose runs are `outer`; 0: unknown. */
+static int64_t sequences_of(const npurt_session *s, int32_t i, int64_t outer)
+{
+    const struct plan_cache *c = cache_at(s, i);
+    const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
+    int64_t runs = 1, d;
+    for (int k = 1; k < c->axis; k++)
+        if (!expr_is_const(&s->plan->exprs, t->dims[k], &d) || d < 1 || !size_mul(runs, d, &runs))
+            return 0;
+    return outer % runs == 0 ? outer / runs : 0;
+}
+
 static int64_t capacity_of(const struct rt_cache *c)
 {
-    return c->outer > 0 && c->inner > 0 ? c->size / c->outer / c->inner : 0;
+    return c->outer > 0 && c->inner > 0 ? c->capacity : 0;
+}
+
+/* Rows [0, rows) of run `outer`, written to w. */
+static void put_run(const npurt_session *s, int32_t i, int64_t outer, int64_t rows, struct file_writer *w)
+{
+    for (int64_t row = 0, n; row < rows; row += n) {
+        const uint8_t *at = rt_cache_row(s, i, outer, row, &n);
+        n = n < rows - row ? n : rows - row;
+        file_writer_put(w, at, n * s->caches[i].inner);
+    }
+}
+
+static void get_run(const npurt_session *s, int32_t i, int64_t outer, int64_t rows, const uint8_t *from)
+{
+    const int64_t inner = s->caches[i].inner;
+    for (int64_t row = 0, n; row < rows; row += n) {
+        uint8_t *at = rt_cache_row(s, i, outer, row, &n);
+        n = n < rows - row ? n : rows - row;
+        memcpy(at, from + row * inner, (size_t)(n * inner));
+    }
 }
 
 enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
@@ -181,7 +266,7 @@ enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
         const struct cache_header ch = {c->outer, c->inner, c->data ? rows : 0};
         file_writer_put(w, &ch, (int64_t)sizeof ch);
         for (int64_t o = 0; c->data && o < c->outer; o++)
-            file_writer_put(w, c->data + o * capacity_of(c) * c->inner, rows * c->inner);
+            put_run(s, i, o, rows, w);
     }
     st = file_writer_commit(w, &d);
     if (st != NPUC_OK)
@@ -190,16 +275,33 @@ enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
     return st;
 }
 
+/* Rows of memory for each run: the capacity, or those of as many pages as the pool has, at least. */
+static bool rows_of_pool(const npurt_session *s, int32_t i, const struct cache_header *h, int64_t rows, int64_t *all)
+{
+    const struct plan_cache *c = cache_at(s, i);
+    const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
+    const int64_t sequences = sequences_of(s, i, h->outer);
+    int64_t pages;
+    *all = rows;
+    if (!c->page)
+        return true;
+    if (sequences < 1)
+        return false;
+    if (!expr_is_const(&s->plan->exprs, t->dims[0], &pages))
+        pages = sequences * (rows / c->page) + 1;
+    return size_mul(pages, c->page, all) && size_add(*all, sequences - 1, all) && (*all /= sequences, true);
+}
+
 /* Storage before the first run: sized for the rows to come, grown when bound. */
 static enum npuc_status make_room(npurt_session *s, int32_t i, const struct cache_header *h)
 {
     struct rt_cache *c = &s->caches[i];
     const int64_t rows = npurt_cache_capacity(s);
-    int64_t row;
+    int64_t row, all;
     if (c->data || h->outer <= 0 || h->inner <= 0)
         return NPUC_OK;
-    if (rows < h->rows || !size_mul(h->outer, h->inner, &row) || !size_mul(row, rows, &c->size) ||
-        c->size > (int64_t)1 << 48)
+    if (!rows_of_pool(s, i, h, rows, &all) || rows < h->rows || !size_mul(h->outer, h->inner, &row) ||
+        !size_mul(row, all, &c->size) || c->size > (int64_t)1 << 48)
         return rt_fail(s, D_INPUT_FILE, "the cache has %lld rows, this plan's %lld", (long long)h->rows,
                        (long long)rows);
     c->data = aligned_alloc(512, (size_t)size_align(c->size + 1, 512));
@@ -210,6 +312,8 @@ static enum npuc_status make_room(npurt_session *s, int32_t i, const struct cach
     memset(c->data, 0, (size_t)c->size);
     c->outer = h->outer;
     c->inner = h->inner;
+    c->capacity = rows;
+    c->page = cache_at(s, i)->page;
     s->bound = false;
     return NPUC_OK;
 }
@@ -234,8 +338,12 @@ static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct fi
         return st;
     if (ch.outer != c->outer || ch.inner != c->inner || ch.rows > capacity_of(c))
         return rt_fail(s, D_INPUT_FILE, "the saved cache has another shape");
-    for (int64_t o = 0; write && o < ch.outer; o++)
-        memcpy(c->data + o * capacity_of(c) * c->inner, m->data + *at + o * row, (size_t)row);
+    if (write && c->page)
+        st = rt_pages_hold(s, sequences_of(s, i, ch.outer), ch.rows);
+    for (int64_t o = 0; st == NPUC_OK && write && o < ch.outer; o++)
+        get_run(s, i, o, ch.rows, m->data + *at + o * row);
+    if (st != NPUC_OK)
+        return st;
     *at += bytes;
     return NPUC_OK;
 }
@@ -284,10 +392,16 @@ static enum npuc_status fork_one(npurt_session *to, const npurt_session *from, i
     if (a->outer != b->outer || a->inner != b->inner || rows > capacity_of(b))
         return rt_fail(to, D_USAGE, "the caches have another shape: %lld sequences, here %lld", (long long)a->outer,
                        (long long)b->outer);
-    for (int64_t o = 0; o < a->outer; o++)
-        memcpy(b->data + o * capacity_of(b) * b->inner, a->data + o * capacity_of(a) * a->inner,
-               (size_t)(rows * a->inner));
-    return NPUC_OK;
+    const enum npuc_status held = b->page ? rt_pages_hold(to, sequences_of(to, i, a->outer), rows) : NPUC_OK;
+    for (int64_t o = 0; held == NPUC_OK && o < a->outer; o++)
+        for (int64_t row = 0, n, m; row < rows; row += n) {
+            uint8_t *at = rt_cache_row(to, i, o, row, &m);
+            const uint8_t *in = rt_cache_row(from, i, o, row, &n);
+            n = n < m ? n : m;
+            n = n < rows - row ? n : rows - row;
+            memcpy(at, in, (size_t)(n * a->inner));
+        }
+    return held;
 }
 
 enum npuc_status npurt_cache_fork(npurt_session *to, const npurt_session *from, int64_t length)

@@ -229,6 +229,7 @@ enum npuc_status rt_place(npurt_session *s)
     int64_t address = s->weights_address_end;
     for (int32_t i = 0; i < s->entry->n_caches; i++)
         address += size_align(s->caches[i].size, GM_ALIGN);
+    address += size_align(4 * s->pages.sequences * s->pages.width, GM_ALIGN);
     point_roots(s, address);
     point_inputs(s);
     return point_aliases(s);
@@ -337,6 +338,7 @@ void rt_memory_free(npurt_session *s)
         free(s->tensors[i].own);
     for (int32_t i = 0; s->caches && i < s->entry->n_caches; i++)
         free(s->caches[i].data);
+    rt_pages_free(s);
     rt_objects_free(s);
     free(s->pool_data);
     free(s->out.data);

@@ -54,6 +54,16 @@ struct rt_cache {
     uint8_t *data;
     int64_t size, address;
     int64_t outer, inner; /* what the rows mean: outer x capacity x inner bytes */
+    int64_t capacity;     /* rows */
+    int64_t page;         /* rows of one, which `outer / sequences` runs of as many make; 0: not in pages */
+};
+/* Pages of a pool (caches in pages have one table): which are whose. Page 0 is nobody's, tables begin with it. */
+struct rt_pages {
+    int32_t *table; /* [sequences][width]: pages, in the order of rows */
+    int32_t *held;  /* [sequences]: pages of each */
+    int32_t *users; /* [total]: sequences that have the page */
+    int64_t sequences, width, total, page;
+    int64_t used;
 };
 struct npurt_session {
     npurt_plan *owner;
@@ -92,6 +102,8 @@ struct npurt_session {
     int64_t own_total;       /* bytes of tensors outside of the pool */
     struct rt_cache *caches; /* entry->n_caches */
     int64_t cache_length;
+    struct rt_pages pages;
+    const int64_t *begins; /* of a call with tokens: rows that each sequence has before; NULL: all the past ones */
     const struct k_attr **attrs;          /* per step of the plan; NULL until first needed */
     const struct npurt_step **step_names; /* the same: names for reports */
 
@@ -172,6 +184,24 @@ int64_t rt_weight_size(const npurt_session *s, const struct plan_tensor *t); /* 
 NPUC_MUST_CHECK enum npuc_status rt_cache_place(npurt_session *s);
 NPUC_MUST_CHECK enum npuc_status rt_cache_load(npurt_session *s); /* given past values into the caches */
 int rt_cache_of_input(const npurt_session *s, int input);         /* -1 */
+
+NPUC_MUST_CHECK bool rt_cache_capacity(const npurt_session *s, const struct plan_cache *c, int64_t *rows);
+/* Row `row` of run `outer` of cache i, and how many rows lie behind one another from there on. */
+uint8_t *rt_cache_row(const npurt_session *s, int32_t i, int64_t outer, int64_t row, int64_t *n);
+/* Rows [0, rows) of a cache in pages, all runs: to or from dense bytes. */
+void rt_cache_dense(const npurt_session *s, int32_t i, int64_t rows, uint8_t *dense, bool to_dense);
+int32_t rt_paged_output(const npurt_session *s, const struct plan_tensor *t); /* the cache whose present it is; -1 */
+
+/* pages.c: caches in pages */
+const struct plan_cache *rt_paged_cache(const npurt_session *s); /* one of them; NULL: there are none */
+/* The table for the sizes that are bound; what it holds stays when they do. */
+NPUC_MUST_CHECK enum npuc_status rt_pages_place(npurt_session *s, int64_t *address);
+/* Pages for the rows of the call to come, none of them anyone else's; fails with nothing changed. */
+NPUC_MUST_CHECK enum npuc_status rt_pages_take(npurt_session *s);
+/* The same for `rows` rows of each of so many sequences, outside of a call. */
+NPUC_MUST_CHECK enum npuc_status rt_pages_hold(npurt_session *s, int64_t sequences, int64_t rows);
+void rt_pages_release(npurt_session *s, int64_t rows); /* what lies behind the first rows of each sequence */
+void rt_pages_free(npurt_session *s);
 
 /* cache_code.c: caches of codes. `given` and `out` are dense floats of the past and the present value. */
 NPUC_MUST_CHECK enum npuc_status rt_cache_encode(npurt_session *s, const struct plan_cache *c, enum dtype type,

@@ -307,6 +307,8 @@ enum npuc_status npurt_run(npurt_session *s)
     if (st == NPUC_OK)
         st = rt_place(s);
     if (st == NPUC_OK && s->mode & NPURT_DATA)
+        st = rt_pages_take(s);
+    if (st == NPUC_OK && s->mode & NPURT_DATA)
         st = rt_cache_load(s);
     if (st == NPUC_OK)
         st = rt_dispatch(s);
@@ -348,11 +350,16 @@ static const void *dense_data(npurt_session *s, int32_t tensor, int64_t size)
 {
     const struct plan_tensor *t = &s->plan->tensors.data[tensor];
     const struct plan_cache *coded = coded_cache(s, t);
-    if (!coded && rt_is_dense(s, tensor))
+    const int32_t paged = rt_paged_output(s, t);
+    if (!coded && paged < 0 && rt_is_dense(s, tensor))
         return s->tensors[tensor].data;
     void *room = out_room(s, size);
     if (!room)
         return NULL;
+    if (paged >= 0) {
+        rt_cache_dense(s, paged, s->cache_length, room, true);
+        return room;
+    }
     const enum npuc_status st =
         coded ? rt_cache_decode(s, coded, (enum dtype)t->dtype, room) : rt_dense(s, tensor, room, true);
     return st == NPUC_OK ? room : NULL;
@@ -371,7 +378,7 @@ static enum npuc_status fetch_output(npurt_session *s, int32_t tensor, struct np
         known = size_mul(n, out->dims[i], &n);
     if (!known || !dtype_bytes((enum dtype)t->dtype, n, &out->size))
         return rt_fail(s, D_RUN_FAULT, "output '%s' has no known shape", rt_name(s, t->name));
-    if (!coded_cache(s, t) && rt_is_dense(s, tensor) &&
+    if (!coded_cache(s, t) && rt_paged_output(s, t) < 0 && rt_is_dense(s, tensor) &&
         (!s->tensors[tensor].known || out->size > s->tensors[tensor].size))
         return rt_fail(s, D_RUN_FAULT, "output '%s' has %lld bytes, its shape needs %lld", rt_name(s, t->name),
                        (long long)s->tensors[tensor].size, (long long)out->size);

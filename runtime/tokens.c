@@ -310,5 +310,10 @@ enum npuc_status npurt_run_tokens(npurt_session *s, const struct npurt_tokens *t
     enum npuc_status st = check_call(&c);
     if (st == NPUC_OK)
         st = give_all(&c);
-    return st == NPUC_OK ? npurt_run(s) : st;
+    if (st != NPUC_OK)
+        return st;
+    s->begins = t->own;
+    st = npurt_run(s);
+    s->begins = NULL;
+    return st;
 }

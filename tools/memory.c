@@ -120,6 +120,10 @@ static void print_totals(const struct view *v)
            bytes(v, s->weights_size + caches_of(s) + s->pool_size),
            bytes(v, (int64_t)target_num(&s->target, TK_GM_SIZE)), bytes(v, s->weights_size), bytes(v, caches_of(s)),
            bytes(v, s->pool_size), bytes(v, s->pool_lower_bound), 100 * over_bound(s));
+    if (s->pages.page)
+        printf("pages          %lld of %lld rows for each cache, for %lld sequences of up to %lld pages\n",
+               (long long)s->pages.total - 1, (long long)s->pages.page, (long long)s->pages.sequences,
+               (long long)s->pages.width);
     for (int i = TS_GM + 1; i < TS_COUNT; i++)
         if (v->level[i].used > 0)
             printf("%-14s %s of %s a core, in %s\n", names->space[i], bytes(v, v->level[i].used),

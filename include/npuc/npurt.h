@@ -125,6 +125,12 @@ enum npuc_status npurt_cache_restore(npurt_session *s, const char *path); /* of 
  * alike are computed once and continued apart. Neither may be running. */
 enum npuc_status npurt_cache_fork(npurt_session *to, const npurt_session *from, int64_t length);
 
+/* Caches in pages (compiled with --kv-page): pages of the pool, how many sequences have; 0: caches in one piece. */
+int64_t npurt_cache_pages(const npurt_session *s, int64_t *used);
+/* The one sequence that the caches hold becomes so many, which share its pages until they write to them: what prompts
+ * have in common is computed once. The next run has a batch of as many. */
+enum npuc_status npurt_cache_spread(npurt_session *s, int64_t sequences);
+
 /* ---- language models ---- */
 /* What an input is for, told by its name and kind: token ids, mask over the tokens so far, positions of the new tokens,
  * the cache row that the first of them goes to, the tokens so far as a number, the same less one (the seqlens_k of

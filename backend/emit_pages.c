@@ -1,0 +1,82 @@
+/* Caches in pages: one pool per cache, [pages, .., rows of a page, ..], and one block table for all of them,
+ * i32[sequences, pages of a sequence]. Page 0 is nobody's: sequences of a batch that have fewer rows than a call takes
+ * leave there what only fills them up. */
+#include "backend/emit_priv.h"
+
+static int32_t find_cache(const struct emit *e, sym name)
+{
+    for (int64_t i = 0; i < e->plan->tensors.len; i++)
+        if (e->plan->tensors.data[i].kind == PT_CACHE && e->plan->tensors.data[i].name == name)
+            return (int32_t)i;
+    return -1;
+}
+
+/* That of an earlier gear, when there is one of the same sizes. */
+static int32_t cache_of(struct emit *e, const char *name, const struct type *t)
+{
+    const sym text = str_internz(&e->plan->strings, name);
+    const int32_t old = find_cache(e, text);
+    bool same = old >= 0;
+    for (int i = 0; same && i < t->rank; i++)
+        same = emit_expr(e, t->dims[i]) == e->plan->tensors.data[old].dims[i];
+    return same ? old : old < 0 ? tensor_new(e, PT_CACHE, t, text) : -1;
+}
+
+int32_t paged_interface(struct emitter *em, enum plan_tensor_kind kind, const struct value *v)
+{
+    struct emit *e = &em->e;
+    const struct type *plain = type_with_layout(e->cx, v->type, (struct layout){.kind = LAYOUT_ND});
+    const int32_t t = tensor_new(e, kind, plain, emit_sym(e, v->name));
+    e->plan->tensors.data[t].size = expr_const(&e->plan->exprs, 0);
+    return t;
+}
+
+static expr pages_of(const struct emit *e, const struct type *t)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    const int64_t given = e->options ? e->options->cache_pool : 0;
+    const expr width = expr_floordiv(x, t->layout.capacity, expr_const(x, t->layout.page));
+    return expr_add(x, given ? expr_const(x, given) : expr_mul(x, t->dims[0], width), expr_const(x, 1));
+}
+
+enum npuc_status paged_cache(struct emitter *em, struct value *past, struct plan_cache *out)
+{
+    struct emit *e = &em->e;
+    struct expr_pool *x = &e->cx->exprs;
+    const struct type *t = past->type;
+    const struct layout *l = &t->layout;
+    const expr width = expr_floordiv(x, l->capacity, expr_const(x, l->page));
+    expr dims[IR_MAX_RANK];
+    for (int i = 0; i < t->rank; i++)
+        dims[i] = i == l->axis ? expr_const(x, l->page) : t->dims[i];
+    dims[0] = pages_of(e, t);
+    const struct type *pool = type_tensor(e->cx, t->dtype, t->rank, dims),
+                      *table = type_tensor(e->cx, DT_I32, 2, (const expr[]){t->dims[0], width});
+    const char *name = str_text(&e->cx->strings, past->name);
+    *out = (struct plan_cache){.tensor = cache_of(e, arena_printf(e->arena, "cache:%s", name), pool),
+                               .in_tensor = paged_interface(em, PT_INPUT, past),
+                               .axis = (int8_t)l->axis,
+                               .grows = true,
+                               .past = emit_expr(e, t->dims[l->axis]),
+                               .scales = -1,
+                               .page = l->page,
+                               .table = cache_of(e, "pages", table)};
+    out->out_tensor = out->in_tensor;
+    e->tensor_of[past->id] = out->in_tensor;
+    return out->tensor >= 0 && out->table >= 0
+               ? NPUC_OK
+               : diag_error(e->cx->diag, &(struct diag_loc){.file = e->cx->file, .index = -1}, D_USAGE,
+                            arena_printf(e->arena,
+                                         "gears change the shape of cache %s; give that dimension one size or a "
+                                         "range, or --kv-page 0",
+                                         name));
+}
+
+struct emit_pages emit_pages(struct emit *e, const struct value *v)
+{
+    struct emitter *em = emitter_of(e);
+    const uint64_t *known = map_find(&em->cache_of, v->id);
+    const struct plan_cache *c = known ? &em->caches.data[*known] : NULL;
+    return c && c->page ? (struct emit_pages){c->tensor, c->table, pages_of(e, v->type)}
+                        : (struct emit_pages){-1, -1, EXPR_INVALID};
+}
