@@ -120,7 +120,7 @@ static void print_totals(const struct view *v)
            bytes(v, s->weights_size + caches_of(s) + s->pool_size),
            bytes(v, (int64_t)target_num(&s->target, TK_GM_SIZE)), bytes(v, s->weights_size), bytes(v, caches_of(s)),
            bytes(v, s->pool_size), bytes(v, s->pool_lower_bound), 100 * over_bound(s));
-    if (s->pages.page)
+    if (s->pages.page > 0)
         printf("pages          %lld of %lld rows for each cache, for %lld sequences of up to %lld pages\n",
                (long long)s->pages.total - 1, (long long)s->pages.page, (long long)s->pages.sequences,
                (long long)s->pages.width);

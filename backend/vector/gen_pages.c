@@ -4,8 +4,9 @@
  *   pool [pages, heads, P, size]           row r of sequence b lies in row r mod P of page table[b][r / P]
  *
  * A unit of work is a page of a sequence, or a part of it: the scalar unit reads the page's number, the DMA moves its
- * rows of several heads at once, each head's in one burst. Dimensions between the sequence and the rows count as heads,
- * those behind the rows as the row's size. */
+ * rows of several heads at once, each head's in one burst of the pool. Dimensions between the sequence and the rows
+ * count as heads, those behind the rows as the row's size. The rows outside of the pool may be a view in which heads
+ * and rows have changed places. */
 #include "backend/vector/gens.h"
 
 #define PIECE_BYTES 32768 /* doubled, it fits the smallest UB */
@@ -14,11 +15,37 @@ struct paging {
     const struct value *cache, *rows, *at; /* at: first row of each sequence, NULL: that of all */
     int axis;
     bool append;
-    int64_t page, size, heads; /* size: elements of a row; heads of a piece */
-    int64_t piece;             /* elements of a piece of one head */
+    int64_t page, size;             /* size: elements of a row */
+    int64_t heads, piece;           /* of what is moved at once: heads, and rows of each */
+    expr seq_step, head_step, step; /* ir: elements between sequences, heads and rows outside of the pool */
+    bool together;                  /* rows lie side by side there, too */
 };
 
-static bool read_paging(const struct ir_ctx *cx, const struct node *n, struct paging *p)
+/* Do dimensions [first, last) of the rows lie as one? *step: between its elements. */
+static bool as_one(struct expr_pool *x, const struct type *t, const expr *strides, int first, int last, expr *step)
+{
+    *step = last > first ? strides[last - 1] : expr_const(x, 0);
+    for (int i = first; i + 1 < last; i++)
+        if (strides[i] != expr_mul(x, strides[i + 1], t->dims[i + 1]))
+            return false;
+    return true;
+}
+
+static bool read_steps(struct ir_ctx *cx, struct paging *p)
+{
+    struct expr_pool *x = &cx->exprs;
+    const struct type *t = p->rows->type;
+    expr strides[IR_MAX_RANK], inner;
+    if (!value_strides(cx, p->rows, strides) || !as_one(x, t, strides, 1, p->axis, &p->head_step) ||
+        !as_one(x, t, strides, p->axis + 1, t->rank, &inner) || (p->axis + 1 < t->rank && inner != expr_const(x, 1)))
+        return false;
+    p->seq_step = strides[0];
+    p->step = strides[p->axis];
+    p->together = p->step == expr_const(x, p->size);
+    return true;
+}
+
+static bool read_paging(struct ir_ctx *cx, const struct node *n, struct paging *p)
 {
     *p = (struct paging){.append = n->op == OP_CacheAppend};
     if (!p->append && n->op != OP_TransData)
@@ -40,10 +67,10 @@ static bool read_paging(const struct ir_ctx *cx, const struct node *n, struct pa
         if (p->size > PIECE_BYTES)
             return false;
     }
-    const int64_t all = PIECE_BYTES / (dtype_table[t->dtype].bits / 8), one = p->page * p->size;
-    p->piece = one < all ? one : all;
-    p->heads = all / p->piece;
-    return true;
+    const int64_t all = PIECE_BYTES / (dtype_table[t->dtype].bits / 8) / p->size;
+    p->piece = p->page < all ? p->page : all;
+    p->heads = all > 0 ? all / p->piece : 0;
+    return all > 0 && read_steps(cx, p);
 }
 
 bool gen_pages_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason)
@@ -68,13 +95,14 @@ struct code {
     struct expr_pool *x;
     struct tile_builder b;
     enum dtype type;
+    expr seq_step, head_step, step;
     expr batch, heads, rows, start, width, last, top; /* of the dense side; columns of the table; the last
                                                        * first row; the last page */
     int32_t table, at, from, to, buf;
 };
 struct unit {
-    expr seq, head, part; /* first head; first element of each head's run */
-    expr paged, row, run; /* where the page's rows begin in the pool, and in the dense sequence; elements of a head */
+    expr seq, head, part;  /* first head; first of the rows */
+    expr paged, row, rows; /* where the page's rows begin in the pool, and among those of the sequence; their number */
 };
 
 static expr num(struct code *c, int64_t v)
@@ -117,7 +145,7 @@ static struct unit locate(struct code *c, expr i, expr pages, expr groups, int64
     u.paged = load_number(c, "page", c->table, DT_I32, (const expr[]){at, c->top, expr_add(x, at, num(c, 1))});
     u.paged = expr_add(x, expr_mul(x, u.paged, expr_mul_const(x, c->heads, p->page * p->size)),
                        expr_mul_const(x, expr_sub(x, lo, first), p->size));
-    u.run = expr_mul_const(x, expr_sub(x, hi, lo), p->size);
+    u.rows = expr_sub(x, hi, lo);
     u.row = expr_sub(x, lo, start);
     return u;
 }
@@ -127,17 +155,25 @@ static void move(struct code *c, const struct unit *u)
     struct expr_pool *x = c->x;
     const struct paging *p = c->p;
     const int32_t t = (int32_t)c->type;
-    const expr z = num(c, 0), one = num(c, 1), piece = num(c, p->piece);
-    const expr n = tile_let(&c->b, "n", expr_max(x, z, expr_min(x, piece, expr_sub(x, u->run, u->part))));
+    const expr z = num(c, 0), one = num(c, 1), size = num(c, p->size), piece = num(c, p->piece * p->size);
+    const expr n = tile_let(&c->b, "n", expr_max(x, z, expr_min(x, num(c, p->piece), expr_sub(x, u->rows, u->part))));
     const expr heads = expr_min(x, num(c, p->heads), expr_sub(x, c->heads, u->head));
-    const expr stride = num(c, p->page * p->size), row = expr_mul_const(x, c->rows, p->size);
-    const expr paged = expr_add(x, expr_add(x, u->paged, expr_mul(x, u->head, stride)), u->part);
-    const expr head = expr_add(x, expr_mul(x, u->seq, c->heads), u->head);
-    const expr dense = expr_add(x, expr_add(x, expr_mul(x, head, row), expr_mul_const(x, u->row, p->size)), u->part);
-    const expr src = p->append ? dense : paged, dst = p->append ? paged : dense;
-    const expr src_head = p->append ? row : stride, dst_head = p->append ? stride : row;
-    TILE(&c->b, LOAD, c->buf, z, c->from, src, t, one, one, heads, n, z, z, src_head, one, z, z, piece, one);
-    TILE(&c->b, STORE, c->to, dst, c->buf, z, t, one, one, heads, n, z, z, piece, one, z, z, dst_head, one);
+    const expr stride = num(c, p->page * p->size), run = expr_mul(x, n, size);
+    const expr row = expr_mul(x, expr_add(x, u->row, u->part), c->step);
+    const expr pool = expr_add(x, u->paged, expr_add(x, expr_mul(x, u->head, stride), expr_mul(x, u->part, size)));
+    const expr beside =
+        expr_add(x, row, expr_add(x, expr_mul(x, u->seq, c->seq_step), expr_mul(x, u->head, c->head_step)));
+    /* {heads, rows, elements} outside of the pool */
+    const expr n1 = p->together ? one : heads, n2 = p->together ? heads : n, n3 = p->together ? run : size;
+    const expr s1 = p->together ? z : c->head_step, s2 = p->together ? c->head_step : c->step;
+    const expr d1 = p->together ? z : piece, d2 = p->together ? piece : size;
+    if (p->append) {
+        TILE(&c->b, LOAD, c->buf, z, c->from, beside, t, one, n1, n2, n3, z, s1, s2, one, z, d1, d2, one);
+        TILE(&c->b, STORE, c->to, pool, c->buf, z, t, one, one, heads, run, z, z, piece, one, z, z, stride, one);
+    } else {
+        TILE(&c->b, LOAD, c->buf, z, c->from, pool, t, one, one, heads, run, z, z, stride, one, z, z, piece, one);
+        TILE(&c->b, STORE, c->to, beside, c->buf, z, t, one, n1, n2, n3, z, d1, d2, one, z, s1, s2, one);
+    }
 }
 
 static void body(struct code *c, struct tile_kernel *k, int64_t cores)
@@ -145,7 +181,7 @@ static void body(struct code *c, struct tile_kernel *k, int64_t cores)
     struct expr_pool *x = c->x;
     const struct paging *p = c->p;
     const expr one = num(c, 1), page = num(c, p->page);
-    const int64_t parts = (p->page * p->size + p->piece - 1) / p->piece;
+    const int64_t parts = (p->page + p->piece - 1) / p->piece;
     /* rows that begin anywhere within a page touch one more than they fill */
     const expr spread =
         p->append ? expr_add(x, expr_ceildiv(x, expr_sub(x, c->rows, one), page), one) : expr_ceildiv(x, c->rows, page);
@@ -185,6 +221,9 @@ enum npuc_status gen_pages_emit(struct emit *e, struct node *n)
     c.width = kparam(&params, "width", expr_floordiv(x, p.cache->type->layout.capacity, expr_const(x, p.page)));
     c.last = kparam(&params, "last",
                     expr_max(x, expr_const(x, 0), expr_sub(x, p.cache->type->dims[p.axis], t->dims[p.axis])));
+    c.seq_step = kparam(&params, "seq_step", p.seq_step);
+    c.head_step = kparam(&params, "head_step", p.head_step);
+    c.step = kparam(&params, "step", p.step);
     c.top = kparam(&params, "top", expr_sub(x, at.pages, expr_const(x, 1)));
     tile_params_done(params.k);
     c.table = tile_tensor(params.k, e->arena, "table", DT_I32, true, false);
