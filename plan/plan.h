@@ -128,8 +128,8 @@ struct plan_cache {
     /* PT_WEIGHT, f32 [heads, size, size]: rows of floats are multiplied by turn before they are coded, by back after
      * they are decoded; -1: neither is. */
     int32_t turn, back;
-    /* Pages: `tensor` is a pool [pages, .., page, ..] and row r of sequence b lies in its page table[b][r / page]. Page 0
-     * belongs to no sequence. past and present are tensors without bytes, as those of codes. */
+    /* Pages: `tensor` is a pool [pages, .., page, ..] and row r of sequence b lies in its page table[b][r / page]. Page
+     * 0 belongs to no sequence. past and present are tensors without bytes, as those of codes. */
     int64_t page;  /* rows; 0: the cache is one piece */
     int32_t table; /* PT_CACHE, i32[sequences, pages of a sequence]; -1: none */
 };

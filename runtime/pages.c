@@ -204,9 +204,10 @@ static enum npuc_status take(npurt_session *s, const int64_t *begins, int64_t be
     arena_release(&s->scratch, mark);
     return ok ? NPUC_OK
               : rt_fail(s, D_LIMIT,
-                        "%lld sequences need %lld pages of %lld rows and the pool has %lld, of which %lld are in use; "
+                        "%lld pages of %lld rows are needed for %lld sequences and the pool has %lld, of which %lld "
+                        "are in use; "
                         "truncate them, or compile with a larger --kv-pool",
-                        (long long)p->sequences, (long long)wanted, (long long)p->page, (long long)p->total - 1,
+                        (long long)wanted, (long long)p->page, (long long)p->sequences, (long long)p->total - 1,
                         (long long)p->used);
 }
 
