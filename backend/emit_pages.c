@@ -59,6 +59,8 @@ enum npuc_status paged_cache(struct emitter *em, struct value *past, struct plan
                                .grows = true,
                                .past = emit_expr(e, t->dims[l->axis]),
                                .scales = -1,
+                               .turn = -1,
+                               .back = -1,
                                .page = l->page,
                                .table = cache_of(e, "pages", table)};
     out->out_tensor = out->in_tensor;

@@ -63,6 +63,20 @@ static void print_conversions(struct args *a, const char *plan)
         term_stage("layouts", line, stopwatch_since(begin));
 }
 
+/* What became of --kv-page. */
+static void print_pages(struct args *a, const struct compilation *c)
+{
+    const struct plan_entry *e = &c->plan.entries.data[0];
+    int n = 0;
+    for (int32_t i = 0; i < e->n_caches; i++)
+        n += e->caches[i].page > 0;
+    term_stage("pages",
+               arena_printf(&a->arena, "%d of %d caches in pages of %lld rows%s", n, e->n_caches,
+                            (long long)c->options.cache_page,
+                            n < e->n_caches ? "; those of codes or of a fixed size stay in one piece" : ""),
+               0);
+}
+
 static int run(const struct command *cmd, int argc, char **argv)
 {
     struct args a;
@@ -86,6 +100,8 @@ static int run(const struct command *cmd, int argc, char **argv)
             code = diag_exit_code(compilation_write(c, a.words.data[0], out));
             if (code == 0 && args_flag(&a, "json"))
                 print_json(c, out);
+            if (code == 0 && c->progress && c->options.cache_page > 0)
+                print_pages(&a, c);
             if (code == 0 && c->progress)
                 print_conversions(&a, out);
         }

@@ -40,6 +40,24 @@ def check_batch(args, tmp, bard, prompts):
     assert ends == [("length", 12), ("length", 12), ("capacity", 9), ("length", 12)], ends
 
 
+def check_pages(args, tmp, model, prompts):
+    """Caches in pages: the tokens of caches in one piece; what takes part, a bad size and a pool that is too small are told."""
+    def compile_with(name, *options):
+        done = support.call([args.npuc, "compile", model, "-o", tmp / name, "--kv-capacity", "64", *options])
+        assert done.returncode == 0, done
+        return done.stderr
+
+    texts = [o for p in prompts[:3] for o in ("--tokens", ",".join(map(str, p["ids"])))]
+    assert "10 of 10 caches in pages of 16 rows" in compile_with("paged.plan", "--kv-page", "16")
+    tokens = support.must([args.npuc, "generate", tmp / "paged.plan", *texts, "--new", "8"])
+    assert tokens == "".join(",".join(map(str, p["greedy"][:8])) + "\n" for p in prompts[:3]), tokens
+    compile_with("small.plan", "--kv-page", "16", "--kv-pool", "2", "--quiet")
+    full = support.call([args.npuc, "generate", tmp / "small.plan", *texts, "--new", "8"])
+    assert full.returncode == 5 and "--kv-pool" in full.stderr, full
+    bad = support.call([args.npuc, "compile", model, "-o", tmp / "bad.plan", "--kv-page", "17"])
+    assert bad.returncode == 2 and "a multiple of 16" in bad.stderr and not (tmp / "bad.plan").exists(), bad
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--npuc", required=True)
@@ -75,6 +93,7 @@ def main():
         assert drawn[0] == drawn[1] != drawn[2], drawn
         assert generate("--temperature", "0.7", "--top-k", "1") == generate()
         check_batch(args, pathlib.Path(tmp), plan, prompts)
+        check_pages(args, pathlib.Path(tmp), bard / "model.onnx", prompts)
         for options, code, words in (
             (["--tokens", "1", "--tokens", ""], 2, "holds no token"),
             (["--tokens", pathlib.Path(tmp) / "none.txt"], 6, "none.txt"),
