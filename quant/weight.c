@@ -33,10 +33,12 @@ const struct quant_weight_row *quant_weight_find(const char *name)
     return NULL;
 }
 
-const char *quant_weight_default(enum dtype codes, bool with_data)
+const char *quant_weight_default(enum dtype codes, bool coded_input, bool with_data)
 {
     const bool wide = dtype_table[codes].bits > 6;
-    return wide && dtype_is_integer(codes) ? "minmax" : !with_data ? "mse" : wide ? "gptq" : "descent";
+    if (wide && dtype_is_integer(codes) && (coded_input || !with_data))
+        return "minmax";
+    return !with_data ? "mse" : wide ? "gptq" : "descent";
 }
 
 bool quant_weight_is_quick(const char *by)

@@ -22,9 +22,9 @@ struct quant_weight_row {
 };
 const struct quant_weight_row *quant_weight_find(const char *name); /* NULL: none of this name */
 const struct quant_weight_row *quant_weights(int64_t *n);
-/* The algorithm for codes of a type when nobody names one; with_data: statistics can be had. Integers of eight bits are
- * near enough whatever is done. */
-const char *quant_weight_default(enum dtype codes, bool with_data);
+/* The algorithm for codes of a type when nobody names one; with_data: statistics can be had. Errors of integers of
+ * eight bits are below those of an input that has codes, too: only alone they are worth the work. */
+const char *quant_weight_default(enum dtype codes, bool coded_input, bool with_data);
 /* Does it take no longer than reading its codes would? NULL is "minmax". */
 bool quant_weight_is_quick(const char *by);
 

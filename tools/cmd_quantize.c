@@ -35,7 +35,8 @@ static const struct arg_option options[] = {
     {"keep-outliers", "N", "instead: the N inputs with the largest error stay in 16 bits"},
     {"weights", "BY",
      "how codes of weights are found: minmax, mse, ssz, hqq and, with --calib, awq, gptq, adaround, descent; default "
-     "minmax for int8; for fewer bits descent with --calib, for floats of 8 bits gptq, both mse without"},
+     "minmax for int8, with --calib and inputs as they are gptq; for fewer bits descent with --calib, for floats of 8 "
+     "bits gptq, both mse without"},
     {"parts", "N",
      "algorithms that see data code the products in N parts from front to back; each makes up for what the codes of "
      "those before changed, and takes two more runs of all data; default 4"},

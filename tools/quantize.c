@@ -93,8 +93,10 @@ enum npuc_status quantize_scheme(struct quantization *q, const char *scheme, con
         return s;
     if (f->name) {
         q->ask.form = one.entries.data[0].form;
+        const struct quant_product *form = &q->ask.form;
         q->ask.form.weight.by =
-            weights ? weights : quant_weight_default(q->ask.form.weight.codes, q->ask.calib != NULL);
+            weights ? weights
+                    : quant_weight_default(form->weight.codes, form->input.codes != DT_NONE, q->ask.calib != NULL);
         q->ask.last = differs ? one.entries.data[1].form : q->ask.form;
     }
     *calibrates = is_calibrated(&q->ask.form.input);

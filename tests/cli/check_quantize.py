@@ -48,6 +48,8 @@ def check_schemes(b):
         rise = b.perplexity(r) / FLOAT - 1
         assert abs(rise) < most, f"{options[1]}: perplexity changes by {rise:+.2%}"
         assert b.quantize(r, *options) == first, f"{options[1]}: a second run writes another recipe"
+    assert "by=gptq" in b.quantize(b.d / "r.recipe", "--scheme", "w8a16", *fixed[2:], "--parts", "1"), "data is left unused"
+    assert abs(b.perplexity(b.d / "r.recipe") / FLOAT - 1) < 0.001
     by = {how: b.quantize(b.d / "r.recipe", *fixed, "--activations", how) for how in ("minmax", "percentile", "mse", "ema")}
     assert len(set(by.values())) == 4, "calibrators agree"
 
