@@ -21,15 +21,14 @@ static bool is_last(const struct node *n, const char *attr, int64_t otherwise, i
 }
 
 /* Slice from 0 along the last axis, step 1. */
-static bool cuts_end(struct ir_ctx *cx, const struct node *n)
+static bool cuts_end(const struct node *n)
 {
     const int rank = n->out[0].type->rank;
     const struct value *operand[] = {node_in(n, 1), n->n_in > 3 ? node_in(n, 3) : NULL,
                                      n->n_in > 4 ? node_in(n, 4) : NULL};
     int64_t v[3] = {0, 0, 1};
     for (int i = 0; i < 3; i++)
-        if (operand[i] &&
-            (value_n_elems(cx, operand[i]) != 1 || !expr_is_const(&cx->exprs, value_elem(cx, operand[i], 0), &v[i])))
+        if (operand[i] && !match_int(operand[i], &v[i]))
             return false;
     return v[0] == 0 && (v[1] == -1 || v[1] == rank - 1) && v[2] == 1;
 }
@@ -51,7 +50,7 @@ static bool match(struct ir_ctx *cx, const struct node *n, struct sunk *found)
 {
     const struct node *softmax = n->op == OP_Slice ? match_def(node_in(n, 0), OP_Softmax) : NULL;
     if (!softmax || softmax->out[0].type->rank < 1 || softmax->out[0].type->dtype != DT_F32 ||
-        !is_last(softmax, "axis", -1, softmax->out[0].type->rank) || !cuts_end(cx, n))
+        !is_last(softmax, "axis", -1, softmax->out[0].type->rank) || !cuts_end(n))
         return false;
     const struct node *cat = joined(node_in(softmax, 0));
     int64_t columns;

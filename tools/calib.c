@@ -225,3 +225,17 @@ enum npuc_status calib_inputs(const struct calib *c, int64_t i, struct k_tensor 
                                "all inputs are empty: there is nothing to calibrate with");
     return s;
 }
+
+enum npuc_status calib_run(const struct calib *c, int64_t i, struct ir_ctx *cx, const struct graph *g,
+                           const struct ir_watch *watch)
+{
+    struct arena a;
+    arena_init(&a, NULL);
+    struct k_tensor *inputs = ARENA_ARRAY(&a, struct k_tensor, g->n_inputs + 1);
+    struct k_tensor *outputs = ARENA_ARRAY(&a, struct k_tensor, graph_yield(g)->n_in + 1);
+    enum npuc_status s = inputs && outputs ? calib_inputs(c, i, inputs, &a) : NPUC_E_NOMEM;
+    if (s == NPUC_OK)
+        s = ir_eval_watched(cx, g, inputs, outputs, &a, watch);
+    arena_free(&a);
+    return s;
+}

@@ -7,7 +7,7 @@
 #define TOOLS_CALIB_H
 
 #include "base/vec.h"
-#include "ir/graph.h"
+#include "ir/eval.h"
 #include "kernels/tensor.h"
 
 struct calib {
@@ -25,5 +25,8 @@ NPUC_MUST_CHECK enum npuc_status calib_open(struct calib *c, const char *path, c
 /* Inputs of run i, in the order of the graph's; data in `a`. Values that are no numbers are refused. */
 NPUC_MUST_CHECK enum npuc_status calib_inputs(const struct calib *c, int64_t i, struct k_tensor *inputs,
                                               struct arena *a);
+/* Evaluates the graph on run i; `watch` sees its values. */
+NPUC_MUST_CHECK enum npuc_status calib_run(const struct calib *c, int64_t i, struct ir_ctx *cx, const struct graph *g,
+                                           const struct ir_watch *watch);
 
 #endif

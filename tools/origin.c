@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "ir/eval.h"
-
 struct reading {
     float *rows;
     int64_t count, times;
@@ -87,18 +85,10 @@ static enum npuc_status keep_reading(void *user, const struct node *n, const str
 enum npuc_status origin_run(struct quantization *q, int64_t run, struct arena *a)
 {
     struct quant_origin *o = q->origin;
-    const struct graph *g = o->c.module->funcs.data[0];
     const struct ir_watch watch = {.node = keep_reading, .user = q};
-    struct arena values;
-    arena_init(&values, NULL);
     o->run = a;
     memset(o->readings, 0, (size_t)q->sources.len * sizeof *o->readings);
-    struct k_tensor *inputs = ARENA_ARRAY(&values, struct k_tensor, g->n_inputs + 1);
-    struct k_tensor *outputs = ARENA_ARRAY(&values, struct k_tensor, graph_yield(g)->n_in + 1);
-    enum npuc_status s = inputs && outputs ? calib_inputs(&q->data, run, inputs, &values) : NPUC_E_NOMEM;
-    if (s == NPUC_OK)
-        s = ir_eval_watched(&o->c.cx, g, inputs, outputs, &values, &watch);
-    arena_free(&values);
+    const enum npuc_status s = calib_run(&q->data, run, &o->c.cx, o->c.module->funcs.data[0], &watch);
     return s == NPUC_E_CANCELLED ? NPUC_OK : s;
 }
 

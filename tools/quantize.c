@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "ir/eval.h"
 #include "quant/codes.h"
 #include "quant/scheme.h"
 #include "tools/awq.h"
@@ -260,17 +259,12 @@ static enum npuc_status watch_node(void *user, const struct node *n, const struc
 
 static enum npuc_status one_run(struct quantization *q, int64_t i)
 {
-    const struct graph *g = q->c.module->funcs.data[0];
     const struct ir_watch watch = {.node = watch_node, .user = q};
-    struct arena a;
+    struct arena a; /* what origin_run reads lives while the run does */
     arena_init(&a, NULL);
-    struct k_tensor *inputs = ARENA_ARRAY(&a, struct k_tensor, g->n_inputs + 1);
-    struct k_tensor *outputs = ARENA_ARRAY(&a, struct k_tensor, graph_yield(g)->n_in + 1);
-    enum npuc_status s = inputs && outputs ? calib_inputs(&q->data, i, inputs, &a) : NPUC_E_NOMEM;
-    if (s == NPUC_OK && q->origin && q->first > 0)
-        s = origin_run(q, i, &a);
+    enum npuc_status s = q->origin && q->first > 0 ? origin_run(q, i, &a) : NPUC_OK;
     if (s == NPUC_OK)
-        s = ir_eval_watched(&q->c.cx, g, inputs, outputs, &a, &watch);
+        s = calib_run(&q->data, i, &q->c.cx, q->c.module->funcs.data[0], &watch);
     arena_free(&a);
     return s == NPUC_E_CANCELLED ? NPUC_OK : s;
 }

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "ir/eval.h"
 #include "kernels/op.h"
 #include "quant/balance.h"
 
@@ -157,17 +156,8 @@ static enum npuc_status watch_product(void *user, const struct node *n, const st
 static enum npuc_status one_run(struct quantization *q, int64_t i)
 {
     struct quant_turning *t = q->turning;
-    const struct graph *g = t->c.module->funcs.data[0];
     const struct ir_watch watch = {.node = watch_product, .user = t};
-    struct arena a;
-    arena_init(&a, NULL);
-    struct k_tensor *inputs = ARENA_ARRAY(&a, struct k_tensor, g->n_inputs + 1);
-    struct k_tensor *outputs = ARENA_ARRAY(&a, struct k_tensor, graph_yield(g)->n_in + 1);
-    enum npuc_status s = inputs && outputs ? calib_inputs(&q->data, i, inputs, &a) : NPUC_E_NOMEM;
-    if (s == NPUC_OK)
-        s = ir_eval_watched(&t->c.cx, g, inputs, outputs, &a, &watch);
-    arena_free(&a);
-    return s;
+    return calib_run(&q->data, i, &t->c.cx, t->c.module->funcs.data[0], &watch);
 }
 
 /* ---- matrices */
