@@ -57,14 +57,25 @@ uint8_t *rt_cache_row(const npurt_session *s, int32_t i, int64_t outer, int64_t 
     return c->data + ((page * runs + outer % runs) * c->page + row % c->page) * c->inner;
 }
 
-void rt_cache_dense(const npurt_session *s, int32_t i, int64_t rows, uint8_t *dense, bool to_dense)
+void rt_cache_get(const npurt_session *s, int32_t i, int64_t rows, uint8_t *dense)
 {
     const struct rt_cache *c = &s->caches[i];
     for (int64_t o = 0; o < c->outer; o++)
         for (int64_t row = 0, n; row < rows; row += n) {
-            uint8_t *at = rt_cache_row(s, i, o, row, &n), *beside = dense + (o * rows + row) * c->inner;
+            const uint8_t *at = rt_cache_row(s, i, o, row, &n);
             n = n < rows - row ? n : rows - row;
-            memcpy(to_dense ? beside : at, to_dense ? at : beside, (size_t)(n * c->inner));
+            memcpy(dense + (o * rows + row) * c->inner, at, (size_t)(n * c->inner));
+        }
+}
+
+void rt_cache_set(const npurt_session *s, int32_t i, int64_t rows, const uint8_t *dense)
+{
+    const struct rt_cache *c = &s->caches[i];
+    for (int64_t o = 0; o < c->outer; o++)
+        for (int64_t row = 0, n; row < rows; row += n) {
+            uint8_t *at = rt_cache_row(s, i, o, row, &n);
+            n = n < rows - row ? n : rows - row;
+            memcpy(at, dense + (o * rows + row) * c->inner, (size_t)(n * c->inner));
         }
 }
 
@@ -138,13 +149,13 @@ enum npuc_status rt_cache_load(npurt_session *s)
                 return st;
             continue;
         }
-        memcpy(&source, &given, sizeof source); /* only read */
         if (cache_at(s, c)->page) {
             int64_t past;
             if (rt_value(s, cache_at(s, c)->past, &past))
-                rt_cache_dense(s, c, past, source, false);
+                rt_cache_set(s, c, past, given);
             continue;
         }
+        memcpy(&source, &given, sizeof source); /* only read */
         const int32_t view = cache_at(s, c)->in_tensor;
         enum npuc_status st = NPUC_OK;
         if (rt_is_dense(s, view) && s->tensors[view].data)
@@ -232,16 +243,6 @@ static void put_run(const npurt_session *s, int32_t i, int64_t outer, int64_t ro
         const uint8_t *at = rt_cache_row(s, i, outer, row, &n);
         n = n < rows - row ? n : rows - row;
         file_writer_put(w, at, n * s->caches[i].inner);
-    }
-}
-
-static void get_run(const npurt_session *s, int32_t i, int64_t outer, int64_t rows, const uint8_t *from)
-{
-    const int64_t inner = s->caches[i].inner;
-    for (int64_t row = 0, n; row < rows; row += n) {
-        uint8_t *at = rt_cache_row(s, i, outer, row, &n);
-        n = n < rows - row ? n : rows - row;
-        memcpy(at, from + row * inner, (size_t)(n * inner));
     }
 }
 
@@ -340,10 +341,10 @@ static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct fi
         return rt_fail(s, D_INPUT_FILE, "the saved cache has another shape");
     if (write && c->page)
         st = rt_pages_hold(s, sequences_of(s, i, ch.outer), ch.rows);
-    for (int64_t o = 0; st == NPUC_OK && write && o < ch.outer; o++)
-        get_run(s, i, o, ch.rows, m->data + *at + o * row);
     if (st != NPUC_OK)
         return st;
+    if (write)
+        rt_cache_set(s, i, ch.rows, m->data + *at);
     *at += bytes;
     return NPUC_OK;
 }

@@ -188,8 +188,9 @@ int rt_cache_of_input(const npurt_session *s, int input);         /* -1 */
 NPUC_MUST_CHECK bool rt_cache_capacity(const npurt_session *s, const struct plan_cache *c, int64_t *rows);
 /* Row `row` of run `outer` of cache i, and how many rows lie behind one another from there on. */
 uint8_t *rt_cache_row(const npurt_session *s, int32_t i, int64_t outer, int64_t row, int64_t *n);
-/* Rows [0, rows) of a cache in pages, all runs: to or from dense bytes. */
-void rt_cache_dense(const npurt_session *s, int32_t i, int64_t rows, uint8_t *dense, bool to_dense);
+/* Rows [0, rows) of a cache, all runs, to dense bytes; and from them. */
+void rt_cache_get(const npurt_session *s, int32_t i, int64_t rows, uint8_t *dense);
+void rt_cache_set(const npurt_session *s, int32_t i, int64_t rows, const uint8_t *dense);
 int32_t rt_paged_output(const npurt_session *s, const struct plan_tensor *t); /* the cache whose present it is; -1 */
 
 /* pages.c: caches in pages */

@@ -357,7 +357,7 @@ static const void *dense_data(npurt_session *s, int32_t tensor, int64_t size)
     if (!room)
         return NULL;
     if (paged >= 0) {
-        rt_cache_dense(s, paged, s->cache_length, room, true);
+        rt_cache_get(s, paged, s->cache_length, room);
         return room;
     }
     const enum npuc_status st =
