@@ -2,9 +2,10 @@
  *
  * The first walks all cores in turns and counts: which bytes are read and written, which of them L2 has (clock_l2.c),
  * and a hash per block of everything that decides its times. The second walks one block of each hash through its
- * timeline (clock_core.c); the blocks meet only in the bandwidth of memory, where one stands for all that are like it
- * (clock_fluid.c). The slowest core ends the kernel. Alternative refused: timing every core, which takes as many times
- * longer as there are cores and, since most launches have two or three kinds of blocks, says the same. */
+ * timeline (clock_core.c); the blocks meet only in the bandwidths of memory and of L2, where one stands for all that
+ * are like it (clock_fluid.c, clock_port.c). The slowest core ends the kernel. Alternative refused: timing every core,
+ * which takes as many times longer as there are cores and, since most launches have two or three kinds of blocks, says
+ * the same. */
 #include "runtime/emu/clock_priv.h"
 
 #include <math.h>
@@ -226,6 +227,7 @@ static void settle_traffic(struct clock *k, struct emu_timing *out)
         const int64_t miss = x->missed < x->read ? x->missed : x->read;
         k->miss[t] = x->read ? (double)miss / (double)x->read : 0;
         missed += (double)miss;
+        k->read += (double)x->read;
         out->gm_read += x->read;
         out->gm_written += x->written;
         out->l2_miss += miss;
@@ -326,6 +328,15 @@ static bool note_count(struct clock *k)
 }
 
 /* ---- second walk ---- */
+static void pass_landed(struct clock *k)
+{
+    k->n_readers = 0;
+    for (int64_t i = 0; i < k->n_cores; i++)
+        if (k->cores[i]->move == CLOCK_MOVE_LANDED)
+            k->readers[k->n_readers++] = k->cores[i];
+    clock_port_pass(k, k->readers, k->n_readers);
+}
+
 /* Goes on with the blocks whose reads have ended; *any: there were some. */
 static bool wake(struct clock *k, bool *any)
 {
@@ -335,6 +346,8 @@ static bool wake(struct clock *k, bool *any)
             k->cores[i]->suspended = false;
             *any = true;
         }
+    if (*any && k->port)
+        pass_landed(k);
     for (int64_t i = 0; *any && i < k->n_cores; i++)
         if (k->cores[i]->move == CLOCK_MOVE_LANDED && !run_block(k, k->cores[i]->block, clock_time_op))
             return false;
@@ -369,6 +382,7 @@ static bool bind_programs(struct clock *k)
 static bool walk_once(struct clock *k)
 {
     k->now = 0;
+    clock_port_reset(k);
     for (int64_t i = 0; i < k->n_blocks; i++)
         start_block(k->blocks[i]);
     if (!run_all(k))
@@ -400,7 +414,7 @@ static double end_of(const struct clock *k)
  * matter either little or by their share. */
 static bool walk_times(struct clock *k)
 {
-    if (!bind_programs(k) || !walk_once(k))
+    if (!bind_programs(k) || !clock_port_open(k) || !walk_once(k))
         return false;
     const double rate = rate_beside_writes(k, end_of(k));
     if (k->missed == 0 || rate > (1 - SMALL) * k->memory_rate)

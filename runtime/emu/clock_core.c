@@ -181,6 +181,12 @@ static void finish(struct clock_core *c, const struct clock_cost *cost, double s
         c->bytes[cost->from][cost->to] += cost->bytes;
 }
 
+/* Share of a read's bytes that come from memory. */
+static double missing(const struct clock_core *c)
+{
+    return c->cost.from == TS_GM && c->cost.span.tensor >= 0 ? c->clock->miss[c->cost.span.tensor] : 0;
+}
+
 static bool ask(struct clock_core *c, double start, double miss)
 {
     const struct clock_cost *cost = &c->cost;
@@ -192,30 +198,52 @@ static bool ask(struct clock_core *c, double start, double miss)
     return false;
 }
 
-/* The read has come from memory; what hits and the unit's own occupancy come on top. */
-static bool land(struct clock_core *c, double miss)
+/* What comes from memory has come; what hits and the unit's own occupancy come on top. */
+double clock_core_moving(const struct clock_core *c)
 {
     const struct clock_cost *cost = &c->cost;
+    const double miss = missing(c);
     double busy = c->move_end - c->move_start + (1 - miss) * cost->hit_cyc + miss * cost->miss_cyc;
     later(&busy, cost->busy);
+    return busy;
+}
+
+static bool land(struct clock_core *c)
+{
+    double busy = clock_core_moving(c);
+    if (c->clock->port && c->port_held)
+        later(&busy, c->port_end - c->move_start);
     c->move = CLOCK_MOVE_NONE;
-    finish(c, cost, c->move_start, busy);
+    finish(c, &c->cost, c->move_start, busy);
     return true;
+}
+
+/* A store, or a read that hits, where the cores can ask L2 for too much. Reads wait until all have come as far; stores
+ * take what is left at their time: later reads of the core may begin earlier, and others must not get ahead of them. */
+static bool pass(struct clock_core *c, double start)
+{
+    if (c->cost.from == TS_GM)
+        return ask(c, start, 0);
+    c->move_start = c->move_end = start;
+    clock_port_pass(c->clock, &c, 1);
+    return land(c);
 }
 
 static bool work(struct clock_core *c, struct emu_op *op)
 {
     if (c->move == CLOCK_MOVE_LANDED)
-        return land(c, c->clock->miss[c->cost.span.tensor]);
+        return land(c);
     struct clock_cost *cost = &c->cost;
     clock_cost_of(&c->cx, op, cost);
     issue(c, cost->unit);
     double start = start_of(c, cost->unit);
     if (cost->from == TS_GM && c->way > start)
         start = c->free[cost->unit] = c->way;
-    const double miss = cost->from == TS_GM && cost->span.tensor >= 0 ? c->clock->miss[cost->span.tensor] : 0;
+    const double miss = missing(c);
     if (miss > 0)
         return ask(c, start, miss);
+    if (c->clock->port && (cost->from == TS_GM || cost->to == TS_GM) && cost->span.tensor >= 0 && cost->bytes > 0)
+        return pass(c, start);
     finish(c, cost, start, cost->hit_cyc > cost->busy ? cost->hit_cyc : cost->busy);
     return true;
 }

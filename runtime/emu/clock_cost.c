@@ -86,6 +86,7 @@ void clock_rates_of(const struct target *t, struct clock_rates *r)
     r->cross = num(t, TK_CROSS_FLAG);
     r->barrier = num(t, TK_BARRIER);
     r->hbm = num(t, TK_HBM_BANDWIDTH) / num(t, TK_CLOCK);
+    r->l2 = num(t, TK_L2_BANDWIDTH) / num(t, TK_CLOCK);
     const int64_t depth = whole(t, TK_QUEUE_DEPTH, 1);
     r->queue = (int32_t)(depth < CLOCK_MAX_QUEUE ? depth : CLOCK_MAX_QUEUE);
 }

@@ -46,6 +46,11 @@ static void share(const struct clock *k)
  * got by now. */
 static void begin(struct clock *k, struct clock_core *c)
 {
+    if (c->move_left <= 0) { /* nothing of it comes from memory */
+        c->move = CLOCK_MOVE_LANDED;
+        c->move_end = c->move_start;
+        return;
+    }
     c->move = CLOCK_MOVE_RUNS;
     if (c->move_start >= k->now)
         return;

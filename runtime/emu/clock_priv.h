@@ -25,7 +25,8 @@ struct clock_rates {
     double link, cluster_barrier;
     double l0a, l0b, mx, mte1_latency, bt, bt_latency;
     double fix_bytes, fix_elements, fix_latency, turnround;
-    double sload, issue, flag, cross, barrier, hbm; /* hbm: B/cycle of all cores together */
+    double sload, issue, flag, cross, barrier;
+    double hbm, l2; /* B/cycle of all cores together; l2: 0 when there is no limit */
     int32_t queue;
 };
 void clock_rates_of(const struct target *t, struct clock_rates *r);
@@ -135,6 +136,8 @@ struct clock_core {
     struct clock_cost cost;
     double move_start, move_end, move_left; /* left: bytes still to come from memory */
     double move_rate, move_cap;
+    double port_left, port_rate, port_end; /* bytes that L2 has to move yet; B/cycle; when it has */
+    bool port_held;                        /* other cores held the move up */
 };
 struct clock_block {
     struct clock_core core[EMU_BLOCK_CORES];
@@ -142,6 +145,11 @@ struct clock_block {
     struct clock_times to_vector[EMU_SUBS][TILE_MAX_XEVENTS], to_cube[EMU_SUBS][TILE_MAX_XEVENTS];
     int64_t number;
     double weight; /* blocks that behave alike, of which this is the first */
+};
+enum { CLOCK_SLOTS = 4096 }; /* slots of time that are kept */
+struct clock_slot {
+    int64_t number; /* from one; 0: none yet */
+    double left;    /* bytes */
 };
 struct clock {
     struct emu_launch *launch;
@@ -155,13 +163,14 @@ struct clock {
     int64_t n_blocks;
     struct clock_core **cores, **readers; /* of the second walk: all in use; those that wait for bytes */
     int64_t n_cores, n_readers;
-    double *miss;        /* per tensor: share of the bytes read that are not in L2 */
-    double memory_rate;  /* B/cycle for reads, write-backs taken off */
-    double missed, back; /* bytes read from memory and written back to it */
-    double dirty;        /* bytes that L2 holds at the end and memory does not have yet */
+    double *miss;              /* per tensor: share of the bytes read that are not in L2 */
+    double memory_rate;        /* B/cycle for reads, write-backs taken off */
+    double read, missed, back; /* bytes read; of them, from memory; bytes written back to it */
+    double dirty;              /* bytes that L2 holds at the end and memory does not have yet */
     double now;
-    int64_t group;   /* cores that share loads; 0: there are none */
-    int64_t quantum; /* bytes a core reads in its turn while traffic is counted */
+    struct clock_slot *port; /* of L2; NULL when the cores cannot ask for more than it gives */
+    int64_t group;           /* cores that share loads; 0: there are none */
+    int64_t quantum;         /* bytes a core reads in its turn while traffic is counted */
     int64_t ops;
     bool no_memory, cancelled;
 };
@@ -171,10 +180,17 @@ bool clock_time_op(void *user, struct emu_launch *l, const struct emu_core_id *i
 void clock_core_reset(struct clock_core *c);
 double clock_core_end(const struct clock_core *c);
 void clock_core_barrier(struct clock_core *c, double at);
+double clock_core_moving(const struct clock_core *c); /* cycles of the move that has landed, were the core alone */
 
 /* ---- shared memory (clock_fluid.c) ---- */
 /* Moves the reads on to the next moment at which one of them ends or begins; false when there is none. */
 bool clock_fluid_step(struct clock *k);
+
+/* ---- what L2 gives (clock_port.c) ---- */
+bool clock_port_open(struct clock *k); /* false: out of memory */
+void clock_port_reset(struct clock *k);
+/* The moves at which n cores stand: until when other cores hold each up. */
+void clock_port_pass(struct clock *k, struct clock_core *const *cores, int64_t n);
 
 /* ---- figures (clock_report.c) ---- */
 void clock_report(const struct clock *k, struct emu_timing *out);
