@@ -1,11 +1,13 @@
-/* -D and --shape: dimensions of the model's inputs fixed or given ranges, after import.
+/* --value, -D and --shape: values and dimensions of the model's inputs fixed, dimensions given ranges, after import.
  *
  * A range narrows the symbol; a fixed size replaces the symbol in the types of all inputs and where the import wrote
  * sizes down, and types are inferred anew.
+ * An input of one element whose value is given is a constant, and no input any more: what it decides is decided.
  * Of a list of sizes (gears) one compilation takes one; all of them take the range from the least to the largest, so
  * that they agree about the symbols that they share.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,6 +121,73 @@ static struct value *find_input(struct compilation *c, const char *name, int64_t
     return NULL;
 }
 
+/* Nothing reads the input any more; the others keep their order. */
+static void drop_input(struct graph *g, const struct value *v)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < g->n_inputs; i++) {
+        if (g->inputs[i] == v)
+            continue;
+        g->inputs[i]->index = (uint32_t)kept;
+        g->inputs[kept++] = g->inputs[i];
+    }
+    g->n_inputs = kept;
+}
+
+static bool one_element(const struct compilation *c, const struct type *t)
+{
+    const enum dtype_class cls = dtype_table[t->dtype].cls;
+    if (t->kind != TYPE_TENSOR || t->rank < 0 ||
+        (t->dtype != DT_BOOL && cls != DTC_INT && cls != DTC_UINT && cls != DTC_FLOAT))
+        return false;
+    for (int d = 0; d < t->rank; d++) {
+        int64_t size;
+        if (!expr_is_const(&c->cx.exprs, t->dims[d], &size) || size != 1)
+            return false;
+    }
+    return true;
+}
+
+/* Does the type hold the number exactly as it was written? Floats round it. */
+static bool holds(enum dtype t, double x)
+{
+    const enum dtype_class cls = dtype_table[t].cls;
+    if (cls == DTC_FLOAT)
+        return true;
+    if (t == DT_BOOL)
+        return x == 0.0 || x == 1.0;
+    const double most = ldexp(1.0, (int)(8 * dtype_size(t)) - (cls == DTC_INT));
+    return x == floor(x) && fabs(x) <= 0x1p53 && x < most && x >= (cls == DTC_INT ? -most : 0.0);
+}
+
+/* "use_cache_branch=1" */
+static enum npuc_status bind_value(struct compilation *c, const char *text)
+{
+    struct graph *g = c->module->funcs.data[0];
+    const char *eq = strrchr(text, '=');
+    struct value *v = eq ? find_input(c, text, eq - text) : NULL;
+    char *end;
+    if (!v)
+        return usage(c, "the model has no such input (expected INPUT=NUMBER)", text);
+    const double x = strtod(eq + 1, &end);
+    if (end == eq + 1 || *end != '\0' || !isfinite(x))
+        return usage(c, "expected INPUT=NUMBER", text);
+    if (!one_element(c, v->type))
+        return usage(c, "only an input of one number can be given a value at compile time", text);
+    if (!holds(v->type->dtype, x))
+        return usage(c, arena_printf(&c->arena, "expected a number of type %s", dtype_table[v->type->dtype].name),
+                     text);
+    struct builder b = {.cx = &c->cx, .graph = g, .before = g->first, .loc = g->first ? g->first->loc : NULL};
+    struct value *number = ir_scalar_like(&b, v, x);
+    if (number && v->type->rank > 0)
+        number = ir_reshape(&b, number, v->type->rank, v->type->dims);
+    if (!number)
+        return NPUC_E_INTERNAL;
+    ir_replace_all(v, number);
+    drop_input(g, v);
+    return NPUC_OK;
+}
+
 /* "x=1x3x224x224" */
 static enum npuc_status bind_shape(struct compilation *c, const char *text)
 {
@@ -178,9 +247,14 @@ static void keep_shapes(struct compilation *c)
 
 enum npuc_status compilation_bind(struct compilation *c)
 {
-    bool changed = c->options.shapes.len > 0;
+    bool changed = c->options.shapes.len > 0 || c->options.values.len > 0;
+    enum npuc_status s = NPUC_OK;
+    for (int64_t i = 0; i < c->options.values.len && s == NPUC_OK; i++)
+        s = bind_value(c, c->options.values.data[i]);
+    if (s != NPUC_OK)
+        return s;
     keep_shapes(c);
-    enum npuc_status s = bind_dims(c, &changed);
+    s = bind_dims(c, &changed);
     substitute_fixed(c, &changed);
     for (int64_t i = 0; i < c->options.shapes.len && s == NPUC_OK; i++)
         s = bind_shape(c, c->options.shapes.data[i]);

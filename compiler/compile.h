@@ -26,6 +26,7 @@ struct compile_options {
     bool has_tiling;
     VEC(const char *) dims;          /* "seq=1..4096", "batch=8" */
     VEC(const char *) shapes;        /* "x=1x3x224x224" */
+    VEC(const char *) values;        /* "use_cache_branch=1": inputs of one number that are constants */
     VEC(const char *) sets;          /* "hbm.bandwidth=1.8TB/s" */
     struct division *division;       /* over several devices; NULL: one. For times alone */
     int64_t cores, vector_cores;     /* 0: all of the target */

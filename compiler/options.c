@@ -48,6 +48,12 @@ static bool set_shape(struct compilation *c, const char *v)
     return strchr(v, '=') != NULL;
 }
 
+static bool set_value(struct compilation *c, const char *v)
+{
+    vec_push(&c->arena, &c->options.values, keep(c, v));
+    return strchr(v, '=') != NULL;
+}
+
 static bool set_constant(struct compilation *c, const char *v)
 {
     vec_push(&c->arena, &c->options.sets, keep(c, v));
@@ -163,6 +169,7 @@ static const struct {
     {"recipe", set_recipe, "a recipe file (npuc quantize)"},
     {"D", set_dim, "NAME=SIZE, NAME=MIN..MAX or NAME=SIZE,SIZE,..."},
     {"shape", set_shape, "INPUT=AxBxC"},
+    {"value", set_value, "INPUT=NUMBER"},
     {"set", set_constant, "KEY=VALUE (npuc targets TARGET lists the keys)"},
     {"kv-capacity", set_capacity, "rows of a KV cache, 0 to keep the model's form"},
     {"kv-page", set_page, "rows of a page of KV caches, a multiple of 16; 0 for caches in one piece"},

@@ -17,6 +17,7 @@ static const struct pass_step pipeline[] = {
      "after folding, which tells conditions and trip counts; before patterns, which then see one graph"},
     {PASS_recover_sequence, "after folding and unrolling, which tell positions; what stays is on the host"},
     {PASS_dce, "the shape subgraphs that nobody reads any more go before patterns count uses"},
+    {PASS_unify_sizes, "after folding and unrolling, which tell sizes; before patterns, which compare them"},
     {PASS_recover_rope, "needs the exporter's Slice, Neg, Concat as they are; slices of angles are then shared by cse"},
     {PASS_recover_norm, "needs the exporter's casts and means; one operator is one kernel with its statistics on chip"},
     {PASS_recover_activation, "after folding, which leaves plain constants"},

@@ -67,11 +67,30 @@ static bool find_logits(struct lm *lm)
     return true;
 }
 
+/* An input that is one truth value may decide between forms with and without a cache: decided, the caches show. */
+static const char *deciding_input(const npurt_plan *p)
+{
+    for (int i = 0; i < npurt_plan_inputs(p); i++) {
+        const struct npurt_value *v = npurt_plan_input(p, i);
+        if (v->dtype == NPURT_BOOL && (v->rank == 0 || (v->rank == 1 && v->dims[0].max == 1)))
+            return v->name;
+    }
+    return NULL;
+}
+
 bool lm_open_timed(struct lm *lm, const struct args *a, int default_mode, int *exit_code)
 {
     if (!session_open(&lm->s, a, a->words.data[0], default_mode, exit_code))
         return false;
     if (!find_logits(lm)) {
+        const char *input = deciding_input(lm->s.plan);
+        if (input) {
+            term_error("%s: no language model with a KV cache; its input %s may decide about one: compile it with "
+                       "--value %s=1",
+                       lm->s.path, input, input);
+            *exit_code = diag_exit_code(NPUC_E_UNSUPPORTED);
+            return false;
+        }
         *exit_code =
             lm_fail(lm, "no language model with a KV cache: caches and a logits output are needed; see npuc inspect ",
                     lm->s.path);

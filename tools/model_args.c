@@ -10,7 +10,7 @@ static const char *const passed_on[] = {"target",       "precision",     "D",   
                                         "kv-page",      "kv-pool",       "set",        "cores",        "vector-cores",
                                         "input-layout", "output-layout", "force",      "tile",         "verify-each",
                                         "strict",       "dump-dir",      "stop-after", "max-rewrites", "plain-maps",
-                                        "recipe"};
+                                        "recipe",       "value"};
 
 bool model_args(const struct args *a, struct compilation *c, int *exit_code)
 {

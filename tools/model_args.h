@@ -11,6 +11,7 @@
         {"recipe", "R", "quantise as this recipe says (npuc quantize)"},                                               \
         {"D", "NAME=SIZE", "fix a dimension, give its range or its gears: -D batch=1 -D seq=1..4096, -D seq=128,512"}, \
         {"shape", "X=AxBxC", "fix the shape of an input"},                                                             \
+        {"value", "X=NUMBER", "compile for one value of an input of one number, which is no input then"},              \
         {"kv-capacity", "ROWS", "rows of a KV cache kept in place; default 2048, 0 keeps the model's form"},           \
         {"kv-page", "ROWS", "KV caches in pages of ROWS, which sequences take as they grow; default 0, in one piece"}, \
         {"kv-pool", "PAGES", "pages that all sequences share; default 0, as many as they can have"},                   \
