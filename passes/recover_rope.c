@@ -9,17 +9,22 @@
  * Halves may be turned apart, by angles that have half of the columns:
  *   %y = Concat (Sub (Mul %lo, %c), (Mul %hi, %s)), (Add (Mul %hi, %c), (Mul %lo, %s))
  *
+ * Pairs of neighbours may be turned, by angles that stand twice beside each other (interleaved):
+ *   %e = Slice %x, 0:2h:2;  %o = Slice %x, 1:2h:2;  %r = Reshape (Concat (Unsqueeze (Neg %o)), (Unsqueeze %e)
+ * {axis=-1}) with %y as at first, and every second column of cos and sin.
+ *
  * The slices of the angles are shared by all layers (cse). x1*cos + (-x2)*sin and cos*x1 - sin*x2 are the same bits in
  * f32; narrower types round once instead of after each operator.
- * Requirements: (1) x is [batch, heads, rows, 2h], cos and sin [batch or 1, 1, rows, 2h]; (2) the equality of halves is
- * proven, never assumed; (3) every rewrite removes an Add whose operands are Mul and Mul, so it terminates. Left alone:
- * interleaved pairs, partial rotations. */
+ * Requirements: (1) x is [batch, heads, rows, 2h], cos and sin [batch or 1, 1, rows, 2h]; (2) the equality of halves or
+ * neighbours is proven, never assumed; (3) every rewrite removes an Add whose operands are Mul and Mul, so it
+ * terminates. Left alone: partial rotations. */
 #include "passes/match.h"
 
 struct rope {
     struct value *x, *cos, *sin;
     int64_t half;
     bool apart; /* cos and sin have half of the columns */
+    bool pairs; /* neighbours are turned and not halves */
 };
 
 static struct node *def_of(const struct value *v, enum op op)
@@ -108,12 +113,117 @@ static bool halves_equal(struct ir_ctx *cx, const struct value *v)
     return false;
 }
 
-static bool is_angle(struct ir_ctx *cx, const struct value *v, const struct value *x)
+/* ---- neighbours ---- */
+
+/* GatherND of rows 2k and 2k + 1, both the same for certain: their places differ along axes alone that were expanded.
+ */
+static bool gathers_twice(struct ir_ctx *cx, const struct node *n)
+{
+    const struct node *wide = n->n_in == 2 ? def_of(n->in[0].value, OP_Expand) : NULL;
+    const struct value *at = wide ? n->in[1].value : NULL;
+    int64_t rows, width, one;
+    if (!at || !value_const(at) || at->type->rank != 2 || node_attr_int(n, "batch_dims", 0) != 0 ||
+        !expr_is_const(&cx->exprs, at->type->dims[0], &rows) || !expr_is_const(&cx->exprs, at->type->dims[1], &width) ||
+        rows % 2 != 0)
+        return false;
+    const struct type *from = wide->in[0].value->type, *to = wide->out[0].type;
+    for (int64_t i = 0; i < rows * width; i++) {
+        const int64_t axis = i % width - (to->rank - from->rank), next = i + width;
+        double a, b;
+        if (i / width % 2 != 0)
+            continue;
+        if (!value_const_f64(at, i, &a) || !value_const_f64(at, next, &b))
+            return false;
+        if (a != b && axis >= 0 && (!expr_is_const(&cx->exprs, from->dims[axis], &one) || one != 1))
+            return false;
+    }
+    return true;
+}
+
+/* [.., h, 1] expanded to [.., h, 2], or joined with itself, whose last two axes become one. */
+static bool joins_twice(struct ir_ctx *cx, const struct node *n)
+{
+    const struct value *v = op_has((enum op)n->op, T_VIEW) && n->n_in > 0 ? n->in[0].value : NULL;
+    const struct node *twice = v ? v->def : NULL;
+    const int rank = v ? v->type->rank : 0, to = n->out[0].type->rank;
+    int64_t h, two, columns, one;
+    if (!twice || rank < 2 || to < 1 || !expr_is_const(&cx->exprs, v->type->dims[rank - 2], &h) ||
+        !expr_is_const(&cx->exprs, v->type->dims[rank - 1], &two) || two != 2 ||
+        !expr_is_const(&cx->exprs, n->out[0].type->dims[to - 1], &columns) || columns != 2 * h)
+        return false;
+    const struct type *single = node_in(twice, 0)->type;
+    if (single->rank < 1 || !expr_is_const(&cx->exprs, single->dims[single->rank - 1], &one) || one != 1)
+        return false;
+    const int64_t axis = node_attr_int(twice, "axis", 0);
+    return twice->op == OP_Expand || (twice->op == OP_Concat && twice->n_in == 2 && (axis == -1 || axis == rank - 1) &&
+                                      twice->in[0].value == twice->in[1].value);
+}
+
+/* Are columns 2k and 2k + 1 of the last axis equal for certain? */
+static bool neighbours_equal(struct ir_ctx *cx, const struct value *v)
+{
+    int64_t axis = v->type->rank - 1;
+    for (int depth = 0; v && v->def && depth < 32; depth++) {
+        const struct node *n = v->def;
+        const bool last = axis == v->type->rank - 1;
+        if ((last && joins_twice(cx, n)) || (axis == 0 && n->op == OP_GatherND && gathers_twice(cx, n)))
+            return true;
+        const struct attr *perm = n->op == OP_Transpose ? node_attr(n, "perm") : NULL;
+        if (perm && perm->len == v->type->rank)
+            axis = perm->v.ints[axis];
+        v = perm || n->op == OP_Cast || (op_table[n->op]->fn && n->n_in == 1) ? n->in[0].value
+            : last                                                            ? upwards(cx, v)
+                                                                              : NULL;
+        axis = last && !perm && v ? v->type->rank - 1 : axis;
+    }
+    return false;
+}
+
+/* x[..., from::2] along the last axis, behind an axis of one. */
+static bool is_every_second(struct ir_ctx *cx, const struct value *v, const struct value *x, int64_t half, int64_t from)
+{
+    const struct node *n = def_of(v, OP_Slice);
+    int64_t at[4] = {0, 0, 0, 1};
+    for (int i = 0; n && i < 4; i++)
+        if (node_in(n, i + 1) && (value_n_elems(cx, node_in(n, i + 1)) != 1 ||
+                                  !expr_is_const(&cx->exprs, value_elem(cx, node_in(n, i + 1), 0), &at[i])))
+            return false;
+    return n && n->in[0].value == x && at[0] == from && at[1] >= 2 * half && at[3] == 2 &&
+           (at[2] == -1 || at[2] == x->type->rank - 1);
+}
+
+/* What stands behind a new last axis of one. */
+static const struct value *single(struct ir_ctx *cx, const struct value *v, int64_t half)
+{
+    const struct value *x = v->def && op_has((enum op)v->def->op, T_VIEW) ? node_in(v->def, 0) : NULL;
+    int64_t one, size;
+    const struct type *t = v->type;
+    return x && t->rank == 5 && x->type->rank == 4 && expr_is_const(&cx->exprs, t->dims[4], &one) && one == 1 &&
+                   expr_is_const(&cx->exprs, t->dims[3], &size) && size == half && x->type->dims[3] == t->dims[3]
+               ? x
+               : NULL;
+}
+
+/* -x1, x0, -x3, x2, .. */
+static bool is_swapped(struct ir_ctx *cx, const struct value *v, const struct value *x, int64_t half)
+{
+    const struct node *view = v->def && op_has((enum op)v->def->op, T_VIEW) && v->type == x->type ? v->def : NULL;
+    const struct node *cat = view ? def_of(node_in(view, 0), OP_Concat) : NULL;
+    const int64_t axis = cat ? node_attr_int(cat, "axis", 0) : 0;
+    if (!cat || cat->n_in != 2 || cat->out[0].type->rank != 5 || (axis != -1 && axis != 4))
+        return false;
+    const struct value *odd = single(cx, cat->in[0].value, half), *even = single(cx, cat->in[1].value, half);
+    const struct node *neg = def_of(odd, OP_Neg);
+    return neg && even && is_every_second(cx, neg->in[0].value, x, half, 1) && is_every_second(cx, even, x, half, 0);
+}
+
+static bool is_angle(struct ir_ctx *cx, const struct value *v, const struct rope *r, const struct value *x)
 {
     int64_t one;
     const struct type *t = v->type;
     return t->rank == 4 && expr_is_const(&cx->exprs, t->dims[1], &one) && one == 1 && t->dims[2] == x->type->dims[2] &&
-           t->dims[3] == x->type->dims[3] && t->dtype == x->type->dtype && halves_equal(cx, v);
+           t->dims[3] == x->type->dims[3] && t->dtype == x->type->dtype &&
+           (r->pairs ? neighbours_equal(cx, v) : halves_equal(cx, v));
 }
 
 /* Mul of x with an angle, in either order. */
@@ -121,8 +231,8 @@ static bool is_product(struct ir_ctx *cx, const struct node *mul, struct rope *r
 {
     for (int i = 0; i < 2; i++) {
         struct value *x = mul->in[i].value, *angle = mul->in[1 - i].value;
-        bool fits = rotated ? is_rotated(cx, x, r->x, r->half) && is_angle(cx, angle, r->x)
-                            : is_angle(cx, angle, x) && x->type->rank == 4;
+        bool fits = rotated ? (r->pairs ? is_swapped : is_rotated)(cx, x, r->x, r->half) && is_angle(cx, angle, r, r->x)
+                            : x->type->rank == 4 && is_angle(cx, angle, r, x);
         if (!fits)
             continue;
         if (!rotated)
@@ -135,8 +245,9 @@ static bool is_product(struct ir_ctx *cx, const struct node *mul, struct rope *r
 
 static bool match(struct ir_ctx *cx, const struct node *add, struct rope *r)
 {
-    for (int i = 0; i < 2 && add->op == OP_Add; i++) {
-        struct node *plain = def_of(add->in[i].value, OP_Mul), *turned = def_of(add->in[1 - i].value, OP_Mul);
+    for (int i = 0; i < 4 && add->op == OP_Add; i++) {
+        struct node *plain = def_of(add->in[i % 2].value, OP_Mul), *turned = def_of(add->in[1 - i % 2].value, OP_Mul);
+        r->pairs = i >= 2;
         if (!plain || !turned || !is_product(cx, plain, r, false))
             continue;
         int64_t size;
@@ -202,13 +313,14 @@ static bool match_halves(struct ir_ctx *cx, const struct node *cat, struct rope 
     return false;
 }
 
-/* [b,1,s,2h] or [b,1,s,h] -> [b,s,h] */
+/* [b,1,s,2h] or [b,1,s,h] -> [b,s,h]: the first half of the columns, or every second one. */
 static struct value *half_angle(struct builder *b, struct value *v, const struct rope *r)
 {
-    const int64_t zero = 0, last = -1;
+    const int64_t zero = 0, last = -1, step = 2, end = r->pairs ? 2 * r->half : r->half;
     if (!r->apart) {
-        struct value *in[4] = {v, ir_const_i64(b, &zero, 1), ir_const_i64(b, &r->half, 1), ir_const_i64(b, &last, 1)};
-        struct node *n = ir_new(b, OP_Slice, 4, in, 1);
+        struct value *in[5] = {v, ir_const_i64(b, &zero, 1), ir_const_i64(b, &end, 1), ir_const_i64(b, &last, 1),
+                               r->pairs ? ir_const_i64(b, &step, 1) : NULL};
+        struct node *n = ir_new(b, OP_Slice, r->pairs ? 5 : 4, in, 1);
         if (ir_infer(n) != NPUC_OK)
             return NULL;
         v = &n->out[0];
@@ -236,6 +348,7 @@ enum npuc_status recover_rope(struct pass_ctx *px, struct graph *g)
         struct builder b = ir_at(n);
         struct value *in[3] = {r.x, half_angle(&b, r.cos, &r), half_angle(&b, r.sin, &r)};
         struct node *rotary = ir_new(&b, OP_RotaryEmbedding, 3, in, 1);
+        ir_set_int(rotary, "interleaved", r.pairs);
         if (!in[1] || !in[2] || ir_infer(rotary) != NPUC_OK)
             return NPUC_E_INTERNAL;
         pass_count(px, STAT_recover_rope_absorbed, match_replace(px, n, rotary));

@@ -77,9 +77,8 @@ static void mark_told(struct unifier *u, const struct graph *g)
     for (int32_t i = 0; i < g->n_inputs; i++) {
         const struct type *t = g->inputs[i]->type;
         for (int d = 0; t->kind == TYPE_TENSOR && d < t->rank; d++) {
-            const struct expr_node *x = &u->px->cx->exprs.nodes.data[t->dims[d]];
-            if (x->op == EXPR_SYM)
-                u->told[x->value] = true;
+            for (int32_t k = 0; k < u->n; k++)
+                u->told[k] = u->told[k] || expr_uses_symbol(&u->px->cx->exprs, t->dims[d], k);
         }
     }
 }
