@@ -220,11 +220,13 @@ void clock_loadc(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
     c->bytes = (int64_t)((double)c->bytes * part);
 }
 
+/* A row of no more than a fractal's is followed by the next one on chip: rows that lie so in GM too are one burst. */
 void clock_load_nz(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_LOAD_NZ *a = EMU_ARGS(LOAD_NZ, op);
-    const int64_t n[12] = {1, 1, a->rows, a->cols, 0, 0, a->src_row, a->src_col, 0, 0, 0, 1};
-    c->span = span_4d(a->src, a->src_off, dtype_size((enum dtype)a->dtype), n);
+    const int64_t size = dtype_size((enum dtype)a->dtype), c0 = cx->rates->fractal_c0 / (size > 0 ? size : 1);
+    const int64_t n[12] = {1, 1, a->rows, a->cols, 0, 0, a->src_row, a->src_col, 0, 0, a->cols <= c0 ? c0 : 0, 1};
+    c->span = span_4d(a->src, a->src_off, size, n);
     read_gm(cx, a->dst, cx->rates->nd2nz, c);
 }
 

@@ -1,33 +1,10 @@
 /* The clock times one block of each kind, and finds the kinds on a slice of the program. Here: blocks that differ in
  * one operand somewhere, in loops, ifs and edges; timing all of them must say the same. */
-#include "emu_unit.h"
+#include "clock_unit.h"
 
 #include "kernels/vec.h"
-#include "runtime/emu/clock_priv.h"
-
-#include <math.h>
 
 enum { BLOCKS = 12 };
-
-static struct emu_timing time_flags(struct emu_unit *u, uint32_t flags)
-{
-    struct emu_timing t;
-    struct emu_launch l = {.kernel = u->b.k,
-                           .params = u->params,
-                           .tensors = u->tensors,
-                           .blocks = u->blocks,
-                           .target = &u->target,
-                           .machine = u->machine};
-    if (clock_run(&l, &t, flags) != NPUC_OK)
-        fail_msg("%s", l.error);
-    return t;
-}
-
-static void close_to(double got, double want)
-{
-    if (fabs(got - want) > 1e-9 * fabs(want))
-        fail_msg("%.6f instead of %.6f", got, want);
-}
 
 static void kinds_stand_for_all(struct emu_unit *u)
 {
