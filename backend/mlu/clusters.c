@@ -9,6 +9,8 @@
  *   - a convolution of integers along three axes; one of floats never is, whatever its weights and its time;
  *   - a product of two activations, or with more rows per image than ROWS: rows, not images, are its parallelism;
  *   - a depthwise convolution of one image, which is all vector work;
+ *   - maps that no product makes or reads are more than the SRAM of a cluster, and the clusters that have images have
+ *     less than memory's bandwidth;
  *   - the number of images is not known at compile time.
  * Normalisation of instances takes one core for each image: networks full of it show a core or two at work. */
 #include "backend/mlu/gens.h"
@@ -119,13 +121,29 @@ static bool is_split(const struct machine *m, struct ir_ctx *cx, const struct no
            cluster_time(m, cx, &h, (double)images, cores) > target_num(m->target, TK_CLUSTER_SPLIT);
 }
 
+/* Does a kernel without products read and write more of one image than the SRAM of a cluster holds? Then nothing stays
+ * there, and while the clusters with images have less of the bandwidth than memory gives, all of them take part. */
+static bool passes_memory(const struct machine *m, struct ir_ctx *cx, const struct node *n, int64_t images)
+{
+    const double busy = (double)images * target_num(m->target, TK_CLUSTER_BANDWIDTH);
+    double bytes = 0;
+    if (heavy_of(n).node || n->op == OP_InstanceNormalization || busy >= target_num(m->target, TK_HBM_BANDWIDTH))
+        return false;
+    for (int i = 0; i < n->n_in + n->n_out; i++) {
+        const struct value *v = i < n->n_in ? node_in(n, i) : node_out(n, i - n->n_in);
+        const int64_t count = v && !is_constant(v) ? type_const_count(cx, v->type) : 0;
+        bytes += count > 0 ? (double)count * (double)dtype_size(v->type->dtype) : 0;
+    }
+    return bytes / (double)images > (double)m->size[TS_L1];
+}
+
 bool mlu_clusters(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct machine_part *out)
 {
     const int32_t cores = (int32_t)target_num(m->target, TK_CORES_CLUSTER), all = m->n_cube / (cores > 0 ? cores : 1);
     const struct type *t = n->n_out > 0 && node_out(n, 0) ? n->out[0].type : NULL;
     int64_t images;
     if (all < 2 || !t || t->kind != TYPE_TENSOR || t->rank < 2 || !known(cx, t->dims[0], &images) ||
-        is_split(m, cx, n, images, cores))
+        is_split(m, cx, n, images, cores) || passes_memory(m, cx, n, images))
         return false;
     const int64_t each = size_ceil_div(images, all);
     *out = (struct machine_part){.m = *m, .copies = (int32_t)size_ceil_div(images, each)};

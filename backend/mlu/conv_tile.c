@@ -23,7 +23,7 @@ struct search {
     const struct ir_ctx *cx;
     const struct conv *p;
     const struct tiling *wish;
-    bool copied;
+    bool in_turn; /* filters and windows: none of the next tile's filters while windows pass by */
     int64_t es, os, size_w, out_h, out_w; /* bytes of elements; constants, or -1 */
     double batch, planes, positions, row; /* typical: members, planes of windows, windows of a plane, of a row */
     bool near_x, near_y;                  /* the map, the result: in the SRAM of the cluster */
@@ -305,10 +305,17 @@ static void try_tile(struct search *s, struct mlu_conv_tile t)
     }
 }
 
-/* Copies of the kernel on other clusters read the same filters. One read of memory serves them all while they keep
- * step, so they take the filters of a tile together, before its windows, and none runs ahead.
- *
- * All depths of rings, ways to bring the filters, and whether they and the map stay. */
+/* Do the filters of a tile come before its windows, and none ahead? Copies of the kernel on other clusters read the
+ * same filters: one read of memory serves them all while they keep step, so they take them together. Alone, SRAM is in
+ * two halves for filters, one in use and one that is filled: what exceeds a half comes in turn. */
+static bool takes_turns(const struct search *s, bool copied)
+{
+    const struct conv *p = s->p;
+    const double all = (double)p->group * (double)p->cout * (double)mlu_conv_taps(p) * (double)p->cin * (double)s->es;
+    return copied || all > (double)s->m->size[TS_L1] / 2;
+}
+
+/* All depths of rings, ways to bring the filters, and whether they and the map stay. */
 static void try_depths(struct search *s, struct mlu_conv_tile t)
 {
     for (int i = 0; i < MLU_LANES; i++) {
@@ -320,7 +327,7 @@ static void try_depths(struct search *s, struct mlu_conv_tile t)
             t.on.runs = (f & 4) != 0;
             t.whole = (f & 8) != 0;
             t.ahead = (f & 16) != 0;
-            if ((t.ahead && (!t.on.runs || t.on.lanes == 1)) || (s->copied && (t.ahead || t.w_slots > 1)))
+            if ((t.ahead && (!t.on.runs || t.on.lanes == 1)) || (s->in_turn && (t.ahead || t.w_slots > 1)))
                 continue;
             const bool once = t.taps == conv_plane_taps(s->p) || s->p->direct;
             if (is_volume(s->p) && (t.slots > 1 || t.whole))
@@ -379,7 +386,6 @@ static struct search search_of(const struct machine *m, const struct ir_ctx *cx,
                        .cx = cx,
                        .p = p,
                        .wish = w,
-                       .copied = copied,
                        .es = dtype_size(p->in),
                        .os = dtype_size(p->out),
                        .size_w = size_known(cx, p->size[W]),
@@ -393,6 +399,7 @@ static struct search search_of(const struct machine *m, const struct ir_ctx *cx,
                        .r = mlu_rates_of(m, p->in),
                        .cycles = INFINITY};
     s.positions = s.row * size_typical(cx, p->out_size[H], TYPICAL);
+    s.in_turn = takes_turns(&s, copied);
     return s;
 }
 

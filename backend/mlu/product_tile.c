@@ -52,12 +52,16 @@ static bool fit_k(const struct search *s, struct product_tile *t)
 }
 
 /* Bytes from GDRAM: a is there again for each column of tiles that does not run beside another one, unless it stays in
- * the cache; so is b for each run of rows. */
+ * the cache; so is b for each run of rows, unless what all cores move of it at a time fits there: then those that take
+ * the same block beside each other share one read. */
 static double missed(const struct search *s, const struct product_tile *t, const struct mlu_spread *v)
 {
     const double es = dtype_size(s->p->in), a = s->s->m * s->s->k * es, b = s->s->n * s->s->k * es;
     const double again_a = a <= s->r.cache ? 1 : ceil(ceil(s->s->n / (double)t->n) / v->beside),
-                 again_b = b <= s->r.cache ? 1 : ceil(v->runs / fmin(v->units, v->runs));
+                 shared = v->units * t->b_slots * (double)t->n * (double)t->k * es <= s->r.cache
+                              ? fmin(v->units, v->runs)
+                              : 1,
+                 again_b = b <= s->r.cache ? 1 : ceil(v->runs / shared);
     return s->s->batch * (a * again_a + b * again_b);
 }
 

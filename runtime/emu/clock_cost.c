@@ -91,23 +91,14 @@ void clock_rates_of(const struct target *t, struct clock_rates *r)
     r->queue = (int32_t)(depth < CLOCK_MAX_QUEUE ? depth : CLOCK_MAX_QUEUE);
 }
 
-/* Blocks on one cluster: neighbours, or every n-th of a launch whose blocks go round n clusters. */
-static int64_t cores_at_work(const struct emu_launch *l)
-{
-    const int64_t cores = whole(l->target, TK_CORES_CLUSTER, 1), all = whole(l->target, TK_CORES_CUBE, 1);
-    const int64_t clusters = l->copies == PLAN_APART && all > cores ? all / cores : 1;
-    const int64_t blocks = size_ceil_div(emu_copy_blocks(l), clusters);
-    return blocks < cores ? blocks : cores;
-}
-
+/* A core's part of its cluster's way to memory, which is also what it has alone: one copy of a core after the other
+ * waits for its own answers. */
 void clock_rates_share(const struct emu_launch *l, struct clock_rates *r)
 {
     const struct target *t = l->target;
-    const double cluster = num(t, TK_CLUSTER_BANDWIDTH) / num(t, TK_CLOCK);
-    const int64_t active = cores_at_work(l);
-    const double most = cluster / (double)active;
+    const double most = num(t, TK_CLUSTER_BANDWIDTH) / num(t, TK_CLOCK) / (double)whole(t, TK_CORES_CLUSTER, 1);
     double *const rates[] = {&r->l2_vector, &r->cold_vector, &r->mte3};
-    for (int64_t i = 0; cluster > 0 && i < NPUC_ARRAY_LEN(rates); i++)
+    for (int64_t i = 0; most > 0 && i < NPUC_ARRAY_LEN(rates); i++)
         *rates[i] = *rates[i] < most ? *rates[i] : most;
 }
 

@@ -54,8 +54,10 @@ static void test_division(void **state)
         const char *dims;
         int32_t copies, parts;
     } rows[] = {
-        {"8, 1000", 8, 8}, {"16, 1000", 8, 8},         {"12, 1000", 6, 6},      {"1, 1000", 1, 1},
-        {"9, 1000", 0, 0}, {"s, 1000", PLAN_APART, 0}, {"1000", PLAN_APART, 0}, {"8, 3, 5, 7", 8, 8},
+        {"8, 1000", 8, 8},       {"16, 1000", 8, 8},   {"12, 1000", 6, 6},
+        {"1, 1000", 1, 1},       {"9, 1000", 0, 0},    {"s, 1000", PLAN_APART, 0},
+        {"1000", PLAN_APART, 0}, {"8, 3, 5, 7", 8, 8}, {"1, 600000", PLAN_APART, 0},
+        {"4, 600000", 4, 4},
     };
     (void)state;
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(rows); i++) {
