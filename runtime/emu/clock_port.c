@@ -13,6 +13,7 @@
 
 #define SLOT  128.0 /* cycles: less than a move of 16 KiB */
 #define CRUMB 1e-6  /* bytes: what rounding leaves */
+#define FAR   1e18  /* cycles: slots have whole numbers */
 
 /* Most that the cores of the launch can ask for at one time. Reads do not go on faster than what misses comes from
  * memory. */
@@ -125,7 +126,7 @@ void clock_port_pass(struct clock *k, struct clock_core *const *cores, int64_t n
         if (c->port_left > 0 && c->move_start < first)
             first = c->move_start;
     }
-    if (isinf(first))
+    if (!(first < FAR)) /* nothing to move, or the time of a broken plan */
         return;
     const int64_t from = (int64_t)(first / SLOT);
     int64_t past = 0;
