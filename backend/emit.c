@@ -404,7 +404,8 @@ static struct emitter *emitter_new(struct ir_ctx *cx, struct module *mod, const 
     *e = (struct emit){.cx = cx, .module = mod, .m = m, .plan = out, .arena = &mod->arena};
     em->graph = mod->funcs.data[0];
     map_init(&e->kernels, e->arena);
-    map_init(&em->exprs, e->arena);
+    em->exprs = (struct expr_copier){.from = &cx->exprs, .to = &out->exprs, .symbol = emit_symbol, .user = e};
+    map_init(&em->exprs.known, e->arena);
     map_init(&em->sources, e->arena);
     map_init(&em->cache_of, e->arena);
     map_init(&em->variants, e->arena);
@@ -433,6 +434,7 @@ enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struc
     const enum npuc_status st = emit_graph(em);
     if (st != NPUC_OK)
         return st;
+    emit_join(em);
     entry.n_steps = (int32_t)out->steps.len - entry.first_step;
     entry.n_outputs = (int32_t)em->outputs.len;
     entry.outputs = arena_copy(&out->arena, em->outputs.data, em->outputs.len * (int64_t)sizeof(int32_t));

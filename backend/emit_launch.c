@@ -42,8 +42,7 @@ struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struc
     return &e->plan->steps.data[e->plan->steps.len - 1];
 }
 
-/* The number of a kernel with this content, adding it when there is none yet. */
-static int32_t kernel_number(struct emit *e, struct tile_kernel *k)
+int32_t kernel_number(struct emit *e, struct tile_kernel *k)
 {
     const uint64_t hash = tile_kernel_hash(k);
     const uint64_t *known = map_find(&e->kernels, hash);
@@ -62,6 +61,15 @@ static void emit_set_copies(struct emit *e, struct plan_step *s)
         for (int64_t j = 0; j < e->divided.len; j++)
             divided[i] |= e->divided.data[j] == s->tensors[i];
     s->divided = divided;
+}
+
+/* Cores of the part of the machine that the step appended last runs on. */
+static void note_cores(struct emit *e, const struct tile_kernel *k)
+{
+    struct emitter *em = emitter_of(e);
+    while (em->cores.len < e->plan->steps.len)
+        vec_push(e->arena, &em->cores, 0);
+    em->cores.data[em->cores.len - 1] = k->has[TCORE_CUBE] ? e->m->n_cube : e->m->n_vector;
 }
 
 enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_t *tensors, const expr *params,
@@ -83,6 +91,7 @@ enum npuc_status emit_launch(struct emit *e, struct tile_kernel *k, const int32_
     s->params = n_params ? arena_copy(&e->plan->arena, params, n_params * (int64_t)sizeof *params) : NULL;
     s->work = work;
     emit_set_copies(e, s);
+    note_cores(e, k);
     return NPUC_OK;
 }
 

@@ -3,11 +3,12 @@
 #define BACKEND_EMIT_PRIV_H
 
 #include "backend/backend.h"
+#include "backend/expr_copy.h"
 
 struct emitter {
     struct emit e;             /* first: generators hold a pointer to it */
     const struct graph *graph; /* the function being emitted */
-    struct map exprs;          /* ir expression -> plan expression */
+    struct expr_copier exprs;  /* ir expression -> plan expression */
     struct map sources;        /* address of a struct loc -> index into plan->sources */
     struct map variants;       /* key of a space of sizes -> its struct found (variants.c) */
     struct map cache_of;       /* value id of a cache state -> its PT_CACHE tensor */
@@ -16,6 +17,7 @@ struct emitter {
     VEC(uint32_t) sizes;  /* ids of values whose tensor of sizes was made when a step asked for it */
     VEC(int32_t) outputs; /* tensors of the entry's outputs */
     VEC(struct plan_cache) caches;
+    VEC(int32_t) cores; /* by step: of the part of the machine that a launch runs on; 0: no launch */
 };
 
 /* emit_pages.c: caches in pages of a pool. */
@@ -46,7 +48,8 @@ enum npuc_status emit_if(struct emitter *em, struct node *n);
 enum npuc_status emit_loop(struct emitter *em, struct node *n);
 
 /* emit_tensor.c */
-sym emit_sym(struct emit *e, sym ir); /* interned in the plan's strings */
+sym emit_sym(struct emit *e, sym ir);         /* interned in the plan's strings */
+expr emit_symbol(void *user, int64_t symbol); /* of the ir, in the plan; user: struct emit */
 int32_t tensor_new(struct emit *e, enum plan_tensor_kind kind, const struct type *t, sym name);
 int32_t tensor_alias(struct emit *e, int32_t of, const struct type *t, sym name); /* same bytes, type t */
 void bind_type_symbols(struct emitter *em, const struct type *t);
@@ -62,6 +65,8 @@ bool emit_divides(struct emit *e, struct node *n, int32_t copies);
 void plan_residency(struct plan *p, const struct plan_entry *entry, int64_t first_tensor, const struct machine *m,
                     struct arena *a);
 struct plan_step *step_new(struct emit *e, enum plan_step_kind kind, const struct node *n);
+/* The number of a kernel with this content, adding it when there is none yet. */
+int32_t kernel_number(struct emit *e, struct tile_kernel *k);
 
 /* emit_host.c */
 /* Copies a dense tensor of type t: on the cores where they can, else on the host for the reason given. */
@@ -85,6 +90,22 @@ enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w);
 
 /* family.c: the first generator that takes the node; else *reason is the last constraint that was named */
 const struct gen *find_gen(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);
+
+/* join.c: launches that do not need each other as one. Behind the last step of the entry, before plan_lifetimes */
+void emit_join(struct emitter *em);
+/* join_kernel.c: one kernel that does the work of several, side by side on blocks of their own. */
+struct join_member {
+    const struct tile_kernel *kernel;
+    const struct plan_step *step;
+    expr first, blocks; /* of its blocks in the joint kernel, and how many; over the plan's symbols */
+};
+struct joint {
+    struct tile_kernel *kernel; /* NULL: an expression would be too large */
+    const int32_t *tensors;
+    const uint8_t *divided; /* as in struct plan_step */
+    const expr *params;
+};
+struct joint join_kernels(struct emit *e, const struct join_member *members, int n);
 
 /* lifetime.c: first and last step of every PT_TEMP of an entry, which has the tensors from first_tensor on; a: for its
  * own use */

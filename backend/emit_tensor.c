@@ -18,24 +18,6 @@ sym emit_sym(struct emit *e, sym ir)
 
 /* ---- expressions ------------------------------------------------------------------------------------------ */
 
-static expr copy_sum(struct emit *e, struct expr_node x)
-{
-    struct expr_pool *p = &e->plan->exprs;
-    expr sum = expr_const(p, x.value);
-    for (int32_t i = 0; i < x.n; i++)
-        sum = expr_add(p, sum, expr_mul_const(p, emit_expr(e, x.arg[i]), x.coef[i]));
-    return sum;
-}
-
-static expr copy_prod(struct emit *e, struct expr_node x)
-{
-    struct expr_pool *p = &e->plan->exprs;
-    expr prod = emit_expr(e, x.arg[0]);
-    for (int32_t i = 1; i < x.n; i++)
-        prod = expr_mul(p, prod, emit_expr(e, x.arg[i]));
-    return prod;
-}
-
 /* Is the symbol in the shape of an input as the model has it? Gears share those, others are an entry's own. */
 static bool is_public(const struct emit *e, int64_t symbol)
 {
@@ -48,8 +30,9 @@ static bool is_public(const struct emit *e, int64_t symbol)
     return false;
 }
 
-static expr copy_symbol(struct emit *e, int64_t symbol)
+expr emit_symbol(void *user, int64_t symbol)
 {
+    struct emit *e = user;
     struct plan *p = e->plan;
     const struct expr_symbol s = e->cx->exprs.symbols.data[symbol];
     sym name = emit_sym(e, s.name);
@@ -59,50 +42,9 @@ static expr copy_symbol(struct emit *e, int64_t symbol)
     return expr_sym(&p->exprs, expr_symbol_new(&p->exprs, name, s.range));
 }
 
-static expr copy_expr(struct emit *e, struct expr_node x)
-{
-    struct expr_pool *p = &e->plan->exprs;
-    expr a[3] = {0};
-    if (x.op == EXPR_CONST)
-        return expr_const(p, x.value);
-    if (x.op == EXPR_SYM)
-        return copy_symbol(e, x.value);
-    if (x.op == EXPR_SUM)
-        return copy_sum(e, x);
-    if (x.op == EXPR_PROD)
-        return copy_prod(e, x);
-    for (int32_t i = 0; i < x.n && i < 3; i++)
-        a[i] = emit_expr(e, x.arg[i]);
-    switch ((enum expr_op)x.op) {
-    case EXPR_FLOORDIV: return expr_floordiv(p, a[0], a[1]);
-    case EXPR_MOD: return expr_mod(p, a[0], a[1]);
-    case EXPR_MIN: return expr_min(p, a[0], a[1]);
-    case EXPR_MAX: return expr_max(p, a[0], a[1]);
-    case EXPR_EQ:
-    case EXPR_LT:
-    case EXPR_LE: return expr_cmp(p, (enum expr_op)x.op, a[0], a[1]);
-    case EXPR_SELECT: return expr_select(p, a[0], a[1], a[2]);
-    case EXPR_CONST:
-    case EXPR_SYM:
-    case EXPR_SUM:
-    case EXPR_PROD: break;
-    }
-    return EXPR_INVALID;
-}
-
-/* The node is copied before recursing: building expressions in the plan never moves the ir's pool, but reading a moving
- * array through a pointer is a habit to avoid. */
 expr emit_expr(struct emit *e, expr ir)
 {
-    struct emitter *em = emitter_of(e);
-    if (ir == EXPR_INVALID)
-        return EXPR_INVALID;
-    const uint64_t *known = map_find(&em->exprs, (uint64_t)ir);
-    if (known)
-        return (expr)*known;
-    const expr out = copy_expr(e, e->cx->exprs.nodes.data[ir]);
-    map_put(&em->exprs, (uint64_t)ir, (uint64_t)out);
-    return out;
+    return expr_copy(&emitter_of(e)->exprs, ir);
 }
 
 static void bind_symbols(struct emitter *em, expr ir)
