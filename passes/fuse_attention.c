@@ -9,6 +9,9 @@
  *   %y = Fused %q, %k, %keep, %v {kind="attention" body=(...) { FusedMatMul; Where; SoftmaxMatMul; Yield }} :
  * f32[b,8,s,64]
  *
+ * Behind it, a Transpose that puts rows in front of heads and a cast of f32 to 16 bits, with the views between, belong
+ * to the region where nothing else reads the result and the target's kernel writes it so.
+ *
  * Members are the users of the scores, their users and so on up to the second product; masks and other operands enter
  * as inputs. Requirements: (1) every such user is a vector operator or a view on the NPU and all end in that one
  * product, so that no value of the region is seen elsewhere and none of its results comes back; (2) right operands are
@@ -19,6 +22,7 @@
 #include "passes/attention.h"
 
 #define MAX_MEMBERS 32
+#define MAX_TAIL    6
 
 struct members {
     struct node *nodes[MAX_MEMBERS]; /* the first is the product of the scores */
@@ -106,6 +110,60 @@ static void take_decoders(struct members *m)
     }
 }
 
+/* The nodes behind the region that bring its result where and how its reader wants it. */
+static int64_t collect_tail(const struct node *fused, struct node *tail[MAX_TAIL])
+{
+    const struct value *v = &fused->out[0];
+    int64_t n = 0, end = 0;
+    while (n < MAX_TAIL && value_has_one_use(v)) {
+        struct node *u = v->uses->user;
+        const bool narrows = u->op == OP_Cast && u->place == PLACE_NPU && v->type->dtype == DT_F32 &&
+                             dtype_size(u->out[0].type->dtype) == 2;
+        const bool turns = u->op == OP_Transpose && (u->place == PLACE_NPU || u->place == PLACE_FREE);
+        if (u->graph != fused->graph || v->uses != &u->in[0] || (!narrows && !turns && !is_view(u)))
+            break;
+        tail[n++] = u;
+        end = narrows || turns ? n : end;
+        v = &u->out[0];
+    }
+    return end;
+}
+
+static struct node *fuse_again(struct pass_ctx *px, struct node *const *nodes, int64_t n)
+{
+    struct node *fused = ir_fuse(px->cx, nodes, n, nodes[n - 1], "attention");
+    fused->place = PLACE_NPU;
+    return fused;
+}
+
+/* Takes the tail into the region, where the target has a kernel for that. */
+static void take_tail(struct pass_ctx *px, struct node *fused)
+{
+    struct node *tail[MAX_TAIL], *nodes[2 * MAX_MEMBERS + MAX_TAIL];
+    const int64_t n_tail = collect_tail(fused, tail);
+    const char *reason = NULL;
+    int64_t n = 0;
+    for_each_node (x, node_region(fused, 0)) {
+        if (x->op == OP_Yield || x->op == OP_Constant)
+            continue;
+        if (n == 2 * MAX_MEMBERS)
+            return;
+        nodes[n++] = x;
+    }
+    if (n_tail == 0)
+        return;
+    ir_unfuse(fused);
+    for (int64_t i = 0; i < n_tail; i++)
+        nodes[n + i] = tail[i];
+    struct node *longer = fuse_again(px, nodes, n + n_tail);
+    if (px->target->supports(px->target, px->cx, longer, &reason)) {
+        pass_count(px, STAT_fuse_attention_tails, 1);
+        return;
+    }
+    ir_unfuse(longer);
+    (void)fuse_again(px, nodes, n);
+}
+
 static void fuse(struct pass_ctx *px, struct members *m)
 {
     const char *reason = NULL;
@@ -117,6 +175,7 @@ static void fuse(struct pass_ctx *px, struct members *m)
         fused->place = PLACE_NPU;
         pass_count(px, STAT_fuse_attention_regions, 1);
         pass_count(px, STAT_fuse_attention_fused, m->n);
+        take_tail(px, fused);
         return;
     }
     ir_set_graph(fused, "body", before);

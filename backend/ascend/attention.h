@@ -57,6 +57,8 @@ struct att {
     int n_batch;
     expr batch[IR_MAX_RANK], q_batch[IR_MAX_RANK], k_batch[IR_MAX_RANK], v_batch[IR_MAX_RANK], y_batch[IR_MAX_RANK];
     expr q_row, k_row, v_row, y_row;
+    const struct node *turn; /* the Transpose behind the product that puts rows in front of heads; NULL: none */
+    expr y_plane;            /* turned: from a row of one query head to the same of the next */
     struct space space;      /* of the vector region; its dimensions before the last are batch x rows */
     expr planes, plane_rows; /* rows = planes x plane_rows: query heads that share a key head x positions */
     struct att_codes coded[ATT_CODED];
@@ -110,7 +112,7 @@ struct att_kernel {
     int32_t tq, tk, tv, ty, ts, tp, to; /* tensors */
     expr total, plane_rows, planes;
     expr batch[IR_MAX_RANK], q_batch[IR_MAX_RANK], k_batch[IR_MAX_RANK], v_batch[IR_MAX_RANK], y_batch[IR_MAX_RANK];
-    expr q_row, k_row, v_row, y_row;
+    expr q_row, k_row, v_row, y_row, y_plane;
     struct att_split s;
     struct att_decoder {
         int32_t codes, scales; /* tensors; the decoded chunk is in tk or tv */

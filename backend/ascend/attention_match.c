@@ -1,6 +1,7 @@
 /* Which regions are attention: product, vector operators over the rows of its result, SoftmaxMatMul.
  *
  * Between the two the rows may be seen in other shapes (Reshape views), as long as the columns stay what they are.
+ * Behind them the result may be seen in another shape, turned from [heads, rows] to [rows, heads], and narrowed.
  * One of these shapes, that in which masks and other operands meet the scores, is the iteration space of the vector
  * region. */
 #include "backend/ascend/attention.h"
@@ -43,11 +44,21 @@ static bool is_vector(const struct att *a, const struct node *n)
 
 /* ---- products --------------------------------------------------------------------------------------------- */
 
+/* What may stand between the second product and the region's end. */
+static bool ends(const struct node *n)
+{
+    return n->op == OP_Cast || n->op == OP_Transpose || is_view(n);
+}
+
 static bool find_products(const struct node *n, struct att *a)
 {
     const struct graph *g = node_region(n, 0);
     const struct value *y = node_in(graph_yield(g), 0);
     a->fused = n;
+    while (n->n_out == 1 && y->def && y->graph == g && ends(y->def)) {
+        a->turn = y->def->op == OP_Transpose && !a->turn ? y->def : a->turn;
+        y = node_in(y->def, 0);
+    }
     a->soft = n->n_out == 1 && y->graph == g ? y->def : NULL;
     for_each_node (m, g)
         if (is_product(m)) {
@@ -116,7 +127,8 @@ static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
     a->v = operand(a, a->soft, 1);
     a->sink = operand(a, a->soft, 2);
     a->y = node_out(a->fused, 0);
-    if (!a->q || !a->k || !a->v || (node_in(a->soft, 2) && !a->sink) || s->rank < 2 || a->y->type->rank != s->rank)
+    const struct type *y = a->soft->out[0].type;
+    if (!a->q || !a->k || !a->v || (node_in(a->soft, 2) && !a->sink) || s->rank < 2 || y->rank != s->rank)
         return refuse(reason, "attention products of another form");
     a->n_batch = s->rank - 2;
     for (int i = 0; i < a->n_batch; i++)
@@ -124,10 +136,11 @@ static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
     a->rows = s->dims[s->rank - 2];
     a->total = s->dims[s->rank - 1];
     for (int i = 0; i < s->rank - 1; i++)
-        if (a->y->type->dims[i] != s->dims[i]) /* one member of a result must not stand for several */
+        if (y->dims[i] != s->dims[i]) /* one member of a result must not stand for several */
             return refuse(reason, "attention whose products group rows differently");
     if (!read_strides(cx, a, a->q, a->q_batch, &a->q_row) || !read_strides(cx, a, a->k, a->k_batch, &a->k_row) ||
-        !read_strides(cx, a, a->v, a->v_batch, &a->v_row) || !read_strides(cx, a, a->y, a->y_batch, &a->y_row))
+        !read_strides(cx, a, a->v, a->v_batch, &a->v_row) ||
+        !read_strides(cx, a, &a->soft->out[0], a->y_batch, &a->y_row))
         return refuse(reason, "attention operands whose batch sizes are not known to agree");
     return read_decoders(cx, a) || refuse(reason, "attention on caches of codes that do not lie in rows");
 }
@@ -212,6 +225,8 @@ static const struct type *choose_shape(struct ir_ctx *cx, const struct att *a)
 {
     const struct type *any = NULL, *chosen = NULL;
     for_each_node (n, node_region(a->fused, 0)) {
+        if (n == a->soft)
+            break;
         if (!is_vector(a, n))
             continue;
         const struct type *t = node_shape(n);
@@ -251,7 +266,9 @@ static bool read_space(struct ir_ctx *cx, struct att *a, const char **reason)
         a->space.shape[i] = s->dims[i];
     const expr n_rows = count_rows(cx, s->dims, s->rank);
     for_each_node (n, node_region(a->fused, 0)) {
-        if (n->op == OP_Constant || n->op == OP_Yield || n == a->soft || att_feeds(a, n))
+        if (n == a->soft)
+            break;
+        if (n->op == OP_Constant || att_feeds(a, n))
             continue;
         if (!same_rows(cx, a, n->out[0].type, n_rows))
             return refuse(reason, "attention whose scores change shape");
@@ -299,6 +316,51 @@ static bool split_rows(struct ir_ctx *cx, struct att *a, const char **reason)
            refuse(reason, "attention whose rows are not whole heads");
 }
 
+/* ---- the result ------------------------------------------------------------------------------------------- */
+
+/* Heads and rows of the operand of the Transpose are batch x planes and plane_rows; in its result they have changed
+ * places. */
+static bool read_turn(struct ir_ctx *cx, struct att *a)
+{
+    struct expr_pool *x = &cx->exprs;
+    const struct type *t = node_in(a->turn, 0)->type;
+    const struct attr *perm = node_attr(a->turn, "perm");
+    const int r = t->rank, head = r - 3, row = r - 2;
+    expr stride = expr_const(x, 1);
+    if (!perm || a->n_batch < 1 || r != a->n_batch + 2 || t->dims[row] != a->plane_rows ||
+        t->dims[head] != expr_mul(x, a->batch[a->n_batch - 1], a->planes))
+        return false;
+    for (int i = 0; i < r; i++)
+        if (perm->v.ints[i] != (i == head ? row : i == row ? head : i) || (i < head && t->dims[i] != a->batch[i]))
+            return false;
+    stride = t->dims[r - 1];
+    a->y_plane = stride;
+    a->y_batch[a->n_batch - 1] = expr_mul(x, a->planes, stride);
+    a->y_row = stride = expr_mul(x, stride, t->dims[head]);
+    stride = expr_mul(x, stride, t->dims[row]);
+    for (int i = a->n_batch - 2; i >= 0; i--) {
+        a->y_batch[i] = stride;
+        stride = expr_mul(x, stride, a->batch[i]);
+    }
+    return true;
+}
+
+/* What stands behind the second product: at most one turn, and a cast of its f32 sums to 16 bits. */
+static bool read_end(struct ir_ctx *cx, struct att *a, const char **reason)
+{
+    int turns = 0;
+    for (const struct node *n = graph_yield(node_region(a->fused, 0))->in[0].value->def; n != a->soft;
+         n = node_in(n, 0)->def) {
+        turns += n->op == OP_Transpose;
+        if (n->op == OP_Cast &&
+            (a->out != DT_F32 || dtype_size(n->out[0].type->dtype) != 2 || !dtype_is_float(n->out[0].type->dtype)))
+            return refuse(reason, "attention whose result is cast to a type that the kernel does not write");
+        a->out = n->op == OP_Cast ? n->out[0].type->dtype : a->out;
+    }
+    return turns == 0 || (turns == 1 && read_turn(cx, a)) ||
+           refuse(reason, "attention whose result is turned otherwise than from heads of rows to rows of heads");
+}
+
 bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct att *out, const char **reason)
 {
     struct att_tile tile;
@@ -309,7 +371,8 @@ bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n,
         return refuse(reason, "the target does not run matrix and vector cores in one kernel");
     if (!find_products(n, out))
         return refuse(reason, "attention products of another form");
-    if (!read_products(m, cx, out, reason) || !read_space(cx, out, reason) || !split_rows(cx, out, reason))
+    if (!read_products(m, cx, out, reason) || !read_space(cx, out, reason) || !split_rows(cx, out, reason) ||
+        !read_end(cx, out, reason))
         return false;
     out->band = att_read_band(cx, out);
     return att_fit(m, out, 16, NULL, &tile) || refuse(reason, "attention with a head size that does not fit on chip");

@@ -67,7 +67,9 @@ static int region_operand(struct lower *l, const struct att *a, struct value *v)
 static void lower_region(struct lower *l, const struct att *a)
 {
     for_each_node (n, node_region(a->fused, 0)) {
-        if (n->op == OP_Constant || n->op == OP_Yield || n == a->qk || n == a->soft || att_feeds(a, n))
+        if (n == a->soft)
+            break;
+        if (n->op == OP_Constant || n == a->qk || att_feeds(a, n))
             continue;
         const bool view = op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity;
         const bool axes = op_has((enum op)n->op, T_REDUCE) && op_table[n->op]->cls != CLS_NORM;

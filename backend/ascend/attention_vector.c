@@ -440,14 +440,22 @@ static void finish(struct vec *c, const struct piece *p, const expr size[2])
         TILE(c->b, CAST, a->out, DT_F32, size[0], size[1], c->y, zero, wide, out->buf, out->off, wide, 1, 1);
 }
 
-static void put_result(struct vec *c, const struct piece *p, expr rows)
+/* Rows of the piece to memory, or none of them: ends is 0 or 1. Where they are turned, those of a plane are apart. */
+static void put_result(struct vec *c, const struct piece *p, expr ends)
 {
     struct att_kernel *k = c->k;
     struct expr_pool *x = c->x;
-    const expr zero = num(c, 0), one = num(c, 1), row = expr_add(x, expr_mul(x, p->plane0, k->plane_rows), p->row0);
-    const expr to = expr_add(x, att_batch_offset(k, p->step.it.batch, k->y_batch), expr_mul(x, row, k->y_row));
-    TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, one, rows, num(c, k->a->v_size), zero, zero,
-         num(c, c->wide), one, zero, zero, k->y_row, one);
+    const bool turned = k->a->turn != NULL;
+    const expr zero = num(c, 0), one = num(c, 1), wide = num(c, c->wide), size = num(c, k->a->v_size);
+    const expr plane = turned ? k->y_plane : expr_mul(x, k->plane_rows, k->y_row);
+    const expr to = expr_add(x, att_batch_offset(k, p->step.it.batch, k->y_batch),
+                             expr_add(x, expr_mul(x, p->plane0, plane), expr_mul(x, p->row0, k->y_row)));
+    if (turned)
+        TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, expr_mul(x, ends, p->planes), p->rows, size, zero,
+             expr_mul(x, p->rows, wide), wide, one, zero, plane, k->y_row, one);
+    else
+        TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, one, expr_mul(x, ends, p->n), size, zero, zero, wide,
+             one, zero, zero, k->y_row, one);
 }
 
 /* Where a unit's results lie when parts are apart, from the piece's first row on; this core's -T (0) or sums (1). */
@@ -511,7 +519,7 @@ static void merge(struct vec *c, const struct piece *p)
     tile_if(c->b, ends);
     finish(c, p, size);
     tile_end(c->b);
-    put_result(c, p, expr_mul(x, ends, size[0]));
+    put_result(c, p, ends);
 }
 
 /* ---- parts that lie apart ---- */
@@ -551,7 +559,7 @@ static void merge_apart(struct vec *c)
     tile_end(c->b);
     const struct piece y = piece_of(c, &s, tile_loop(c->b, "results", k->s.pieces));
     finish(c, &y, (const expr[2]){y.n, v_size});
-    put_result(c, &y, y.n);
+    put_result(c, &y, num(c, 1));
     tile_end(c->b);
     tile_end(c->b);
 }

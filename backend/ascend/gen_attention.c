@@ -73,6 +73,8 @@ static void declare_params(struct att_kernel *k, const struct att_split *s)
     };
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
         *all[i].to = kparam(&k->f.p, all[i].name, all[i].ir);
+    if (a->turn)
+        k->y_plane = kparam(&k->f.p, "y_plane", a->y_plane);
     declare_batch(k);
     att_code_params(k);
     vr_declare_params(&k->f); /* ends the parameters */
