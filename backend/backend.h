@@ -171,6 +171,10 @@ struct emit_pages {
 };
 struct emit_pages emit_pages(struct emit *e, const struct value *v);
 
+/* The RotaryEmbedding whose rows CacheAppend n writes to a cache as it computes them: nothing else reads those rows, or
+ * what was in the cache. NULL: n copies rows that have a place of their own. */
+struct node *emit_appended(const struct node *n);
+
 /* Is v made as a part of `whole`, so that a Concat has nothing to move? */
 bool emit_is_placed(const struct emit *e, const struct value *v, const struct value *whole);
 

@@ -191,6 +191,8 @@ enum npuc_status emit_node(struct emitter *em, struct node *n)
         return emit_parts(em, n);
     if (n->op == OP_CacheEncode)
         return cache_encode(em, n);
+    if (emit_is_appended(n))
+        return NPUC_OK; /* its reader writes it */
     if (n->op == OP_CacheDecode && n->place == PLACE_FREE)
         return cache_decode(em, n);
     if (n->op == OP_CacheAppendCoded ||

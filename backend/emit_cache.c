@@ -123,6 +123,50 @@ enum npuc_status cache_append(struct emitter *em, struct node *n)
     return st == NPUC_OK ? append(em, n, 1, &n->out[1]) : st;
 }
 
+/* What made rows [batch, head, position, column]: behind heads split off and turned, where it stands on
+ * [batch, position, heads * columns]. Nothing else reads what lies between. */
+static struct node *made_by(const struct value *rows)
+{
+    struct node *turn = value_has_one_use(rows) ? rows->def : NULL;
+    if (!turn || turn->op != OP_Transpose || turn->place != PLACE_FREE)
+        return turn;
+    const struct attr *perm = node_attr(turn, "perm");
+    const struct value *split = node_in(turn, 0), *whole = split->def ? node_in(split->def, 0) : NULL;
+    if (!perm || perm->v.ints[0] != 0 || perm->v.ints[1] != 2 || perm->v.ints[3] != 3 || !whole ||
+        split->def->op != OP_Reshape || !value_has_one_use(split) || !value_has_one_use(whole))
+        return NULL;
+    const bool same = whole->type->rank == 3 && split->type->rank == 4 &&
+                      split->type->dims[0] == whole->type->dims[0] && split->type->dims[1] == whole->type->dims[1];
+    return same ? whole->def : NULL;
+}
+
+struct node *emit_appended(const struct node *n)
+{
+    const struct value *past = node_in(n, 0), *rows = n->op == OP_CacheAppend ? node_in(n, 1) : NULL;
+    const struct layout *l = rows ? &n->out[0].type->layout : NULL;
+    if (!l || l->kind != LAYOUT_CACHE || l->page || l->axis != 2 || n->out[0].type->rank != 4 ||
+        n->place != PLACE_NPU || !value_has_one_use(past))
+        return NULL;
+    struct node *made = made_by(rows);
+    return made && made->op == OP_RotaryEmbedding && made->place == PLACE_NPU && made->graph == n->graph ? made : NULL;
+}
+
+bool emit_is_appended(const struct node *n)
+{
+    const struct node *at = n;
+    for (int hops = 0; hops < 3 && at->n_out == 1 && value_has_one_use(&at->out[0]); hops++) {
+        at = at->out[0].uses->user;
+        if (at->op == OP_CacheAppend) {
+            const struct node *made = emit_appended(at);
+            for (const struct value *v = node_in(at, 1); made && v->def; v = node_in(v->def, 0))
+                if (v->def == made || v->def == n)
+                    return v->def == n;
+            return false;
+        }
+    }
+    return false;
+}
+
 /* The present of a cache of codes: an output without bytes. */
 enum npuc_status cache_decode(struct emitter *em, struct node *n)
 {

@@ -79,6 +79,8 @@ void emit_sizes(struct emit *e, struct node *n);                      /* its ten
 /* emit_cache.c */
 enum npuc_status cache_input(struct emitter *em, struct value *v);
 enum npuc_status cache_append(struct emitter *em, struct node *n); /* and CacheAppendCoded */
+/* Is the node one of those whose rows a CacheAppend makes itself (emit_appended)? */
+bool emit_is_appended(const struct node *n);
 enum npuc_status cache_encode(struct emitter *em, struct node *n);
 enum npuc_status cache_decode(struct emitter *em, struct node *n);
 bool is_coded_cache(const struct value *v); /* an input whose rows are kept as codes */

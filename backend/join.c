@@ -9,7 +9,8 @@
  * A launch costs more than small kernels do, and small ones leave most cores idle. Each keeps its own blocks
  * (join_kernel.c), so no bit changes. Requirements: (1) vector cores alone do the work, without barriers, flags between
  * cores or loads for a cluster; (2) the launches have one guard, as many copies and the same cores; (3) nothing between
- * the first and the later one touches what that one writes, or writes what it touches; (4) together they have no more
+ * the first and the later one touches what that one writes, or writes what it touches, unless it is part of an earlier
+ * joint launch, which must then have run; (4) together they have no more
  * blocks than cores: where sizes decide it, the joint launch and the separate ones have complementary guards; (5) none
  * converts a layout, which reports name. Left alone: bodies of control flow, and what stands behind a step that is no
  * launch. */
@@ -26,6 +27,7 @@ struct joins {
     int64_t n, first;              /* how many, number of the first one in the plan */
     bool *taken;                   /* by step: has gone into a joint launch */
     expr *without;                 /* by taken step: when it is launched alone all the same; EXPR_INVALID: never */
+    expr *fits;                    /* by taken step: when the joint launch runs, guards apart; EXPR_INVALID: always */
     VEC(struct plan_step) out;
 };
 
@@ -109,33 +111,42 @@ static bool never_fits(const struct joins *j, expr blocks, int32_t cores)
     return blocks == EXPR_INVALID || expr_range_of(&j->p->exprs, blocks).min > cores;
 }
 
-/* May step k run with step i, before all that stands between? */
-static bool may_move(const struct joins *j, int64_t i, int64_t k)
+/* May step k run with step i, before all that stands between? *need: where a joint launch must have run for that, the
+ * condition of it; one for all steps of a launch. */
+static bool may_move(const struct joins *j, int64_t i, int64_t k, expr *need)
 {
     const struct plan_step *a = &j->steps[i], *b = &j->steps[k];
     if (!is_joinable(j, k) || a->guard != b->guard || a->copies != b->copies || cores_of(j, i) != cores_of(j, k))
         return false;
-    for (int64_t m = i; m < k; m++)
-        if ((!j->taken[m] || j->without[m]) && meet(j, &j->steps[m], b))
+    for (int64_t m = i; m < k; m++) {
+        if ((j->taken[m] && !j->fits[m]) || !meet(j, &j->steps[m], b))
+            continue;
+        if (!j->taken[m] || (*need && *need != j->fits[m]))
             return false;
+        *need = j->fits[m];
+    }
     return true;
 }
 
 /* Steps that can run with step i, itself the first. */
-static int collect(const struct joins *j, int64_t i, int64_t *found, struct join_member *m)
+static int collect(const struct joins *j, int64_t i, int64_t *found, struct join_member *m, expr *need)
 {
     int n = 0;
+    *need = EXPR_INVALID;
     if (!is_joinable(j, i) || cores_of(j, i) < 1)
         return 0;
     found[0] = i;
     add_member(j, m, &n, i);
     for (int64_t k = i + 1; k < j->n && k < i + REACH && n < MAX_JOINED && j->steps[k].kind == PS_LAUNCH; k++) {
-        if (j->taken[k] || !may_move(j, i, k))
+        expr needs = *need;
+        if (j->taken[k] || !may_move(j, i, k, &needs))
             continue;
         found[n] = k;
         add_member(j, m, &n, k);
         if (never_fits(j, end_of(j, m, n), cores_of(j, i)))
             n--;
+        else
+            *need = needs;
     }
     return n;
 }
@@ -168,18 +179,36 @@ static int32_t joint_source(const struct joins *j, const struct join_member *m, 
     return (int32_t)p->sources.len - 1;
 }
 
+/* Is the operator among those of "A+B+C"? */
+static bool names(const char *all, const char *one, size_t len)
+{
+    while (*all) {
+        const size_t n = strcspn(all, "+");
+        if (n == len && strncmp(all, one, len) == 0)
+            return true;
+        all += n + (all[n] == '+');
+    }
+    return false;
+}
+
+/* The vendor's name of a region, the operator's of other steps. */
+static sym vendor_label(const struct plan *p, const struct plan_step *s)
+{
+    const sym name = s->source >= 0 ? p->sources.data[s->source].fused_as : 0;
+    return name ? name : s->op;
+}
+
 /* "RotaryEmbedding+CacheAppend", each operator once. */
 static sym joint_label(const struct joins *j, const struct join_member *m, int n)
 {
-    const struct strtab *t = &j->p->strings;
-    const char *name = str_text(t, m[0].step->op);
-    for (int i = 1; i < n; i++) {
-        bool again = false;
-        for (int k = 0; k < i; k++)
-            again = again || m[k].step->op == m[i].step->op;
-        if (!again)
-            name = arena_printf(j->em->e.arena, "%s+%s", name, str_text(t, m[i].step->op));
-    }
+    const char *name = "";
+    for (int i = 0; i < n; i++)
+        for (const char *at = str_text(&j->p->strings, vendor_label(j->p, m[i].step)); *at; at += *at == '+') {
+            const size_t len = strcspn(at, "+");
+            if (!names(name, at, len))
+                name = arena_printf(j->em->e.arena, "%s%s%.*s", name, *name ? "+" : "", (int)len, at);
+            at += len;
+        }
     return str_internz(&j->p->strings, name);
 }
 
@@ -209,21 +238,24 @@ static void join(struct joins *j, int64_t i)
     struct expr_pool *x = &j->p->exprs;
     struct join_member m[MAX_JOINED];
     int64_t found[MAX_JOINED];
-    const int n = collect(j, i, found, m);
+    expr need;
+    const int n = collect(j, i, found, m, &need);
     if (n < 2)
         return;
-    const expr kept = j->steps[i].guard, always = expr_const(x, 1), outer = kept ? kept : always;
+    const expr kept = j->steps[i].guard, one = expr_const(x, 1), outer = kept ? kept : one;
     const expr end = end_of(j, m, n), cores = expr_const(x, cores_of(j, i));
-    const bool fits = expr_proves_le(x, end, cores);
-    const expr with = fits ? kept : expr_mul(x, outer, expr_cmp(x, EXPR_LE, end, cores));
-    const expr without = fits ? EXPR_INVALID : expr_mul(x, outer, expr_cmp(x, EXPR_LT, cores, end));
-    if (!fits && (!with || !without || j->steps[i].copies > 0))
+    const bool small = expr_proves_le(x, end, cores), always = small && !need;
+    const expr fits = expr_mul(x, small ? one : expr_cmp(x, EXPR_LE, end, cores), need ? need : one);
+    const expr with = always ? kept : expr_mul(x, outer, fits);
+    const expr without = expr_mul(x, outer, expr_cmp(x, EXPR_EQ, fits, expr_const(x, 0)));
+    if (!always && (!with || !without || j->steps[i].copies > 0))
         return;
     if (!push_joint(j, m, n, with))
         return;
     for (int k = 0; k < n; k++) {
         j->taken[found[k]] = true;
-        j->without[found[k]] = without;
+        j->fits[found[k]] = always ? EXPR_INVALID : fits;
+        j->without[found[k]] = always ? EXPR_INVALID : without;
     }
 }
 
@@ -264,6 +296,7 @@ void emit_join(struct emitter *em)
     j.steps = arena_copy(em->e.arena, p->steps.data + j.first, j.n * (int64_t)sizeof *j.steps);
     j.taken = ARENA_ARRAY(em->e.arena, bool, j.n + 1);
     j.without = ARENA_ARRAY(em->e.arena, expr, j.n + 1);
+    j.fits = ARENA_ARRAY(em->e.arena, expr, j.n + 1);
     for (int64_t i = 0, body = 0; i < j.n; i++) {
         const struct plan_step *s = &j.steps[i];
         if (body == 0 && !j.taken[i])

@@ -374,29 +374,36 @@ static bool check_cache_append(struct ir_ctx *cx, const struct node *n, const ch
     return !at || (at->type->rank == 1 && (at->type->dtype == DT_I64 || at->type->dtype == DT_I32));
 }
 
-static enum npuc_status emit_cache_append(struct emit *e, struct node *n)
+void view_appended(struct emit *e, struct node *n, struct vr_view *out)
 {
     struct expr_pool *x = emit_pool(e);
-    struct vr_view src, dst, past;
     struct value *old = node_in(n, 0), *update = node_in(n, 1), *at = node_in(n, 2);
-    int axis = axis_of(n, old->type->rank);
+    const int axis = axis_of(n, old->type->rank);
+    own_view(e, &n->out[0], out);
+    if (at) {
+        out->indexed = true;
+        out->index = emit_tensor(e, at);
+        out->index_dtype = at->type->dtype;
+        out->index_stride = out->stride[axis];
+        out->index_max = expr_sub(x, n->out[0].type->dims[axis], update->type->dims[axis]);
+    } else {
+        out->offset = expr_mul(x, old->type->dims[axis], out->stride[axis]);
+    }
+}
+
+static enum npuc_status emit_cache_append(struct emit *e, struct node *n)
+{
+    struct vr_view src, dst, past;
+    struct value *old = node_in(n, 0), *update = node_in(n, 1);
     own_view(e, update, &src);
-    own_view(e, &n->out[0], &dst);
     if (n->out[0].type->layout.kind != LAYOUT_CACHE) { /* not in place: the old rows first */
+        own_view(e, &n->out[0], &dst);
         own_view(e, old, &past);
         enum npuc_status s = copy(e, old->type->rank, old->type->dims, &dst, &past, "CacheAppend");
         if (s != NPUC_OK)
             return s;
     }
-    if (at) {
-        dst.indexed = true;
-        dst.index = emit_tensor(e, at);
-        dst.index_dtype = at->type->dtype;
-        dst.index_stride = dst.stride[axis];
-        dst.index_max = expr_sub(x, n->out[0].type->dims[axis], update->type->dims[axis]);
-    } else {
-        dst.offset = expr_mul(x, old->type->dims[axis], dst.stride[axis]);
-    }
+    view_appended(e, n, &dst);
     return copy(e, update->type->rank, update->type->dims, &dst, &src, "CacheAppend");
 }
 

@@ -1,8 +1,9 @@
 /* RotaryEmbedding: pairs of columns rotated by angles per position. With position_ids the rows of the cos and sin
  * tables are gathered first. x and y are seen as [batch, position, head, half] views, so both ONNX layouts are one
- * program. */
+ * program. Where a CacheAppend is the only reader of y, it writes y itself: rows go from the rotation to the cache. */
 #include "backend/vector/gens.h"
 #include "backend/vector/rows.h"
+#include "backend/vector/views.h"
 #include "backend/vector/vregion.h"
 
 /* Sizes of a RotaryEmbedding node. */
@@ -38,7 +39,9 @@ bool gen_rotary_match(const struct machine *m, struct ir_ctx *cx, const struct n
 {
     struct rotary r;
     expr s[IR_MAX_RANK];
-    (void)m;
+    const struct node *rotary = emit_appended(n);
+    if (rotary)
+        return gen_rotary_match(m, cx, rotary, reason);
     if (n->op != OP_RotaryEmbedding)
         return false;
     enum dtype t = node_in(n, 0)->type->dtype;
@@ -101,12 +104,29 @@ static struct vr_view head_view(struct emit *e, struct value *v, const struct ro
     return w;
 }
 
-static enum npuc_status copy_tail(struct emit *e, struct node *n, const struct rotary *r)
+/* y likewise: where the append puts its rows, if there is one, else a value of its own. */
+static struct vr_view result_view(struct emit *e, struct node *n, struct node *append, const struct rotary *r,
+                                  const int64_t run[2])
+{
+    struct expr_pool *x = &e->cx->exprs;
+    struct vr_view w, rows;
+    if (!append)
+        return head_view(e, &n->out[0], r, run[0], run[1]);
+    view_appended(e, append, &rows);
+    w = rows; /* [batch, head, position, column] */
+    w.offset = expr_add(x, rows.offset, expr_mul_const(x, rows.stride[3], run[0]));
+    w.stride[1] = rows.stride[2];
+    w.stride[2] = rows.stride[1];
+    w.stride[3] = expr_mul_const(x, rows.stride[3], run[1]);
+    return w;
+}
+
+static enum npuc_status copy_tail(struct emit *e, struct node *n, struct node *append, const struct rotary *r)
 {
     struct vr *v = ARENA_NEW(e->arena, struct vr);
     const expr dims[4] = {r->batch, r->seq, r->heads, expr_const(&e->cx->exprs, r->head_size - 2 * r->half)};
     struct vr_view src = head_view(e, node_in(n, 0), r, 2 * r->half, 1),
-                   dst = head_view(e, &n->out[0], r, 2 * r->half, 1);
+                   dst = result_view(e, n, append, r, (const int64_t[2]){2 * r->half, 1});
     vr_init(v, e, 4, dims);
     vr_output(v, vr_input(v, &src), &dst);
     return vr_launch(v, "copy", "RotaryEmbedding");
@@ -124,7 +144,8 @@ static void narrow(struct vr *v, int x, const struct vr_view *w)
     vr_output(v, w->dtype == DT_F32 ? x : vr_cast(v, w->dtype, x), w);
 }
 
-enum npuc_status gen_rotary_emit(struct emit *e, struct node *n)
+/* n with its result as an own value, or where `append` writes it. */
+static enum npuc_status emit_rotary(struct emit *e, struct node *n, struct node *append, const char *label)
 {
     struct rotary r;
     struct vr *v = ARENA_NEW(e->arena, struct vr);
@@ -139,11 +160,19 @@ enum npuc_status gen_rotary_emit(struct emit *e, struct node *n)
     const expr dims[4] = {r.batch, r.seq, r.heads, expr_const(&e->cx->exprs, r.half)};
     int64_t second = r.interleaved ? 1 : r.half, step = r.interleaved ? 2 : 1;
     struct vr_view x1 = head_view(e, node_in(n, 0), &r, 0, step), x2 = head_view(e, node_in(n, 0), &r, second, step);
-    struct vr_view y1 = head_view(e, &n->out[0], &r, 0, step), y2 = head_view(e, &n->out[0], &r, second, step);
+    struct vr_view y1 = result_view(e, n, append, &r, (const int64_t[2]){0, step}),
+                   y2 = result_view(e, n, append, &r, (const int64_t[2]){second, step});
     vr_init(v, e, 4, dims);
     const int a = wide(v, &x1), b = wide(v, &x2), c = wide(v, &cos_view), d = wide(v, &sin_view);
     narrow(v, vr_vec2(v, K_FN_Sub, vr_vec2(v, K_FN_Mul, c, a), vr_vec2(v, K_FN_Mul, d, b)), &y1);
     narrow(v, vr_vec2(v, K_FN_Add, vr_vec2(v, K_FN_Mul, d, a), vr_vec2(v, K_FN_Mul, c, b)), &y2);
-    s = vr_launch(v, "rotary", "RotaryEmbedding");
-    return s == NPUC_OK && 2 * r.half < r.head_size ? copy_tail(e, n, &r) : s;
+    s = vr_launch(v, "rotary", label);
+    return s == NPUC_OK && 2 * r.half < r.head_size ? copy_tail(e, n, append, &r) : s;
+}
+
+enum npuc_status gen_rotary_emit(struct emit *e, struct node *n)
+{
+    struct node *rotary = emit_appended(n);
+    return rotary ? emit_rotary(e, rotary, n, "RotaryEmbedding+CacheAppend")
+                  : emit_rotary(e, n, NULL, "RotaryEmbedding");
 }

@@ -15,6 +15,9 @@ struct vr_view view_element(struct emit *e, struct value *v, expr at);
 /* dst = src over `rank` dims, as one launch. */
 NPUC_MUST_CHECK enum npuc_status view_copy(struct emit *e, int rank, const expr *dims, const struct vr_view *dst,
                                            const struct vr_view *src, const char *label);
+/* Rows of a cache that CacheAppend n writes, over the dimensions of its operand: behind the valid ones, or at the
+ * positions given per batch entry. */
+void view_appended(struct emit *e, struct node *n, struct vr_view *out);
 /* A size as an integer value of type t that is the same everywhere in the region. */
 int view_size(struct vr *r, enum dtype t, expr size);
 /* b where cond, else c; of the type of b. */
