@@ -448,14 +448,11 @@ static void put_result(struct vec *c, const struct piece *p, expr ends)
     const bool turned = k->a->turn != NULL;
     const expr zero = num(c, 0), one = num(c, 1), wide = num(c, c->wide), size = num(c, k->a->v_size);
     const expr plane = turned ? k->y_plane : expr_mul(x, k->plane_rows, k->y_row);
-    const expr to = expr_add(x, att_batch_offset(k, p->step.it.batch, k->y_batch),
-                             expr_add(x, expr_mul(x, p->plane0, plane), expr_mul(x, p->row0, k->y_row)));
-    if (turned)
-        TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, expr_mul(x, ends, p->planes), p->rows, size, zero,
-             expr_mul(x, p->rows, wide), wide, one, zero, plane, k->y_row, one);
-    else
-        TILE(c->b, STORE, k->ty, to, c->y, zero, k->a->out, one, one, expr_mul(x, ends, p->n), size, zero, zero, wide,
-             one, zero, zero, k->y_row, one);
+    const expr first = expr_add(x, expr_mul(x, p->plane0, plane), expr_mul(x, p->row0, k->y_row));
+    const expr planes = turned ? expr_mul(x, ends, p->planes) : one, rows = turned ? p->rows : expr_mul(x, ends, p->n);
+    TILE(c->b, STORE, k->ty, expr_add(x, att_batch_offset(k, p->step.it.batch, k->y_batch), first), c->y, zero,
+         k->a->out, one, planes, rows, size, zero, turned ? expr_mul(x, rows, wide) : zero, wide, one, zero,
+         turned ? plane : zero, k->y_row, one);
 }
 
 /* Where a unit's results lie when parts are apart, from the piece's first row on; this core's -T (0) or sums (1). */
