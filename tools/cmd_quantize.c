@@ -12,6 +12,7 @@
 #include "tools/equalise.h"
 #include "tools/json.h"
 #include "tools/model_args.h"
+#include "tools/outcome.h"
 #include "tools/qdq.h"
 #include "tools/quantize.h"
 #include "tools/term.h"
@@ -20,7 +21,7 @@ static const struct arg_option options[] = {
     {"o", "RECIPE", "the recipe to write"},
     {"scheme", "S",
      "how products are coded: w8a16, w8a8, w8a8-zero, w8a8-dynamic, w8a16i, w4a16-gN, w4a8-gN, fp8, fp8-static, "
-     "fp8-w8a16, hif8, "
+     "fp8-w8a16, hif8, hif8-cast, "
      "mxfp8, mxfp8-ceil, mxfp6, mxfp4, nvfp4; +kv8, +kv4, +k8v4 or +kvfp8 behind it, or alone, for KV caches"},
     {"calib", "DATA", "calibration data: TOKENS.npy, INPUTS.npz or a folder; for schemes with fixed scales"},
     {"runs", "N", "use the first N runs of the data"},
@@ -209,15 +210,51 @@ static int read_model(struct quantization *q, const struct command *cmd, const s
     return diag_exit_code(s);
 }
 
+/* Inputs with fixed scales, of which nobody said how exact they must be. */
+static bool may_tighten(const struct quantization *q, const struct args *a)
+{
+    const struct quant_operand *input = &q->ask.form.input;
+    return q->ask.equalise && input->codes != DT_NONE && !input->dynamic && !input->cast && q->ask.keep_outliers < 0 &&
+           !args_value(a, "input-error");
+}
+
+/* One recipe; inputs that leave more of a product's output as error than input_error get better scales or none; 0: as
+ * the arguments say. */
+static int make_once(struct quantization *q, const struct command *cmd, const struct args *a, double input_error)
+{
+    const int code = check_arguments(q, cmd, a);
+    if (code != 0)
+        return code;
+    q->ask.model = a->words.data[0];
+    q->ask.input_error = input_error > 0 ? input_error : q->ask.input_error;
+    return diag_exit_code(quantize_run(q));
+}
+
+/* Errors of many inputs add up: while they change the outputs too much, each may leave half of what the worst does. */
+static int tighten(struct quantization *q, const struct command *cmd, struct args *a)
+{
+    enum { MOST_ROUNDS = 8 };
+    double noise;
+    int code = 0;
+    for (int i = 0; i < MOST_ROUNDS && code == 0 && outcome_largest(q) > 0; i++) {
+        const double most = outcome_largest(q) / 2;
+        if (!outcome_of_inputs(a, &q->ask, &noise, &code) || noise <= OUTCOME_MOST)
+            break;
+        quantize_free(q);
+        quantize_init(q, &a->arena);
+        if (model_args(a, &q->c, &code))
+            code = make_once(q, cmd, a, most);
+    }
+    return code;
+}
+
 static int make_recipe(struct quantization *q, const struct command *cmd, struct args *a)
 {
     const int64_t begin = stopwatch_ns();
     json_t *sensitivity = NULL;
-    int code = check_arguments(q, cmd, a);
-    if (code != 0)
-        return code;
-    q->ask.model = a->words.data[0];
-    code = diag_exit_code(quantize_run(q));
+    int code = make_once(q, cmd, a, 0);
+    if (code == 0 && may_tighten(q, a))
+        code = tighten(q, cmd, a);
     const double seconds = stopwatch_since(begin);
     if (code == 0 && args_flag(a, "sensitivity"))
         code = sensitivity_run(cmd, a, &q->ask, &sensitivity);

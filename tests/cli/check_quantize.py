@@ -80,6 +80,22 @@ def check_equalise(b):
     b.refused([*run, "--input-error", "-1"], 2, "--input-error")
 
 
+def check_outcome(b):
+    """Errors of many inputs add up: of an image classifier they are brought down until the outputs are as exact as they should be."""
+    model, data, r = b.root / "tests/models/vit-tiny-torchscript-op14/model.onnx", b.d / "images", b.d / "vit.recipe"
+    data.mkdir()
+    random = np.random.default_rng(3)
+    for i in range(8):
+        np.savez(data / f"{i}.npz", x=random.standard_normal((1, 3, 64, 64)).astype(np.float32))
+    run = [b.npuc, "quantize", model, "-o", r, "--quiet", "--scheme", "w8a8", "--calib", data]
+    done = []
+    for options in [[], [], ["--input-error", "0.01"]]:
+        support.must([*run, *options])
+        text = r.read_text()
+        done.append((text, text.count("why     = a scale per token") + text.count("why     = the input stays")))
+    assert done[0] == done[1] and done[0][1] > 3 and done[2][1] == 0, [n for _, n in done]
+
+
 def check_recipes(b):
     r = b.d / "r.recipe"
     text = b.quantize(r, "--scheme", "w8a16", "--keep", "*lm_head*", "--keep", "*/layers.[01]/*")
@@ -203,6 +219,7 @@ def main():
         check_forms(b)
         check_schemes(b)
         check_equalise(b)
+        check_outcome(b)
 
 
 main()
