@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/size.h"
 #include "tools/npy.h"
 #include "tools/npz.h"
 #include "runtime/roles.h"
@@ -112,17 +113,34 @@ static void fill(const struct k_tensor *t, const struct k_tensor *from, int64_t 
     }
 }
 
-/* A cache without rows: 1 where the first size is open, 0 where another is. */
+/* A cache of fixed size, which new rows are written into. */
+static bool is_written_into(const struct value *v)
+{
+    for_each_use (u, v)
+        if (u->user->op == OP_TensorScatter && u == &u->user->in[0])
+            return true;
+    return false;
+}
+
+/* A cache without rows, or one of fixed size with zeros, which no token reads: 1 where the first size is open, 0 where
+ * another is. */
 static enum npuc_status empty_cache(const struct calib *c, const struct value *v, struct k_tensor *t, struct arena *a)
 {
     const struct expr_pool *p = &c->g->module->cx->exprs;
-    bool empty = false;
-    *t = (struct k_tensor){.dtype = v->type->dtype, .rank = v->type->rank, .data = arena_zalloc(a, 64)};
-    for (int i = 0; i < t->rank; i++)
+    bool empty = is_written_into(v);
+    int64_t count = 1;
+    *t = (struct k_tensor){.dtype = v->type->dtype, .rank = v->type->rank};
+    for (int i = 0; i < t->rank; i++) {
         if (!expr_is_const(p, v->type->dims[i], &t->dims[i])) {
             t->dims[i] = i == 0;
             empty = empty || i > 0;
         }
+        if (!size_mul(count, t->dims[i], &count))
+            return fail(c, "the cache is too large");
+    }
+    if (!dtype_bytes(t->dtype, count, &t->size))
+        return fail(c, "the cache is too large");
+    t->data = empty ? arena_zalloc(a, t->size + 8) : NULL;
     return empty ? NPUC_OK
                  : fail(c, arena_printf(c->arena,
                                         "token ids do not tell what input '%s' is for; give all inputs in an .npz file",

@@ -230,20 +230,32 @@ static int make_once(struct quantization *q, const struct command *cmd, const st
     return diag_exit_code(quantize_run(q));
 }
 
-/* Errors of many inputs add up: while they change the outputs too much, each may leave half of what the worst does. */
+static int make_again(struct quantization *q, const struct command *cmd, struct args *a, double input_error)
+{
+    int code = 0;
+    quantize_free(q);
+    quantize_init(q, &a->arena);
+    return model_args(a, &q->c, &code) ? make_once(q, cmd, a, input_error) : code;
+}
+
+/* Errors of many inputs add up: while they change the outputs too much, each may leave half of what the worst does.
+ * Where that does not take a fifth of the change away, other things make it: the round before was enough. */
 static int tighten(struct quantization *q, const struct command *cmd, struct args *a)
 {
     enum { MOST_ROUNDS = 8 };
-    double noise;
+    double last = 0, noise = 0, before = 0;
     int code = 0;
-    for (int i = 0; i < MOST_ROUNDS && code == 0 && outcome_largest(q) > 0; i++) {
-        const double most = outcome_largest(q) / 2;
-        if (!outcome_of_inputs(a, &q->ask, &noise, &code) || noise <= OUTCOME_MOST)
-            break;
-        quantize_free(q);
-        quantize_init(q, &a->arena);
-        if (model_args(a, &q->c, &code))
-            code = make_once(q, cmd, a, most);
+    if (!outcome_of_inputs(a, &q->ask, &last, &code))
+        return code;
+    for (int i = 0; i < MOST_ROUNDS && last > OUTCOME_MOST && outcome_largest(q) > 0; i++) {
+        const double next = outcome_largest(q) / 2;
+        code = make_again(q, cmd, a, next);
+        if (code != 0 || !outcome_of_inputs(a, &q->ask, &noise, &code))
+            return code;
+        if (noise > 0.8 * last)
+            return make_again(q, cmd, a, before);
+        before = next;
+        last = noise;
     }
     return code;
 }

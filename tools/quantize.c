@@ -202,7 +202,8 @@ static enum npuc_status find_products(struct quantization *q)
     if (s == NPUC_OK && q->products.len == 0)
         return diag_error_text(
             &q->c.diag, &(struct diag_loc){.file = q->c.cx.file, .index = -1}, D_UNSUPPORTED,
-            "the model has no MatMul, Gemm or Conv with a constant weight: there is nothing to quantise");
+            "the model has no MatMul, Gemm or Conv with a constant float weight: there is nothing to quantise (--from "
+            "reads the codes of a model that has some; schemes of KV caches work alone)");
     return s;
 }
 
