@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/spill.h"
 #include "base/stopwatch.h"
 #include "compiler/compile.h"
 #include "ir/text.h"
@@ -76,7 +77,7 @@ static enum npuc_status guarded(struct compilation *c, step_fn *step, const char
     jmp_buf at;
     enum npuc_status s;
     if (!c->has_cx) {
-        ir_ctx_init(&c->cx, NULL, &c->diag);
+        ir_ctx_init(&c->cx, &spill_hooks, &c->diag);
         c->has_cx = true;
     }
     if (setjmp(at) == 0) {

@@ -3,6 +3,7 @@
 
 #include "base/map.h"
 #include "base/size.h"
+#include "base/spill.h"
 #include "base/vec.h"
 
 #include <stdlib.h>
@@ -90,6 +91,36 @@ static void returns_null_without_memory(void **state)
     assert_int_equal(c.live, 0);
 }
 
+/* Large blocks in files, and in memory where no file can be made. */
+static void spills_large_blocks(void **state)
+{
+    (void)state;
+    enum { LARGE = 9 << 20 };
+    const char *const folders[] = {"/nonexistent", NULL};
+    const char *before = getenv("TMPDIR");
+    char *kept = before ? strdup(before) : NULL;
+    for (int i = 0; i < 2; i++) {
+        struct arena a;
+        assert_int_equal(folders[i] ? setenv("TMPDIR", folders[i], 1) : unsetenv("TMPDIR"), 0);
+        arena_init(&a, &spill_hooks);
+        char *small = arena_zalloc(&a, 100);
+        const struct arena_mark m = arena_mark(&a);
+        char *large = arena_zalloc(&a, LARGE);
+        assert_non_null(large);
+        for (int64_t at = 0; at < LARGE; at += 4096)
+            assert_int_equal(large[at], 0);
+        memset(large, i + 1, LARGE);
+        assert_int_equal(large[LARGE - 1], i + 1);
+        assert_int_equal(small[99], 0);
+        arena_release(&a, m);
+        large = arena_zalloc(&a, 2 * LARGE);
+        assert_int_equal(large[2 * LARGE - 1], 0);
+        arena_free(&a);
+    }
+    assert_int_equal(kept ? setenv("TMPDIR", kept, 1) : unsetenv("TMPDIR"), 0);
+    free(kept);
+}
+
 static void jump_out(void *user)
 {
     longjmp(*(jmp_buf *)user, 1);
@@ -175,6 +206,7 @@ int main(void)
         cmocka_unit_test(allocates_aligned),
         cmocka_unit_test(releases_to_mark),
         cmocka_unit_test(returns_null_without_memory),
+        cmocka_unit_test(spills_large_blocks),
         cmocka_unit_test(calls_on_oom),
         cmocka_unit_test(grows_arrays),
         cmocka_unit_test(maps_keys),
