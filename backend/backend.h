@@ -34,6 +34,21 @@ struct machine_part {
     int32_t copies;
 };
 
+/* How rows of a node's result (along H of maps) follow from rows of what it reads. */
+struct row_use {
+    struct value *windows, *same; /* operand of which window row r takes rows from r stride - before on; one read at the
+                                   * rows of the result; NULL: none */
+    int64_t rows, from;           /* of the result, of `windows` */
+    int64_t stride, before, span;
+    double cycles, weights; /* of the units for an image on the cores of m; bytes that every launch brings */
+};
+/* Images and rows of a result that a launch makes. */
+struct emit_band {
+    int64_t image, images, row, rows;
+    int64_t most;      /* rows that tiles are chosen for */
+    const bool *stays; /* value id: it passes through the shared memory of the cluster */
+};
+
 struct emit;
 struct gen {
     const char *name;
@@ -42,6 +57,8 @@ struct gen {
     bool (*match)(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);
     enum npuc_status (*emit)(struct emit *e, struct node *n);
     bool lines; /* its results in LAYOUT_NHWC lie as emit_line says */
+    /* Can it make a band of rows of the node's result (emit.band)? NULL: never. */
+    bool (*rows)(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct row_use *out);
 };
 
 /* A family of machines: a row of backend/families.def, defined in backend/<name>/. */
@@ -80,6 +97,8 @@ struct emit {
     const struct backend_options *options;
     int32_t copies; /* of the launches being appended; 0: not divided; PLAN_APART: nor held to a part of the machine */
     VEC(int32_t) divided; /* plan tensors of which a copy sees a part */
+    const bool *near; /* value id -> it will stay in the shared memory of the clusters that make and use it; NULL: none */
+    const struct emit_band *band; /* what the launches being appended make of a result; NULL: all */
 };
 /* Bytes of a weight: the blob, converted on the way out. */
 enum weight_form { WF_COPY, WF_NZ, WF_NZ_T, WF_CAST, WF_CONV };
@@ -159,6 +178,16 @@ struct kparams {
 /* A kernel to be filled: *b builds it, *p binds its parameters. */
 struct tile_kernel *emit_kernel(struct emit *e, const char *name, struct tile_builder *b, struct kparams *p);
 expr kparam(struct kparams *p, const char *name, expr ir); /* kernel expression */
+/* Kernel expressions of the band that a launch makes, parameters of their own, so that the bands of a node share a
+ * kernel; without a band all of `batch` and of `rows`, which are expressions of the kernel. */
+struct kband {
+    expr image, images, row, rows;
+};
+static inline struct kband kband_all(struct expr_pool *x, expr batch, expr rows)
+{
+    return (struct kband){expr_const(x, 0), batch, expr_const(x, 0), rows};
+}
+struct kband kparam_band(struct kparams *p, expr batch, expr rows);
 
 /* Element strides of a value's storage per dimension of its type, as ir expressions: ND row-major, or with the capacity
  * of a cache. false for blocked layouts. */

@@ -372,10 +372,15 @@ static enum npuc_status emit_graph(struct emitter *em)
         if (node_in(yield, i)->def && node_in(yield, i)->def->op != OP_Constant)
             claim_output(em, node_in(yield, i));
     emit_claim_parts(em);
+    emit_mark_near(em);
     for_each_node (n, em->graph) {
         if (st != NPUC_OK)
             return st;
-        st = emit_node(em, n);
+        struct node *last = emit_bands(em, n, &st);
+        if (last)
+            n = last;
+        else
+            st = emit_node(em, n);
     }
     em->e.node = NULL;
     for (int i = 0; i < yield->n_in && st == NPUC_OK; i++)

@@ -152,6 +152,11 @@ static bool read_parts(struct emit *e, struct node *n, int32_t copies, struct pa
            collect(p, n);
 }
 
+bool emit_may_divide(struct emit *e, struct node *n, int32_t copies)
+{
+    return read_parts(e, n, copies, ARENA_NEW(e->arena, struct parts));
+}
+
 bool emit_divides(struct emit *e, struct node *n, int32_t copies)
 {
     struct parts *p = ARENA_NEW(e->arena, struct parts);

@@ -123,6 +123,22 @@ double size_typical(const struct ir_ctx *cx, expr size, double otherwise)
     return fmax(v, r.min == INT64_MIN ? 1 : fmax(1, (double)r.min));
 }
 
+static expr band_param(struct kparams *p, const char *name, int64_t value)
+{
+    NPUC_ASSERT(p->n < NPUC_ARRAY_LEN(p->bound));
+    p->bound[p->n++] = expr_const(&p->e->plan->exprs, value);
+    return tile_param(p->k, name, (struct expr_range){0, INT32_MAX, 1});
+}
+
+struct kband kparam_band(struct kparams *p, expr batch, expr rows)
+{
+    const struct emit_band *band = p->e->band;
+    if (!band)
+        return kband_all(&p->k->exprs, batch, rows);
+    return (struct kband){band_param(p, "image", band->image), expr_const(&p->k->exprs, band->images),
+                          band_param(p, "row", band->row), band_param(p, "rows", band->rows)};
+}
+
 expr kparam(struct kparams *p, const char *name, expr ir)
 {
     const struct expr_pool *pool = &p->e->cx->exprs;

@@ -5,6 +5,8 @@
 #include "backend/backend.h"
 #include "backend/expr_copy.h"
 
+struct band_plan;
+struct shared_use;
 struct emitter {
     struct emit e;             /* first: generators hold a pointer to it */
     const struct graph *graph; /* the function being emitted */
@@ -14,6 +16,8 @@ struct emitter {
     struct map cache_of;       /* value id of a cache state -> its PT_CACHE tensor */
     VEC(bool) bound;           /* ir symbol number -> its value is known when the next step runs */
     struct plan_entry *entry;
+    const struct shared_use *shared;
+    struct band_plan *bands; /* of the nodes being emitted (emit_bands.c) */
     VEC(uint32_t) sizes;  /* ids of values whose tensor of sizes was made when a step asked for it */
     VEC(int32_t) outputs; /* tensors of the entry's outputs */
     VEC(struct plan_cache) caches;
@@ -59,8 +63,27 @@ bool type_is_bound(const struct emitter *em, const struct type *t);
 /* emit_launch.c */
 /* emit_copies.c: g->emit(e, n), of as many equal parts of axis 0 as `copies` says, side by side. */
 enum npuc_status emit_copies(struct emit *e, const struct gen *g, struct node *n, int32_t copies);
-/* Can the node be taken apart along axis 0 into `copies` equal parts? */
+/* Can the node be taken apart along axis 0 into `copies` equal parts? emit_may_divide does not ask where operands lie.
+ */
+bool emit_may_divide(struct emit *e, struct node *n, int32_t copies);
 bool emit_divides(struct emit *e, struct node *n, int32_t copies);
+/* emit_bands.c: if a run of nodes that is better made band by band begins with n, emits it and returns its last node;
+ * else NULL. */
+struct node *emit_bands(struct emitter *em, struct node *n, enum npuc_status *st);
+/* residency.c: what may stay in shared memory from step `first` to step `last`, and whether it does. `used`: bytes of a
+ * cluster by step, beside which there is room for so many in all; those that live shortest come first. */
+struct stay {
+    int32_t id, first, last;
+    int64_t bytes;
+    bool kept;
+};
+void residency_keep(struct stay *list, int64_t n, int64_t *used, int64_t room);
+/* near.c: e->near and em->shared, what residency will do as far as nodes tell before there are steps. */
+struct shared_use {
+    int32_t *first, *last; /* by value: nodes that touch it, counted from 1; 0: none */
+    int64_t *used;         /* by node: bytes of a cluster's shared memory */
+};
+void emit_mark_near(struct emitter *em);
 /* residency.c: temporaries that stay in the shared memory of clusters. Behind plan_lifetimes. */
 void plan_residency(struct plan *p, const struct plan_entry *entry, int64_t first_tensor, const struct machine *m,
                     struct arena *a);

@@ -3,18 +3,14 @@
  * A tensor may when every step that touches it is a launch of equally many copies, one per cluster, that divides it in
  * equal parts: a part is then written and read by the cores of one cluster; unless a kernel wants it in memory
  * (struct plan_tensor). Those that live for the fewest steps come
- * first, as long as the parts that are alive at any of their steps fit beside what kernels keep there themselves. A map
- * that is larger stays in global memory as a whole: parts of it cannot pass through, kernels run one after the other.
- */
+ * first, as long as the parts that are alive at any of their steps fit beside what kernels keep there themselves. Of a
+ * map that is made and read in bands (emit_bands.c) the lines between its writer and its last reader count. Others that
+ * are larger stay in global memory as a whole. */
 #include "backend/emit_priv.h"
 #include "base/size.h"
 
 #include <stdlib.h>
 
-struct candidate {
-    int32_t tensor, span;
-    int64_t bytes; /* of a part */
-};
 struct residency {
     struct plan *p;
     int64_t first_step, n_steps;
@@ -56,29 +52,37 @@ static bool part_bytes(const struct residency *r, int32_t tensor, int64_t *bytes
     if (t->kind != PT_TEMP || t->in_memory || r->copies[tensor] < 1 || !expr_is_const(&r->p->exprs, t->size, &size) ||
         size < 1 || size % r->copies[tensor] != 0)
         return false;
-    *bytes = size_align(size / r->copies[tensor], ROW);
+    *bytes = size_align(t->window > 0 ? t->window : size / r->copies[tensor], ROW);
     return true;
 }
 
 static int shorter_first(const void *pa, const void *pb)
 {
-    const struct candidate *a = pa, *b = pb;
-    if (a->span != b->span)
-        return a->span < b->span ? -1 : 1;
+    const struct stay *a = pa, *b = pb;
+    const int32_t spans[] = {a->last - a->first, b->last - b->first};
+    if (spans[0] != spans[1])
+        return spans[0] < spans[1] ? -1 : 1;
     if (a->bytes != b->bytes)
         return a->bytes < b->bytes ? -1 : 1;
-    return (a->tensor > b->tensor) - (a->tensor < b->tensor);
+    return (a->id > b->id) - (a->id < b->id);
 }
 
-static void keep(struct residency *r, const struct candidate *c, int64_t room)
+static bool has_room(const struct stay *s, const int64_t *used, int64_t room)
 {
-    struct plan_tensor *t = &r->p->tensors.data[c->tensor];
-    for (int32_t i = t->first; i <= t->last; i++)
-        if (r->used[i - r->first_step] > room - c->bytes)
-            return;
-    for (int32_t i = t->first; i <= t->last; i++)
-        r->used[i - r->first_step] += c->bytes;
-    t->parts = r->copies[c->tensor];
+    for (int32_t i = s->first; i <= s->last; i++)
+        if (used[i] > room - s->bytes)
+            return false;
+    return true;
+}
+
+void residency_keep(struct stay *list, int64_t n, int64_t *used, int64_t room)
+{
+    qsort(list, (size_t)n, sizeof *list, shorter_first);
+    for (int64_t k = 0; k < n; k++) {
+        list[k].kept = has_room(&list[k], used, room);
+        for (int32_t i = list[k].first; list[k].kept && i <= list[k].last; i++)
+            used[i] += list[k].bytes;
+    }
 }
 
 void plan_residency(struct plan *p, const struct plan_entry *entry, int64_t first_tensor, const struct machine *m,
@@ -96,14 +100,16 @@ void plan_residency(struct plan *p, const struct plan_entry *entry, int64_t firs
             if (s->tensors[j] >= 0)
                 touch(&r, s, j);
     }
-    struct candidate *list = ARENA_ARRAY(a, struct candidate, p->tensors.len + 1);
+    struct stay *list = ARENA_ARRAY(a, struct stay, p->tensors.len + 1);
     int64_t n = 0;
     for (int32_t i = (int32_t)first_tensor; i < p->tensors.len; i++) {
-        struct candidate c = {.tensor = i, .span = p->tensors.data[i].last - p->tensors.data[i].first};
-        if (part_bytes(&r, i, &c.bytes) && p->tensors.data[i].first >= r.first_step)
+        const struct plan_tensor *t = &p->tensors.data[i];
+        struct stay c = {i, t->first - entry->first_step, t->last - entry->first_step, 0, false};
+        if (part_bytes(&r, i, &c.bytes) && c.first >= 0)
             list[n++] = c;
     }
-    qsort(list, (size_t)n, sizeof *list, shorter_first);
+    residency_keep(list, n, r.used, m->size[TS_L1]);
     for (int64_t i = 0; i < n; i++)
-        keep(&r, &list[i], m->size[TS_L1]);
+        if (list[i].kept)
+            p->tensors.data[list[i].id].parts = r.copies[list[i].id];
 }

@@ -40,6 +40,7 @@ struct plan_tensor {
     /* PT_TEMP: 0, or the number of clusters whose shared memory holds it, each an equal part: it takes no bytes of GM's
      * bandwidth. Only launches of as many copies touch it. */
     int32_t parts;
+    int64_t window; /* PT_TEMP, while the plan is made: bytes of a part that are alive at a time; 0: all */
     bool in_memory; /* PT_TEMP, while the plan is made: a kernel that reads it can do so from GM alone */
     int64_t data_offset, data_size; /* PT_WEIGHT: within the weights section; data_size < 0: declared without bytes */
 };

@@ -20,6 +20,23 @@ static expr product3(struct conv_walk *w, const expr v[CONV_AXES])
     return expr_mul(w->x, v[0], expr_mul(w->x, v[1], v[2]));
 }
 
+/* Rows of a convolution without windows are pieces of its one row. */
+static void declare_band(struct conv_walk *w, struct kparams *params)
+{
+    const struct conv *p = w->p;
+    const struct type *t = p->x->type;
+    w->band = kparam_band(params, w->batch, w->out[H]);
+    w->col = num(w, 0);
+    w->cols = w->out[W];
+    if (!p->direct || !params->e->band)
+        return;
+    const expr columns = kparam(params, "columns", t->dims[t->rank - 1]);
+    w->col = expr_mul(w->x, w->band.row, columns);
+    w->cols = expr_mul(w->x, w->band.rows, columns);
+    w->band.row = num(w, 0);
+    w->band.rows = num(w, 1);
+}
+
 void conv_walk_declare(struct conv_walk *w, struct kparams *params)
 {
     static const char axis[CONV_AXES] = {'d', 'h', 'w'};
@@ -38,6 +55,7 @@ void conv_walk_declare(struct conv_walk *w, struct kparams *params)
             *all[j].to = kparam(params, name, all[j].ir);
         }
     }
+    declare_band(w, params);
     w->in_plane = product3(w, w->size);
     w->out_plane = product3(w, w->out);
 }
@@ -48,18 +66,18 @@ expr conv_walk_tiles(struct conv_walk *w)
 {
     struct expr_pool *x = w->x;
     if (w->strips)
-        return expr_mul(x, w->out[H], expr_ceildiv(x, w->out[W], num(w, w->windows)));
-    return expr_ceildiv(x, expr_mul(x, w->out[H], w->out[W]), num(w, w->windows));
+        return expr_mul(x, w->band.rows, expr_ceildiv(x, w->cols, num(w, w->windows)));
+    return expr_ceildiv(x, expr_mul(x, w->band.rows, w->out[W]), num(w, w->windows));
 }
 
 static void place_strip(struct conv_walk *w, expr at)
 {
     struct expr_pool *x = w->x;
-    const expr strips = expr_ceildiv(x, w->out[W], num(w, w->windows));
-    w->row0 = expr_floordiv(x, at, strips);
-    w->col0 = expr_mul_const(x, expr_mod(x, at, strips), w->windows);
+    const expr strips = expr_ceildiv(x, w->cols, num(w, w->windows)), end = expr_add(x, w->col, w->cols);
+    w->row0 = expr_add(x, w->band.row, expr_floordiv(x, at, strips));
+    w->col0 = expr_add(x, w->col, expr_mul_const(x, expr_mod(x, at, strips), w->windows));
     w->p0 = expr_add(x, expr_mul(x, w->row0, w->out[W]), w->col0);
-    w->count = expr_min(x, num(w, w->windows), expr_sub(x, w->out[W], w->col0));
+    w->count = expr_min(x, num(w, w->windows), expr_sub(x, end, w->col0));
     w->rows = num(w, 1);
 }
 
@@ -73,8 +91,9 @@ void conv_walk_place(struct conv_walk *w, expr plane, expr at)
         place_strip(w, at);
         return;
     }
-    w->p0 = expr_mul_const(x, at, w->windows);
-    w->count = expr_min(x, num(w, w->windows), expr_sub(x, expr_mul(x, w->out[H], w->out[W]), w->p0));
+    const expr end = expr_mul(x, expr_add(x, w->band.row, w->band.rows), w->out[W]);
+    w->p0 = expr_add(x, expr_mul(x, w->band.row, w->out[W]), expr_mul_const(x, at, w->windows));
+    w->count = expr_min(x, num(w, w->windows), expr_sub(x, end, w->p0));
     w->row0 = expr_floordiv(x, w->p0, w->out[W]);
     w->col0 = expr_sub(x, w->p0, expr_mul(x, w->row0, w->out[W]));
     const expr last = expr_floordiv(x, expr_add(x, w->p0, expr_sub(x, w->count, num(w, 1))), w->out[W]);

@@ -14,6 +14,8 @@ struct conv_walk {
     bool strips;     /* windows of one row; else of any number of rows, whose lines are loaded whole */
     /* kernel expressions */
     expr batch, size[CONV_AXES], out[CONV_AXES], before[CONV_AXES];
+    struct kband band;                /* images and rows of windows to do */
+    expr col, cols;                   /* columns of them: part of a map whose windows are one row */
     expr in_plane, out_plane;         /* elements of a channel of x, of y */
     expr map, group, od;              /* of the tile: map = batch*group + group, plane of windows */
     expr p0, count, row0, col0, rows; /* its windows: first of the plane, number, row and column of the first, rows */

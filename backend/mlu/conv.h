@@ -49,9 +49,8 @@ int64_t mlu_conv_steps(const struct conv *p, const struct mlu_conv_tile *t); /* 
 int64_t mlu_conv_last(const struct conv *p, const struct mlu_conv_tile *t); /* sum of the loops' counters in the last */
 /* Does any tile fit? Without looking for the best one. */
 bool mlu_conv_fits(const struct machine *m, const struct ir_ctx *cx, const struct conv *p);
-/* copied: other clusters run copies of the kernel. */
-struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
-                                          const struct tiling *w, bool copied);
+/* For what is being emitted. */
+struct mlu_conv_tile mlu_conv_choose_tile(const struct emit *e, const struct conv *p);
 /* conv_pack.c: x as [batch][positions][channels] in a temporary of the plan. */
 NPUC_MUST_CHECK enum npuc_status mlu_conv_pack(struct emit *e, const struct conv *p, int32_t *packed);
 struct mlu_conv_tensors {

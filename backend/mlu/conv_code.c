@@ -103,7 +103,7 @@ static void place_filters(struct mlu_conv_code *c, expr right)
 static void plan_items(struct mlu_conv_code *c)
 {
     struct expr_pool *x = c->x;
-    const expr rows = expr_mul(x, expr_mul(x, c->w.batch, c->w.out[D]), conv_walk_tiles(&c->w));
+    const expr rows = expr_mul(x, expr_mul(x, c->w.band.images, c->w.out[D]), conv_walk_tiles(&c->w));
     mlu_plan_items(c->e, &c->b, &c->t.on, rows, mlu_conv_num(c, c->p->group * tiles_of_channels(c)), &c->item);
 }
 
@@ -111,10 +111,12 @@ static void plan_items(struct mlu_conv_code *c)
 static void place_windows(struct mlu_conv_code *c, expr j)
 {
     struct expr_pool *x = c->x;
-    const expr one = mlu_conv_num(c, 1), mt = conv_walk_tiles(&c->w), planes = expr_mul(x, c->w.batch, c->w.out[D]);
+    const expr one = mlu_conv_num(c, 1), mt = conv_walk_tiles(&c->w),
+               planes = expr_mul(x, c->w.band.images, c->w.out[D]);
     const expr rows = expr_mul(x, planes, mt), row = mlu_item_row(x, &c->item, j);
     const expr at = c->t.on.lanes > 1 ? expr_min(x, row, expr_sub(x, rows, one)) : row;
-    const expr plane = expr_floordiv(x, at, mt), group = c->w.group;
+    const expr skipped = expr_mul(x, c->w.band.image, c->w.out[D]), group = c->w.group;
+    const expr plane = expr_add(x, skipped, expr_floordiv(x, at, mt));
     const expr image = expr_add(x, expr_mul_const(x, expr_floordiv(x, plane, c->w.out[D]), c->p->group), group);
     const expr of_all =
         c->p->group == 1 ? plane : expr_add(x, expr_mul(x, image, c->w.out[D]), expr_mod(x, plane, c->w.out[D]));
@@ -421,12 +423,26 @@ static void body(struct mlu_conv_code *c)
     tile_end(&c->b);
 }
 
+static expr work_of(struct emit *e, const struct conv *p)
+{
+    struct expr_pool *x = emit_pool(e);
+    const struct type *t = p->x->type;
+    struct conv part = *p;
+    if (!e->band)
+        return conv_macs(e, p);
+    part.batch = expr_const(x, e->band->images);
+    part.out_size[H] = expr_const(x, e->band->rows);
+    if (p->direct)
+        part.out_size[W] = t->dims[t->rank - 1];
+    return conv_macs(e, &part);
+}
+
 enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struct mlu_conv_tensors *t,
                                const char *label)
 {
     char name[64];
     struct mlu_conv_code c = {.e = e, .p = p, .y_line = t->y_line, .codes_line = t->codes_line};
-    c.t = mlu_conv_choose_tile(e->m, e->cx, p, e->tiling, e->copies > 1);
+    c.t = mlu_conv_choose_tile(e, p);
     snprintf(name, sizeof name, "conv%s_%s_%lldx%lldx%lld", p->bias ? "_bias" : "", dtype_table[p->in].name,
              (long long)c.t.m, (long long)c.t.n, (long long)c.t.kb);
     c.k = emit_kernel(e, name, &c.b, &c.params);
@@ -441,5 +457,5 @@ enum npuc_status mlu_conv_emit(struct emit *e, const struct conv *p, const struc
     for (int64_t i = 0; i < NPUC_ARRAY_LEN(all); i++)
         if (all[i] >= 0)
             tensors[n++] = all[i];
-    return emit_launch(e, c.k, tensors, c.params.bound, conv_macs(e, p), label);
+    return emit_launch(e, c.k, tensors, c.params.bound, work_of(e, p), label);
 }

@@ -361,26 +361,13 @@ static bool allowed(int64_t extent, int64_t before, int64_t wish, double size)
     return wish > 0 ? extent == wish : before == 0 || (double)before < size;
 }
 
-/* Will the value stay in the SRAM of the cluster that this kernel takes (backend/residency.c)? Before the plan is whole
- * that is a guess: made and used by kernels alone, and a quarter of SRAM at most. */
-static bool stays_near(const struct machine *m, const struct ir_ctx *cx, const struct value *v)
-{
-    if (!v || !v->def || v->def->place != PLACE_NPU || m->n_cube > (int32_t)target_num(m->target, TK_CORES_CLUSTER))
-        return false;
-    for_each_use (u, v)
-        if (u->user->place != PLACE_NPU)
-            return false;
-    const int64_t count = type_const_count(cx, v->type);
-    return count > 0 && count <= m->size[TS_L1] / 4 / dtype_size(v->type->dtype);
-}
-
 static const struct value *result_of(const struct conv *p)
 {
     return !p->scale ? p->y : p->tail.y ? p->tail.y : p->tail.codes;
 }
 
 static struct search search_of(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
-                               const struct tiling *w, bool copied)
+                               const struct tiling *w)
 {
     struct search s = {.m = m,
                        .cx = cx,
@@ -394,8 +381,6 @@ static struct search search_of(const struct machine *m, const struct ir_ctx *cx,
                        .batch = size_typical(cx, p->batch, 1),
                        .planes = size_typical(cx, p->out_size[D], TYPICAL),
                        .row = size_typical(cx, p->out_size[W], TYPICAL),
-                       .near_x = !is_volume(p) && stays_near(m, cx, p->lines ? p->lines : p->x),
-                       .near_y = stays_near(m, cx, result_of(p)),
                        .r = mlu_rates_of(m, p->in),
                        .cycles = INFINITY};
     s.positions = s.row * size_typical(cx, p->out_size[H], TYPICAL);
@@ -417,17 +402,41 @@ static void try_all(struct search *s, bool first)
 
 bool mlu_conv_fits(const struct machine *m, const struct ir_ctx *cx, const struct conv *p)
 {
-    struct search s = search_of(m, cx, p, NULL, false);
+    struct search s = search_of(m, cx, p, NULL);
     try_all(&s, true);
     return s.best.m > 0;
 }
 
-struct mlu_conv_tile mlu_conv_choose_tile(const struct machine *m, const struct ir_ctx *cx, const struct conv *p,
-                                          const struct tiling *w, bool copied)
+/* In the SRAM of the cluster, as a whole or while bands of it pass through. */
+static bool is_near(const struct emit *e, const struct value *v)
 {
-    struct search s = search_of(m, cx, p, w, copied);
+    return v && ((e->near && e->near[v->id]) || (e->band && e->band->stays[v->id]));
+}
+
+/* Copies of the kernel on other clusters keep step where they read filters. */
+static struct search search_for(const struct emit *e, const struct conv *p, const struct tiling *w)
+{
+    struct search s = search_of(e->m, e->cx, p, w);
+    const struct type *t = p->x->type;
+    s.copied = e->copies > 1;
+    s.near_x = !is_volume(p) && is_near(e, p->lines ? p->lines : p->x);
+    s.near_y = is_near(e, result_of(p));
+    if (!e->band)
+        return s;
+    s.batch = (double)e->band->images;
+    if (p->direct)
+        s.row = size_typical(e->cx, t->dims[t->rank - 1], TYPICAL) * (double)e->band->most;
+    s.positions = p->direct ? s.row : s.row * (double)e->band->most;
+    return s;
+}
+
+struct mlu_conv_tile mlu_conv_choose_tile(const struct emit *e, const struct conv *p)
+{
+    struct search s = search_for(e, p, e->tiling);
     try_all(&s, false);
-    if (s.best.m == 0 && w)
-        return mlu_conv_choose_tile(m, cx, p, NULL, copied);
+    if (s.best.m > 0 || !e->tiling)
+        return s.best;
+    s = search_for(e, p, NULL);
+    try_all(&s, false);
     return s.best;
 }

@@ -15,6 +15,33 @@ bool gen_mlu_conv_match(const struct machine *m, struct ir_ctx *cx, const struct
     return false;
 }
 
+/* Seconds are those of the tensor unit alone. */
+bool gen_mlu_conv_rows(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct row_use *out)
+{
+    struct conv p;
+    const char *why = NULL;
+    if (!conv_match(m, cx, n, &p, &why) || !p.lines || !p.out_lines || !p.constant || p.transposed ||
+        p.kernel[CONV_D] > 1 || p.step[CONV_H] > 1 || p.step[CONV_W] > 1 || n->out[0].type->rank != 4)
+        return false;
+    const struct type *x = p.lines->type, *y = n->out[0].type;
+    const struct mlu_rates r = mlu_rates_of(m, p.in);
+    int64_t columns;
+    *out = (struct row_use){.windows = p.lines, .same = p.tail.added, .stride = 1, .span = 1};
+    if (!expr_is_const(&cx->exprs, x->dims[2], &out->from) || !expr_is_const(&cx->exprs, y->dims[2], &out->rows) ||
+        !expr_is_const(&cx->exprs, y->dims[3], &columns))
+        return false;
+    if (!p.direct) {
+        out->stride = p.stride[CONV_H];
+        out->span = (p.kernel[CONV_H] - 1) * p.dilation[CONV_H] + 1;
+        if (!expr_is_const(&cx->exprs, p.before[CONV_H], &out->before))
+            return false;
+    }
+    const double filters = (double)(p.group * p.cout * p.cin * conv_plane_taps(&p));
+    out->weights = filters * dtype_size(p.in);
+    out->cycles = filters * (double)(out->rows * columns) / (r.mac * m->n_cube);
+    return true;
+}
+
 /* A Cast of a constant takes no step: it is done when the bias is stored. */
 static int32_t bias_tensor(struct emit *e, const struct conv *p)
 {
@@ -51,7 +78,8 @@ enum npuc_status gen_mlu_conv_emit(struct emit *e, struct node *n)
     t.slope = p.slope && !p.one_slope ? emit_tensor(e, p.slope) : -1;
     struct value *y = p.scale ? p.tail.y : p.y;
     t.added = p.tail.added ? emit_tensor(e, p.tail.added) : -1;
-    t.y = y && p.tail.added ? emit_tensor_over(e, n, y, p.tail.added) : y ? emit_tensor(e, y) : -1;
+    /* lines that a neighbour of the band still reads must not be written */
+    t.y = y && p.tail.added && !e->band ? emit_tensor_over(e, n, y, p.tail.added) : y ? emit_tensor(e, y) : -1;
     t.codes = p.tail.codes ? emit_tensor(e, p.tail.codes) : -1;
     const int64_t channels = p.group * p.cout;
     t.y_line = y ? emit_line(e, y, channels) : (struct emit_line){0};

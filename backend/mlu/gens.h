@@ -7,9 +7,13 @@
 #define GEN(nm)                                                                                                        \
     bool gen_##nm##_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, const char **reason);      \
     enum npuc_status gen_##nm##_emit(struct emit *e, struct node *n);
-#define GEN_LINES(nm) GEN(nm)
+#define GEN_ROWS(nm)                                                                                                   \
+    GEN(nm)                                                                                                            \
+    bool gen_##nm##_rows(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct row_use *out);
+#define GEN_LINES(nm) GEN_ROWS(nm)
 #include "backend/mlu/gens.def"
 #undef GEN_LINES
+#undef GEN_ROWS
 #undef GEN
 
 /* clusters.c: one copy of node n for each cluster that has images; false: it takes all clusters. */

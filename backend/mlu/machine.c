@@ -2,11 +2,14 @@
 #include "backend/mlu/gens.h"
 
 const struct gen mlu_gens[] = {
-#define GEN(nm)       {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit},
-#define GEN_LINES(nm) {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit, .lines = true},
+#define GEN(nm)      {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit},
+#define GEN_ROWS(nm) {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit, .rows = gen_##nm##_rows},
+#define GEN_LINES(nm)                                                                                                  \
+    {.name = #nm, .match = gen_##nm##_match, .emit = gen_##nm##_emit, .lines = true, .rows = gen_##nm##_rows},
 #include "backend/mlu/gens.def"
 #include "backend/vector/gens.def"
 #undef GEN_LINES
+#undef GEN_ROWS
 #undef GEN
     {.name = NULL},
 };

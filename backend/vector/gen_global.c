@@ -216,7 +216,8 @@ enum npuc_status gen_global_emit(struct emit *e, struct node *n)
     c.acc = buffer(&c, "acc", DT_F32, 1, K_LANES);
     c.result = v.t == DT_F32 ? c.acc : buffer(&c, "result", v.t, 2, 1);
     const struct line_map map = map_of(&v);
-    c.at = line_tiles_open(e->m, &c.b, &map, &(struct line_tile){channels, {1, 1}}, batch);
+    const struct kband all = kband_all(c.x, batch, expr_const(c.x, 1));
+    c.at = line_tiles_open(e->m, &c.b, &map, &(struct line_tile){channels, {1, 1}}, &all);
     body(&c);
     tile_end(&c.b);
     const int32_t tensors[] = {emit_tensor(e, v.x), emit_tensor(e, v.y)};

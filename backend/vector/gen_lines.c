@@ -43,7 +43,7 @@ struct code {
     struct expr_pool *x;
     struct tile_builder b;
     struct kparams params;
-    expr batch;
+    struct kband band;
     int32_t tx, ty, tw, tbias;
     int32_t map, wide, acc, result, raw_w, weights, raw_bias, bias;
     struct line_place at; /* first and n: windows */
@@ -294,9 +294,11 @@ static bool has_padding(const struct windows *v)
 }
 
 /* Is every byte of the tile's map loaded? */
-static bool is_exact(const struct windows *v, const struct extent *t)
+static bool is_exact(const struct code *c)
 {
-    return t->channels == t->pitch && v->line % t->channels == 0 && v->count[H] % t->rows == 0 &&
+    const struct windows *v = c->v;
+    const struct extent *t = &c->t;
+    return !c->e->band && t->channels == t->pitch && v->line % t->channels == 0 && v->count[H] % t->rows == 0 &&
            v->count[W] % t->cols == 0;
 }
 
@@ -311,7 +313,7 @@ static void load_map(struct code *c)
     part_of(c, H, c->at.first[H], c->at.n[H], &y, &dy, &ny);
     part_of(c, W, c->at.first[W], c->at.n[W], &w, &dw, &nw);
     tile_note(&c->b, "the map under the windows");
-    const bool fills = has_padding(v) || (c->wide != c->map && !is_exact(v, t));
+    const bool fills = has_padding(v) || (c->wide != c->map && !is_exact(c));
     if (fills) {
         const float pad = least_of(v);
         TILE(&c->b, FILL, v->in, one, num(c, whole), c->map, z, z, tile_float_bits(pad));
@@ -437,6 +439,41 @@ static void tile_body(struct code *c)
     store(c);
 }
 
+/* As if images and rows of the band were all; `typical`: as many as tiles are chosen for. */
+static struct windows part_of_map(const struct emit *e, const struct windows *v, bool typical)
+{
+    struct windows part = *v;
+    if (e->band) {
+        part.batch = expr_const(&e->cx->exprs, e->band->images);
+        part.count[H] = typical ? e->band->most : e->band->rows;
+    }
+    return part;
+}
+
+static struct extent choose_for(const struct emit *e, const struct windows *v)
+{
+    const struct windows part = part_of_map(e, v, true);
+    const struct extent t = choose(e->m, e->cx, &part, e->tiling);
+    return t.channels > 0 ? t : choose(e->m, e->cx, &part, NULL);
+}
+
+bool gen_lines_rows(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct row_use *out)
+{
+    struct windows v;
+    const char *why = NULL;
+    if (!match(m, cx, n, &v, &why) || v.x->type->layout.kind != LAYOUT_NHWC)
+        return false;
+    const double bytes = (double)(v.channels * v.count[H] * v.count[W] * taps_of(&v) * dtype_size(acc_of(&v)));
+    *out = (struct row_use){.windows = v.x,
+                            .rows = v.count[H],
+                            .from = v.size[H],
+                            .stride = v.stride[H],
+                            .before = v.before[H],
+                            .span = (v.kernel[H] - 1) * v.dilation[H] + 1,
+                            .cycles = bytes / target_num(m->target, TK_VEC_BYTES) / m->n_vector};
+    return true;
+}
+
 static int32_t bias_tensor(struct emit *e, const struct windows *v)
 {
     return v->bias ? emit_tensor(e, v->bias) : -1;
@@ -450,14 +487,12 @@ enum npuc_status gen_lines_emit(struct emit *e, struct node *n)
     char name[64];
     if (!match(e->m, e->cx, n, &v, &why))
         return node_error(e->cx, n, D_VERIFY, "windows over lines were placed that the vector unit cannot do");
-    struct code c = {.e = e, .v = &v, .t = choose(e->m, e->cx, &v, e->tiling)};
-    if (c.t.channels == 0)
-        c.t = choose(e->m, e->cx, &v, NULL);
+    struct code c = {.e = e, .v = &v, .t = choose_for(e, &v)};
     snprintf(name, sizeof name, "%s_%s_%lldx%lldx%lld", names[v.kind], dtype_table[v.in].name, (long long)c.t.rows,
              (long long)c.t.cols, (long long)c.t.channels);
     c.k = emit_kernel(e, name, &c.b, &c.params);
     c.x = &c.k->exprs;
-    c.batch = kparam(&c.params, "batch", v.batch);
+    c.band = kparam_band(&c.params, kparam(&c.params, "batch", v.batch), num(&c, v.count[H]));
     tile_params_done(c.k);
     c.tx = tile_tensor(c.k, e->arena, "x", v.in, true, false);
     c.ty = tile_tensor(c.k, e->arena, "y", v.out, false, true);
@@ -466,13 +501,14 @@ enum npuc_status gen_lines_emit(struct emit *e, struct node *n)
     tile_section_begin(&c.b, TCORE_VECTOR);
     buffers(&c);
     const struct line_map map = map_of(&v);
-    c.at = line_tiles_open(e->m, &c.b, &map, &(struct line_tile){c.t.channels, {c.t.rows, c.t.cols}}, c.batch);
+    c.at = line_tiles_open(e->m, &c.b, &map, &(struct line_tile){c.t.channels, {c.t.rows, c.t.cols}}, &c.band);
     tile_body(&c);
     tile_end(&c.b);
     /* [channel][one][position] is a transposed filter of one result: its channels become neighbours */
     const int32_t weights = v.kind == WIN_FMA ? emit_conv_weight(e, v.w, v.in, 1, true) : -1;
     const int32_t tensors[] = {emit_tensor(e, v.x), emit_tensor(e, v.y), weights, bias_tensor(e, &v)};
-    expr work = expr_mul_const(emit_pool(e), v.batch, v.channels * v.count[H] * v.count[W] * taps_of(&v));
+    const struct windows made = part_of_map(e, &v, false);
+    const expr work = expr_mul_const(emit_pool(e), made.batch, v.channels * made.count[H] * v.count[W] * taps_of(&v));
     return emit_launch(e, c.k, tensors, c.params.bound, v.kind == WIN_FMA ? emit_expr(e, work) : EXPR_INVALID,
                        n->op == OP_Fused ? "FusedConv" : op_table[n->op]->name);
 }

@@ -493,8 +493,9 @@ static void code(struct code *c)
     tile_section_begin(&c->b, TCORE_VECTOR);
     buffers(c);
     const struct line_map map = map_of(c->v);
+    const struct kband all = kband_all(c->x, c->batch, num(c, map.count[H]));
     c->at = line_tiles_open(c->e->m, &c->b, &map,
-                            &(struct line_tile){c->t.channels, {c->t.periods[H], c->t.periods[W]}}, c->batch);
+                            &(struct line_tile){c->t.channels, {c->t.periods[H], c->t.periods[W]}}, &all);
     load_map(c);
     tile_note(&c->b, "rows, then columns");
     const expr period = tile_loop(&c->b, "row", c->at.n[H]);

@@ -11,6 +11,7 @@ GEN(depthwise) /* before a family's convolutions */
 GEN(lines)
 #include "backend/vector/gens.def"
 #undef GEN
+bool gen_lines_rows(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct row_use *out);
 
 enum npuc_status vector_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done);
 /* Other generators take single elementwise operators that the one of regions does not know. */

@@ -48,14 +48,16 @@ double line_tiles(const struct ir_ctx *cx, const struct line_map *map, const str
 }
 
 struct line_place line_tiles_open(const struct machine *m, struct tile_builder *b, const struct line_map *map,
-                                  const struct line_tile *t, expr batch)
+                                  const struct line_tile *t, const struct kband *band)
 {
     struct expr_pool *x = &b->k->exprs;
     struct line_place p;
     const expr one = expr_const(x, 1), ct = expr_const(x, size_ceil_div(map->line, t->channels));
-    expr counts[LINE_AXES], tiles = expr_mul(x, expr_mul_const(x, batch, map->stripes), ct);
+    const expr from[LINE_AXES] = {band->row, expr_const(x, 0)},
+               len[LINE_AXES] = {band->rows, expr_const(x, map->count[LINE_W])};
+    expr counts[LINE_AXES], tiles = expr_mul(x, expr_mul_const(x, band->images, map->stripes), ct);
     for (int i = LINE_H; i < LINE_AXES; i++) {
-        counts[i] = expr_const(x, size_ceil_div(map->count[i], t->count[i]));
+        counts[i] = expr_ceildiv(x, len[i], expr_const(x, t->count[i]));
         tiles = expr_mul(x, tiles, counts[i]);
     }
     b->k->blocks = expr_max(x, one, expr_min(x, expr_const(x, m->n_vector), tiles));
@@ -66,11 +68,11 @@ struct line_place line_tiles_open(const struct machine *m, struct tile_builder *
     p.nc = expr_min(x, expr_const(x, t->channels), expr_sub(x, expr_const(x, map->line), p.c0));
     at = expr_floordiv(x, at, ct);
     for (int a = LINE_W; a >= LINE_H; a--) {
-        const expr each = expr_const(x, t->count[a]), all = expr_const(x, map->count[a]);
-        p.first[a] = expr_mul_const(x, expr_mod(x, at, counts[a]), t->count[a]);
-        p.n[a] = expr_min(x, each, expr_sub(x, all, p.first[a]));
+        const expr each = expr_const(x, t->count[a]), end = expr_add(x, from[a], len[a]);
+        p.first[a] = expr_add(x, from[a], expr_mul_const(x, expr_mod(x, at, counts[a]), t->count[a]));
+        p.n[a] = expr_min(x, each, expr_sub(x, end, p.first[a]));
         at = expr_floordiv(x, at, counts[a]);
     }
-    p.stripe = at;
+    p.stripe = expr_add(x, at, expr_mul_const(x, band->image, map->stripes));
     return p;
 }

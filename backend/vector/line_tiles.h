@@ -31,8 +31,8 @@ double line_tiles(const struct ir_ctx *cx, const struct line_map *map, const str
 struct line_place {
     expr stripe, c0, nc, first[LINE_AXES], n[LINE_AXES];
 };
-/* Sets the blocks of the kernel and opens the loop over the tiles of a core; `batch` is the kernel's. */
+/* Sets the blocks of the kernel and opens the loop over the tiles of a core; rows and images are those of the band. */
 struct line_place line_tiles_open(const struct machine *m, struct tile_builder *b, const struct line_map *map,
-                                  const struct line_tile *t, expr batch);
+                                  const struct line_tile *t, const struct kband *band);
 
 #endif
