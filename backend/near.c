@@ -9,21 +9,39 @@ enum { VOLUME_RANK = 5 };
 struct marking {
     struct emitter *em;
     struct shared_use *use;
+    const struct value **over; /* by value: the one whose place it takes; NULL: none */
     int32_t *apart; /* by value with bytes of its own: copies of the nodes that touch it; -1: it cannot stay */
 };
 
-static const struct value *root_of(const struct value *v)
+static const struct value *root_of(const struct marking *k, const struct value *v)
 {
-    while (v->def && op_has((enum op)v->def->op, T_VIEW) && node_in(v->def, 0))
-        v = node_in(v->def, 0);
-    return v;
+    for (;;) {
+        const bool view = v->def && op_has((enum op)v->def->op, T_VIEW) && node_in(v->def, 0);
+        if (!view && !k->over[v->id])
+            return v;
+        v = view ? node_in(v->def, 0) : k->over[v->id];
+    }
+}
+
+/* A result that takes the place of the operand read at its rows, where nothing else reads that (emit_tensor_over). */
+static void note_over(const struct marking *k, struct node *n, const struct machine *m)
+{
+    struct emit *e = &k->em->e;
+    struct row_use use = {0};
+    const char *why = NULL;
+    const struct gen *g = find_gen(m, e->cx, n, &why);
+    if (!g || !g->rows || !g->rows(m, e->cx, n, &use) || !use.same || !use.same->uses || use.same->uses->next)
+        return;
+    for (int i = 0; i < n->n_out; i++)
+        if (node_out(n, i) && n->out[i].type == use.same->type && use.same->def)
+            k->over[n->out[i].id] = use.same;
 }
 
 static void touch(const struct marking *k, const struct value *v, int32_t step, int32_t copies)
 {
     if (!v)
         return;
-    const struct value *root = root_of(v);
+    const struct value *root = root_of(k, v);
     k->apart[root->id] = copies < 1 || (k->apart[root->id] && k->apart[root->id] != copies) ? -1 : copies;
     if (!k->use->first[root->id])
         k->use->first[root->id] = step;
@@ -36,13 +54,16 @@ static int64_t bytes_of(const struct emit *e, const struct value *v)
     return count < 0 ? -1 : count * dtype_size(v->type->dtype);
 }
 
-static int32_t copies_of(struct emitter *em, struct node *n)
+static int32_t copies_of(const struct marking *k, struct node *n)
 {
-    struct emit *e = &em->e;
+    struct emit *e = &k->em->e;
     struct machine_part part = {.copies = 0};
     if (n->place != PLACE_NPU || !e->m->family->part(e->m, e->cx, n, &part) || part.copies < 1)
         return 0;
-    return emit_may_divide(e, n, part.copies) ? part.copies : 0;
+    if (!emit_may_divide(e, n, part.copies))
+        return 0;
+    note_over(k, n, &part.m);
+    return part.copies;
 }
 
 /* Windows of three axes are gathered by IO-DMA. */
@@ -54,7 +75,7 @@ static bool is_volume(const struct node *n)
 static int64_t touch_all(const struct marking *k, struct node *n, int32_t step)
 {
     const struct emit *e = &k->em->e;
-    const int32_t copies = copies_of(k->em, n);
+    const int32_t copies = copies_of(k, n);
     int64_t weights = 0;
     for (int i = 0; i < n->n_in; i++) {
         const struct value *v = node_in(n, i);
@@ -113,7 +134,8 @@ void emit_mark_near(struct emitter *em)
     *use = (struct shared_use){.first = arena_zalloc(e->arena, n * (int64_t)sizeof(int32_t)),
                                .last = arena_zalloc(e->arena, n * (int64_t)sizeof(int32_t)),
                                .used = arena_zalloc(e->arena, (nodes + 1) * (int64_t)sizeof(int64_t))};
-    const struct marking k = {em, use, arena_zalloc(e->arena, n * (int64_t)sizeof(int32_t))};
+    const struct marking k = {em, use, arena_zalloc(e->arena, n * (int64_t)sizeof(struct value *)),
+                              arena_zalloc(e->arena, n * (int64_t)sizeof(int32_t))};
     int32_t step = 0;
     for_each_node (node, em->graph)
         if (node->op != OP_Constant && !op_has((enum op)node->op, T_VIEW)) {
@@ -126,6 +148,9 @@ void emit_mark_near(struct emitter *em)
     bool *near = arena_zalloc(e->arena, n * (int64_t)sizeof *near);
     for (int64_t i = 0; i < count; i++)
         near[list[i].id] = list[i].kept;
+    for (int64_t i = 0; i + 1 < n; i++)
+        if (k.over[i])
+            near[i] = near[root_of(&k, k.over[i])->id];
     e->near = near;
     em->shared = use;
 }

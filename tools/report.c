@@ -60,13 +60,13 @@ static int by_time(const void *a, const void *b)
     return x->us < y->us ? 1 : x->us > y->us ? -1 : strcmp(x->op ? x->op : "", y->op ? y->op : "");
 }
 
-/* Busy share of a unit in per cent: of the core kind that has it (matrix units: cube cores; V and MTE3: vector cores).
- */
+/* Busy share of a unit in per cent: of the core kind that has it (matrix units: cube cores; V and MTE3: vector cores),
+ * or of the one that runs the kernel. */
 static double share(const struct row *r, int unit)
 {
     int core = unit == V || unit == MTE3 ? 1 : 0;
-    if (unit == MTE2 && r->core_cycles[0] <= 0)
-        core = 1;
+    if (r->core_cycles[core] <= 0)
+        core = 1 - core;
     return r->core_cycles[core] > 0 ? 100.0 * r->busy[core][unit] / r->core_cycles[core] : 0.0;
 }
 
