@@ -384,7 +384,6 @@ static struct search search_of(const struct machine *m, const struct ir_ctx *cx,
                        .r = mlu_rates_of(m, p->in),
                        .cycles = INFINITY};
     s.positions = s.row * size_typical(cx, p->out_size[H], TYPICAL);
-    s.in_turn = takes_turns(&s, copied);
     return s;
 }
 
@@ -413,12 +412,11 @@ static bool is_near(const struct emit *e, const struct value *v)
     return v && ((e->near && e->near[v->id]) || (e->band && e->band->stays[v->id]));
 }
 
-/* Copies of the kernel on other clusters keep step where they read filters. */
 static struct search search_for(const struct emit *e, const struct conv *p, const struct tiling *w)
 {
     struct search s = search_of(e->m, e->cx, p, w);
     const struct type *t = p->x->type;
-    s.copied = e->copies > 1;
+    s.in_turn = takes_turns(&s, e->copies > 1);
     s.near_x = !is_volume(p) && is_near(e, p->lines ? p->lines : p->x);
     s.near_y = is_near(e, result_of(p));
     if (!e->band)
