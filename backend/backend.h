@@ -97,7 +97,8 @@ struct emit {
     const struct backend_options *options;
     int32_t copies; /* of the launches being appended; 0: not divided; PLAN_APART: nor held to a part of the machine */
     VEC(int32_t) divided; /* plan tensors of which a copy sees a part */
-    const bool *near; /* value id -> it will stay in the shared memory of the clusters that make and use it; NULL: none */
+    const bool
+        *near; /* value id -> it will stay in the shared memory of the clusters that make and use it; NULL: none */
     const struct emit_band *band; /* what the launches being appended make of a result; NULL: all */
 };
 /* Bytes of a weight: the blob, converted on the way out. */

@@ -18,8 +18,8 @@ struct emitter {
     struct plan_entry *entry;
     const struct shared_use *shared;
     struct band_plan *bands; /* of the nodes being emitted (emit_bands.c) */
-    VEC(uint32_t) sizes;  /* ids of values whose tensor of sizes was made when a step asked for it */
-    VEC(int32_t) outputs; /* tensors of the entry's outputs */
+    VEC(uint32_t) sizes;     /* ids of values whose tensor of sizes was made when a step asked for it */
+    VEC(int32_t) outputs;    /* tensors of the entry's outputs */
     VEC(struct plan_cache) caches;
     VEC(int32_t) cores; /* by step: of the part of the machine that a launch runs on; 0: no launch */
 };
