@@ -97,4 +97,17 @@ struct k_code_rows {
 };
 void k_dequant_rows(const struct k_code_rows *g);
 
+/* One row times a weight that is still codes: g->m is 1, g->b is not read. Columns n0 .. n0 + rows of b are rows `row`
+ * .. row + rows of a part's codes, element k its column k0 + k; dst and group do not count. The parts cover all of
+ * g->n, have the same types and blocks, and `to` is g->dtype. The bits are those of k_dequant_rows and
+ * k_mac_fractal; but values live in registers, so that codes are all that is read. */
+struct k_code_part {
+    const struct k_code_rows *w;
+    int64_t n0, rows, row, k0;
+};
+/* Is that faster than making the values first? first: the column of w that k begins at. */
+bool k_mac_takes_code_rows(const struct k_code_rows *w, int64_t first, int64_t k);
+void k_ask_for_codes(const struct k_code_rows *w); /* they are read soon */
+void k_mac_codes(const struct k_mac_args *g, const struct k_code_part *parts, int n);
+
 #endif

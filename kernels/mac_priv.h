@@ -38,6 +38,16 @@ struct k_row {
     int64_t c_step; /* elements */
 };
 
+/* The same with codes: 16 rows of them are the columns c[0..16), wherever they lie; a: k floats. */
+enum { K_STRIP_K = 1024 }; /* most elements along K */
+struct k_strip {
+    const struct k_code_rows *w;                       /* types and blocks */
+    const uint8_t *codes[16], *scales[16], *zeros[16]; /* rows at code, scale and zero 0 */
+    int64_t first, k;                                  /* codes first .. first + k of each */
+    const float *a;
+    float *c;
+};
+
 struct k_mac_impl {
     void (*tile)(const struct k_tile *t, int rows);
     /* y[k][16] = x[n][k] for 16 rows of c0 cells, k < c0; c0 a multiple of 8 */
@@ -57,5 +67,7 @@ void k_row_f32_avx2(const struct k_row *g);
 void k_row_f16_avx2(const struct k_row *g);
 void k_row_bf16_avx2(const struct k_row *g);
 void k_row_i8_avx2(const struct k_row *g);
+/* false: a scale or zero point is not finite, and c stays as it is. */
+bool k_strip_avx2(const struct k_strip *g);
 
 #endif

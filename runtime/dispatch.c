@@ -19,6 +19,14 @@ static int64_t core_limit(const npurt_session *s, const struct tile_kernel *k)
                                                                                                      : cube;
 }
 
+/* A workspace: this step alone knows it. */
+static bool is_brief(const npurt_session *s, const struct plan_step *step, int32_t n)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[n];
+    const int64_t at = step - s->plan->steps.data;
+    return t->kind == PT_TEMP && t->first == at && t->last == at;
+}
+
 static enum npuc_status launch_operands(npurt_session *s, const struct plan_step *step, struct emu_tensor *t,
                                         int64_t *params)
 {
@@ -44,8 +52,12 @@ static enum npuc_status launch_operands(npurt_session *s, const struct plan_step
         if (align > 1 && (uintptr_t)r->data % (uintptr_t)align != 0)
             return rt_fail(s, D_RUN_FAULT, "tensor '%s' is not aligned for its type",
                            rt_name(s, s->plan->tensors.data[n].name));
-        t[i] = (struct emu_tensor){
-            .data = r->data, .size = r->size, .address = r->address, .dtype = type, .read_only = r->read_only};
+        t[i] = (struct emu_tensor){.data = r->data,
+                                   .size = r->size,
+                                   .address = r->address,
+                                   .dtype = type,
+                                   .read_only = r->read_only,
+                                   .brief = is_brief(s, step, n)};
     }
     return NPUC_OK;
 }

@@ -174,7 +174,17 @@ static bool is_shared(const struct emu_launch *l, const struct emu_tensor *t)
     return false;
 }
 
-void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
+/* Rows along one dimension keep their gaps, anything else is taken for all that lies between. */
+static struct emu_runs runs_of(const struct emu_span *s, const uint8_t *data, int64_t lo, int64_t hi)
+{
+    const bool rows = s->n[0] == 1 && s->n[2] == 1 && s->stride[3] == 1;
+    return rows && s->n[1] > 1
+               ? (struct emu_runs){data + s->off * s->size, s->n[3] * s->size, s->n[1], s->stride[1] * s->size}
+               : (struct emu_runs){data + lo, hi - lo, 1, 0};
+}
+
+static void *find_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write,
+                     struct emu_runs *runs)
 {
     const int64_t number = op->arg[field];
     const struct emu_tensor *t = &d->launch->tensors[number];
@@ -182,6 +192,7 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
     const int64_t size = t->part > 0 ? t->part : t->size, skip = t->part * emu_copy_of(d->launch, d->core->id.block);
     int64_t lo, hi;
     static char nothing[16];
+    *runs = (struct emu_runs){.n = 0};
     if (is_empty(s))
         return t->data ? (void *)t->data : nothing;
     if (!span_bytes(s, &lo, &hi) || lo < 0 || hi > size) {
@@ -200,7 +211,24 @@ void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struc
         report_hazard(d, op, "tensor", name_of(d, name));
         return NULL;
     }
+    if (d->block->shows_written || d->block->made_from)
+        *runs = runs_of(s, t->data + skip, lo, hi);
     if (write && d->block->shows_written)
-        emu_views_settle(d->block, t->data + skip + lo, t->data + skip + hi);
+        emu_views_settle(d->block, runs);
     return t->data + skip + s->off * s->size;
+}
+
+void *emu_gm_unmade(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
+{
+    struct emu_runs runs;
+    return find_gm(d, op, field, s, write, &runs);
+}
+
+void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write)
+{
+    struct emu_runs runs;
+    void *p = find_gm(d, op, field, s, write, &runs);
+    if (p && runs.n)
+        emu_made_now(d->block, &runs);
+    return p;
 }

@@ -187,8 +187,10 @@ static enum emu_stop step(struct emu_core *c, const struct emu_ins *in, const st
     const enum emu_stop s = synchronise(c, in);
     if (s != EMU_DONE)
         return s;
-    if (in->orders && o->in_order)
-        return pass(c, in);
+    if (in->orders && o->in_order) {
+        const enum emu_stop passed = pass(c, in);
+        return in->op == TILE_XSET ? EMU_TURN : passed; /* what was made is read while it is near */
+    }
     struct emu_op *op = fetch(c, in);
     const struct emu_SLOAD *load = EMU_ARGS(SLOAD, op);
     if (in->op == TILE_SLOAD)
@@ -206,7 +208,9 @@ enum emu_stop emu_core_run(struct emu_core *c, const struct emu_observer *o)
     while (c->pc < p->n_code) {
         const struct emu_ins *in = &p->code[c->pc];
         enum emu_stop s = EMU_DONE;
-        if (in->op == TILE_LOOP)
+        if (in->flag && o->in_order)
+            c->pc++;
+        else if (in->op == TILE_LOOP)
             begin_loop(c, in);
         else if (in->op == TILE_ENDLOOP)
             s = end_loop(c, in) ? EMU_DONE : fault(c, "the program repeats more than its tensors can account for");

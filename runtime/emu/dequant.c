@@ -47,6 +47,17 @@ static const uint8_t *rows_of(struct emu_data *d, const struct emu_op *op, int f
     return shown;
 }
 
+/* Is it weights that are read in place? */
+static bool is_fixed(const struct emu_data *d, const uint8_t *p)
+{
+    for (int64_t i = 0; i < d->launch->kernel->tensors.len; i++) {
+        const struct emu_tensor *t = &d->launch->tensors[i];
+        if (t->read_only && t->data && p >= t->data && p < t->data + t->size)
+            return true;
+    }
+    return false;
+}
+
 /* Everything but the result's place. */
 static bool sources(struct emu_data *d, const struct emu_op *op, struct k_code_rows *g)
 {
@@ -149,6 +160,15 @@ static bool takes_all(const struct emu_op *made, const struct emu_op *op)
            a->n3 == q->rows * q->group && a->s1 == q->dst_group && a->s3 == 1 && a->d3 == 1;
 }
 
+/* Nobody changes the codes, and nobody misses the values at the end. */
+static bool can_wait(const struct emu_data *d, const struct emu_op *op, const struct k_code_rows *g)
+{
+    const struct emu_tensor *t = &d->launch->tensors[op->arg[EMU_FIELD(STORE, dst)]];
+    return t->brief && emu_made_fits(d->block, g) &&
+           k_mac_takes_code_rows(g, g->first, g->group % 16 == 0 ? g->group : 16) && is_fixed(d, g->codes) &&
+           is_fixed(d, g->scales) && (g->zero == K_ZERO_MIDDLE || is_fixed(d, g->zeros));
+}
+
 bool emu_dequant_store(struct emu_data *d, const struct emu_op *op, bool *done)
 {
     const struct emu_op *made = &d->waiting;
@@ -163,14 +183,18 @@ bool emu_dequant_store(struct emu_data *d, const struct emu_op *op, bool *done)
     const struct emu_span from = {a->src_off, {1, a->n1, 1, a->n3}, {0, a->s1, 0, 1}, size};
     if (!sources(d, made, &g) || !emu_buf_unsettled(d, op, EMU_FIELD(STORE, src), &from, false))
         return false;
-    g.dst = emu_gm(d, op, EMU_FIELD(STORE, dst), &to, true);
-    if (!g.dst)
-        return false;
     g.dst_row = g.group * size;
     g.group_step = bytes(a->n1, a->d1, size);
-    k_dequant_rows(&g);
+    const bool late = can_wait(d, op, &g);
+    g.dst = (late ? emu_gm_unmade : emu_gm)(d, op, EMU_FIELD(STORE, dst), &to, true);
+    if (!g.dst)
+        return false;
+    if (late)
+        g.dst = emu_made_put_off(d->block, &g);
+    else
+        k_dequant_rows(&g);
     const int64_t run = a->n3 * size, step = a->n1 > 1 ? a->s1 * size : run;
     const struct emu_view v = {g.dst, g.group_step, a->src_off * size, run, a->n1, step};
-    emu_view_written(d, op, EMU_FIELD(STORE, src), &v);
+    emu_view_written(d, op, EMU_FIELD(STORE, src), &v, late);
     return true;
 }

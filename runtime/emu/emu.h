@@ -16,6 +16,7 @@ struct emu_tensor {
     int64_t address; /* in emulated GM, for alignment and L2 */
     enum dtype dtype;
     bool read_only; /* weights: mapped from the plan */
+    bool brief;     /* nobody reads what is in it when the launch has ended */
     bool on_chip;   /* in the shared memory of the cluster that asks: no traffic of GM */
     int64_t part;   /* bytes of the part that each copy of the kernel sees; 0: all see all */
     bool warm;      /* bytes expected in L2 at launch: written or read recently (computed from the schedule) */

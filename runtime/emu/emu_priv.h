@@ -7,6 +7,7 @@
 #ifndef RUNTIME_EMU_PRIV_H
 #define RUNTIME_EMU_PRIV_H
 
+#include "kernels/mac.h"
 #include "runtime/emu/emu.h"
 
 #include <stdatomic.h>
@@ -53,11 +54,18 @@
 #define EMU_FIELD(nm, f) ((int)(offsetof(struct emu_##nm, f) / sizeof(int64_t)))
 
 /* ---- views (view.c) ---- */
+enum { EMU_VIEW_DEPTH = 3 }; /* of a slot: the newest first, older ones show what is not overwritten yet */
 /* Bytes of a buffer's slot that have not been copied there, n runs `step` bytes apart: byte off + g*step + i is
  * src[g*pitch + i] for i < run. Before the source changes they are copied. */
 struct emu_view {
     const uint8_t *src; /* NULL: no view, the bytes are in the scratchpad */
     int64_t pitch, off, run, n, step;
+};
+
+/* n runs of `run` bytes of GM, `pitch` bytes apart. */
+struct emu_runs {
+    const uint8_t *at;
+    int64_t run, n, pitch;
 };
 
 /* ---- programs ---- */
@@ -75,6 +83,7 @@ struct emu_ins {
     const struct tile_insn *insn;
     uint8_t op, n_fields, n_bufs, unit; /* unit: enum tile_unit */
     bool orders;                        /* a flag, barrier or NEXT: moves and computes nothing */
+    bool flag;                          /* SET or WAIT */
     uint8_t buf_field[8];               /* operands that are buffers */
     int32_t jump;                       /* LOOP, IF: past the end; ENDLOOP: the first instruction of the body */
     int32_t loop;                       /* LOOP, ENDLOOP: number of the loop */
@@ -88,7 +97,7 @@ struct emu_program {
     int32_t n_code, n_loops, n_values, n_groups;
     int64_t *values;     /* constants filled in */
     int32_t *symbol;     /* symbol number -> index of its value, -1 unused */
-    int32_t *first_view; /* buffer -> index of its first slot's view, -1: always copied */
+    int32_t *first_view; /* buffer -> index of its first slot's views, -1: always copied */
     int32_t n_views;
     int32_t n_symbols;
     struct emu_node *nodes;
@@ -101,7 +110,8 @@ void emu_program_eval(const struct emu_program *p, int64_t *values, int32_t grou
 NPUC_MUST_CHECK bool emu_program_views(struct emu_program *p, struct arena *a); /* view.c: fills first_view */
 
 /* ---- cores ---- */
-enum emu_stop { EMU_DONE, EMU_XWAIT, EMU_BARRIER, EMU_FAULT };
+/* EMU_TURN: another core of the block may go on from here, so let it. */
+enum emu_stop { EMU_DONE, EMU_TURN, EMU_XWAIT, EMU_BARRIER, EMU_FAULT };
 struct emu_sync { /* counting flags of a block */
     int32_t to_vector[EMU_SUBS][TILE_MAX_XEVENTS];
     int32_t to_cube[EMU_SUBS][TILE_MAX_XEVENTS];
@@ -169,6 +179,8 @@ struct emu_span {
  * NULL after a fault. An empty span is always within. With hazards on, the access is recorded. */
 void *emu_buf(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
 void *emu_gm(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
+/* The same as emu_gm, but what is still codes there stays codes. */
+void *emu_gm_unmade(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
 /* The same as emu_buf, but a view of the slot stays one: the address is where the bytes would be. */
 void *emu_buf_unsettled(struct emu_data *d, const struct emu_op *op, int field, const struct emu_span *s, bool write);
 /* rows x cols elements with the given strides. */
@@ -179,8 +191,9 @@ int32_t emu_esize(struct emu_data *d, const struct emu_op *op, int64_t dtype);
 /* Are all extents >= 0? Sets *empty when one is 0. */
 bool emu_extents(struct emu_data *d, const struct emu_op *op, int n, const int64_t *extent, bool *empty);
 
-/* Copies what the cores of a block show of GM from `from` on, before it is written up to `to`. */
-void emu_views_settle(struct emu_block *b, const uint8_t *from, const uint8_t *to);
+bool emu_runs_meet(const struct emu_runs *a, const struct emu_runs *b); /* false: they have no byte in common */
+/* Copies what the cores of a block show of runs of GM before they are written. */
+void emu_views_settle(struct emu_block *b, const struct emu_runs *written);
 /* Copies what the slot of `field` shows into the scratchpad, if it is a view. */
 void emu_view_settle(struct emu_data *d, const struct emu_op *op, int field);
 /* Makes the slot that LOAD writes a view of x, the first element read. false: copy. */
@@ -192,12 +205,39 @@ struct emu_groups {
 };
 /* Makes the slot of `dst` a view of what the groups of the slot of `src` show, packed from byte 0 on. false: copy. */
 bool emu_view_copy(struct emu_data *d, const struct emu_op *op, int dst, int src, const struct emu_groups *g);
-/* May the slot of `field` show GM that the launch writes? Then emu_view_written makes it do so. */
+/* May the slot of `field` show GM that the launch writes? Then emu_view_written makes it do so, or show a shadow. */
 bool emu_view_takes(const struct emu_data *d, const struct emu_op *op, int field);
-void emu_view_written(struct emu_data *d, const struct emu_op *op, int field, const struct emu_view *v);
-/* Where the groups of the slot of `field` are without a copy, and how far apart; else NULL. */
+void emu_view_written(struct emu_data *d, const struct emu_op *op, int field, const struct emu_view *v, bool shadow);
+/* Where the groups of the slot of `field` are without a copy, and how far apart; else NULL. The second: some may still
+ * be codes (made.c). */
 const void *emu_view_read(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g,
                           int64_t *pitch);
+const void *emu_view_find(const struct emu_data *d, const struct emu_op *op, int field, const struct emu_groups *g,
+                          int64_t *pitch);
+
+/* ---- what is still codes (made.c) ---- */
+enum { EMU_SHADOWS = 8, EMU_SHADOW_PARTS = 4 };
+struct emu_made {         /* values put off */
+    struct k_code_rows g; /* in the shadow */
+    struct emu_runs own;  /* its bytes there */
+    uint8_t *w;           /* the same in the workspace; NULL: they are there, or something else is */
+    int64_t lost;         /* leading groups that something else is in the place of there */
+    bool done;            /* the shadow has them */
+};
+struct emu_shadow {
+    struct emu_made part[EMU_SHADOW_PARTS]; /* without a byte in common, in the same groups */
+    int n;
+    int64_t delta; /* from a byte of the workspace to its shadow */
+};
+/* Can the values be put off? Then emu_made_put_off gives their place in a shadow, as g->dst is in the workspace. */
+bool emu_made_fits(struct emu_block *b, const struct k_code_rows *g);
+uint8_t *emu_made_put_off(struct emu_block *b, const struct k_code_rows *g);
+void emu_made_now(struct emu_block *b, const struct emu_runs *runs); /* whatever the runs meet */
+/* The runs of a workspace in the shadow that has all of them, or NULL. */
+const uint8_t *emu_made_find(const struct emu_block *b, const struct emu_runs *whole);
+/* The codes of all columns of g->b, whose groups are `pitch` bytes apart: the number of parts; 0: not all are codes. */
+int emu_made_parts(struct emu_block *b, const struct k_mac_args *g, int64_t pitch,
+                   struct k_code_part part[EMU_SHADOW_PARTS]);
 
 /* A copy with extents of 1 dropped and neighbouring dimensions merged that are contiguous on both sides. */
 struct emu_shape {
@@ -222,6 +262,11 @@ struct emu_block { /* everything to run one block: cube core, vector cores */
     bool ready, finished; /* cores bound to the launch; block done (kernels with barriers) */
     bool alone;           /* no barriers: what the block reads, no other block writes during the launch */
     bool shows_written;   /* some view shows memory that the launch may write */
+    bool shows_made;      /* some view shows a shadow */
+    struct emu_shadow shadow[EMU_SHADOWS];
+    int next_shadow;
+    uint8_t *shade;                     /* their bytes, NULL: none was ever used */
+    const uint8_t *made_from, *made_to; /* of the workspaces: what was put off belongs there; NULL: nothing was */
     char error[512];
 };
 struct emu_machine {

@@ -39,6 +39,14 @@ static const struct emu_program *program_of(const struct run *r, int i)
     return i == 1 || mixed ? r->prog[TCORE_VECTOR] : NULL;
 }
 
+static void forget_made(struct emu_block *b)
+{
+    for (int i = 0; b->made_from && i < EMU_SHADOWS; i++)
+        b->shadow[i].n = 0;
+    b->made_from = b->made_to = NULL;
+    b->shows_made = false;
+}
+
 static bool bind_block(const struct run *r, struct emu_block *b)
 {
     for (int i = 0; i < EMU_BLOCK_CORES; i++) {
@@ -59,6 +67,7 @@ static bool bind_block(const struct run *r, struct emu_block *b)
     }
     b->alone = !r->per_block;
     b->shows_written = false;
+    forget_made(b);
     b->ready = true;
     return true;
 }
@@ -72,9 +81,11 @@ static void start_block(const struct run *r, struct emu_block *b, int64_t number
         const struct emu_core_id id = {i == 0 ? TCORE_CUBE : TCORE_VECTOR, (int32_t)number, i == 2};
         if (program_of(r, i))
             emu_core_start(&b->core[i], id, &b->sync);
-        for (int32_t v = 0; b->shows_written && program_of(r, i) && v < b->core[i].prog->n_views; v++)
+        for (int32_t v = 0; (b->shows_written || b->shows_made) && program_of(r, i) && v < b->core[i].prog->n_views;
+             v++)
             b->core[i].views[v].src = NULL; /* another block may write what the last one read */
     }
+    forget_made(b);
     b->shows_written = false;
 }
 
@@ -130,7 +141,7 @@ static enum block_end run_block(const struct run *r, struct emu_block *b)
                              c->fault ? c->fault : "stopped");
                 return BLOCK_FAULT;
             }
-            moved |= s == EMU_DONE || c->pc != pc || c->steps != steps;
+            moved |= s == EMU_DONE || s == EMU_TURN || c->pc != pc || c->steps != steps;
             open += !c->done;
             at_barrier += s == EMU_BARRIER;
         }

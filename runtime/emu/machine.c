@@ -40,6 +40,7 @@ static void free_block(struct emu_block *b)
         free(b->data[c].row);
     }
     emu_hazard_free(b->hazard);
+    free(b->shade);
     free(b);
 }
 

@@ -192,17 +192,30 @@ static const void *mac_a(struct emu_data *d, struct emu_op *op, const struct mac
     return p && emu_buf(d, op, EMU_FIELD(MAC, a), &tail, false) ? p : NULL;
 }
 
-/* B where it is: the pitch is in elements, 0 when the groups of fractals follow each other. */
+/* B where it is, some of it maybe still codes: the pitch is in bytes, 0 when the groups of fractals follow each other.
+ */
 static const void *mac_b(struct emu_data *d, struct emu_op *op, const struct mac_extents *e, const struct emu_span *s,
                          int64_t *pitch)
 {
     const struct emu_groups g = {0, e->n1 * 512, e->k1, e->n1 * 512};
     const void *p = emu_buf_unsettled(d, op, EMU_FIELD(MAC, b), s, false);
-    const void *shown = p ? emu_view_read(d, op, EMU_FIELD(MAC, b), &g, pitch) : NULL;
-    *pitch /= s->size;
+    const void *shown = p ? emu_view_find(d, op, EMU_FIELD(MAC, b), &g, pitch) : NULL;
     if (p && !shown)
         emu_view_settle(d, op, EMU_FIELD(MAC, b));
     return shown ? shown : p;
+}
+
+static void multiply(struct emu_block *b, const struct k_mac_args *g, int64_t pitch)
+{
+    struct k_code_part part[EMU_SHADOW_PARTS];
+    const int n = emu_made_parts(b, g, pitch, part);
+    if (n > 0) {
+        k_mac_codes(g, part, n);
+        return;
+    }
+    const int64_t c0 = 32 / dtype_size(g->dtype);
+    emu_made_now(b, &(struct emu_runs){g->b, size_align(g->n, 16) * 32, size_ceil_div(g->k, c0), pitch});
+    k_mac_fractal(g);
 }
 
 bool emu_do_mac(struct emu_data *d, struct emu_op *op)
@@ -229,8 +242,8 @@ bool emu_do_mac(struct emu_data *d, struct emu_op *op)
     uint8_t *pc = emu_buf(d, op, EMU_FIELD(MAC, c), &sc, true);
     if (!pc || (a->init == 2 && !start_from_bias(d, op, EMU_FIELD(MAC, bt), pc, (const int64_t[2]){a->m, a->n}, &e)))
         return false;
-    const struct k_mac_args g = {(enum dtype)a->dtype, a->m, a->n, a->k, pa, pb, pc, a->init == 1, b_pitch};
-    k_mac_fractal(&g);
+    const struct k_mac_args g = {(enum dtype)a->dtype, a->m, a->n, a->k, pa, pb, pc, a->init == 1, b_pitch / size};
+    multiply(d->block, &g, b_pitch ? b_pitch : e.n1 * 512);
     return true;
 }
 

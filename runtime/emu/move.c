@@ -19,12 +19,14 @@ bool emu_do_load(struct emu_data *d, struct emu_op *op)
         return size && !d->error[0]; /* an empty move is a move */
     const struct emu_span src = {a->src_off, {a->n0, a->n1, a->n2, a->n3}, {a->s0, a->s1, a->s2, a->s3}, size};
     const struct emu_span dst = {a->dst_off, {a->n0, a->n1, a->n2, a->n3}, {a->d0, a->d1, a->d2, a->d3}, size};
-    const uint8_t *x = emu_gm(d, op, EMU_FIELD(LOAD, src), &src, false);
+    const uint8_t *x = emu_gm_unmade(d, op, EMU_FIELD(LOAD, src), &src, false);
     uint8_t *y = x ? emu_buf_unsettled(d, op, EMU_FIELD(LOAD, dst), &dst, true) : NULL;
     if (!y)
         return false;
     if (emu_view_load(d, op, &dst, x, &src))
         return true;
+    if (d->block->made_from && !emu_gm(d, op, EMU_FIELD(LOAD, src), &src, false))
+        return false;
     emu_view_settle(d, op, EMU_FIELD(LOAD, dst));
     emu_copy(y, dst.stride, x, src.stride, src.n, size);
     return true;

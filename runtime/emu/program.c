@@ -200,6 +200,7 @@ static bool read_code(struct lowering *w)
         out->op = (uint8_t)in->op;
         out->n_fields = (uint8_t)info->n_fields;
         out->unit = (uint8_t)tile_insn_unit(p->section, in);
+        out->flag = in->op == TILE_SET || in->op == TILE_WAIT;
         out->orders = info->cls == TC_CTRL && in->op != TILE_SLOAD;
         for (int f = 0; f < info->n_fields; f++) {
             if (!check_field(w, in, f))

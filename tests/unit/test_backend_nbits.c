@@ -3,6 +3,7 @@
 #include "backend_unit.h"
 
 #include "base/half.h"
+#include "kernels/loops.h"
 #include "kernels/mac.h"
 
 struct weight {
@@ -17,7 +18,8 @@ struct nbits_case {
     int64_t m, n, k, bits, block;
     int zero_kind;
     bool symbolic, bias;
-    bool apart; /* a machine whose matrix and vector cores do not run one kernel */
+    bool direct; /* one row: codes are multiplied as they lie */
+    bool apart;  /* a machine whose matrix and vector cores do not run one kernel */
     struct tiling tiling;
 };
 
@@ -160,6 +162,27 @@ static void expect(const struct nbits_case *p, const struct weight *w, const uin
     free(c);
 }
 
+/* Once more without hazard checks, as sessions run: the same bits. One row of codes of 4 or 8 bits is multiplied as
+ * it lies: the workspace is not touched. */
+static void run_unchecked(struct backend_unit *u, const struct nbits_case *p, const uint8_t *want, int64_t bytes)
+{
+    const bool direct = u->machine.mixed && p->m == 1 && p->dtype != DT_BF16 && p->bits >= 4 && p->k % 16 == 0 &&
+                        p->n % 16 == 0 && p->direct;
+    for (int simd = 0; simd < 2; simd++) {
+        for (int64_t i = 0; i < u->plan.tensors.len; i++)
+            if (u->plan.tensors.data[i].kind == PT_TEMP)
+                memset(u->bytes[i], 0x5a, (size_t)u->size[i]);
+        memset(backend_bytes(u, "y"), 0x5a, (size_t)bytes);
+        k_simd_enable(simd);
+        u->unchecked = true;
+        backend_run(u);
+        assert_memory_equal(backend_bytes(u, "y"), want, (size_t)bytes);
+        for (int64_t i = 0; direct && i < u->plan.tensors.len; i++)
+            for (int64_t at = 0; u->plan.tensors.data[i].kind == PT_TEMP && at < u->size[i]; at++)
+                assert_int_equal(u->bytes[i][at], 0x5a);
+    }
+}
+
 static void check(const struct nbits_case *p, uint64_t seed)
 {
     void *state = NULL;
@@ -190,6 +213,7 @@ static void check(const struct nbits_case *p, uint64_t seed)
         bias[i] = p->dtype == DT_F16 ? half_f16_to_f32(half_f32_to_f16(bias[i])) : bias[i];
     expect(p, &w, a, bias, want);
     assert_memory_equal(backend_bytes(&u, "y"), want, (size_t)(p->m * p->n * es));
+    run_unchecked(&u, p, want, p->m * p->n * es);
     backend_teardown(&u);
     infer_unit_teardown(&state);
     weight_free(&w);
@@ -267,6 +291,26 @@ static void test_as_two_launches(void **state)
         &(struct nbits_case){
             .dtype = DT_F32, .m = 3, .n = 20, .k = 4700, .bits = 2, .block = 64, .zero_kind = 2, .apart = true},
         5);
+}
+
+static void test_one_row(void **state)
+{
+    (void)state;
+    for (int64_t block = 16; block <= 256; block *= 2)
+        for (int zero = 0; zero < 3; zero++) {
+            const int64_t n = 16 * (1 + (block / 16 * 7 + zero) % 23), k = 16 * (1 + (block * 5 + zero * 37) % 60);
+            struct nbits_case p = {
+                .dtype = DT_F16, .m = 1, .n = n, .k = k, .bits = 4, .block = block, .zero_kind = zero, .direct = true};
+            check(&p, (uint64_t)block);
+            p.k += 5 * zero; /* a rest of a line */
+            p.n += 3 * zero;
+            p.bits = 8;
+            check(&p, (uint64_t)block + 1);
+            p.dtype = DT_F32;
+            check(&p, (uint64_t)block + 2);
+            p.m = 2;
+            check(&p, (uint64_t)block + 3);
+        }
 }
 
 static void test_random_shapes(void **state)
@@ -351,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_bias),
         cmocka_unit_test(test_tiles_change_no_bits),
         cmocka_unit_test(test_as_two_launches),
+        cmocka_unit_test(test_one_row),
         cmocka_unit_test(test_random_shapes),
         cmocka_unit_test(test_gather),
     };

@@ -256,6 +256,63 @@ static void test_code_rows(void **state)
     }
 }
 
+/* One row times codes: the bits of making them numbers first, from rows that lie in two places. */
+static void test_row_times_codes(void **state)
+{
+    (void)state;
+    enum { N = 48, K = 320, MOST = N * K * 4 };
+    static uint8_t codes[N * K], scales[N * K], zeros[N * K], made[MOST], lines[K * 64];
+    uint64_t seed = 8;
+    for (int i = 0; i < 120; i++) {
+        const enum dtype t = i % 3 ? DT_F16 : DT_F32, st = i % 5 % 2 ? DT_F32 : DT_F16;
+        const int64_t c0 = 32 / dtype_size(t),
+                      k = i % 7 ? 16 * (1 + random_below(&seed, 12)) : 5 + random_below(&seed, 90);
+        const int64_t first = 16 * random_below(&seed, 7), n = 1 + random_below(&seed, N),
+                      cut = random_below(&seed, n + 1);
+        const struct k_code_rows w = {.to = t,
+                                      .code = i % 11 ? i % 4 ? DT_U4 : DT_U8 : DT_U2,
+                                      .scale_type = st,
+                                      .zero = (enum k_zero)random_below(&seed, 3),
+                                      .rows = n,
+                                      .cols = (k + c0 - 1) / c0 * c0,
+                                      .first = first,
+                                      .block = 16 << i % 5,
+                                      .codes = codes,
+                                      .scales = scales,
+                                      .zeros = zeros,
+                                      .code_row = K,
+                                      .scale_row = 84,
+                                      .zero_row = 84,
+                                      .dst = made,
+                                      .dst_row = 32,
+                                      .group = c0,
+                                      .group_step = (n + 15) / 16 * 512};
+        struct k_code_rows low = w;
+        low.code_row = K;
+        float c[2][N * 16];
+        for (int64_t j = 0; j < N * K; j++)
+            codes[j] = (uint8_t)unit_random(&seed);
+        elements(scales, st, N * 84 / 4, &seed);
+        elements(zeros, st, N * 84 / 4, &seed);
+        if (i % 13 == 0) /* beyond f16; subnormal in it */
+            k_cast(st, scales + 3 * 84, DT_F32, (float[]){i % 2 ? INFINITY : 60000.0f, 0x1p-20f}, 2, true);
+        elements(lines, t, K * 64 / dtype_size(t), &seed);
+        for (int simd = 0; simd < 2; simd++) {
+            k_simd_enable(simd);
+            elements((uint8_t *)c[0], DT_F32, N * 16, &(uint64_t){(uint64_t)i + 1});
+            memcpy(c[1], c[0], sizeof *c);
+            k_dequant_rows(&w);
+            struct k_mac_args g = {.dtype = t, .m = 1, .n = n, .k = k, .a = lines, .b = made, .c = c[0], .init = i % 2};
+            k_mac_fractal(&g);
+            const struct k_code_part parts[2] = {{&w, 0, cut, 0, first}, {&low, cut, n - cut, cut, first}};
+            g.c = c[1];
+            k_mac_codes(&g, parts, 2);
+            for (int64_t j = 0; j < n; j++)
+                assert_memory_equal(&c[0][j / 16 * 256 + j % 16], &c[1][j / 16 * 256 + j % 16], sizeof **c);
+        }
+    }
+}
+
 /* Element (row, k) of an operand in fractals whose rows of fractals are `step_row` apart, those along K step_k. */
 struct coded {
     enum dtype t;
@@ -322,6 +379,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_agree), cmocka_unit_test(test_layouts),
                                        cmocka_unit_test(test_block_codes), cmocka_unit_test(test_scaled),
-                                       cmocka_unit_test(test_code_rows)};
+                                       cmocka_unit_test(test_code_rows),   cmocka_unit_test(test_row_times_codes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

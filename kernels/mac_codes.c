@@ -1,0 +1,104 @@
+/* One row times codes. A strip is 16 columns: rows of codes that may belong to different parts. */
+#include <math.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "kernels/loops.h"
+#include "kernels/mac_priv.h"
+#include "kernels/quant_priv.h"
+#include "kernels/wide.h"
+
+enum { COLUMN = 16 }; /* floats of c per column: room for 16 rows */
+
+bool k_mac_takes_code_rows(const struct k_code_rows *w, int64_t first, int64_t k)
+{
+    return (w->code == DT_U4 || w->code == DT_U8) && (w->to == DT_F16 || w->to == DT_F32) &&
+           (w->scale_type == DT_F16 || w->scale_type == DT_F32) && first % 16 == 0 && k % 16 == 0 && w->block % 16 == 0;
+}
+
+void k_ask_for_codes(const struct k_code_rows *w)
+{
+    enum { CACHE_LINE = 64 };
+    const int64_t bits = dtype_table[w->code].bits, from = w->first * bits / 8, to = (w->first + w->cols) * bits / 8;
+    for (int64_t r = 0; r < w->rows; r++)
+        for (int64_t at = from; at < to; at += CACHE_LINE)
+            __builtin_prefetch(w->codes + r * w->code_row + at);
+}
+
+/* Any types: a row's values, rounded as k_dequant_rows does, then its sum. */
+static void strip_any(const struct k_strip *g)
+{
+    enum { PART = 256 };
+    uint32_t made[PART];
+    float value[PART];
+    for (int n = 0; n < 16; n++)
+        for (int64_t k = 0; k < g->k; k += PART) {
+            struct k_code_rows row = *g->w;
+            row.first = g->first + k;
+            row.cols = g->k - k < PART ? g->k - k : PART;
+            row.codes = g->codes[n];
+            row.scales = g->scales[n];
+            row.zeros = g->zeros[n];
+            row.dst = (uint8_t *)made;
+            row.group = 0;
+            k_dequant_row(&row, 0);
+            k_widen(value, row.to, made, 0, row.cols);
+            for (int64_t i = 0; i < row.cols; i++)
+                g->c[n] = fmaf(g->a[k + i], value[i], g->c[n]);
+        }
+}
+
+static void run_strip(const struct k_strip *g)
+{
+#ifndef NPUC_SCALAR_ONLY
+    if (k_simd() && k_mac_takes_code_rows(g->w, g->first, g->k) && k_strip_avx2(g))
+        return;
+#endif
+    strip_any(g);
+}
+
+/* Columns n .. n + 15 of the result: rows of the parts that have them; behind the last one it is repeated. */
+static void set_columns(struct k_strip *s, const struct k_code_part *parts, int n_parts, int64_t n, int64_t end)
+{
+    for (int i = 0; i < n_parts; i++) {
+        const struct k_code_part *p = &parts[i];
+        const struct k_code_rows *w = p->w;
+        const int64_t from = p->n0 > n ? p->n0 - n : 0, last = p->n0 + p->rows - n, to = last < 16 ? last : 16;
+        const int64_t zero_row = w->zero == K_ZERO_MIDDLE ? 0 : w->zero_row;
+        for (int64_t at = from; at < to; at++) {
+            const int64_t row = p->row + n + at - p->n0;
+            s->codes[at] = w->codes + row * w->code_row;
+            s->scales[at] = w->scales + row * w->scale_row;
+            s->zeros[at] = w->zeros + row * zero_row;
+        }
+    }
+    for (int64_t at = end - n; at < 16; at++) {
+        s->codes[at] = s->codes[at - 1];
+        s->scales[at] = s->scales[at - 1];
+        s->zeros[at] = s->zeros[at - 1];
+    }
+}
+
+void k_mac_codes(const struct k_mac_args *g, const struct k_code_part *parts, int n_parts)
+{
+    const int64_t c0 = 32 / dtype_size(g->dtype);
+    float a[K_STRIP_K], line[K_STRIP_K], *c = g->c;
+    for (int64_t n = 0; g->init && n < g->n; n += 16)
+        memset(c + n * COLUMN, 0, 16 * sizeof *c);
+    for (int64_t k0 = 0; k0 < g->k; k0 += K_STRIP_K) {
+        const int64_t k = g->k - k0 < K_STRIP_K ? g->k - k0 : K_STRIP_K;
+        for (int64_t i = 0; i < k; i += c0) /* the first of 16 lines of each fractal */
+            memcpy((char *)line + i / c0 * 32, (const char *)g->a + (k0 + i) / c0 * 512, 32);
+        k_widen(a, g->dtype, line, 0, size_align(k, c0));
+        for (int64_t n = 0; n < g->n; n += 16) {
+            struct k_strip s;
+            s.w = parts->w;
+            s.first = parts->k0 + k0;
+            s.k = k;
+            s.a = a;
+            s.c = c + n * COLUMN;
+            set_columns(&s, parts, n_parts, n, g->n);
+            run_strip(&s);
+        }
+    }
+}
