@@ -3,13 +3,13 @@
  *
  * Invariant: reading a slot gives, at every byte, what it would hold had every move been a copy. It rests on three
  * rules.
- *  1. A view shows GM, never a scratchpad. In a kernel without barriers no other block writes what a block reads, so
- * that only the block's own writes can change it: they settle first what they are about to overwrite (emu_gm). A
- * workspace has more slots than the buffers it feeds, so that a view of it is gone by then. With barriers only
- * read-only tensors are shown.
+ *  1. A view shows GM or a shadow of it (made.c), never a scratchpad. In a kernel without barriers no other block
+ * writes what a block reads, so that only the block's own writes can change it: they settle first what they are about
+ * to overwrite (emu_gm). A workspace has more slots than the buffers it feeds, so that a view of it is gone by then.
+ * With barriers only read-only tensors are shown.
  *  2. A buffer can have views only when no other buffer of its core shares its memory.
  *  3. Every access that does not understand views settles the slot first, that is, does the copy (emu_buf); a new view
- * settles what the old one shows outside of it. With hazard checks every move copies. */
+ * lies over older ones, which go on showing what is outside of it. With hazard checks every move copies. */
 #include "runtime/emu/emu_priv.h"
 
 #include "base/size.h"
