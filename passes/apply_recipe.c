@@ -249,10 +249,11 @@ static struct value *scale_value(struct pass_ctx *px, struct builder *b, const s
     return scale_constant(px, b, p, q, own ? own : p->n->out[0].type->dtype, s);
 }
 
-/* Elements of a row of the weight that one channel of the input has: the positions of a filter. */
-static int64_t inputs_of(const struct product *p, int64_t k)
+/* The rows of the weight; of a convolution an input channel has an element for each position of a filter. */
+static struct recipe_rows rows_of(const struct product *p, int64_t channels, int64_t k)
 {
-    return p->n->op == OP_Conv ? p->w.dims[1] : k;
+    const bool conv = p->n->op == OP_Conv;
+    return (struct recipe_rows){channels, k, conv ? p->w.dims[1] : k, node_attr_int(p->n, "group", 1), conv};
 }
 
 static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p, struct value **out)
@@ -266,7 +267,8 @@ static enum npuc_status code_weight(struct pass_ctx *px, const struct product *p
         return refuse(px, p, "a convolution has no groups of weights; use per channel");
     float *rows = as_rows(px, p, channels, k);
     const struct quant_matrix m = {rows, channels, k, o->scales ? o->scales : t, NULL};
-    if (!recipe_turn_weight(px, p->form, rows, channels, k, inputs_of(p, k)))
+    const struct recipe_rows w = rows_of(p, channels, k);
+    if (!recipe_turn_weight(px, p->form, rows, &w))
         return diag_error(px->cx->diag, NULL, D_HOST_MEMORY);
     const char *why = q->encode(q->user, p->name, o, &m, &made, &px->arena);
     if (why)
@@ -291,7 +293,8 @@ static enum npuc_status turn_weight(struct pass_ctx *px, const struct product *p
     const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
     float *rows = as_rows(px, p, channels, k);
     struct k_tensor to = p->w;
-    if (!recipe_turn_weight(px, p->form, rows, channels, k, inputs_of(p, k)))
+    const struct recipe_rows w = rows_of(p, channels, k);
+    if (!recipe_turn_weight(px, p->form, rows, &w))
         return diag_error(px->cx->diag, NULL, D_HOST_MEMORY);
     to.data = arena_zalloc(&px->arena, to.size + 8);
     for (int64_t c = 0; c < channels; c++)
@@ -414,7 +417,8 @@ static enum npuc_status apply(struct pass_ctx *px, const struct product *p, stru
     if (px->options.quantiser->look && p->form->weight.codes == DT_NONE)
         return look(px, p);
     const int64_t channels = p->w.dims[p->channel_axis], k = channels ? k_count(&p->w) / channels : 0;
-    const char *why = recipe_turn_refusal(p->form, p->n->op == OP_Conv, channels, k, inputs_of(p, k));
+    const struct recipe_rows rows = rows_of(p, channels, k);
+    const char *why = recipe_turn_refusal(p->form, &rows);
     why = why ? why : why_not_input(p);
     if (why)
         return refuse(px, p, why);

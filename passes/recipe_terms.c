@@ -36,29 +36,33 @@ bool recipe_turns_alike(const struct quant_product *a, const struct quant_produc
     return a->rotate == b->rotate && same_vector(&a->smooth, &b->smooth);
 }
 
-const char *recipe_turn_refusal(const struct quant_product *form, bool conv, int64_t channels, int64_t k, int64_t group)
+const char *recipe_turn_refusal(const struct quant_product *form, const struct recipe_rows *w)
 {
-    if (form->rotate != QUANT_UNROTATED && conv)
+    const int64_t n = form->smooth.n;
+    if (form->rotate != QUANT_UNROTATED && w->conv)
         return "a convolution cannot be rotated; expected no rotate line";
-    if (form->smooth.data && form->smooth.n != group)
+    if (form->smooth.data && n != w->group && (n != w->group * w->groups || w->channels % w->groups != 0))
         return "smooth: expected a factor per input channel";
-    for (int64_t i = 0; form->smooth.data && i < group; i++)
+    for (int64_t i = 0; form->smooth.data && i < n; i++)
         if (!(form->smooth.data[i] > 0) || !isfinite(form->smooth.data[i]))
             return "smooth: expected positive numbers";
-    if (form->correct.data && form->correct.n != channels)
+    if (form->correct.data && form->correct.n != w->channels)
         return "correct: expected a number per output channel";
-    if (form->rotate != QUANT_UNROTATED && !rotation_possible(k))
+    if (form->rotate != QUANT_UNROTATED && !rotation_possible(w->k))
         return "rotate: there is no rotation of rows of this length";
     return NULL;
 }
 
-bool recipe_turn_weight(struct pass_ctx *px, const struct quant_product *form, float *rows, int64_t channels, int64_t k,
-                        int64_t group)
+bool recipe_turn_weight(struct pass_ctx *px, const struct quant_product *form, float *rows, const struct recipe_rows *w)
 {
     struct rotation r;
-    for (int64_t c = 0; form->smooth.data && c < channels; c++)
+    const int64_t k = w->k, channels = w->channels;
+    for (int64_t c = 0; form->smooth.data && c < channels; c++) {
+        const float *factor =
+            form->smooth.data + (form->smooth.n > w->group ? c / (channels / w->groups) * w->group : 0);
         for (int64_t i = 0; i < k; i++)
-            rows[c * k + i] *= form->smooth.data[i / (k / group)];
+            rows[c * k + i] *= factor[i / (k / w->group)];
+    }
     if (form->rotate == QUANT_UNROTATED)
         return true;
     float *scratch = ARENA_ARRAY(&px->arena, float, k + 1);
@@ -70,7 +74,7 @@ bool recipe_turn_weight(struct pass_ctx *px, const struct quant_product *form, f
 
 /* ---- inputs */
 
-/* 1 / s along the channels of x; those of every group of a convolution are smoothed alike. */
+/* 1 / s along the channels of x; s of one group of a convolution stands for those of every group. */
 static bool inverse(struct pass_ctx *px, const struct value *x, bool conv, const struct quant_vector *s,
                     struct factor *c)
 {

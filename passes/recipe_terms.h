@@ -9,13 +9,18 @@
 /* Does the form change operands before they are coded? */
 bool recipe_turns(const struct quant_product *form);
 bool recipe_turns_alike(const struct quant_product *a, const struct quant_product *b);
-/* Why the form's vectors do not fit a product of k and these channels (of a convolution: `group`, its input channels
- * per group, else k); NULL: they do. */
-const char *recipe_turn_refusal(const struct quant_product *form, bool conv, int64_t channels, int64_t k,
-                                int64_t group);
-/* Rows [channels][k] of a weight, in place; every smoothing factor stands for k / group elements. False: no memory. */
+/* What a product multiplies: rows [channels][k] of a weight, whose `group` input channels have k / group elements each
+ * (k of no convolution), in `groups` groups of output channels. Factors are for the channels of one group, all alike,
+ * or of all of them. */
+struct recipe_rows {
+    int64_t channels, k, group, groups;
+    bool conv;
+};
+/* Why the form's vectors do not fit; NULL: they do. */
+const char *recipe_turn_refusal(const struct quant_product *form, const struct recipe_rows *w);
+/* Rows of a weight, in place. False: no memory. */
 NPUC_MUST_CHECK bool recipe_turn_weight(struct pass_ctx *px, const struct quant_product *form, float *rows,
-                                        int64_t channels, int64_t k, int64_t group);
+                                        const struct recipe_rows *w);
 /* The input x of product n of this form as its codes are made of it; nodes go where b inserts. `alone`: all that read x
  * want it smoothed like this, so the factors may go into what makes it; *folded: they did. NULL after an error. */
 struct value *recipe_turn_input(struct pass_ctx *px, struct builder *b, struct node *n,

@@ -144,10 +144,73 @@ static bool choose(struct quantization *q, struct quant_source *s, const struct 
     return true;
 }
 
+/* ---- depthwise convolutions */
+
+/* Each output channel has one of the input's, and its weight a scale of its own: factors that bring all channels to one
+ * size take nothing from the weight. Of inputs with zero points only those that are never negative. */
+static bool is_depthwise(const struct quantization *q, const struct quant_source *s, const struct quant_found *f)
+{
+    const struct quant_operand *o = &f->form.input;
+    return s->products.len == 1 && !f->keep && s->stats.groups == s->stats.k && s->stats.k > 1 && s->stats.rows > 0 &&
+           is_map(s) && (q->ask.equalise & 1u << QUANT_EQUALISER_smooth) && value_has_one_use(node_in(s->first, 0)) &&
+           o->codes == DT_I8 && !o->dynamic && !o->cast && f->form.weight.per == QUANT_PER_CHANNEL &&
+           (!o->shifted || s->stats.seen.lo >= 0);
+}
+
+/* Factors of geometric mean 1, within a thousandth of the largest; *top: what all channels then reach at most. Returns
+ * how much larger the squared step of a channel is without them, relative to its size: the mean over channels. */
+static double level(const float *channel, int64_t k, float *factor, double *top)
+{
+    const double least = 1e-3;
+    double sum = 0, most = 0, steps = 0;
+    for (int64_t j = 0; j < k; j++)
+        most = fmax(most, (double)channel[j]);
+    if (most == 0)
+        return 0;
+    for (int64_t j = 0; j < k; j++)
+        sum += log(fmax((double)channel[j], most * least));
+    *top = exp(sum / (double)k);
+    for (int64_t j = 0; j < k; j++) {
+        const double size = fmax((double)channel[j], most * least);
+        factor[j] = (float)(size / *top);
+        steps += channel[j] > 0 ? most / size * (most / size) / (double)k : 0;
+    }
+    return steps;
+}
+
+/* Where they make steps of channels half as large, for they may cost a multiplication. */
+static enum npuc_status equalise_depthwise(struct quantization *q)
+{
+    enum { WORTH = 4 };
+    for (int64_t i = q->first; i < q->last; i++) {
+        struct quant_source *s = &q->sources.data[i];
+        struct quant_found *f = &q->products.data[s->products.data[0]];
+        if (!is_depthwise(q, s, f))
+            continue;
+        const int64_t k = s->stats.k;
+        float *factor = ARENA_ARRAY(q->arena, float, k);
+        double top;
+        if (!factor)
+            return diag_error(&q->c.diag, NULL, D_HOST_MEMORY);
+        if (level(s->stats.seen.channel, k, factor, &top) < WORTH)
+            continue;
+        const struct quant_scale scale = quant_cover(&f->form.input, DT_F32, s->stats.seen.lo < 0 ? -top : 0, top);
+        f->settled = true;
+        f->form.input.scale = (double)scale.scale;
+        f->form.input.zero = scale.zero;
+        f->form.input.by = "output";
+        quantize_smooth(q, f, factor, k);
+        if (!quant_statistics_turn(&s->stats, factor, QUANT_UNROTATED, q->arena))
+            return diag_error(&q->c.diag, NULL, D_HOST_MEMORY);
+    }
+    return NPUC_OK;
+}
+
 enum npuc_status equalise_inputs(struct quantization *q)
 {
-    return faces_walk(
-        q, &(struct faces){takes, fits, coded, choose, "there is no memory to equalise its input", q->ask.shows});
+    const struct faces faces = {takes, fits, coded, choose, "there is no memory to equalise its input", q->ask.shows};
+    const enum npuc_status s = faces_walk(q, &faces);
+    return s == NPUC_OK ? equalise_depthwise(q) : s;
 }
 
 /* ---- corrections */
@@ -174,16 +237,24 @@ static const double *means_of(const struct quant_source *s, const struct quant_p
     return to;
 }
 
+/* The factor of element i of channel c of a weight with m's groups. */
+static float factor_of(const struct quant_product *form, const struct quant_matrix *w, const struct quant_means *m,
+                       int64_t c, int64_t i)
+{
+    const int64_t of_group = form->smooth.n > m->inputs ? c / (w->channels / m->groups) * m->inputs : 0;
+    return form->smooth.data[of_group + i / (w->k / m->inputs)];
+}
+
 /* The weight as it is coded. */
-static const float *turned_weight(const struct quant_product *form, const struct quant_matrix *w, int64_t inputs,
-                                  struct arena *a)
+static const float *turned_weight(const struct quant_product *form, const struct quant_matrix *w,
+                                  const struct quant_means *m, struct arena *a)
 {
     float *to = ARENA_ARRAY(a, float, w->channels * w->k + 1), *scratch = ARENA_ARRAY(a, float, w->k + 1);
     struct rotation r;
     if (!to || !scratch)
         return NULL;
     for (int64_t i = 0; i < w->channels * w->k; i++)
-        to[i] = w->data[i] * (form->smooth.data ? form->smooth.data[i % w->k / (w->k / inputs)] : 1);
+        to[i] = w->data[i] * (form->smooth.data ? factor_of(form, w, m, i / w->k, i % w->k) : 1);
     if (form->rotate != QUANT_UNROTATED) {
         if (!rotation_make(&r, w->k, a))
             return NULL;
@@ -215,7 +286,7 @@ static const char *correct(void *user, const char *name, const struct quant_matr
     m.inputs = s->stats.k / m.groups;
     arena_init(&a, NULL);
     m.mean = means_of(s, &f->form, &a);
-    turned.data = m.mean ? turned_weight(&f->form, w, m.inputs, &a) : NULL;
+    turned.data = m.mean ? turned_weight(&f->form, w, &m, &a) : NULL;
     float *to = ARENA_ARRAY(q->arena, float, w->channels + 1);
     const char *why = turned.data && to ? quant_correct(&f->form.weight, &turned, &m, to, &a)
                                         : "there is no memory to correct its output";

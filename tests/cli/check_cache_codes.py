@@ -52,8 +52,12 @@ def check_form(b, case):
         if recipe == "turned":
             written = d / "turned.recipe"
             first = sorted((model.folder / "cases").iterdir())[0]
-            summary = support.must([b.npuc, "quantize", model.model, "--scheme", "kv4", "--calib", first / "inputs", "-o", written, "--json"])
-            text = written.read_text()
+            made = [b.npuc, "quantize", model.model, "--scheme", "kv4", "--calib", first / "inputs", "-o", written, "--json"]
+            summary = support.must(made)
+            text, matrices = written.read_text(), written.with_name(written.name + ".safetensors")
+            before = matrices.read_bytes()
+            support.must(made)
+            assert (written.read_text(), matrices.read_bytes()) == (text, before), "a second run turns keys otherwise"
             assert json.loads(summary)["turned"] == text.count("turn    = data") > 0, f"no keys are turned: {text}"
         support.must([b.npuc, "compile", model.model, "--target", target, "--recipe", written, "--kv-capacity", "64", "-o", plan, "--quiet"])
         for k in sorted((model.folder / "cases").iterdir()):
