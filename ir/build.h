@@ -66,7 +66,7 @@ enum npuc_status ir_clone_into(struct builder *b, const struct graph *g, struct 
 void ir_substitute(struct graph *g, const expr *by, int32_t n);
 /* Fused node replacing a set of nodes of one graph, given in order: makes the region, its inputs (external values
  * used, in order of first use) and outputs (values used outside); inserted before `at`. Constants of at most 16 bytes
- * move into the region. Returns the new node. */
+ * move into the region, unless it is one of attention and they are several floats. Returns the new node. */
 bool ir_moves_in(const struct value *v); /* such a constant? */
 struct node *ir_fuse(struct ir_ctx *cx, struct node *const *nodes, int64_t n, struct node *at, const char *kind);
 /* The opposite: the region's nodes go back to where the Fused node stands, which goes. */

@@ -250,12 +250,19 @@ struct fusion {
     struct map members; /* node id -> 1 */
     struct map inner;   /* id of a value from outside -> value within the region */
     VEC(struct value *) in, out;
+    bool attention; /* its kernel reads floats that are more than one number, such as sinks of heads, as operands */
 };
 
 bool ir_moves_in(const struct value *v)
 {
     const struct blob *b = value_const(v);
     return b && b->data && b->size <= SMALL_CONST_BYTES;
+}
+
+static bool moves_in(const struct fusion *f, const struct value *v)
+{
+    return ir_moves_in(v) &&
+           !(f->attention && dtype_is_float(v->type->dtype) && value_const(v)->size > dtype_size(v->type->dtype));
 }
 
 static bool is_member(const struct fusion *f, const struct node *n)
@@ -270,7 +277,7 @@ static void fusion_edges(struct fusion *f, struct arena *a)
         struct node *n = f->nodes[k];
         for (int i = 0; i < n->n_in; i++) {
             struct value *v = n->in[i].value;
-            if (!v || is_member(f, v->def) || ir_moves_in(v) || map_find(&f->inner, v->id))
+            if (!v || is_member(f, v->def) || moves_in(f, v) || map_find(&f->inner, v->id))
                 continue;
             map_put(&f->inner, v->id, 0);
             vec_push(a, &f->in, v);
@@ -357,7 +364,7 @@ static void fusion_results(struct fusion *f, struct node *fused, struct graph *r
 struct node *ir_fuse(struct ir_ctx *cx, struct node *const *nodes, int64_t n, struct node *at, const char *kind)
 {
     const struct arena_mark mark = arena_mark(&cx->scratch);
-    struct fusion f = {.nodes = nodes, .n = n};
+    struct fusion f = {.nodes = nodes, .n = n, .attention = kind && strcmp(kind, "attention") == 0};
     map_init(&f.members, &cx->scratch);
     map_init(&f.inner, &cx->scratch);
     struct builder b = ir_at(at);
