@@ -1,6 +1,6 @@
 /* Caches in pages: one pool per cache, [pages, .., rows of a page, ..], and one block table for all of them,
  * i32[sequences, pages of a sequence]. Page 0 is nobody's: sequences of a batch that have fewer rows than a call takes
- * leave there what only fills them up. */
+ * leave there what only fills them up. A ring has no table: its pool is as many pages for each sequence. */
 #include "backend/emit_priv.h"
 
 static int32_t find_cache(const struct emit *e, sym name)
@@ -34,6 +34,8 @@ int32_t paged_interface(struct emitter *em, enum plan_tensor_kind kind, const st
 static expr pages_of(const struct emit *e, const struct type *t)
 {
     struct expr_pool *x = &e->cx->exprs;
+    if (t->layout.ring)
+        return expr_mul_const(x, t->dims[0], t->layout.ring / t->layout.page);
     const int64_t given = e->options ? e->options->cache_pool : 0;
     const expr width = expr_floordiv(x, t->layout.capacity, expr_const(x, t->layout.page));
     return expr_add(x, given ? expr_const(x, given) : expr_mul(x, t->dims[0], width), expr_const(x, 1));
@@ -62,10 +64,14 @@ enum npuc_status paged_cache(struct emitter *em, struct value *past, struct plan
                                .turn = -1,
                                .back = -1,
                                .page = l->page,
-                               .table = cache_of(e, "pages", table)};
+                               .table = l->ring ? -1 : cache_of(e, "pages", table),
+                               .ring = l->ring,
+                               .window = l->window};
     out->out_tensor = out->in_tensor;
     e->tensor_of[past->id] = out->in_tensor;
-    return out->tensor >= 0 && out->table >= 0
+    if (l->ring)
+        expr_is_const(x, l->capacity, &out->capacity);
+    return out->tensor >= 0 && (out->table >= 0 || l->ring)
                ? NPUC_OK
                : diag_error(e->cx->diag, &(struct diag_loc){.file = e->cx->file, .index = -1}, D_USAGE,
                             arena_printf(e->arena,

@@ -17,6 +17,7 @@ void compilation_init(struct compilation *c)
     arena_init(&c->arena, NULL);
     c->options.max_rewrites = -1;
     c->options.cache_capacity = 2048;
+    c->options.cache_ring = -1;
     c->options.target = "ascend-910b1";
 }
 
@@ -188,6 +189,9 @@ static enum npuc_status step_optimise(struct compilation *c, const char *model, 
     c->has_px = true;
     c->px.options.cache_capacity = c->options.cache_capacity;
     c->px.options.cache_page = c->options.cache_page;
+    c->px.options.cache_ring = c->options.cache_ring;
+    if (c->options.cache_ring < 0 && gears_exceed(c, PASS_RING_ROOM))
+        c->px.options.cache_ring = 0; /* gears share their caches */
     if (c->options.precision) {
         c->px.options.precision = c->options.precision->precision;
         c->px.options.integer = c->options.precision->integer;

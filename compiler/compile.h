@@ -15,6 +15,7 @@ struct compile_options {
     const char *recipe;                     /* file; NULL: none */
     int64_t cache_capacity;                 /* rows; 0: caches keep the model's form */
     int64_t cache_page, cache_pool;         /* rows of a page, pages of a pool; 0: no pages, as many as can be used */
+    int64_t cache_ring;                     /* struct pass_options */
     bool allow_missing_data;                /* weights may be absent (estimate, check) */
     bool survey;                            /* report all that is wrong with the file and go on (check) */
     bool without_weights;                   /* the plan declares weights without bytes: for times alone */
@@ -90,7 +91,8 @@ bool option_force(struct compilation *c, const char *value);
 NPUC_MUST_CHECK enum npuc_status gears_count(struct compilation *c, int64_t *n);
 NPUC_MUST_CHECK enum npuc_status gears_emit(struct compilation *c, const char *model);
 void gears_free(struct compilation *c);
-const char *gears_name(struct compilation *c); /* "seq=128,batch=1"; "main" without gears */
+const char *gears_name(struct compilation *c);                /* "seq=128,batch=1"; "main" without gears */
+bool gears_exceed(const struct compilation *c, int64_t size); /* does a dimension have a larger one? */
 
 /* capacity.c: is the target's global memory large enough for the plan, as far as sizes are known? */
 NPUC_MUST_CHECK enum npuc_status compilation_fits(struct compilation *c);

@@ -32,6 +32,17 @@ enum npuc_status gears_count(struct compilation *c, int64_t *n)
     return NPUC_OK;
 }
 
+bool gears_exceed(const struct compilation *c, int64_t size)
+{
+    bool exceed = false;
+    for (int64_t i = 0; i < c->options.dims.len; i++) {
+        struct dim_spec d;
+        for (int64_t k = 0; dim_parse(c->options.dims.data[i], &d) && d.n > 1 && k < d.n; k++)
+            exceed = exceed || d.gear[k] > size;
+    }
+    return exceed;
+}
+
 const char *gears_name(struct compilation *c)
 {
     const char *name = "";

@@ -94,6 +94,11 @@ static bool set_page(struct compilation *c, const char *v)
            c->options.cache_page % 16 == 0;
 }
 
+static bool set_ring(struct compilation *c, const char *v)
+{
+    return whole_number(v, &c->options.cache_ring) && c->options.cache_ring >= 0 && c->options.cache_ring <= 1 << 20;
+}
+
 static bool set_pool(struct compilation *c, const char *v)
 {
     return whole_number(v, &c->options.cache_pool) && c->options.cache_pool >= 0 && c->options.cache_pool <= 1 << 24;
@@ -173,6 +178,7 @@ static const struct {
     {"set", set_constant, "KEY=VALUE (npuc targets TARGET lists the keys)"},
     {"kv-capacity", set_capacity, "rows of a KV cache, 0 to keep the model's form"},
     {"kv-page", set_page, "rows of a page of KV caches, a multiple of 16; 0 for caches in one piece"},
+    {"kv-ring", set_ring, "new rows of a call that caches of sliding windows have room for, 0 for whole caches"},
     {"kv-pool", set_pool, "pages that all sequences share, 0 for as many as they can have"},
     {"cores", set_cores, "a number of cube cores"},
     {"vector-cores", set_vector_cores, "a number of vector cores"},

@@ -215,6 +215,16 @@ static bool parse_dim(struct parser *p, char close, expr *e)
     return true;
 }
 
+/* [, page [, ring, window]] of a cache. */
+static bool parse_pages(struct parser *p, struct layout *l)
+{
+    if (!parse_accept(p, ","))
+        return true;
+    if (!parse_int(p, &l->page))
+        return false;
+    return !parse_accept(p, ",") || (parse_int(p, &l->ring) && parse_expect(p, ",") && parse_int(p, &l->window));
+}
+
 static bool parse_layout(struct parser *p, struct layout *l)
 {
     for (int k = LAYOUT_ND + 1; k < LAYOUT_COUNT; k++) {
@@ -224,8 +234,7 @@ static bool parse_layout(struct parser *p, struct layout *l)
         int64_t number = 0;
         if (k == LAYOUT_CACHE) {
             if (!parse_expect(p, "(") || !parse_int(p, &number) || !parse_expect(p, ",") ||
-                !parse_dim(p, ')', &l->capacity) || (parse_accept(p, ",") && !parse_int(p, &l->page)) ||
-                !parse_expect(p, ")"))
+                !parse_dim(p, ')', &l->capacity) || !parse_pages(p, l) || !parse_expect(p, ")"))
                 return false;
             l->axis = (int)number;
         } else if (k != LAYOUT_NHWC && parse_accept(p, "(")) {

@@ -109,6 +109,8 @@ static void text_layout(struct text *t, const struct ir_ctx *cx, const struct la
         text_put(t, expr_text(&cx->exprs, l->capacity, t->a));
         if (l->page)
             text_printf(t, ", %" PRId64, l->page);
+        if (l->ring)
+            text_printf(t, ", %" PRId64 ", %" PRId64, l->ring, l->window);
         text_put(t, ")");
     } else if (l->c0) {
         text_printf(t, "(%d)", l->c0);

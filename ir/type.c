@@ -23,7 +23,8 @@ static bool type_equal(const struct type *a, const struct type *b)
     if (a->kind != b->kind || a->dtype != b->dtype || a->rank != b->rank || a->elem != b->elem)
         return false;
     if (a->layout.kind != b->layout.kind || a->layout.c0 != b->layout.c0 || a->layout.axis != b->layout.axis ||
-        a->layout.capacity != b->layout.capacity || a->layout.page != b->layout.page)
+        a->layout.capacity != b->layout.capacity || a->layout.page != b->layout.page ||
+        a->layout.ring != b->layout.ring || a->layout.window != b->layout.window)
         return false;
     if (a->rank > 0 && memcmp(a->dims, b->dims, sizeof(expr) * (size_t)a->rank) != 0)
         return false;
@@ -32,9 +33,10 @@ static bool type_equal(const struct type *a, const struct type *b)
 
 static uint64_t type_hash(const struct type *t)
 {
-    int64_t part[13 + IR_MAX_RANK] = {t->kind,        t->dtype,           t->rank,       t->layout.kind, t->layout.c0,
-                                      t->layout.axis, t->layout.capacity, t->layout.page};
-    int64_t n = 8;
+    int64_t part[15 + IR_MAX_RANK] = {
+        t->kind,        t->dtype,           t->rank,        t->layout.kind, t->layout.c0,
+        t->layout.axis, t->layout.capacity, t->layout.page, t->layout.ring, t->layout.window};
+    int64_t n = 10;
     if (t->quant) {
         part[n++] = t->quant->scale_dtype;
         part[n++] = t->quant->axis;

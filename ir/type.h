@@ -28,7 +28,10 @@ struct layout {
     int c0;        /* NZ, NC1HWC0: elements of the innermost block; else 0 */
     int axis;      /* CACHE */
     expr capacity; /* CACHE: rows allocated on `axis` */
-    int64_t page; /* CACHE: rows of a page of a pool, found by the block table (axis 0 is the sequence); 0: one piece */
+    int64_t page;  /* CACHE: rows of a page of a pool (axis 0 is the sequence), see `ring`; 0: one piece */
+    /* CACHE in pages. 0: a block table says which page has which rows. Else whole pages, the last so many rows of a
+     * sequence, which its pages take in turn: nobody reads more than `window` rows up to its own. */
+    int64_t ring, window;
 };
 
 /* Quantised meaning of an integer or small-float tensor: real = (q - zero) * scale, scale per tensor, per index of

@@ -124,6 +124,8 @@ static void check_layout(struct verifier *v, const struct node *n, const struct 
     if (l->page && (l->kind != LAYOUT_CACHE || l->axis < 1 || l->page < 0))
         finding(v, n, "%s: pages are rows of a cache behind the axis of sequences, type is %s", name_of(v, x),
                 type_text(v->cx, t));
+    if (l->ring && (l->page <= 0 || l->ring < 0 || l->ring % l->page != 0 || l->window < 1 || l->window > l->ring))
+        finding(v, n, "%s: a ring is whole pages and holds its window, type is %s", name_of(v, x), type_text(v->cx, t));
     if (t->quant && t->quant->axis >= t->rank)
         finding(v, n, "%s: quantised along axis %d, type is %s", name_of(v, x), t->quant->axis, type_text(v->cx, t));
 }

@@ -20,7 +20,16 @@
 #ifndef KERNELS_ATTEND_CHUNKS_H
 #define KERNELS_ATTEND_CHUNKS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 enum { ATTEND_CHUNK = 256, ATTEND_PART_CHUNKS = 8, ATTEND_PART = ATTEND_CHUNK * ATTEND_PART_CHUNKS };
+
+/* Rows of a page of keys or values that can be read chunk by chunk: a chunk is a few pages, or a page whole chunks. */
+static inline bool attend_takes_pages(int64_t page)
+{
+    return (page >= 32 && ATTEND_CHUNK % page == 0) || (page > 0 && page % ATTEND_CHUNK == 0);
+}
 
 /* Rows in which no key has a score above -inf: NaN as softmax gives, zeros, or zeros for rows with NaN, too. */
 enum attend_empty { ATTEND_EMPTY_NAN, ATTEND_EMPTY_ZERO, ATTEND_EMPTY_OR_NAN_ZERO };

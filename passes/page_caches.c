@@ -12,19 +12,19 @@
  * grows, one axis of sequences in front of the rows; (2) all such caches agree in that axis and in the capacity, for
  * they share one table; (3) runs once, after caches have got their final types. Left alone: caches of codes, and those
  * of a size that the model fixes. */
-#include "passes/pass.h"
+#include "passes/paged.h"
 
-static struct node *append_of(const struct value *past)
+struct node *cache_append_of(const struct value *past)
 {
     struct node *n = past->uses && value_has_one_use(past) ? past->uses->user : NULL;
     return n && n->op == OP_CacheAppend && node_in(n, 0) == past ? n : NULL;
 }
 
-static bool can_page(const struct value *past)
+bool cache_can_page(const struct value *past)
 {
     const struct type *t = past->type;
     return t->kind == TYPE_TENSOR && t->layout.kind == LAYOUT_CACHE && !t->layout.page && t->layout.axis > 0 &&
-           t->dims[t->layout.axis] != t->layout.capacity && append_of(past);
+           t->dims[t->layout.axis] != t->layout.capacity && cache_append_of(past);
 }
 
 /* Do both find their rows by the same table? */
@@ -33,14 +33,10 @@ static bool share_table(const struct type *a, const struct type *b)
     return a->dims[0] == b->dims[0] && a->layout.capacity == b->layout.capacity;
 }
 
-static enum npuc_status make_paged(struct pass_ctx *px, struct value *past)
+enum npuc_status cache_set_pages(struct pass_ctx *px, struct value *past, struct layout l, const char *why)
 {
     struct ir_ctx *cx = px->cx;
-    struct node *n = append_of(past);
-    struct layout l = past->type->layout;
-    const expr page = expr_const(&cx->exprs, px->options.cache_page);
-    l.page = px->options.cache_page;
-    l.capacity = expr_mul(&cx->exprs, expr_ceildiv(&cx->exprs, l.capacity, page), page);
+    struct node *n = cache_append_of(past);
     past->type = type_with_layout(cx, past->type, l);
     ir_set_int(n, "capacity", 0); /* that of the operand's layout */
     enum npuc_status s = ir_infer(n);
@@ -50,7 +46,7 @@ static enum npuc_status make_paged(struct pass_ctx *px, struct value *past)
     struct value *present = &n->out[0];
     struct node *rows = ir_new(&b, OP_TransData, 1, &present, 1);
     ir_set_str(rows, "layout", "ND");
-    ir_set_str(rows, "why", "rows of a sequence lie in pages");
+    ir_set_str(rows, "why", why);
     rows->loc = n->loc;
     s = ir_infer(rows);
     for_each_node_safe(r, n->graph)
@@ -61,8 +57,18 @@ static enum npuc_status make_paged(struct pass_ctx *px, struct value *past)
     }
     if (s == NPUC_OK && !rows->out[0].uses)
         ir_erase(rows);
-    pass_count(px, STAT_page_caches_paged, 1);
     return s;
+}
+
+static enum npuc_status make_paged(struct pass_ctx *px, struct value *past)
+{
+    struct expr_pool *x = &px->cx->exprs;
+    struct layout l = past->type->layout;
+    const expr page = expr_const(x, px->options.cache_page);
+    l.page = px->options.cache_page;
+    l.capacity = expr_mul(x, expr_ceildiv(x, l.capacity, page), page);
+    pass_count(px, STAT_page_caches_paged, 1);
+    return cache_set_pages(px, past, l, "rows of a sequence lie in pages");
 }
 
 enum npuc_status page_caches(struct pass_ctx *px, struct graph *g)
@@ -73,7 +79,7 @@ enum npuc_status page_caches(struct pass_ctx *px, struct graph *g)
         return NPUC_OK;
     for (int32_t i = 0; s == NPUC_OK && i < g->n_inputs; i++) {
         struct value *past = g->inputs[i];
-        if (!can_page(past) || (first && !share_table(first, past->type)) || !ir_may_rewrite(px->cx))
+        if (!cache_can_page(past) || (first && !share_table(first, past->type)) || !ir_may_rewrite(px->cx))
             continue;
         first = first ? first : past->type;
         s = make_paged(px, past);

@@ -20,13 +20,17 @@ enum pass_stat {
     STAT_COUNT
 };
 
+#define PASS_RING_ROOM 512 /* new rows of a call that rings have room for, unless told otherwise */
+
 struct pass_options {
     int64_t cache_capacity; /* rows of a KV cache; 0: the model's own form is kept */
     int64_t cache_page;     /* rows of a page of it; 0: it is one piece */
-    enum dtype precision;   /* element type for floats; DT_NONE: the model's */
-    enum dtype integer;     /* of products with constant weights; DT_NONE: floats */
-    bool whole;             /* precision is for all operators, also where the target asks for it in products alone */
-    int64_t fold_max_size;  /* bytes of the largest constant that folding makes */
+    int64_t cache_ring;   /* new rows of a call that caches of sliding windows have room for; 0: they are whole; < 0: as
+                           * many as that where sizes say that no call has more */
+    enum dtype precision; /* element type for floats; DT_NONE: the model's */
+    enum dtype integer;   /* of products with constant weights; DT_NONE: floats */
+    bool whole;           /* precision is for all operators, also where the target asks for it in products alone */
+    int64_t fold_max_size; /* bytes of the largest constant that folding makes */
     bool
         strict; /* round where the steps of the model and of ONNX's function bodies round, also where that costs time */
     const struct quantiser *quantiser;       /* of a recipe; NULL: none */

@@ -50,6 +50,7 @@ static const struct pass_step pipeline[] = {
     {PASS_lower_blocks, "after the passes that choose types; before lower_quant, which takes the rows it makes"},
     {PASS_code_caches,
      "after kv_cache and the passes that choose types, whose casts around a cache go; before placement"},
+    {PASS_ring_caches, "after code_caches; before page_caches, which pages what is left, and before placement"},
     {PASS_page_caches,
      "after code_caches, which wants caches in one piece; before placement, which sees dense readers"},
     {PASS_lower_quant,

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "plan/tile.h"
 
-#define PLAN_VERSION 4
+#define PLAN_VERSION 5
 
 enum plan_tensor_kind {
     PT_WEIGHT, /* bytes in the weights section */
@@ -133,6 +133,10 @@ struct plan_cache {
      * 0 belongs to no sequence. past and present are tensors without bytes, as those of codes. */
     int64_t page;  /* rows; 0: the cache is one piece */
     int32_t table; /* PT_CACHE, i32[sequences, pages of a sequence]; -1: none */
+    /* A ring has pages and no table: `ring` rows, whole pages, are each sequence's own, row r lies in row r mod ring of
+     * them. Nobody reads more than the last `window` rows up to its own; a sequence may have `capacity` rows. 0: none.
+     */
+    int64_t ring, window, capacity;
 };
 struct plan_shape { /* of an input, in the model's own dimensions; n 0: as its tensor says */
     int32_t n;

@@ -91,7 +91,10 @@ static void print_entry(struct part *x, const struct plan_entry *e)
             text_add(&x->t, ", turned by t%d", c->turn);
         if (c->back >= 0)
             text_add(&x->t, ", back by t%d", c->back);
-        if (c->page)
+        if (c->ring)
+            text_add(&x->t, ", the last %lld rows in %s, of which %lld are read", (long long)c->ring,
+                     name_of(x, p->tensors.data[c->tensor].name), (long long)c->window);
+        else if (c->page)
             text_add(&x->t, ", pages of %lld rows in %s by %s", (long long)c->page,
                      name_of(x, p->tensors.data[c->tensor].name), name_of(x, p->tensors.data[c->table].name));
         text_add(&x->t, "\n");

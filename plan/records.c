@@ -14,7 +14,7 @@ enum {
     SOURCE_MIN = 12,
     PAIR_MIN = 8
 };
-enum { CACHE_MIN = 55, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 11 };
+enum { CACHE_MIN = 79, BUF_MIN = 26, INSN_MIN = 4, KERNEL_TENSOR_MIN = 11 };
 
 static void code_strings(struct coder *c)
 {
@@ -287,6 +287,9 @@ static void code_cache(struct coder *c, struct plan_cache *k)
     code_i32(c, &k->back);
     code_i64(c, &k->page);
     code_i32(c, &k->table);
+    code_i64(c, &k->ring);
+    code_i64(c, &k->window);
+    code_i64(c, &k->capacity);
 }
 
 static void code_shapes(struct coder *c, struct plan_entry *e)

@@ -354,15 +354,23 @@ static enum npuc_status check_step(struct verifier *v, int64_t i)
 
 /* ---- entries ---------------------------------------------------------------------------------------------- */
 
+/* A ring is whole pages that hold its window, and has no block table; other pages have one. */
+static bool has_places(const struct verifier *v, const struct plan_cache *c)
+{
+    const struct plan_tensor *table = is_tensor(v, c->table) ? &v->p->tensors.data[c->table] : NULL;
+    if (c->ring)
+        return c->table == -1 && c->page > 0 && c->ring > 0 && c->ring < INT32_MAX && c->ring % c->page == 0 &&
+               c->window > 0 && c->window <= c->ring && c->capacity > 0;
+    return table && table->kind == PT_CACHE && table->dtype == DT_I32 && table->rank == 2 && table->layout == PL_ND;
+}
+
 /* A pool has the sizes of the interface but for pages in front and the rows of one. */
 static enum npuc_status check_paged(struct verifier *v, int64_t i, const struct plan_cache *c)
 {
     const struct plan_tensor *pool = &v->p->tensors.data[c->tensor], *past = &v->p->tensors.data[c->in_tensor],
                              *present = &v->p->tensors.data[c->out_tensor];
-    const struct plan_tensor *table = is_tensor(v, c->table) ? &v->p->tensors.data[c->table] : NULL;
     int64_t rows;
-    bool fits = table && table->kind == PT_CACHE && table->dtype == DT_I32 && table->rank == 2 &&
-                table->layout == PL_ND && pool->layout == PL_ND && c->axis > 0 && c->axis < pool->rank && c->grows &&
+    bool fits = has_places(v, c) && pool->layout == PL_ND && c->axis > 0 && c->axis < pool->rank && c->grows &&
                 c->past && c->present && c->code == DT_NONE && c->input && past->rank == pool->rank &&
                 present->rank == pool->rank && past->dtype == pool->dtype && present->dtype == pool->dtype &&
                 dtype_size((enum dtype)pool->dtype) > 0;
@@ -378,7 +386,7 @@ static enum npuc_status check_cache(struct verifier *v, int64_t i, const struct 
         !is_tensor(v, c->out_tensor))
         return REFUSE(v, "entry", i, "a cache names tensors that do not exist");
     const struct plan_tensor *t = &v->p->tensors.data[c->tensor];
-    if (c->page)
+    if (c->page || c->ring)
         return check_paged(v, i, c);
     if (root_of(v, c->in_tensor) != t || root_of(v, c->out_tensor) != t || c->axis < 0 || c->axis >= t->rank ||
         !c->past)
@@ -502,7 +510,8 @@ static enum npuc_status check_gear(struct verifier *v, int64_t i)
         same = x->tensor == y->tensor && x->input == y->input && x->output == y->output && x->axis == y->axis &&
                x->grows == y->grows && x->placed == y->placed && x->code == y->code && x->shifted == y->shifted &&
                x->scales == y->scales && (x->turn < 0) == (y->turn < 0) && (x->back < 0) == (y->back < 0) &&
-               x->page == y->page && x->table == y->table;
+               x->page == y->page && x->table == y->table && x->ring == y->ring && x->window == y->window &&
+               x->capacity == y->capacity;
     }
     return same ? NPUC_OK : REFUSE(v, "entry", i, "it does not have the inputs, outputs and caches of the first");
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char magic[16] = "npuc-kv-cache-2";
+static const char magic[16] = "npuc-kv-cache-3";
 
 static const struct plan_cache *cache_at(const npurt_session *s, int32_t i)
 {
@@ -39,6 +39,10 @@ static bool row_shape(const npurt_session *s, const struct plan_cache *c, int64_
 
 bool rt_cache_capacity(const npurt_session *s, const struct plan_cache *c, int64_t *rows)
 {
+    if (c->ring) {
+        *rows = c->capacity;
+        return true;
+    }
     const struct plan_tensor *t = &s->plan->tensors.data[c->page ? c->table : c->tensor];
     const int axis = c->page ? 1 : c->axis;
     return axis < t->rank && rt_value(s, t->dims[axis], rows) && size_mul(*rows, c->page ? c->page : 1, rows);
@@ -52,30 +56,31 @@ uint8_t *rt_cache_row(const npurt_session *s, int32_t i, int64_t outer, int64_t 
         *n = c->capacity - row;
         return c->data + (outer * c->capacity + row) * c->inner;
     }
-    const int64_t runs = c->outer / p->sequences, page = p->table[outer / runs * p->width + row / c->page];
+    const int64_t sequence = outer / c->runs, j = row / c->page, own = c->ring / c->page;
+    const int64_t page = own ? sequence * own + j % own : p->table[sequence * p->width + j];
     *n = c->page - row % c->page;
-    return c->data + ((page * runs + outer % runs) * c->page + row % c->page) * c->inner;
+    return c->data + ((page * c->runs + outer % c->runs) * c->page + row % c->page) * c->inner;
 }
 
-void rt_cache_get(const npurt_session *s, int32_t i, int64_t rows, uint8_t *dense)
+void rt_cache_get(const npurt_session *s, int32_t i, int64_t first, int64_t rows, uint8_t *dense)
 {
     const struct rt_cache *c = &s->caches[i];
     for (int64_t o = 0; o < c->outer; o++)
-        for (int64_t row = 0, n; row < rows; row += n) {
+        for (int64_t row = first, n; row < rows; row += n) {
             const uint8_t *at = rt_cache_row(s, i, o, row, &n);
             n = n < rows - row ? n : rows - row;
-            memcpy(dense + (o * rows + row) * c->inner, at, (size_t)(n * c->inner));
+            memcpy(dense + (o * (rows - first) + row - first) * c->inner, at, (size_t)(n * c->inner));
         }
 }
 
-void rt_cache_set(const npurt_session *s, int32_t i, int64_t rows, const uint8_t *dense)
+void rt_cache_set(const npurt_session *s, int32_t i, int64_t first, int64_t rows, const uint8_t *dense)
 {
     const struct rt_cache *c = &s->caches[i];
     for (int64_t o = 0; o < c->outer; o++)
-        for (int64_t row = 0, n; row < rows; row += n) {
+        for (int64_t row = first, n; row < rows; row += n) {
             uint8_t *at = rt_cache_row(s, i, o, row, &n);
             n = n < rows - row ? n : rows - row;
-            memcpy(at, dense + (o * rows + row) * c->inner, (size_t)(n * c->inner));
+            memcpy(at, dense + (o * (rows - first) + row - first) * c->inner, (size_t)(n * c->inner));
         }
 }
 
@@ -85,6 +90,17 @@ int32_t rt_paged_output(const npurt_session *s, const struct plan_tensor *t)
         if (cache_at(s, i)->page && cache_at(s, i)->output == t->name)
             return i;
     return -1;
+}
+
+/* Runs of a sequence; 0: unknown. */
+static int64_t runs_of(const npurt_session *s, const struct plan_cache *c)
+{
+    const struct plan_tensor *t = &s->plan->tensors.data[c->tensor];
+    int64_t runs = 1, d;
+    for (int k = 1; k < c->axis; k++)
+        if (!rt_value(s, t->dims[k], &d) || d < 1 || !size_mul(runs, d, &runs))
+            return 0;
+    return runs;
 }
 
 /* Grows a cache's storage; the rows keep their meaning only when their shape stays. */
@@ -117,7 +133,11 @@ static enum npuc_status place(npurt_session *s, int32_t i, int64_t *address)
                            .outer = outer,
                            .inner = inner,
                            .capacity = capacity,
-                           .page = cache_at(s, i)->page};
+                           .page = cache_at(s, i)->page,
+                           .runs = runs_of(s, cache_at(s, i)),
+                           .ring = cache_at(s, i)->ring};
+    if (c->page && c->runs < 1)
+        return rt_fail(s, D_INPUT_BINDING, "the runs of cache '%s' are not known", rt_name(s, t->name));
     r->data = c->data;
     r->address = *address;
     *address += size_align(c->size, 512);
@@ -152,7 +172,7 @@ enum npuc_status rt_cache_load(npurt_session *s)
         if (cache_at(s, c)->page) {
             int64_t past;
             if (rt_value(s, cache_at(s, c)->past, &past))
-                rt_cache_set(s, c, past, given);
+                rt_cache_set(s, c, 0, past, given);
             continue;
         }
         memcpy(&source, &given, sizeof source); /* only read */
@@ -178,10 +198,52 @@ int64_t npurt_cache_length(const npurt_session *s)
 int64_t npurt_cache_capacity(const npurt_session *s)
 {
     const struct plan_cache *c = s->entry->n_caches ? cache_at(s, 0) : NULL;
+    if (c && c->ring)
+        return c->capacity;
     const struct plan_tensor *t = c ? &s->plan->tensors.data[c->page ? c->table : c->tensor] : NULL;
     const int axis = c && !c->page ? c->axis : 1;
     int64_t n = 0;
     return t && axis < t->rank && expr_is_const(&s->plan->exprs, t->dims[axis], &n) ? n * (c->page ? c->page : 1) : 0;
+}
+
+int64_t rt_cache_first(const npurt_session *s, int32_t i)
+{
+    const int64_t ring = cache_at(s, i)->ring;
+    return ring && s->cache_written > ring ? s->cache_written - ring : 0;
+}
+
+/* Do rings still have what rows from `length` on would read? */
+static enum npuc_status check_rings(npurt_session *s, const npurt_session *from, int64_t length)
+{
+    for (int32_t i = 0; length > 0 && i < from->entry->n_caches; i++) {
+        const int64_t first = rt_cache_first(from, i), window = cache_at(from, i)->window;
+        if (first > 0 && length - window + 1 < first)
+            return rt_fail(s, D_USAGE,
+                           "'%s' no longer has rows before %lld, and after %lld rows its sliding window reads %lld of "
+                           "them; keep no rows, or compile with --kv-ring 0",
+                           rt_name(s, cache_at(from, i)->input), (long long)first, (long long)length,
+                           (long long)(window - 1 < length ? window - 1 : length));
+    }
+    return NPUC_OK;
+}
+
+enum npuc_status rt_rings_take(npurt_session *s)
+{
+    int64_t past, present;
+    for (int32_t i = 0; i < s->entry->n_caches; i++) {
+        const struct plan_cache *c = cache_at(s, i);
+        if (!c->ring || !rt_value(s, c->past, &past) || !rt_value(s, c->present, &present))
+            continue;
+        const int64_t room = c->ring - c->window + 1;
+        if (present - past > room)
+            return rt_fail(s, D_LIMIT,
+                           "%lld new rows, and the ring of '%s' has room for %lld in a call; give them in parts, or "
+                           "compile with a larger --kv-ring",
+                           (long long)(present - past), rt_name(s, c->input), (long long)room);
+        const bool anew = s->cache_length == 0;
+        s->cache_written = anew || present > s->cache_written ? present : s->cache_written;
+    }
+    return NPUC_OK;
 }
 
 enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)
@@ -189,7 +251,11 @@ enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)
     if (length < 0 || length > s->cache_length)
         return rt_fail(s, D_USAGE, "cannot truncate a cache of %lld rows to %lld", (long long)s->cache_length,
                        (long long)length);
+    const enum npuc_status st = check_rings(s, s, length);
+    if (st != NPUC_OK)
+        return st;
     s->cache_length = length;
+    s->cache_written = length > 0 ? s->cache_written : 0;
     rt_pages_release(s, length);
     return NPUC_OK;
 }
@@ -201,7 +267,7 @@ struct header {
     int64_t n_caches, length;
 };
 struct cache_header {
-    int64_t outer, inner, rows;
+    int64_t outer, inner, first, rows; /* rows [first, rows) follow */
 };
 
 /* The checksum over all bytes of the plan. */
@@ -236,12 +302,13 @@ static int64_t capacity_of(const struct rt_cache *c)
     return c->outer > 0 && c->inner > 0 ? c->capacity : 0;
 }
 
-/* Rows [0, rows) of run `outer`, written to w. */
-static void put_run(const npurt_session *s, int32_t i, int64_t outer, int64_t rows, struct file_writer *w)
+/* Rows of run `outer`, written to w. */
+static void put_run(const npurt_session *s, int32_t i, int64_t outer, const struct cache_header *h,
+                    struct file_writer *w)
 {
-    for (int64_t row = 0, n; row < rows; row += n) {
+    for (int64_t row = h->first, n; row < h->rows; row += n) {
         const uint8_t *at = rt_cache_row(s, i, outer, row, &n);
-        n = n < rows - row ? n : rows - row;
+        n = n < h->rows - row ? n : h->rows - row;
         file_writer_put(w, at, n * s->caches[i].inner);
     }
 }
@@ -264,10 +331,11 @@ enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
     for (int32_t i = 0; i < s->entry->n_caches; i++) {
         const struct rt_cache *c = &s->caches[i];
         const int64_t rows = cache_at(s, i)->grows ? s->cache_length : capacity_of(c);
-        const struct cache_header ch = {c->outer, c->inner, c->data ? rows : 0};
+        const int64_t gone = rt_cache_first(s, i), first = gone < rows ? gone : rows;
+        const struct cache_header ch = {c->outer, c->inner, c->data ? first : 0, c->data ? rows : 0};
         file_writer_put(w, &ch, (int64_t)sizeof ch);
         for (int64_t o = 0; c->data && o < c->outer; o++)
-            put_run(s, i, o, rows, w);
+            put_run(s, i, o, &ch, w);
     }
     st = file_writer_commit(w, &d);
     if (st != NPUC_OK)
@@ -284,7 +352,9 @@ static bool rows_of_pool(const npurt_session *s, int32_t i, const struct cache_h
     const int64_t sequences = sequences_of(s, i, h->outer);
     int64_t pages;
     *all = rows;
-    if (!c->page)
+    if (c->ring)
+        *all = c->ring;
+    if (!c->page || c->ring)
         return true;
     if (sequences < 1)
         return false;
@@ -297,10 +367,12 @@ static bool rows_of_pool(const npurt_session *s, int32_t i, const struct cache_h
 static enum npuc_status make_room(npurt_session *s, int32_t i, const struct cache_header *h)
 {
     struct rt_cache *c = &s->caches[i];
-    const int64_t rows = npurt_cache_capacity(s);
+    const int64_t rows = npurt_cache_capacity(s), sequences = sequences_of(s, i, h->outer);
     int64_t row, all;
     if (c->data || h->outer <= 0 || h->inner <= 0)
         return NPUC_OK;
+    if (cache_at(s, i)->page && sequences < 1)
+        return rt_fail(s, D_INPUT_FILE, "the saved cache has another shape");
     if (!rows_of_pool(s, i, h, rows, &all) || rows < h->rows || !size_mul(h->outer, h->inner, &row) ||
         !size_mul(row, all, &c->size) || c->size > (int64_t)1 << 48)
         return rt_fail(s, D_INPUT_FILE, "the cache has %lld rows, this plan's %lld", (long long)h->rows,
@@ -315,6 +387,8 @@ static enum npuc_status make_room(npurt_session *s, int32_t i, const struct cach
     c->inner = h->inner;
     c->capacity = rows;
     c->page = cache_at(s, i)->page;
+    c->ring = cache_at(s, i)->ring;
+    c->runs = sequences > 0 ? h->outer / sequences : 0;
     s->bound = false;
     return NPUC_OK;
 }
@@ -329,8 +403,8 @@ static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct fi
         return rt_fail(s, D_INPUT_FILE, "the saved cache ends early");
     memcpy(&ch, m->data + *at, sizeof ch);
     *at += (int64_t)sizeof ch;
-    if (ch.rows < 0 || !size_mul(ch.rows, ch.inner, &row) || !size_mul(row, ch.outer, &bytes) ||
-        !size_in(*at, bytes, m->size))
+    if (ch.rows < 0 || ch.first < 0 || ch.first > ch.rows || !size_mul(ch.rows - ch.first, ch.inner, &row) ||
+        !size_mul(row, ch.outer, &bytes) || !size_in(*at, bytes, m->size))
         return rt_fail(s, D_INPUT_FILE, "the saved cache ends early");
     if (bytes == 0)
         return NPUC_OK;
@@ -339,12 +413,16 @@ static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct fi
         return st;
     if (ch.outer != c->outer || ch.inner != c->inner || ch.rows > capacity_of(c))
         return rt_fail(s, D_INPUT_FILE, "the saved cache has another shape");
-    if (write && c->page)
+    if (ch.first > 0 && (!c->ring || ch.rows - ch.first > c->ring))
+        return rt_fail(s, D_INPUT_FILE, "the saved cache lacks rows");
+    if (write && c->page && !c->ring)
         st = rt_pages_hold(s, sequences_of(s, i, ch.outer), ch.rows);
     if (st != NPUC_OK)
         return st;
     if (write)
-        rt_cache_set(s, i, ch.rows, m->data + *at);
+        rt_cache_set(s, i, ch.first, ch.rows, m->data + *at);
+    if (write && c->ring && ch.first + c->ring > s->cache_written && ch.first > 0)
+        s->cache_written = ch.first + c->ring;
     *at += bytes;
     return NPUC_OK;
 }
@@ -369,6 +447,7 @@ enum npuc_status npurt_cache_restore(npurt_session *s, const char *path)
                      path);
     for (int write = 0; write < 2; write++) { /* what is refused leaves the caches as they are */
         at = (int64_t)sizeof h;
+        s->cache_written = st == NPUC_OK && write ? h.length : s->cache_written;
         for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_caches; i++)
             st = restore_one(s, i, &m, &at, write);
     }
@@ -383,8 +462,8 @@ static enum npuc_status fork_one(npurt_session *to, const npurt_session *from, i
 {
     const struct rt_cache *a = &from->caches[i];
     struct rt_cache *b = &to->caches[i];
-    const int64_t rows = cache_at(to, i)->grows ? length : capacity_of(a);
-    const struct cache_header h = {a->outer, a->inner, rows};
+    const int64_t rows = cache_at(to, i)->grows ? length : capacity_of(a), gone = rt_cache_first(from, i);
+    const struct cache_header h = {a->outer, a->inner, gone < rows ? gone : rows, rows};
     if (!a->data || rows == 0)
         return NPUC_OK;
     const enum npuc_status st = make_room(to, i, &h);
@@ -393,9 +472,10 @@ static enum npuc_status fork_one(npurt_session *to, const npurt_session *from, i
     if (a->outer != b->outer || a->inner != b->inner || rows > capacity_of(b))
         return rt_fail(to, D_USAGE, "the caches have another shape: %lld sequences, here %lld", (long long)a->outer,
                        (long long)b->outer);
-    const enum npuc_status held = b->page ? rt_pages_hold(to, sequences_of(to, i, a->outer), rows) : NPUC_OK;
+    const enum npuc_status held =
+        b->page && !b->ring ? rt_pages_hold(to, sequences_of(to, i, a->outer), rows) : NPUC_OK;
     for (int64_t o = 0; held == NPUC_OK && o < a->outer; o++)
-        for (int64_t row = 0, n, m; row < rows; row += n) {
+        for (int64_t row = h.first, n, m; row < rows; row += n) {
             uint8_t *at = rt_cache_row(to, i, o, row, &m);
             const uint8_t *in = rt_cache_row(from, i, o, row, &n);
             n = n < m ? n : m;
@@ -413,9 +493,12 @@ enum npuc_status npurt_cache_fork(npurt_session *to, const npurt_session *from, 
     if (length < 0 || length > from->cache_length)
         return rt_fail(to, D_USAGE, "cannot take over %lld rows of a cache of %lld", (long long)length,
                        (long long)from->cache_length);
+    st = check_rings(to, from, length);
     for (int32_t i = 0; st == NPUC_OK && to != from && i < to->entry->n_caches; i++)
         st = fork_one(to, from, i, length);
-    if (st == NPUC_OK)
+    if (st == NPUC_OK) {
         to->cache_length = length;
+        to->cache_written = length > 0 ? from->cache_written : 0;
+    }
     return st;
 }

@@ -1,6 +1,6 @@
-/* Pages of caches: sequences take them from the pool as they grow and give them back when they are truncated. A page
- * may belong to several sequences that begin alike; who writes to it gets a copy first. Page 0 is nobody's: a table
- * shows it behind a sequence's own pages. */
+/* Pages of caches that have a block table: sequences take them from the pool as they grow and give them back when they
+ * are truncated. A page may belong to several sequences that begin alike; who writes to it gets a copy first. Page 0 is
+ * nobody's: a table shows it behind a sequence's own pages. */
 #include "runtime/rt.h"
 
 #include "base/size.h"
@@ -8,10 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Rings have pages, too, but no table. */
+static bool in_table(const struct plan_cache *c)
+{
+    return c->page && !c->ring;
+}
+
 const struct plan_cache *rt_paged_cache(const npurt_session *s)
 {
     for (int32_t i = 0; i < s->entry->n_caches; i++)
-        if (s->entry->caches[i].page)
+        if (in_table(&s->entry->caches[i]))
             return &s->entry->caches[i];
     return NULL;
 }
@@ -88,7 +94,7 @@ enum npuc_status rt_pages_place(npurt_session *s, int64_t *address)
     for (int32_t i = 0; i < s->entry->n_caches; i++) {
         const struct plan_cache *k = &s->entry->caches[i];
         int64_t bytes;
-        if (k->page &&
+        if (in_table(k) &&
             (k->page != c->page || k->table != c->table || (sequences > 0 && s->caches[i].outer % sequences != 0) ||
              !size_mul(page_bytes(s, i), s->pages.total, &bytes) || bytes > s->caches[i].size))
             return rt_fail(s, D_RUN_FAULT, "the pool of '%s' does not fit its block table", rt_name(s, k->input));
@@ -101,11 +107,11 @@ enum npuc_status rt_pages_place(npurt_session *s, int64_t *address)
 
 /* ---- handing out ---- */
 
-static int32_t free_page(const struct rt_pages *p)
+static int32_t free_page(struct rt_pages *p)
 {
-    for (int64_t i = 1; i < p->total; i++)
-        if (p->users[i] == 0)
-            return (int32_t)i;
+    for (p->lowest = p->lowest > 1 ? p->lowest : 1; p->lowest < p->total; p->lowest++)
+        if (p->users[p->lowest] == 0)
+            return (int32_t)p->lowest;
     return 0;
 }
 
@@ -120,6 +126,7 @@ static bool take_page(struct rt_pages *p, int32_t *cell)
 static void drop_page(struct rt_pages *p, int32_t *cell)
 {
     p->used -= --p->users[*cell] == 0;
+    p->lowest = *cell < p->lowest ? *cell : p->lowest;
     *cell = 0;
 }
 
@@ -141,7 +148,7 @@ static bool separate(npurt_session *s, int32_t *cell)
         return false;
     }
     for (int32_t i = 0; i < s->entry->n_caches; i++)
-        if (s->caches[i].page && s->caches[i].data)
+        if (in_table(&s->entry->caches[i]) && s->caches[i].data)
             memcpy(s->caches[i].data + *cell * page_bytes(s, i), s->caches[i].data + old * page_bytes(s, i),
                    (size_t)page_bytes(s, i));
     p->users[old]--;
@@ -179,6 +186,20 @@ static void go_back(struct rt_pages *p, const struct rt_pages *kept)
     memcpy(p->held, kept->held, (size_t)p->sequences * sizeof *p->held);
     memcpy(p->users, kept->users, (size_t)p->total * sizeof *p->users);
     p->used = kept->used;
+    p->lowest = kept->lowest;
+}
+
+/* Have all sequences their pages for those rows, and no others? */
+static bool are_taken(const struct rt_pages *p, const int64_t *begins, int64_t begin, int64_t rows)
+{
+    bool all = true;
+    for (int64_t b = 0; all && b < p->sequences; b++) {
+        const int64_t from = begins ? begins[b] : begin;
+        all = p->held[b] == pages_for(p, from + rows);
+        for (int64_t i = from / p->page; all && i < p->held[b]; i++)
+            all = p->users[*column(p, b, i)] < 2;
+    }
+    return all;
 }
 
 /* Rows [begins[b], begins[b] + rows) of each sequence are written; begins NULL: from `begin` on. */
@@ -187,6 +208,8 @@ static enum npuc_status take(npurt_session *s, const int64_t *begins, int64_t be
     struct rt_pages *p = &s->pages, kept;
     int64_t wanted = 0;
     bool ok = true;
+    if (are_taken(p, begins, begin, rows))
+        return NPUC_OK;
     const struct arena_mark mark = arena_mark(&s->scratch);
     if (!copy_state(p, &s->scratch, &kept)) {
         arena_release(&s->scratch, mark);
@@ -235,8 +258,17 @@ enum npuc_status rt_pages_hold(npurt_session *s, int64_t sequences, int64_t rows
 {
     if (!rt_paged_cache(s))
         return NPUC_OK;
-    const enum npuc_status st = resize(s, sequences);
-    return st == NPUC_OK ? take(s, NULL, 0, rows) : st;
+    struct rt_pages *p = &s->pages, old = *p;
+    if (old.sequences != sequences)
+        *p = (struct rt_pages){0}; /* what is refused leaves the old table */
+    enum npuc_status st = resize(s, sequences);
+    st = st == NPUC_OK ? take(s, NULL, 0, rows) : st;
+    if (old.sequences == sequences)
+        return st;
+    forget(st == NPUC_OK ? &old : p);
+    if (st != NPUC_OK)
+        *p = old;
+    return st;
 }
 
 void rt_pages_release(npurt_session *s, int64_t rows)
@@ -254,6 +286,25 @@ int64_t npurt_cache_pages(const npurt_session *s, int64_t *used)
     return s->pages.total > 0 ? s->pages.total - 1 : 0;
 }
 
+/* Rings are each sequence's own. The first one's stays where it is. */
+static bool spread_ring(struct rt_cache *c, int64_t sequences)
+{
+    int64_t one, all;
+    if (!c->data)
+        return true;
+    if (!size_mul(c->outer * c->ring, c->inner, &one) || !size_mul(one, sequences, &all) || one > c->size)
+        return false;
+    uint8_t *made = aligned_alloc(512, (size_t)size_align(all + 1, 512));
+    if (!made)
+        return false;
+    for (int64_t b = 0; b < sequences; b++)
+        memcpy(made + b * one, c->data, (size_t)one);
+    free(c->data);
+    c->data = made;
+    c->size = all;
+    return true;
+}
+
 enum npuc_status npurt_cache_spread(npurt_session *s, int64_t sequences)
 {
     struct rt_pages *p = &s->pages, one = *p;
@@ -262,6 +313,9 @@ enum npuc_status npurt_cache_spread(npurt_session *s, int64_t sequences)
                        rt_paged_cache(s) ? "" : ", and the plan has no pages (--kv-page)");
     if (sequences < 1)
         return rt_fail(s, D_USAGE, "cannot spread a sequence over %lld", (long long)sequences);
+    for (int32_t i = 0; i < s->entry->n_caches; i++)
+        if (s->entry->caches[i].ring && !spread_ring(&s->caches[i], sequences))
+            return rt_fail(s, D_HOST_MEMORY, "out of host memory");
     *p = (struct rt_pages){0};
     const enum npuc_status st = resize(s, sequences);
     if (st != NPUC_OK || p->total < one.total) {

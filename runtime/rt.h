@@ -55,7 +55,9 @@ struct rt_cache {
     int64_t size, address;
     int64_t outer, inner; /* what the rows mean: outer x capacity x inner bytes */
     int64_t capacity;     /* rows */
-    int64_t page;         /* rows of one, which `outer / sequences` runs of as many make; 0: not in pages */
+    int64_t page;         /* rows of one, which `runs` runs of as many make; 0: not in pages */
+    int64_t runs;         /* of a sequence, when in pages */
+    int64_t ring;         /* rows that a sequence has in a ring; 0: it is none */
 };
 /* Pages of a pool (caches in pages have one table): which are whose. Page 0 is nobody's, tables begin with it. */
 struct rt_pages {
@@ -64,6 +66,7 @@ struct rt_pages {
     int32_t *users; /* [total]: sequences that have the page */
     int64_t sequences, width, total, page;
     int64_t used;
+    int64_t lowest; /* no page below is free */
 };
 struct npurt_session {
     npurt_plan *owner;
@@ -102,6 +105,7 @@ struct npurt_session {
     int64_t own_total;       /* bytes of tensors outside of the pool */
     struct rt_cache *caches; /* entry->n_caches */
     int64_t cache_length;
+    int64_t cache_written; /* rows that were ever written: a ring has the last ones of those */
     struct rt_pages pages;
     const int64_t *begins; /* of a call with tokens: rows that each sequence has before; NULL: all the past ones */
     const struct k_attr **attrs;          /* per step of the plan; NULL until first needed */
@@ -188,9 +192,13 @@ int rt_cache_of_input(const npurt_session *s, int input);         /* -1 */
 NPUC_MUST_CHECK bool rt_cache_capacity(const npurt_session *s, const struct plan_cache *c, int64_t *rows);
 /* Row `row` of run `outer` of cache i, and how many rows lie behind one another from there on. */
 uint8_t *rt_cache_row(const npurt_session *s, int32_t i, int64_t outer, int64_t row, int64_t *n);
-/* Rows [0, rows) of a cache, all runs, to dense bytes; and from them. */
-void rt_cache_get(const npurt_session *s, int32_t i, int64_t rows, uint8_t *dense);
-void rt_cache_set(const npurt_session *s, int32_t i, int64_t rows, const uint8_t *dense);
+/* Rows [first, rows) of a cache, all runs, to dense bytes; and from them. */
+void rt_cache_get(const npurt_session *s, int32_t i, int64_t first, int64_t rows, uint8_t *dense);
+void rt_cache_set(const npurt_session *s, int32_t i, int64_t first, int64_t rows, const uint8_t *dense);
+int64_t rt_cache_first(const npurt_session *s, int32_t i); /* the first row that it still has */
+/* The rows to come: fails where a ring has no room for as many. Then it has lost the rows that they take the place of.
+ */
+NPUC_MUST_CHECK enum npuc_status rt_rings_take(npurt_session *s);
 int32_t rt_paged_output(const npurt_session *s, const struct plan_tensor *t); /* the cache whose present it is; -1 */
 
 /* pages.c: caches in pages */

@@ -69,12 +69,35 @@ static void print_pages(struct args *a, const struct compilation *c)
     const struct plan_entry *e = &c->plan.entries.data[0];
     int n = 0;
     for (int32_t i = 0; i < e->n_caches; i++)
-        n += e->caches[i].page > 0;
+        n += e->caches[i].page > 0 && !e->caches[i].ring;
     term_stage("pages",
                arena_printf(&a->arena, "%d of %d caches in pages of %lld rows%s", n, e->n_caches,
                             (long long)c->options.cache_page,
                             n < e->n_caches ? "; those of codes or of a fixed size stay in one piece" : ""),
                0);
+}
+
+/* Caches of sliding windows that are rings. */
+static void print_rings(struct args *a, const struct compilation *c)
+{
+    const struct plan_entry *e = &c->plan.entries.data[0];
+    int64_t n = 0, least = INT64_MAX, most = 0, capacity = 0;
+    for (int32_t i = 0; i < e->n_caches; i++) {
+        const struct plan_cache *k = &e->caches[i];
+        if (!k->ring)
+            continue;
+        n++;
+        least = k->ring < least ? k->ring : least;
+        most = k->ring > most ? k->ring : most;
+        capacity = k->capacity;
+    }
+    if (n > 0)
+        term_stage("rings",
+                   arena_printf(&a->arena, "%lld of %d caches keep the last %lld%s rows of %lld, for sliding windows",
+                                (long long)n, e->n_caches, (long long)least,
+                                most > least ? arena_printf(&a->arena, " to %lld", (long long)most) : "",
+                                (long long)capacity),
+                   0);
 }
 
 static int run(const struct command *cmd, int argc, char **argv)
@@ -102,6 +125,8 @@ static int run(const struct command *cmd, int argc, char **argv)
                 print_json(c, out);
             if (code == 0 && c->progress && c->options.cache_page > 0)
                 print_pages(&a, c);
+            if (code == 0 && c->progress)
+                print_rings(&a, c);
             if (code == 0 && c->progress)
                 print_conversions(&a, out);
         }

@@ -112,6 +112,23 @@ static const char *bytes(const struct view *v, int64_t n)
     return arena_printf(v->a, "%s", bytes_text(buf, (double)n));
 }
 
+/* What caches of sliding windows have, and what whole ones would. */
+static void print_rings(const struct view *v)
+{
+    const struct npurt_session *s = v->s->run;
+    int64_t have = 0, n = 0;
+    double whole = 0;
+    for (int32_t i = 0; i < s->entry->n_caches; i++)
+        if (s->entry->caches[i].ring) {
+            n++;
+            have += s->caches[i].size;
+            whole += (double)s->caches[i].size / (double)s->caches[i].ring * (double)s->caches[i].capacity;
+        }
+    if (n > 0)
+        printf("rings          %lld caches keep the rows of their sliding windows: %s instead of %s\n", (long long)n,
+               bytes(v, have), bytes(v, (int64_t)whole));
+}
+
 static void print_totals(const struct view *v)
 {
     const struct npurt_session *s = v->s->run;
@@ -124,6 +141,7 @@ static void print_totals(const struct view *v)
         printf("pages          %lld of %lld rows for each cache, for %lld sequences of up to %lld pages\n",
                (long long)s->pages.total - 1, (long long)s->pages.page, (long long)s->pages.sequences,
                (long long)s->pages.width);
+    print_rings(v);
     for (int i = TS_GM + 1; i < TS_COUNT; i++)
         if (v->level[i].used > 0)
             printf("%-14s %s of %s a core, in %s\n", names->space[i], bytes(v, v->level[i].used),

@@ -6,11 +6,11 @@
 #include "plan/format.h"
 #include "tools/term.h"
 
-static const char *const passed_on[] = {"target",       "precision",     "D",          "shape",        "kv-capacity",
-                                        "kv-page",      "kv-pool",       "set",        "cores",        "vector-cores",
-                                        "input-layout", "output-layout", "force",      "tile",         "verify-each",
-                                        "strict",       "dump-dir",      "stop-after", "max-rewrites", "plain-maps",
-                                        "recipe",       "value"};
+static const char *const passed_on[] = {
+    "target",        "precision",    "D",          "shape",       "kv-capacity",  "kv-page",
+    "kv-pool",       "kv-ring",      "set",        "cores",       "vector-cores", "input-layout",
+    "output-layout", "force",        "tile",       "verify-each", "strict",       "dump-dir",
+    "stop-after",    "max-rewrites", "plain-maps", "recipe",      "value"};
 
 bool model_args(const struct args *a, struct compilation *c, int *exit_code)
 {

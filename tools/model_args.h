@@ -14,6 +14,9 @@
         {"value", "X=NUMBER", "compile for one value of an input of one number, which is no input then"},              \
         {"kv-capacity", "ROWS", "rows of a KV cache kept in place; default 2048, 0 keeps the model's form"},           \
         {"kv-page", "ROWS", "KV caches in pages of ROWS, which sequences take as they grow; default 0, in one piece"}, \
+        {"kv-ring", "ROWS",                                                                                            \
+         "caches of sliding windows keep those and so many rows more, the most that a call brings; default 512 where " \
+         "sizes say so, 0 for whole caches"},                                                                          \
         {"kv-pool", "PAGES", "pages that all sequences share; default 0, as many as they can have"},                   \
     {                                                                                                                  \
         "set", "KEY=VALUE", "another machine constant, for what-if questions: --set hbm.bandwidth=1.8TB/s"             \

@@ -29,6 +29,7 @@ static const char usage_text[] =
     "      --stop-after PASS   end after that pass\n"
     "      --max-rewrites N    stop changing the graph after N rewrites (bisection)\n"
     "      --cache-capacity N  rows of KV caches\n"
+    "      --cache-ring N      new rows of a call that rings of sliding windows have room for\n"
     "      --cache-page N      rows of a page of KV caches\n"
     "      --target T          place for that target; without it passes that need one do nothing\n"
     "      --devices N         the pass `shard` makes the graph of one of N devices\n"
@@ -56,7 +57,7 @@ struct opt {
     const char *inputs[MAX_INPUTS];
     int n_inputs;
     bool no_output, stats, time_passes, eval, round_trip;
-    int64_t max_rewrites, cache_capacity, cache_page, external_limit, devices;
+    int64_t max_rewrites, cache_capacity, cache_page, cache_ring, external_limit, devices;
     struct pass_run run;
 };
 
@@ -137,6 +138,7 @@ enum {
     O_MAX_REWRITES,
     O_CACHE,
     O_PAGE,
+    O_RING,
     O_DEVICES,
     O_DUMP_DIR,
     O_STATS,
@@ -165,6 +167,7 @@ static const struct option long_options[] = {
     {"max-rewrites", 1, NULL, O_MAX_REWRITES},
     {"cache-capacity", 1, NULL, O_CACHE},
     {"cache-page", 1, NULL, O_PAGE},
+    {"cache-ring", 1, NULL, O_RING},
     {"devices", 1, NULL, O_DEVICES},
     {"dump-dir", 1, NULL, O_DUMP_DIR},
     {"stats", 0, NULL, O_STATS},
@@ -196,6 +199,7 @@ static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
     case O_MAX_REWRITES: return parse_count(w, optarg, &o->max_rewrites);
     case O_DEVICES: return parse_count(w, optarg, &o->devices);
     case O_CACHE: return parse_count(w, optarg, &o->cache_capacity);
+    case O_RING: return parse_count(w, optarg, &o->cache_ring);
     case O_PAGE: return parse_count(w, optarg, &o->cache_page);
     case O_TARGET: o->target = optarg; return NPUC_OK;
     case O_PRECISION: return parse_precision(w, optarg, &o->precision);
@@ -371,6 +375,7 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     pass_ctx_init(&px, w->m, w->has_target ? &w->info : NULL);
     px.options.cache_capacity = o->cache_capacity;
     px.options.cache_page = o->cache_page;
+    px.options.cache_ring = o->cache_ring;
     px.options.quantiser = o->recipe ? &quantiser : NULL;
     if (o->precision) {
         px.options.precision = o->precision->precision;

@@ -15,6 +15,7 @@
 #include "backend/vector/lower.h"
 #include "backend/ascend/matmul.h"
 #include "backend/vector/vregion_priv.h"
+#include "ir/band.h"
 #include "ir/cache_code.h"
 #include "kernels/attend_chunks.h"
 
@@ -26,6 +27,7 @@ enum { ATT_AHEAD = 2, ATT_MERGE = ATT_AHEAD + 1, ATT_SLOTS = ATT_AHEAD + 1, ATT_
 enum { ATT_HELD = ATT_PARTS + 1 };
 #define ATT_MAX_BLOCKS 40 /* products that a step is written out as */
 #define ATT_MAX_ACCS   4
+#define ATT_MAX_RUNS   (ATTEND_CHUNK / 32) /* of the rows of a chunk, in pages */
 /* Operands that are caches of codes: the vector cores decode a step's chunk ATT_DECODE steps before they take its
  * scores. A slot is free when they have taken the scores, or the product, that came of it. */
 enum { ATT_KEYS, ATT_VALUES, ATT_CODED };
@@ -37,10 +39,12 @@ struct att_codes {
     expr batch[IR_MAX_RANK], s_batch[IR_MAX_RANK], row, s_row; /* strides */
 };
 
-/* Row r of a plane sees keys r + first to r + last at most. */
-struct att_band {
-    bool has_first, has_last;
-    expr first, last;
+/* An operand whose rows lie in pages; sizes are ir expressions. */
+struct att_pages {
+    int64_t page;      /* rows; 0: it is in one piece */
+    int64_t ring;      /* pages that a sequence has and takes in turn; 0: the block table says */
+    expr heads;        /* that a page has */
+    expr width, cells; /* of the table: columns, all */
 };
 
 /* What match finds out. Values are those outside of the region; sizes and strides are ir expressions, in elements. */
@@ -62,8 +66,9 @@ struct att {
     struct space space;      /* of the vector region; its dimensions before the last are batch x rows */
     expr planes, plane_rows; /* rows = planes x plane_rows: query heads that share a key head x positions */
     struct att_codes coded[ATT_CODED];
-    bool heads_split; /* the space's axis rank - 3 is part of the batch x planes */
-    struct att_band band;
+    struct att_pages paged[ATT_CODED];
+    bool heads_split;    /* the space's axis rank - 3 is part of the batch x planes */
+    struct ir_band band; /* first_data == last_data */
 };
 
 /* Extents: m rows of an item at most; n, k0 of blocks of the scores; pn, pk of those of the second product; vn columns
@@ -110,6 +115,7 @@ struct att_kernel {
     struct att_tile tile;
     struct vr_form f;                   /* holds kernel, builder and parameters, too */
     int32_t tq, tk, tv, ty, ts, tp, to; /* tensors */
+    int32_t band_data;                  /* tensor that the band counts from; -1 none */
     expr total, plane_rows, planes;
     expr batch[IR_MAX_RANK], q_batch[IR_MAX_RANK], k_batch[IR_MAX_RANK], v_batch[IR_MAX_RANK], y_batch[IR_MAX_RANK];
     expr q_row, k_row, v_row, y_row, y_plane;
@@ -118,6 +124,10 @@ struct att_kernel {
         int32_t codes, scales; /* tensors; the decoded chunk is in tk or tv */
         expr batch[IR_MAX_RANK], s_batch[IR_MAX_RANK], row, s_row;
     } decoder[ATT_CODED];
+    struct att_paged { /* of att_pages, as kernel expressions */
+        int32_t table;
+        expr heads, width, cells, pages;
+    } paged[ATT_CODED];
     struct att_unpack { /* buffers of tiles on their way: codes, scales, the same as floats, results */
         int32_t codes, scales, wide, low, rows, out;
         int64_t max; /* rows of a tile */
@@ -135,7 +145,7 @@ bool att_match(const struct machine *m, struct ir_ctx *cx, const struct node *n,
  * own, or the decoder of a cache? */
 bool att_feeds(const struct att *a, const struct node *n);
 /* attention_band.c: what the masks let rows see. */
-struct att_band att_read_band(struct ir_ctx *cx, const struct att *a);
+struct ir_band att_read_band(struct ir_ctx *cx, const struct att *a);
 /* Are items in pairs? */
 bool att_in_pairs(const struct att *a);
 /* attention_tile.c: the largest extents up to `rows` rows that fit; false when not even 16 rows do. */
@@ -164,6 +174,16 @@ void att_code_tensors(struct att_kernel *k);
 expr att_code_slot(struct att_kernel *k, int operand, const struct att_step *s);
 /* This core's half of the chunks of step number `step`; nothing where `when` is 0. */
 void att_decode(struct att_kernel *k, expr step, expr when);
+/* attention_pages.c: operands whose rows lie in pages. */
+bool att_read_pages(struct ir_ctx *cx, struct att *a, const struct value *v, int operand, expr *batch, expr *row);
+void att_page_params(struct att_kernel *k);
+void att_page_tensors(struct att_kernel *k);
+/* Runs of rows of a chunk that lie side by side: chunks are of so many rows at most. */
+int64_t att_page_run(const struct att *a, int operand);
+/* Element offsets of the first rows of a step's runs, in the pool; of the batch's first member. */
+void att_page_runs(struct att_kernel *k, int operand, const struct att_step *s, expr run[ATT_MAX_RUNS]);
+/* The plan tensor that k or v lies in. */
+int32_t att_rows_tensor(struct emit *e, const struct att *a, int operand);
 /* attention_cube.c: the cube core's program. */
 void att_cube_code(struct att_kernel *k);
 /* attention_region.c: the region over the workspace of scores; *sink -1: none. */

@@ -20,6 +20,8 @@ struct side {
     bool k_major;  /* stored with one row per step of K: turned on the way to L0 */
     int64_t pitch; /* rows of the block in L1 */
     expr off, row; /* of the matrix */
+    int64_t run;   /* rows that lie side by side, from run_at[row / run] on; 0: all do, from off */
+    expr run_at[ATT_MAX_RUNS];
 };
 struct cube {
     struct att_kernel *k;
@@ -89,6 +91,36 @@ static void load_side(struct cube *c, const struct side *s, int32_t to, const ex
     const expr off = expr_add(x, s->off, expr_add(x, expr_mul(x, across, s->row), along));
     TILE(c->b, LOAD_NZ, to, num(c, 0), num(c, s->pitch), s->tensor, off, s->dtype, s->k_major ? at[3] : at[1],
          s->k_major ? at[1] : at[3], s->row, num(c, 1));
+}
+
+/* Rows of keys or values of a chunk: from `row` on, up to `most`. */
+struct rows {
+    int64_t row, most;
+    expr count, col, cols;
+};
+
+static void load_runs(struct cube *c, const struct side *s, int32_t to, const struct rows *r)
+{
+    struct expr_pool *x = c->x;
+    const int64_t c0 = c->k->e->m->c0_bytes / dtype_size(s->dtype), end = r->row + r->most;
+    for (int64_t at = r->row; at < end;) {
+        const int64_t run = at / s->run, next = more(at, (run + 1) * s->run), stop = next < end ? next : end;
+        const expr off = expr_add(x, s->run_at[run], expr_add(x, expr_mul_const(x, s->row, at % s->run), r->col));
+        TILE(c->b, LOAD_NZ, to, num(c, (at - r->row) * c0), num(c, s->pitch), s->tensor, off, s->dtype,
+             part(c, r->count, at - r->row, stop - at), r->cols, s->row, num(c, 1));
+        at = stop;
+    }
+}
+
+static void load_rows(struct cube *c, const struct side *s, int32_t to, expr key0, const struct rows *r)
+{
+    const expr first = expr_add(c->x, key0, num(c, r->row));
+    if (s->run)
+        load_runs(c, s, to, r);
+    else if (s->k_major)
+        load_side(c, s, to, (const expr[]){r->col, r->cols, first, r->count});
+    else
+        load_side(c, s, to, (const expr[]){first, r->count, r->col, r->cols});
 }
 
 /* A block in L1, from its K and its row or column on. */
@@ -168,14 +200,18 @@ static void emit_scores(struct cube *c, const struct att_step *s)
     const bool coded = k->a->coded[ATT_KEYS].codes != NULL;
     const expr key0 = coded ? zero : s->key0;
     load_query(c, s);
-    c->key.off = coded ? att_code_slot(k, ATT_KEYS, s) : att_batch_offset(k, s->it.batch, k->k_batch);
+    if (c->key.run)
+        att_page_runs(k, ATT_KEYS, s, c->key.run_at);
+    else
+        c->key.off = coded ? att_code_slot(k, ATT_KEYS, s) : att_batch_offset(k, s->it.batch, k->k_batch);
     if (coded)
         flag(c, s->active, true, TU_MTE2, ATT_KEYS_READY);
     tile_note(c->b, "scores of a chunk of keys");
     for (int64_t n = 0, j = 0; n < ATTEND_CHUNK; n += t->n, j++) {
         const int32_t l1 = c->l1k[j % t->key_bufs], acc = next_acc(c);
-        const expr in = part(c, s->keys, n, t->n < ATTEND_CHUNK - n ? t->n : ATTEND_CHUNK - n);
-        load_side(c, &c->key, l1, (const expr[4]){expr_add(c->x, key0, num(c, n)), in, zero, num(c, k->a->size)});
+        const int64_t most = t->n < ATTEND_CHUNK - n ? t->n : ATTEND_CHUNK - n;
+        const expr in = part(c, s->keys, n, most);
+        load_rows(c, &c->key, l1, key0, &(struct rows){n, most, in, zero, num(c, k->a->size)});
         for (int64_t h = 0; h < k->a->size; h += t->k0) {
             const struct block a = {&c->q, c->l1q, h, 0}, b = {&c->key, l1, h, 0};
             const struct extent e = {s->it.count, in, num(c, h + t->k0 < k->a->size ? t->k0 : k->a->size - h)};
@@ -194,9 +230,9 @@ static void load_values(struct cube *c, const struct att_step *s, int64_t n, int
     const struct att_tile *t = &c->k->tile;
     const expr key0 = c->k->a->coded[ATT_VALUES].codes ? num(c, 0) : s->key0;
     const int64_t cols = n + t->vn < c->k->a->v_size ? t->vn : c->k->a->v_size - n;
-    load_side(c, &c->v, l1,
-              (const expr[4]){num(c, n), expr_mul(c->x, s->active, num(c, cols)), expr_add(c->x, key0, num(c, h)),
-                              part(c, s->keys, h, t->pk)});
+    const int64_t most = t->pk < ATTEND_CHUNK - h ? t->pk : ATTEND_CHUNK - h;
+    load_rows(c, &c->v, l1, key0,
+              &(struct rows){h, most, part(c, s->keys, h, t->pk), num(c, n), expr_mul(c->x, s->active, num(c, cols))});
 }
 
 static void load_probs(struct cube *c, const struct att_step *s)
@@ -215,7 +251,10 @@ static void emit_product(struct cube *c, const struct att_step *s)
     const bool ahead = loads <= t->v_bufs; /* values do not wait for probabilities */
     const expr to = slot(c, s, ATT_PARTS, k->a->v_size);
     const bool coded = k->a->coded[ATT_VALUES].codes != NULL;
-    c->v.off = coded ? att_code_slot(k, ATT_VALUES, s) : att_batch_offset(k, s->it.batch, k->v_batch);
+    if (c->v.run)
+        att_page_runs(k, ATT_VALUES, s, c->v.run_at);
+    else
+        c->v.off = coded ? att_code_slot(k, ATT_VALUES, s) : att_batch_offset(k, s->it.batch, k->v_batch);
     if (coded)
         flag(c, s->active, true, TU_MTE2, ATT_VALUES_READY);
     for (int64_t i = 0; ahead && i < loads; i++)
@@ -254,9 +293,17 @@ void att_cube_code(struct att_kernel *k)
     struct cube c = {.k = k, .x = &k->f.k->exprs, .b = &k->f.b};
     const struct att *a = k->a;
     c.q = (struct side){.tensor = k->tq, .dtype = a->in, .row = k->q_row};
-    c.key = (struct side){.tensor = k->tk, .dtype = a->in, .row = row_of(k, ATT_KEYS), .k_major = !a->k_rows};
+    c.key = (struct side){.tensor = k->tk,
+                          .dtype = a->in,
+                          .row = row_of(k, ATT_KEYS),
+                          .k_major = !a->k_rows,
+                          .run = att_page_run(a, ATT_KEYS)};
     c.p = (struct side){.tensor = k->tp, .dtype = a->prob, .row = expr_const(c.x, ATTEND_CHUNK)};
-    c.v = (struct side){.tensor = k->tv, .dtype = a->prob, .row = row_of(k, ATT_VALUES), .k_major = a->v_rows};
+    c.v = (struct side){.tensor = k->tv,
+                        .dtype = a->prob,
+                        .row = row_of(k, ATT_VALUES),
+                        .k_major = a->v_rows,
+                        .run = att_page_run(a, ATT_VALUES)};
     tile_section_begin(c.b, TCORE_CUBE);
     buffers(&c);
     tile_note(c.b, "steps of this block, scores ahead");

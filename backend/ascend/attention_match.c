@@ -33,7 +33,7 @@ static bool widens(const struct att *a, const struct node *n)
 
 bool att_feeds(const struct att *a, const struct node *n)
 {
-    return n->op == OP_CacheDecode || widens(a, n);
+    return n->op == OP_CacheDecode || n->op == OP_TransData || widens(a, n);
 }
 
 /* A node of the vector region. */
@@ -75,6 +75,8 @@ static struct value *operand(const struct att *a, const struct node *n, int i)
     const struct value *v = node_in(n, i);
     if (v && v->def && widens(a, v->def))
         v = node_in(v->def, 0);
+    if (v && v->def && v->def->op == OP_TransData)
+        v = node_in(v->def, 0); /* rows in pages */
     if (v && v->def && v->def->op == OP_CacheDecode)
         return &v->def->out[0];
     return v && !v->def ? node_in(a->fused, (int)v->index) : NULL;
@@ -97,6 +99,15 @@ static bool read_strides(struct ir_ctx *cx, const struct att *a, const struct va
             return false;
     }
     return true;
+}
+
+/* Of keys or values. */
+static bool read_rows(struct ir_ctx *cx, struct att *a, int operand, expr *batch, expr *row)
+{
+    const struct value *v = operand == ATT_KEYS ? a->k : a->v;
+    if (v->type->layout.page)
+        return (operand == ATT_KEYS ? a->k_rows : a->v_rows) && att_read_pages(cx, a, v, operand, batch, row);
+    return read_strides(cx, a, v, batch, row);
 }
 
 /* An operand that the region decodes. */
@@ -138,8 +149,8 @@ static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
     for (int i = 0; i < s->rank - 1; i++)
         if (y->dims[i] != s->dims[i]) /* one member of a result must not stand for several */
             return refuse(reason, "attention whose products group rows differently");
-    if (!read_strides(cx, a, a->q, a->q_batch, &a->q_row) || !read_strides(cx, a, a->k, a->k_batch, &a->k_row) ||
-        !read_strides(cx, a, a->v, a->v_batch, &a->v_row) ||
+    if (!read_strides(cx, a, a->q, a->q_batch, &a->q_row) || !read_rows(cx, a, ATT_KEYS, a->k_batch, &a->k_row) ||
+        !read_rows(cx, a, ATT_VALUES, a->v_batch, &a->v_row) ||
         !read_strides(cx, a, &a->soft->out[0], a->y_batch, &a->y_row))
         return refuse(reason, "attention operands whose batch sizes are not known to agree");
     return read_decoders(cx, a) || refuse(reason, "attention on caches of codes that do not lie in rows");

@@ -20,20 +20,38 @@ static expr let(struct att_kernel *k, const char *name, expr value)
     return tile_let(&k->f.b, name, value);
 }
 
+/* The number that the sequence's band counts from, as far as it makes a difference; 0 where there is none. */
+static expr band_from(struct att_kernel *k, const struct att_item *it)
+{
+    struct expr_pool *x = &k->f.k->exprs;
+    const expr zero = expr_const(x, 0), one = expr_const(x, 1);
+    if (k->band_data < 0)
+        return zero;
+    expr sequence = it->batch, inner = one;
+    for (int i = 1; i < k->a->n_batch; i++)
+        inner = expr_mul(x, inner, expr_max(x, one, k->batch[i]));
+    sequence = expr_max(x, zero, expr_min(x, expr_floordiv(x, sequence, inner), expr_sub(x, k->batch[0], one)));
+    const int32_t var = tile_var(&k->f.b, "from", (struct expr_range){INT32_MIN, INT32_MAX, 1});
+    tile_note(&k->f.b, "the position that the sequence's first row has");
+    TILE(&k->f.b, SLOAD, var, k->band_data, (int32_t)k->a->band.first_data->type->dtype, sequence,
+         expr_sub(x, zero, k->total), k->total, expr_sub(x, k->total, k->plane_rows));
+    return expr_sym(x, var);
+}
+
 /* Chunks that meet the band of the item's rows; one at least, since every item has a result. */
 static void locate_chunks(struct att_kernel *k, struct att_item *it)
 {
     struct expr_pool *x = &k->f.k->exprs;
     const expr zero = expr_const(x, 0), one = expr_const(x, 1), chunk = expr_const(x, ATTEND_CHUNK),
-               most = expr_sub(x, k->s.all_chunks, one);
+               most = expr_sub(x, k->s.all_chunks, one), from = expr_add(x, band_from(k, it), it->row0);
     it->chunk0 = zero;
     it->chunk1 = most;
     if (k->a->band.has_last) {
-        const expr key = expr_add(x, expr_add(x, it->row0, expr_sub(x, it->rows, one)), k->s.band_last);
+        const expr key = expr_add(x, expr_add(x, from, expr_sub(x, it->rows, one)), k->s.band_last);
         it->chunk1 = let(k, "chunk1", expr_min(x, most, expr_floordiv(x, expr_max(x, zero, key), chunk)));
     }
     if (k->a->band.has_first) {
-        const expr key = expr_max(x, zero, expr_add(x, it->row0, k->s.band_first));
+        const expr key = expr_max(x, zero, expr_add(x, from, k->s.band_first));
         it->chunk0 = let(k, "chunk0", expr_min(x, it->chunk1, expr_floordiv(x, key, chunk)));
     }
 }

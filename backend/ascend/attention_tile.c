@@ -213,7 +213,7 @@ int64_t att_most_rows(struct emit *e, const struct att *a, int64_t rows)
  * key r + m - 1 + last count; for a pair, the two ends add up. */
 static void chunks_of(struct expr_pool *x, const struct att *a, struct att_split *s)
 {
-    const struct att_band *b = &a->band;
+    const struct ir_band *b = &a->band;
     const expr zero = expr_const(x, 0), one = expr_const(x, 1), two = expr_const(x, 2),
                chunk = expr_const(x, ATTEND_CHUNK);
     const expr alone = expr_cmp(x, EXPR_LE, s->n_row_tiles, one); /* the unit is one item */
@@ -228,8 +228,9 @@ static void chunks_of(struct expr_pool *x, const struct att *a, struct att_split
         return;
     const expr rows = expr_mul(x, s->tile_rows, expr_add(x, s->n_row_tiles, one));
     const expr ends = expr_add(x, expr_sub(x, rows, two), expr_mul(x, two, expr_max(x, zero, b->last)));
+    const expr twice = expr_mul(x, two, s->chunks);
     const expr both =
-        expr_min(x, expr_mul(x, two, s->chunks), expr_add(x, two, expr_floordiv(x, expr_max(x, zero, ends), chunk)));
+        b->last_data ? twice : expr_min(x, twice, expr_add(x, two, expr_floordiv(x, expr_max(x, zero, ends), chunk)));
     s->chunks = expr_select(x, alone, s->chunks, both);
 }
 

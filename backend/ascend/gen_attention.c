@@ -77,6 +77,7 @@ static void declare_params(struct att_kernel *k, const struct att_split *s)
         k->y_plane = kparam(&k->f.p, "y_plane", a->y_plane);
     declare_batch(k);
     att_code_params(k);
+    att_page_params(k);
     vr_declare_params(&k->f); /* ends the parameters */
     k->f.k->blocks = k->s.blocks;
 }
@@ -91,8 +92,9 @@ static void declare_tensors(struct att_kernel *k, const int32_t workspace[WS_COU
     vr_declare_tensors(&k->f);
     k->tq = vr_declare_tensor(&k->f, emit_tensor(e, a->q), a->in, false);
     const bool keys = a->coded[ATT_KEYS].codes, values = a->coded[ATT_VALUES].codes;
-    k->tk = vr_declare_tensor(&k->f, keys ? workspace[WS_KEYS] : emit_tensor(e, a->k), a->in, keys);
-    k->tv = vr_declare_tensor(&k->f, values ? workspace[WS_VALUES] : emit_tensor(e, a->v), a->prob, values);
+    k->tk = vr_declare_tensor(&k->f, keys ? workspace[WS_KEYS] : att_rows_tensor(e, a, ATT_KEYS), a->in, keys);
+    k->tv =
+        vr_declare_tensor(&k->f, values ? workspace[WS_VALUES] : att_rows_tensor(e, a, ATT_VALUES), a->prob, values);
     k->ty = vr_declare_tensor(&k->f, emit_tensor(e, a->y), a->out, true);
     k->ts = vr_declare_tensor(&k->f, workspace[WS_SCORES], a->score, true);
     k->tp = vr_declare_tensor(&k->f, workspace[WS_PROBS], a->prob, true);
@@ -110,6 +112,11 @@ static void declare_tensors(struct att_kernel *k, const int32_t workspace[WS_COU
         (void)vr_declare_tensor(&k->f, workspace[WS_NUMBERS], DT_F32, false);
     }
     att_code_tensors(k);
+    att_page_tensors(k);
+    k->band_data = -1;
+    if (a->band.first_data)
+        k->band_data =
+            vr_declare_tensor(&k->f, emit_tensor(e, a->band.first_data), a->band.first_data->type->dtype, false);
 }
 
 /* ---- launches --------------------------------------------------------------------------------------------- */

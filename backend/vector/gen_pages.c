@@ -16,6 +16,7 @@ struct paging {
     int axis;
     bool append;
     int64_t page, size;             /* size: elements of a row */
+    int64_t ring;                   /* pages that a sequence has and takes in turn; 0: the block table says */
     int64_t heads, piece;           /* of what is moved at once: heads, and rows of each */
     expr seq_step, head_step, step; /* ir: elements between sequences, heads and rows outside of the pool */
     bool together;                  /* rows lie side by side there, too */
@@ -58,6 +59,7 @@ static bool read_paging(struct ir_ctx *cx, const struct node *n, struct paging *
     const struct type *t = p->cache->type;
     p->axis = t->layout.axis;
     p->page = t->layout.page;
+    p->ring = t->layout.ring / p->page;
     p->size = 1;
     for (int i = p->axis + 1; i < t->rank; i++) {
         int64_t d;
@@ -117,6 +119,18 @@ static expr load_number(struct code *c, const char *name, int32_t tensor, enum d
     return expr_sym(c->x, var);
 }
 
+/* Page j of a sequence. */
+static expr page_number(struct code *c, expr sequence, expr j)
+{
+    struct expr_pool *x = c->x;
+    if (c->p->ring)
+        return expr_add(x, expr_mul_const(x, sequence, c->p->ring), expr_mod(x, j, num(c, c->p->ring)));
+    const expr column = expr_min(x, j, expr_sub(x, c->width, num(c, 1)));
+    const expr at = expr_add(x, expr_mul(x, sequence, c->width), column);
+    tile_note(&c->b, "where the page lies");
+    return load_number(c, "page", c->table, DT_I32, (const expr[]){at, c->top, expr_add(x, at, num(c, 1))});
+}
+
 /* The number of a unit says: sequence, page among those that the rows touch, group of heads, part of a page. */
 static struct unit locate(struct code *c, expr i, expr pages, expr groups, int64_t parts)
 {
@@ -139,10 +153,7 @@ static struct unit locate(struct code *c, expr i, expr pages, expr groups, int64
     const expr first = expr_mul(x, j, page);
     const expr lo = tile_let(&c->b, "lo", expr_max(x, start, first));
     const expr hi = tile_let(&c->b, "hi", expr_max(x, lo, expr_min(x, end, expr_add(x, first, page))));
-    const expr column = expr_min(x, j, expr_sub(x, c->width, num(c, 1)));
-    const expr at = expr_add(x, expr_mul(x, u.seq, c->width), column);
-    tile_note(&c->b, "where the page lies");
-    u.paged = load_number(c, "page", c->table, DT_I32, (const expr[]){at, c->top, expr_add(x, at, num(c, 1))});
+    u.paged = page_number(c, u.seq, j);
     u.paged = expr_add(x, expr_mul(x, u.paged, expr_mul_const(x, c->heads, p->page * p->size)),
                        expr_mul_const(x, expr_sub(x, lo, first), p->size));
     u.rows = expr_sub(x, hi, lo);
@@ -226,14 +237,16 @@ enum npuc_status gen_pages_emit(struct emit *e, struct node *n)
     c.step = kparam(&params, "step", p.step);
     c.top = kparam(&params, "top", expr_sub(x, at.pages, expr_const(x, 1)));
     tile_params_done(params.k);
-    c.table = tile_tensor(params.k, e->arena, "table", DT_I32, true, false);
+    if (!p.ring)
+        c.table = tile_tensor(params.k, e->arena, "table", DT_I32, true, false);
     if (p.at)
         c.at = tile_tensor(params.k, e->arena, "at", p.at->type->dtype, true, false);
     c.from = tile_tensor(params.k, e->arena, "x", c.type, true, false);
     c.to = tile_tensor(params.k, e->arena, "y", c.type, false, true);
     body(&c, params.k, e->m->n_vector);
     int32_t tensors[4], k = 0;
-    tensors[k++] = at.table;
+    if (!p.ring)
+        tensors[k++] = at.table;
     if (p.at)
         tensors[k++] = emit_tensor(e, node_in(n, 2));
     tensors[k++] = p.append ? emit_tensor(e, node_in(n, 1)) : at.pool;

@@ -186,8 +186,12 @@ static enum npuc_status cache_append_infer(struct ir_ctx *cx, struct node *n)
     const int64_t capacity = node_attr_int(n, "capacity", 0);
     struct layout l = n->in[0].value->type->layout;
     if (capacity > 0)
-        l = (struct layout){
-            .kind = LAYOUT_CACHE, .axis = axis, .capacity = expr_const(&cx->exprs, capacity), .page = l.page};
+        l = (struct layout){.kind = LAYOUT_CACHE,
+                            .axis = axis,
+                            .capacity = expr_const(&cx->exprs, capacity),
+                            .page = l.page,
+                            .ring = l.ring,
+                            .window = l.window};
     if (s == NPUC_OK && l.kind == LAYOUT_CACHE)
         n->out[0].type = type_with_layout(cx, n->out[0].type, l);
     return s;
