@@ -206,65 +206,27 @@ int64_t npurt_cache_capacity(const npurt_session *s)
     return t && axis < t->rank && expr_is_const(&s->plan->exprs, t->dims[axis], &n) ? n * (c->page ? c->page : 1) : 0;
 }
 
-int64_t rt_cache_first(const npurt_session *s, int32_t i)
-{
-    const int64_t ring = cache_at(s, i)->ring;
-    return ring && s->cache_written > ring ? s->cache_written - ring : 0;
-}
-
-/* Do rings still have what rows from `length` on would read? */
-static enum npuc_status check_rings(npurt_session *s, const npurt_session *from, int64_t length)
-{
-    for (int32_t i = 0; length > 0 && i < from->entry->n_caches; i++) {
-        const int64_t first = rt_cache_first(from, i), window = cache_at(from, i)->window;
-        if (first > 0 && length - window + 1 < first)
-            return rt_fail(s, D_USAGE,
-                           "'%s' no longer has rows before %lld, and after %lld rows its sliding window reads %lld of "
-                           "them; keep no rows, or compile with --kv-ring 0",
-                           rt_name(s, cache_at(from, i)->input), (long long)first, (long long)length,
-                           (long long)(window - 1 < length ? window - 1 : length));
-    }
-    return NPUC_OK;
-}
-
-enum npuc_status rt_rings_take(npurt_session *s)
-{
-    int64_t past, present;
-    for (int32_t i = 0; i < s->entry->n_caches; i++) {
-        const struct plan_cache *c = cache_at(s, i);
-        if (!c->ring || !rt_value(s, c->past, &past) || !rt_value(s, c->present, &present))
-            continue;
-        const int64_t room = c->ring - c->window + 1;
-        if (present - past > room)
-            return rt_fail(s, D_LIMIT,
-                           "%lld new rows, and the ring of '%s' has room for %lld in a call; give them in parts, or "
-                           "compile with a larger --kv-ring",
-                           (long long)(present - past), rt_name(s, c->input), (long long)room);
-        const bool anew = s->cache_length == 0;
-        s->cache_written = anew || present > s->cache_written ? present : s->cache_written;
-    }
-    return NPUC_OK;
-}
-
 enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length)
 {
     if (length < 0 || length > s->cache_length)
         return rt_fail(s, D_USAGE, "cannot truncate a cache of %lld rows to %lld", (long long)s->cache_length,
                        (long long)length);
-    const enum npuc_status st = check_rings(s, s, length);
+    const enum npuc_status st = rt_rings_check(s, s, length);
     if (st != NPUC_OK)
         return st;
     s->cache_length = length;
-    s->cache_written = length > 0 ? s->cache_written : 0;
+    for (int64_t b = 0; length == 0 && b < s->n_written; b++)
+        s->written[b] = 0;
     rt_pages_release(s, length);
     return NPUC_OK;
 }
 
-/* Saved: the header, then each cache's valid rows, run by run. */
+/* Saved: the header, the rows that sequences with rings had, then each cache's valid rows, run by run. */
 struct header {
     char magic[16];
     uint64_t plan; /* whose caches they are */
     int64_t n_caches, length;
+    int64_t n_written; /* sequences, whose rt_rings follow: i64 rows that each had */
 };
 struct cache_header {
     int64_t outer, inner, first, rows; /* rows [first, rows) follow */
@@ -313,11 +275,18 @@ static void put_run(const npurt_session *s, int32_t i, int64_t outer, const stru
     }
 }
 
+/* From there on `rows` rows are all that a ring has, each place once; all rows of another cache. */
+static int64_t first_slot(const struct rt_cache *c, int64_t rows)
+{
+    return c->ring && rows > c->ring ? rows - c->ring : 0;
+}
+
 enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
 {
     struct diag d;
     diag_init(&d, keep_first, s);
-    struct header h = {.plan = identity(s), .n_caches = s->entry->n_caches, .length = s->cache_length};
+    struct header h = {
+        .plan = identity(s), .n_caches = s->entry->n_caches, .length = s->cache_length, .n_written = s->n_written};
     memcpy(h.magic, magic, sizeof magic);
     struct file_writer *w = malloc(sizeof *w);
     if (!w)
@@ -328,11 +297,12 @@ enum npuc_status npurt_cache_save(npurt_session *s, const char *path)
         return st;
     }
     file_writer_put(w, &h, (int64_t)sizeof h);
+    if (s->n_written > 0)
+        file_writer_put(w, s->written, s->n_written * (int64_t)sizeof *s->written);
     for (int32_t i = 0; i < s->entry->n_caches; i++) {
         const struct rt_cache *c = &s->caches[i];
         const int64_t rows = cache_at(s, i)->grows ? s->cache_length : capacity_of(c);
-        const int64_t gone = rt_cache_first(s, i), first = gone < rows ? gone : rows;
-        const struct cache_header ch = {c->outer, c->inner, c->data ? first : 0, c->data ? rows : 0};
+        const struct cache_header ch = {c->outer, c->inner, c->data ? first_slot(c, rows) : 0, c->data ? rows : 0};
         file_writer_put(w, &ch, (int64_t)sizeof ch);
         for (int64_t o = 0; c->data && o < c->outer; o++)
             put_run(s, i, o, &ch, w);
@@ -421,10 +391,16 @@ static enum npuc_status restore_one(npurt_session *s, int32_t i, const struct fi
         return st;
     if (write)
         rt_cache_set(s, i, ch.first, ch.rows, m->data + *at);
-    if (write && c->ring && ch.first + c->ring > s->cache_written && ch.first > 0)
-        s->cache_written = ch.first + c->ring;
     *at += bytes;
     return NPUC_OK;
+}
+
+static enum npuc_status restore_written(npurt_session *s, const struct file_map *m, int64_t n)
+{
+    const enum npuc_status st = rt_rings_note(s, NULL, n);
+    if (st == NPUC_OK)
+        memcpy(s->written, m->data + sizeof(struct header), (size_t)n * sizeof *s->written);
+    return st;
 }
 
 enum npuc_status npurt_cache_restore(npurt_session *s, const char *path)
@@ -441,16 +417,19 @@ enum npuc_status npurt_cache_restore(npurt_session *s, const char *path)
         memcpy(&h, m.data, sizeof h);
     if (m.size < at || memcmp(h.magic, magic, sizeof magic) != 0)
         st = rt_fail(s, D_INPUT_FILE, "%s holds no caches that npuc saved", path);
+    else if (h.n_written < 0 || h.n_written > (m.size - at) / (int64_t)sizeof *s->written)
+        st = rt_fail(s, D_INPUT_FILE, "the saved cache ends early");
     else if (h.plan != identity(s) || h.n_caches != s->entry->n_caches || h.length < 0)
         st = rt_fail(s, D_INPUT_FILE,
                      "%s holds the caches of another plan; what a model computed for them is of no use to this one",
                      path);
     for (int write = 0; write < 2; write++) { /* what is refused leaves the caches as they are */
-        at = (int64_t)sizeof h;
-        s->cache_written = st == NPUC_OK && write ? h.length : s->cache_written;
+        at = (int64_t)sizeof h + h.n_written * (int64_t)sizeof *s->written;
         for (int32_t i = 0; st == NPUC_OK && i < s->entry->n_caches; i++)
             st = restore_one(s, i, &m, &at, write);
     }
+    if (st == NPUC_OK)
+        st = restore_written(s, &m, h.n_written);
     file_map_close(&m);
     if (st == NPUC_OK)
         s->cache_length = h.length;
@@ -462,8 +441,8 @@ static enum npuc_status fork_one(npurt_session *to, const npurt_session *from, i
 {
     const struct rt_cache *a = &from->caches[i];
     struct rt_cache *b = &to->caches[i];
-    const int64_t rows = cache_at(to, i)->grows ? length : capacity_of(a), gone = rt_cache_first(from, i);
-    const struct cache_header h = {a->outer, a->inner, gone < rows ? gone : rows, rows};
+    const int64_t rows = cache_at(to, i)->grows ? length : capacity_of(a);
+    const struct cache_header h = {a->outer, a->inner, first_slot(a, rows), rows};
     if (!a->data || rows == 0)
         return NPUC_OK;
     const enum npuc_status st = make_room(to, i, &h);
@@ -493,12 +472,12 @@ enum npuc_status npurt_cache_fork(npurt_session *to, const npurt_session *from, 
     if (length < 0 || length > from->cache_length)
         return rt_fail(to, D_USAGE, "cannot take over %lld rows of a cache of %lld", (long long)length,
                        (long long)from->cache_length);
-    st = check_rings(to, from, length);
+    st = rt_rings_check(to, from, length);
     for (int32_t i = 0; st == NPUC_OK && to != from && i < to->entry->n_caches; i++)
         st = fork_one(to, from, i, length);
-    if (st == NPUC_OK) {
+    if (st == NPUC_OK && to != from)
+        st = rt_rings_note(to, length > 0 ? from->written : NULL, from->n_written);
+    if (st == NPUC_OK)
         to->cache_length = length;
-        to->cache_written = length > 0 ? from->cache_written : 0;
-    }
     return st;
 }

@@ -339,6 +339,7 @@ void rt_memory_free(npurt_session *s)
     for (int32_t i = 0; s->caches && i < s->entry->n_caches; i++)
         free(s->caches[i].data);
     rt_pages_free(s);
+    rt_rings_free(s);
     rt_objects_free(s);
     free(s->pool_data);
     free(s->out.data);

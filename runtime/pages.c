@@ -234,7 +234,7 @@ static enum npuc_status take(npurt_session *s, const int64_t *begins, int64_t be
                         (long long)p->used);
 }
 
-static bool past_is_given(const npurt_session *s)
+bool rt_past_is_given(const npurt_session *s)
 {
     for (int32_t i = 0; i < s->entry->n_inputs; i++)
         if (rt_cache_of_input(s, i) >= 0 && s->inputs[i].set && s->inputs[i].data)
@@ -250,7 +250,7 @@ enum npuc_status rt_pages_take(npurt_session *s)
         return NPUC_OK;
     if (!rt_value(s, c->past, &past) || !rt_value(s, c->present, &present) || past < 0 || present < past)
         return rt_fail(s, D_INPUT_BINDING, "the rows of the cache '%s' are not known", rt_name(s, c->input));
-    const bool given = past_is_given(s);
+    const bool given = rt_past_is_given(s);
     return take(s, given ? NULL : s->begins, given ? 0 : past, given ? present : present - past);
 }
 
@@ -286,25 +286,6 @@ int64_t npurt_cache_pages(const npurt_session *s, int64_t *used)
     return s->pages.total > 0 ? s->pages.total - 1 : 0;
 }
 
-/* Rings are each sequence's own. The first one's stays where it is. */
-static bool spread_ring(struct rt_cache *c, int64_t sequences)
-{
-    int64_t one, all;
-    if (!c->data)
-        return true;
-    if (!size_mul(c->outer * c->ring, c->inner, &one) || !size_mul(one, sequences, &all) || one > c->size)
-        return false;
-    uint8_t *made = aligned_alloc(512, (size_t)size_align(all + 1, 512));
-    if (!made)
-        return false;
-    for (int64_t b = 0; b < sequences; b++)
-        memcpy(made + b * one, c->data, (size_t)one);
-    free(c->data);
-    c->data = made;
-    c->size = all;
-    return true;
-}
-
 enum npuc_status npurt_cache_spread(npurt_session *s, int64_t sequences)
 {
     struct rt_pages *p = &s->pages, one = *p;
@@ -313,11 +294,8 @@ enum npuc_status npurt_cache_spread(npurt_session *s, int64_t sequences)
                        rt_paged_cache(s) ? "" : ", and the plan has no pages (--kv-page)");
     if (sequences < 1)
         return rt_fail(s, D_USAGE, "cannot spread a sequence over %lld", (long long)sequences);
-    for (int32_t i = 0; i < s->entry->n_caches; i++)
-        if (s->entry->caches[i].ring && !spread_ring(&s->caches[i], sequences))
-            return rt_fail(s, D_HOST_MEMORY, "out of host memory");
     *p = (struct rt_pages){0};
-    const enum npuc_status st = resize(s, sequences);
+    enum npuc_status st = resize(s, sequences);
     if (st != NPUC_OK || p->total < one.total) {
         if (st == NPUC_OK)
             forget(p);
@@ -332,9 +310,10 @@ enum npuc_status npurt_cache_spread(npurt_session *s, int64_t sequences)
             p->held[b] = one.held[0];
         }
     p->used = one.used;
+    st = rt_rings_spread(s, sequences);
     for (int32_t i = 0; i < s->entry->n_caches; i++)
         s->caches[i].outer *= s->caches[i].page ? sequences : 1;
     s->bound = false;
     forget(&one);
-    return NPUC_OK;
+    return st;
 }

@@ -105,7 +105,8 @@ struct npurt_session {
     int64_t own_total;       /* bytes of tensors outside of the pool */
     struct rt_cache *caches; /* entry->n_caches */
     int64_t cache_length;
-    int64_t cache_written; /* rows that were ever written: a ring has the last ones of those */
+    int64_t *written; /* [n_written]: rows that each sequence has ever had in rings, which keep the last of them */
+    int64_t n_written;
     struct rt_pages pages;
     const int64_t *begins; /* of a call with tokens: rows that each sequence has before; NULL: all the past ones */
     const struct k_attr **attrs;          /* per step of the plan; NULL until first needed */
@@ -195,13 +196,23 @@ uint8_t *rt_cache_row(const npurt_session *s, int32_t i, int64_t outer, int64_t 
 /* Rows [first, rows) of a cache, all runs, to dense bytes; and from them. */
 void rt_cache_get(const npurt_session *s, int32_t i, int64_t first, int64_t rows, uint8_t *dense);
 void rt_cache_set(const npurt_session *s, int32_t i, int64_t first, int64_t rows, const uint8_t *dense);
-int64_t rt_cache_first(const npurt_session *s, int32_t i); /* the first row that it still has */
-/* The rows to come: fails where a ring has no room for as many. Then it has lost the rows that they take the place of.
- */
-NPUC_MUST_CHECK enum npuc_status rt_rings_take(npurt_session *s);
 int32_t rt_paged_output(const npurt_session *s, const struct plan_tensor *t); /* the cache whose present it is; -1 */
 
+/* rings.c: caches of sliding windows */
+/* The first row that the cache has of all sequences; 0 when it is no ring. */
+int64_t rt_ring_first(const npurt_session *s, const struct plan_cache *c);
+/* The rows to come: fails, with nothing changed, where a ring has no room for as many, or no longer what they read.
+ * given: past rows come with them. */
+NPUC_MUST_CHECK enum npuc_status rt_rings_take(npurt_session *s, bool given);
+/* Can sequences of `from` be cut to `length` rows? The message is that of `s`. */
+NPUC_MUST_CHECK enum npuc_status rt_rings_check(npurt_session *s, const npurt_session *from, int64_t length);
+/* n sequences have had so many rows; NULL: none. */
+NPUC_MUST_CHECK enum npuc_status rt_rings_note(npurt_session *s, const int64_t *written, int64_t n);
+NPUC_MUST_CHECK enum npuc_status rt_rings_spread(npurt_session *s, int64_t sequences);
+void rt_rings_free(npurt_session *s);
+
 /* pages.c: caches in pages */
+bool rt_past_is_given(const npurt_session *s);
 const struct plan_cache *rt_paged_cache(const npurt_session *s); /* one of them; NULL: there are none */
 /* The table for the sizes that are bound; what it holds stays when they do. */
 NPUC_MUST_CHECK enum npuc_status rt_pages_place(npurt_session *s, int64_t *address);

@@ -307,7 +307,7 @@ enum npuc_status npurt_run(npurt_session *s)
     if (st == NPUC_OK)
         st = rt_place(s);
     if (st == NPUC_OK && s->mode & NPURT_DATA)
-        st = rt_rings_take(s);
+        st = rt_rings_take(s, rt_past_is_given(s));
     if (st == NPUC_OK && s->mode & NPURT_DATA)
         st = rt_pages_take(s);
     if (st == NPUC_OK && s->mode & NPURT_DATA)
@@ -355,7 +355,7 @@ static const void *dense_data(npurt_session *s, int32_t tensor, int64_t size)
     const int32_t paged = rt_paged_output(s, t);
     if (!coded && paged < 0 && rt_is_dense(s, tensor))
         return s->tensors[tensor].data;
-    const int64_t first = paged >= 0 ? rt_cache_first(s, paged) : 0;
+    const int64_t first = paged >= 0 ? rt_ring_first(s, &s->entry->caches[paged]) : 0;
     if (first > 0) {
         (void)rt_fail(s, D_USAGE,
                       "'%s' no longer has rows before %lld: its cache keeps what its sliding window reads; ask for the "

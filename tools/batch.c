@@ -68,6 +68,8 @@ int lm_batch_read(struct lm_batch *b, int64_t start, int64_t most, int64_t *rows
     for (int64_t i = 0; i < b->n; i++)
         if (b->filling[i] + 1 - start > least)
             least = b->filling[i] + 1 - start;
+    const int64_t room = npurt_cache_room(b->lm->s.run);
+    most = most < room ? most : room;
     *rows = most > least ? most : least;
     if (*rows > b->longest - start)
         *rows = b->longest - start;

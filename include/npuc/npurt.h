@@ -118,6 +118,8 @@ enum npuc_status npurt_output(npurt_session *s, const char *name, struct npurt_t
 /* ---- KV caches ---- */
 int64_t npurt_cache_length(const npurt_session *s); /* valid rows; 0 without caches */
 int64_t npurt_cache_capacity(const npurt_session *s);
+/* New rows that a call may bring (caches of sliding windows, compiled with --kv-ring); INT64_MAX: any number. */
+int64_t npurt_cache_room(const npurt_session *s);
 enum npuc_status npurt_cache_truncate(npurt_session *s, int64_t length); /* forget rows from `length` on */
 enum npuc_status npurt_cache_save(npurt_session *s, const char *path);
 enum npuc_status npurt_cache_restore(npurt_session *s, const char *path); /* of a session with the same plan */

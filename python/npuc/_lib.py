@@ -97,6 +97,7 @@ _FUNCTIONS = { # name: (result, arguments)
     "npurt_cache_length": (C.c_int64, [_HANDLE]),
     "npurt_cache_truncate": (C.c_int, [_HANDLE, C.c_int64]),
     "npurt_cache_capacity": (C.c_int64, [_HANDLE]),
+    "npurt_cache_room": (C.c_int64, [_HANDLE]),
     "npurt_cache_save": (C.c_int, [_HANDLE, _TEXT]),
     "npurt_cache_restore": (C.c_int, [_HANDLE, _TEXT]),
     "npurt_cache_fork": (C.c_int, [_HANDLE, _HANDLE, C.c_int64]),

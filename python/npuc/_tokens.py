@@ -78,6 +78,7 @@ class Model:
         last = logits.shape[-1] if logits.shape else None
         self.vocabulary = last if isinstance(last, int) else None
         self.capacity = self._api.npurt_cache_capacity(self._run) or None
+        self.room = self._api.npurt_cache_room(self._run) # new tokens of a call
         self.form = Batch(self._api.npurt_batch_form(session._plan))
         rows = logits.shape[-2] if logits.shape and len(logits.shape) > 1 else None
         self.gives_all_rows = not isinstance(rows, int)
@@ -154,7 +155,7 @@ class _Batch:
         end = kept
         while end < self.longest:
             start, least = end, max(self.filling or [0]) + 1
-            end = min(self.longest, max(start + (chunk or self.longest), least))
+            end = min(self.longest, max(start + min(chunk or self.longest, self.model.room), least))
             part = self.ids[:, start:end]
             self._feed(part, [min(start, n) for n in self.lengths], times, True)
             for b, n in enumerate(self.lengths):
