@@ -117,7 +117,7 @@ static void load_rows(struct cube *c, const struct side *s, int32_t to, expr key
     const expr first = expr_add(c->x, key0, num(c, r->row));
     if (s->run)
         load_runs(c, s, to, r);
-    else if (s->k_major)
+    else if (s == &c->v) /* whose rows are K */
         load_side(c, s, to, (const expr[]){r->col, r->cols, first, r->count});
     else
         load_side(c, s, to, (const expr[]){first, r->count, r->col, r->cols});
