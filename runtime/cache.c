@@ -103,6 +103,14 @@ static int64_t runs_of(const npurt_session *s, const struct plan_cache *c)
     return runs;
 }
 
+/* Are runs whole sequences, and has a ring room for all of theirs? */
+static bool pages_fit(const struct rt_cache *c, int64_t size)
+{
+    int64_t bytes;
+    return c->runs > 0 && c->outer % c->runs == 0 &&
+           (!c->ring || (size_mul(c->outer, c->ring, &bytes) && size_mul(bytes, c->inner, &bytes) && bytes <= size));
+}
+
 /* Grows a cache's storage; the rows keep their meaning only when their shape stays. */
 static enum npuc_status place(npurt_session *s, int32_t i, int64_t *address)
 {
@@ -136,8 +144,8 @@ static enum npuc_status place(npurt_session *s, int32_t i, int64_t *address)
                            .page = cache_at(s, i)->page,
                            .runs = runs_of(s, cache_at(s, i)),
                            .ring = cache_at(s, i)->ring};
-    if (c->page && c->runs < 1)
-        return rt_fail(s, D_INPUT_BINDING, "the runs of cache '%s' are not known", rt_name(s, t->name));
+    if (c->page && !pages_fit(c, r->size))
+        return rt_fail(s, D_RUN_FAULT, "'%s' does not hold the rows of its sequences", rt_name(s, t->name));
     r->data = c->data;
     r->address = *address;
     *address += size_align(c->size, 512);

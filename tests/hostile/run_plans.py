@@ -23,6 +23,7 @@ from support import call, must, run_cases
 from seal_plan import ENTRY, TABLE, seal, section
 
 SEED, SECONDS = 3, 10
+ENTRIES = 6 # section
 EXTREMES = (0, 1, -1, 1 << 31, (1 << 31) - 1, 0xFFFF, 1 << 16)
 
 
@@ -37,6 +38,30 @@ def write_model(path):
     graph = helper.make_graph(nodes, "small", [helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])],
                               [helper.make_tensor_value_info("y", TensorProto.FLOAT, [16, "n"])], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def write_cache_model(path):
+    """Attention with a window on a cache."""
+    sizes = {"q": ["b", "s", 32], "k": ["b", "s", 16], "v": ["b", "s", 16], "past_k": ["b", 1, "p", 16], "past_v": ["b", 1, "p", 16]}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in sizes.items()]
+    inputs += [helper.make_tensor_value_info("last", TensorProto.INT32, ["b"]), helper.make_tensor_value_info("total", TensorProto.INT32, [1])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, sizes["q"])]
+    outputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 1, "t", 16]) for name in ("new_k", "new_v")]
+    node = helper.make_node("GroupQueryAttention", [i.name for i in inputs], ["y", "new_k", "new_v"], domain="com.microsoft",
+                            num_heads=2, kv_num_heads=1, local_window_size=20)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(helper.make_graph([node], "cached", inputs, outputs), opset_imports=opsets, ir_version=9), path)
+
+
+def write_cache_inputs(folder):
+    """--input arguments of two sequences of 7 new rows after 40 given ones."""
+    rng = np.random.default_rng(SEED)
+    values = {name: rng.standard_normal(dims).astype(np.float32) for name, dims in
+              (("q", (2, 7, 32)), ("k", (2, 7, 16)), ("v", (2, 7, 16)), ("past_k", (2, 1, 40, 16)), ("past_v", (2, 1, 40, 16)))}
+    values |= {"last": np.full(2, 46, np.int32), "total": np.array([47], np.int32)}
+    for name, value in values.items():
+        np.save(folder / f"{name}.npy", value)
+    return [f"{name}={folder}/{name}.npy" for name in values]
 
 
 def flip(plan, at, bit):
@@ -81,11 +106,24 @@ def forged(plan):
         yield f"bit of byte {at}, sealed", seal(flip(plan, at, rng.randrange(8)))
 
 
-def check(npuc, ids, data, must_refuse):
+def forged_caches(plan):
+    """What the entry says of its caches: the last records of its section."""
+    rng = random.Random(SEED + 2)
+    offset, size = section(plan, ENTRIES)
+    for at in rng.sample(range(offset + size // 3, offset + size - 3), min(110, size // 2)):
+        old = int.from_bytes(plan[at:at + 4], "little")
+        for value in (rng.choice(EXTREMES), old + rng.choice((1, -1, 64))):
+            changed = plan[:at] + (value & 0xFFFFFFFF).to_bytes(4, "little") + plan[at + 4:]
+            if changed != plan:
+                yield f"field at {at} from {old} to {value}", seal(changed)
+
+
+def check(npuc, inputs, data, must_refuse):
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "bad.plan").write_bytes(data)
-        done = call([npuc, "run", "bad.plan", "--input", f"ids={ids}", "-o", "y.npz"], SECONDS, cwd=folder)
+        given = [word for i in inputs for word in ("--input", i)]
+        done = call([npuc, "run", "bad.plan", *given, "-o", "y.npz"], SECONDS, cwd=folder)
         assert 0 <= done.returncode <= 7, f"exit code {done.returncode}: {done.stderr[-200:]}"
         assert done.returncode or not must_refuse, "accepted"
         if done.returncode:
@@ -106,11 +144,19 @@ def main():
         must([options.npuc, "compile", scratch / "m.onnx", "-o", scratch / "m.plan", "--quiet"])
         plan = (scratch / "m.plan").read_bytes()
         assert seal(plan) == plan, "seal_plan.py disagrees with the compiler about checksums"
-        check(options.npuc, scratch / "ids.npy", plan, False)
+        ids = [f"ids={scratch}/ids.npy"]
+        check(options.npuc, ids, plan, False)
         must([options.npuc, "run", scratch / "m.plan", "--input", f"ids={scratch}/ids.npy"])
-        cases = [(f"damaged: {name}", (data, True)) for name, data in damaged(plan)]
-        cases += [(f"forged: {name}", (data, False)) for name, data in forged(plan)]
-        return run_cases(cases, lambda case: check(options.npuc, scratch / "ids.npy", *case))
+        cases = [(f"damaged: {name}", (ids, data, True)) for name, data in damaged(plan)]
+        cases += [(f"forged: {name}", (ids, data, False)) for name, data in forged(plan)]
+        write_cache_model(scratch / "c.onnx")
+        inputs = write_cache_inputs(scratch)
+        for kind, words in (("pages", ["--kv-page", "32", "--kv-ring", "0"]), ("rings", ["--kv-ring", "8"])):
+            must([options.npuc, "compile", scratch / "c.onnx", "-o", scratch / "c.plan", "--quiet", "--kv-capacity", "1024", *words])
+            must([options.npuc, "run", scratch / "c.plan", *(word for i in inputs for word in ("--input", i))])
+            plan = (scratch / "c.plan").read_bytes()
+            cases += [(f"forged {kind}: {name}", (inputs, data, False)) for name, data in forged_caches(plan)]
+        return run_cases(cases, lambda case: check(options.npuc, *case))
 
 
 if __name__ == "__main__":
