@@ -367,6 +367,12 @@ static const void *dense_data(npurt_session *s, int32_t tensor, int64_t size)
     if (!room)
         return NULL;
     if (paged >= 0) {
+        const struct rt_cache *c = &s->caches[paged];
+        int64_t bytes;
+        if (!size_mul(c->outer * c->inner, s->cache_length, &bytes) || bytes != size) {
+            (void)rt_fail(s, D_RUN_FAULT, "output '%s' does not have the rows of its cache", rt_name(s, t->name));
+            return NULL;
+        }
         rt_cache_get(s, paged, 0, s->cache_length, room);
         return room;
     }
