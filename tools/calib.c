@@ -147,14 +147,27 @@ static enum npuc_status empty_cache(const struct calib *c, const struct value *v
                                         name_of(c, v)));
 }
 
+/* Whole numbers that go with the tokens, a number each (types of tokens): zeros. */
+static bool is_beside_tokens(const struct calib *c, const struct value *v)
+{
+    for (int i = 0; i < c->g->n_inputs; i++) {
+        const struct type *t = c->g->inputs[i]->type;
+        if (rt_role_of_name(name_of(c, c->g->inputs[i])) == NPURT_ROLE_TOKENS)
+            return dtype_is_integer(v->type->dtype) && t->rank > 0 && v->type->rank == t->rank &&
+                   memcmp(v->type->dims, t->dims, (size_t)t->rank * sizeof *t->dims) == 0;
+    }
+    return false;
+}
+
 static enum npuc_status token_input(const struct calib *c, int64_t run, const struct value *v, struct k_tensor *t,
                                     struct arena *a)
 {
     const int64_t n = c->tokens.dims[c->tokens.rank - 1];
     const enum npurt_role role = rt_role_of_name(name_of(c, v));
-    if (role == NPURT_ROLE_UNKNOWN || v->type->rank > 2)
+    const bool beside = role == NPURT_ROLE_UNKNOWN && is_beside_tokens(c, v);
+    if ((role == NPURT_ROLE_UNKNOWN && !beside) || v->type->rank > 2)
         return empty_cache(c, v, t, a);
-    const bool one = role != NPURT_ROLE_TOKENS && role != NPURT_ROLE_MASK && role != NPURT_ROLE_POSITIONS;
+    const bool one = !beside && role != NPURT_ROLE_TOKENS && role != NPURT_ROLE_MASK && role != NPURT_ROLE_POSITIONS;
     const int64_t count = one ? 1 : n;
     *t = (struct k_tensor){.dtype = v->type->dtype, .rank = v->type->rank};
     for (int i = 0; i < t->rank; i++)

@@ -16,6 +16,7 @@
 #include "tools/qdq.h"
 #include "tools/quantize.h"
 #include "tools/term.h"
+#include "tools/turn.h"
 
 static const struct arg_option options[] = {
     {"o", "RECIPE", "the recipe to write"},
@@ -102,6 +103,9 @@ static void report(const struct quantization *q, const struct args *args, double
                    seconds);
         if (q->turned > 0)
             printf("keys of %" PRId64 " caches are turned, queries with them\n", q->turned);
+        if (turn_in_vain(q))
+            printf("no keys are turned: products of queries do not read these caches head by head; they are coded as "
+                   "they are\n");
         equalise_report(q, stdout);
     }
 }

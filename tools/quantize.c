@@ -179,6 +179,8 @@ static const struct quant_product *note_product(void *user, const struct node *n
     vec_push(q->arena, &q->sources.data[f.source].products, q->products.len);
     vec_push(q->arena, &q->products, f);
     map_put(&q->by_node, n->id, (uint64_t)q->products.len);
+    if (map_find(&q->by_name, str_internz(&q->names, f.name)))
+        q->twice = f.name;
     map_put(&q->by_name, str_internz(&q->names, f.name), (uint64_t)q->products.len);
     return NULL;
 }
@@ -195,10 +197,19 @@ enum npuc_status quantize_walk(struct quantization *q, const struct quantiser *q
     return s;
 }
 
+static enum npuc_status same_name(struct quantization *q, const char *name)
+{
+    return diag_error_text(
+        &q->c.diag, &(struct diag_loc){.file = q->c.cx.file, .index = -1}, D_UNSUPPORTED,
+        arena_printf(q->arena, "two products come from nodes named '%s'; a recipe needs different names", name));
+}
+
 static enum npuc_status find_products(struct quantization *q)
 {
     const struct quantiser notes = {.user = q, .product = note_product};
     const enum npuc_status s = quantize_walk(q, &notes);
+    if (s == NPUC_OK && q->twice)
+        return same_name(q, q->twice);
     if (s == NPUC_OK && q->products.len == 0)
         return diag_error_text(
             &q->c.diag, &(struct diag_loc){.file = q->c.cx.file, .index = -1}, D_UNSUPPORTED,
@@ -427,11 +438,7 @@ static enum npuc_status finish(struct quantization *q)
             e.correct = f->has_correct;
         }
         if (!quant_recipe_add(&q->recipe, &e))
-            return diag_error_text(&q->c.diag, &(struct diag_loc){.file = q->c.cx.file, .index = -1}, D_UNSUPPORTED,
-                                   arena_printf(q->arena,
-                                                "two products come from nodes named '%s'; a recipe needs "
-                                                "different names",
-                                                f->name));
+            return same_name(q, f->name);
     }
     const enum npuc_status s = q->recipe.data ? quant_store_commit(&q->store, &q->c.diag) : NPUC_OK;
     return s == NPUC_OK ? write_recipe(q) : s;

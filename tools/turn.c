@@ -19,6 +19,7 @@ struct quant_turning {
     struct map by_node; /* id of a product's node -> place in caches + 1 */
     VEC(struct keys) caches;
     struct arena *arena;
+    int64_t seen; /* caches of keys and of values */
     bool failed;
 };
 
@@ -32,7 +33,7 @@ bool turn_wanted(const struct quantization *q)
 
 static const struct quant_operand *no_cache(void *user, const char *input, bool of_keys)
 {
-    (void)user;
+    ((struct quantization *)user)->turning->seen++;
     (void)input;
     (void)of_keys;
     return NULL;
@@ -102,6 +103,11 @@ enum npuc_status turn_open(struct quantization *q)
     s = pass_run_all(&px, steps, used + 1, &run);
     pass_ctx_free(&px);
     return s == NPUC_OK && t->failed ? diag_error(&q->c.diag, NULL, D_HOST_MEMORY) : s;
+}
+
+bool turn_in_vain(const struct quantization *q)
+{
+    return q->turning && q->turning->seen > 0 && q->turned == 0;
 }
 
 void turn_close(struct quantization *q)

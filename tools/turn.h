@@ -10,6 +10,8 @@ bool turn_wanted(const struct quantization *q);
 /* Looks for caches of keys in a second import of the model, before the data file is opened: q->turning. */
 NPUC_MUST_CHECK enum npuc_status turn_open(struct quantization *q);
 void turn_close(struct quantization *q);
+/* Were there caches, but none whose keys could be turned? */
+bool turn_in_vain(const struct quantization *q);
 /* For the room of the data file. */
 int64_t turn_caches(const struct quantization *q, int64_t *name_bytes);
 /* Runs the data, puts matrices into the data file and entries into the recipe; a cache without finite statistics gets

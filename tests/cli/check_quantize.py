@@ -82,6 +82,18 @@ def check_equalise(b):
     b.refused([*run, "--input-error", "-1"], 2, "--input-error")
 
 
+def check_models(b):
+    """What comes with the tokens is filled in; names that two products share are refused before data are looked at."""
+    models, r = b.root / "tests/models", b.d / "m.recipe"
+    np.save(b.d / "few.npy", np.random.default_rng(5).integers(1, 60, (2, 12)))
+    for name in ("bert-tiny-optimum", "llama-hand-static24"):
+        support.must([b.npuc, "quantize", models / name / "model.onnx", "-o", r, "--quiet", "--scheme", "w8a8", "--calib", b.d / "few.npy"])
+        assert "by=output" in r.read_text(), name
+    twice = models / "whisper-tiny-decoder-merged-optimum"
+    data = sorted((twice / "cases").iterdir())[0] / "inputs"
+    b.refused([b.npuc, "quantize", twice / "model.onnx", "-o", r, "--quiet", "--scheme", "w8a8", "--calib", data], 4, "different names")
+
+
 def check_outcome(b):
     """Errors of many inputs add up: of an image classifier they are brought down until the outputs are as exact as they should be."""
     model, data, r = b.root / "tests/models/vit-tiny-torchscript-op14/model.onnx", b.d / "images", b.d / "vit.recipe"
@@ -221,6 +233,7 @@ def main():
         check_forms(b)
         check_schemes(b)
         check_equalise(b)
+        check_models(b)
         check_outcome(b)
 
 
