@@ -11,9 +11,9 @@
  * cores or loads for a cluster; (2) the launches have one guard, as many copies and the same cores; (3) nothing between
  * the first and the later one touches what that one writes, or writes what it touches, unless it is part of an earlier
  * joint launch, which must then have run; (4) together they have no more
- * blocks than cores: where sizes decide it, the joint launch and the separate ones have complementary guards; (5) none
- * converts a layout, which reports name. Left alone: bodies of control flow, and what stands behind a step that is no
- * launch. */
+ * blocks than cores: where sizes decide it, launches of more and of fewer of them have guards of which one holds; (5)
+ * none converts a layout, which reports name. Left alone: bodies of control flow, and what stands behind a step that is
+ * no launch. */
 #include "backend/emit_priv.h"
 
 #include <string.h>
@@ -232,30 +232,48 @@ static bool push_joint(struct joins *j, const struct join_member *m, int n, expr
     return true;
 }
 
-/* Tries to join others with step i; those that are keep a launch of their own for sizes with which they do not fit. */
+/* When the first n of the members run as one: they fit, and what they need has been. */
+static expr fits_of(const struct joins *j, const struct join_member *m, int n, int64_t i, expr need)
+{
+    struct expr_pool *x = &j->p->exprs;
+    const expr end = end_of(j, m, n), cores = expr_const(x, cores_of(j, i)), one = expr_const(x, 1);
+    const expr fits = expr_proves_le(x, end, cores) ? one : expr_cmp(x, EXPR_LE, end, cores);
+    return need ? expr_mul(x, fits, need) : fits;
+}
+
+/* `guard` and not `cond`; guard itself where cond is EXPR_INVALID. */
+static expr unless(const struct joins *j, expr guard, expr cond)
+{
+    struct expr_pool *x = &j->p->exprs;
+    return cond ? expr_mul(x, guard, expr_cmp(x, EXPR_EQ, cond, expr_const(x, 0))) : guard;
+}
+
+/* Tries to join others with step i: all of them for sizes with which they fit, else as many of the first as do. Those
+ * that are left out have a launch of their own. */
 static void join(struct joins *j, int64_t i)
 {
     struct expr_pool *x = &j->p->exprs;
     struct join_member m[MAX_JOINED];
     int64_t found[MAX_JOINED];
-    expr need;
+    expr need, fits[MAX_JOINED + 1], more = EXPR_INVALID;
     const int n = collect(j, i, found, m, &need);
-    if (n < 2)
-        return;
     const expr kept = j->steps[i].guard, one = expr_const(x, 1), outer = kept ? kept : one;
-    const expr end = end_of(j, m, n), cores = expr_const(x, cores_of(j, i));
-    const bool small = expr_proves_le(x, end, cores), always = small && !need;
-    const expr fits = expr_mul(x, small ? one : expr_cmp(x, EXPR_LE, end, cores), need ? need : one);
-    const expr with = always ? kept : expr_mul(x, outer, fits);
-    const expr without = expr_mul(x, outer, expr_cmp(x, EXPR_EQ, fits, expr_const(x, 0)));
-    if (!always && (!with || !without || j->steps[i].copies > 0))
-        return;
-    if (!push_joint(j, m, n, with))
-        return;
-    for (int k = 0; k < n; k++) {
+    int least = n + 1; /* members of the smallest joint launch */
+    for (int k = n; k > 1 && more != one; k--) {
+        fits[k] = fits_of(j, m, k, i, need);
+        const expr guard = fits[k] ? unless(j, expr_mul(x, outer, fits[k]), more) : EXPR_INVALID;
+        if (!guard || !unless(j, outer, fits[k]) || (fits[k] != one && j->steps[i].copies > 0))
+            break;
+        if (!push_joint(j, m, k, guard == one ? EXPR_INVALID : guard))
+            break;
+        more = fits[k];
+        least = k;
+    }
+    for (int k = 0; k < n && least <= n; k++) {
+        const expr own = fits[k + 1 > least ? k + 1 : least];
         j->taken[found[k]] = true;
-        j->fits[found[k]] = always ? EXPR_INVALID : fits;
-        j->without[found[k]] = always ? EXPR_INVALID : without;
+        j->fits[found[k]] = own == one ? EXPR_INVALID : own;
+        j->without[found[k]] = own == one ? EXPR_INVALID : unless(j, outer, own);
     }
 }
 

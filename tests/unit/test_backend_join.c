@@ -129,6 +129,35 @@ static void test_guards(void **state)
     f->m = own;
 }
 
+/* Three of which two fit: the largest number of the first ones that does is one launch. */
+static void test_fewer(void **state)
+{
+    static const char text[] =
+        HEAD "%x: f32[s,16], %v: f32[s,16], %u: f32[s,16]) -> (%y: f32[s,16], %z: f32[s,16], %w: f32[s,16]) {\n"
+             "    %y = Relu %x : f32[s,16]\n    %z = Exp %v : f32[s,16]\n    %w = Abs %u : f32[s,16]\n"
+             "    Yield %y, %z, %w" TAIL;
+    struct infer_unit *f = *state;
+    struct module *own = f->m;
+    struct backend_unit u;
+    bool seen[4] = {false};
+    compile(&u, f, text);
+    assert_int_equal(u.plan.steps.len, 5); /* all three; two of them; each alone */
+    for (int64_t s = 0; s < 200; s++) {
+        bool runs[5];
+        backend_bind(&u, "s", s);
+        for (int i = 0; i < 5; i++)
+            runs[i] = u.plan.steps.data[i].guard == EXPR_INVALID || backend_value(&u, u.plan.steps.data[i].guard) != 0;
+        assert_int_equal(runs[0] + runs[1] + runs[2], 1);
+        assert_int_equal(runs[3], runs[2]);
+        assert_int_equal(runs[4], !runs[0]);
+        seen[runs[0] ? 1 : runs[1] ? 2 : 3] = true;
+    }
+    assert_true(seen[1]);
+    backend_teardown(&u);
+    ir_module_free(f->m);
+    f->m = own;
+}
+
 /* A temporary lives over the joint launch. */
 static void test_lives(void **state)
 {
@@ -155,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_cases),
         cmocka_unit_test_setup_teardown(test_names, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_guards, infer_unit_setup, infer_unit_teardown),
+        cmocka_unit_test_setup_teardown(test_fewer, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_lives, infer_unit_setup, infer_unit_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
