@@ -242,6 +242,14 @@ bool rt_past_is_given(const npurt_session *s)
     return false;
 }
 
+enum npuc_status rt_begins_fit(npurt_session *s, int64_t sequences)
+{
+    if (!s->begins || s->n_begins == sequences)
+        return NPUC_OK;
+    return rt_fail(s, D_INPUT_BINDING, "tokens of %lld sequences are given, and the caches have %lld",
+                   (long long)s->n_begins, (long long)sequences);
+}
+
 enum npuc_status rt_pages_take(npurt_session *s)
 {
     const struct plan_cache *c = rt_paged_cache(s);
@@ -251,6 +259,9 @@ enum npuc_status rt_pages_take(npurt_session *s)
     if (!rt_value(s, c->past, &past) || !rt_value(s, c->present, &present) || past < 0 || present < past)
         return rt_fail(s, D_INPUT_BINDING, "the rows of the cache '%s' are not known", rt_name(s, c->input));
     const bool given = rt_past_is_given(s);
+    const enum npuc_status st = rt_begins_fit(s, s->pages.sequences);
+    if (st != NPUC_OK)
+        return st;
     return take(s, given ? NULL : s->begins, given ? 0 : past, given ? present : present - past);
 }
 

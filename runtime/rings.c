@@ -96,7 +96,9 @@ enum npuc_status rt_rings_take(npurt_session *s, bool given)
                        "%lld new rows, and the ring of '%s' has room for %lld in a call; give them in parts, or "
                        "compile with a larger --kv-ring",
                        (long long)rows, rt_name(s, first->input), (long long)room);
-    enum npuc_status st = s->n_written == sequences ? NPUC_OK : rt_rings_note(s, NULL, sequences);
+    enum npuc_status st = rt_begins_fit(s, sequences);
+    if (st == NPUC_OK && s->n_written != sequences)
+        st = rt_rings_note(s, NULL, sequences);
     for (; st == NPUC_OK && c && !given; c = next_ring(s, &i))
         for (int64_t b = 0; st == NPUC_OK && b < sequences; b++)
             st = check(s, c, s->written[b], s->begins ? s->begins[b] : past);

@@ -109,6 +109,7 @@ struct npurt_session {
     int64_t n_written;
     struct rt_pages pages;
     const int64_t *begins; /* of a call with tokens: rows that each sequence has before; NULL: all the past ones */
+    int64_t n_begins;      /* sequences of that call */
     const struct k_attr **attrs;          /* per step of the plan; NULL until first needed */
     const struct npurt_step **step_names; /* the same: names for reports */
 
@@ -213,6 +214,8 @@ void rt_rings_free(npurt_session *s);
 
 /* pages.c: caches in pages */
 bool rt_past_is_given(const npurt_session *s);
+/* A call with tokens tells lengths of as many sequences as caches have. */
+NPUC_MUST_CHECK enum npuc_status rt_begins_fit(npurt_session *s, int64_t sequences);
 const struct plan_cache *rt_paged_cache(const npurt_session *s); /* one of them; NULL: there are none */
 /* The table for the sizes that are bound; what it holds stays when they do. */
 NPUC_MUST_CHECK enum npuc_status rt_pages_place(npurt_session *s, int64_t *address);

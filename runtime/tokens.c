@@ -313,6 +313,7 @@ enum npuc_status npurt_run_tokens(npurt_session *s, const struct npurt_tokens *t
     if (st != NPUC_OK)
         return st;
     s->begins = t->own;
+    s->n_begins = t->batch;
     st = npurt_run(s);
     s->begins = NULL;
     return st;
