@@ -8,6 +8,7 @@ itself, with a documented exit code.
     run_plans.py --npuc NPUC
 """
 import argparse
+import itertools
 import pathlib
 import random
 import sys
@@ -62,6 +63,37 @@ def write_cache_inputs(folder):
     for name, value in values.items():
         np.save(folder / f"{name}.npy", value)
     return [f"{name}={folder}/{name}.npy" for name in values]
+
+
+def write_apart_model(path):
+    """Caches of two sequences, whatever number of sequences the tokens have."""
+    rng = np.random.default_rng(SEED)
+    constants = {"table": rng.standard_normal((16, 64)).astype(np.float32), "twice": np.zeros(2, np.int64), "one": np.array([1], np.int32),
+                 "parts": np.array([32, 16, 16], np.int64), "head": rng.standard_normal((32, 16)).astype(np.float32)}
+    node = helper.make_node
+    nodes = [node("Gather", ["input_ids", "twice"], ["two"], axis=0), node("Gather", ["table", "two"], ["x"]),
+             node("Gather", ["seqlens_k", "twice"], ["last"], axis=0), node("ReduceMax", ["last"], ["most"], keepdims=0),
+             node("Add", ["most", "one"], ["rows"]), node("Split", ["x", "parts"], ["q", "k", "v"], axis=2)]
+    nodes += [node("GroupQueryAttention", ["q", "k", "v", "past_k", "past_v", "last", "rows"], ["y", "new_k", "new_v"], domain="com.microsoft",
+                   num_heads=2, kv_num_heads=1, local_window_size=20), node("MatMul", ["y", "head"], ["logits"])]
+    inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["n", "s"]), helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["n"])]
+    inputs += [helper.make_tensor_value_info(f"past_{x}", TensorProto.FLOAT, [2, 1, "p", 16]) for x in "kv"]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [2, "s", 16])]
+    outputs += [helper.make_tensor_value_info(f"new_{x}", TensorProto.FLOAT, [2, 1, "t", 16]) for x in "kv"]
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "apart", inputs, outputs, weights), opset_imports=opsets, ir_version=9), path)
+
+
+def check_sequences(npuc, scratch):
+    """Tokens of more or fewer sequences than the caches have are refused, with caches in pages and with rings."""
+    write_apart_model(scratch / "a.onnx")
+    prompts = ["1,2,3", "4,5"]
+    for words, given in itertools.product((["--kv-page", "32", "--kv-ring", "0"], ["--kv-ring", "8"]), (prompts, prompts + ["6"], prompts * 40)):
+        must([npuc, "compile", scratch / "a.onnx", "-o", scratch / "a.plan", "--quiet", "--kv-capacity", "1024", *words])
+        done = call([npuc, "generate", scratch / "a.plan", *(word for p in given for word in ("--tokens", p)), "--new", "2"], SECONDS)
+        refused = done.returncode == 3 and "and the caches have 2" in done.stderr and len(done.stderr.splitlines()) == 1
+        assert done.returncode == 0 if given is prompts else refused, done
 
 
 def flip(plan, at, bit):
@@ -156,6 +188,7 @@ def main():
             must([options.npuc, "run", scratch / "c.plan", *(word for i in inputs for word in ("--input", i))])
             plan = (scratch / "c.plan").read_bytes()
             cases += [(f"forged {kind}: {name}", (inputs, data, False)) for name, data in forged_caches(plan)]
+        check_sequences(options.npuc, scratch)
         return run_cases(cases, lambda case: check(options.npuc, *case))
 
 
