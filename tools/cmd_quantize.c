@@ -53,8 +53,10 @@ static const struct arg_option options[] = {
     {"sensitivity", NULL, "rank the products by what the recipe does to each, on the calibration data (npuc compare)"},
     {"search", "LIMIT",
      "mixed precision: the cheapest choice of --schemes within max-drop=X (of the outputs: 0.5%), the most exact one "
-     "within max-bytes=Y of weights or max-us=Z of time"},
-    {"schemes", "S1,S2,..", "what --search chooses from, product by product, beside leaving it as it is"},
+     "within max-bytes=Y of weights (and of caches, where --schemes has some for them) or max-us=Z of time"},
+    {"schemes", "S1,S2,..",
+     "what --search chooses from, product by product, and for all KV caches together (kv8, kv4), beside leaving it as "
+     "it is"},
     {"cost", "C", "what a search with max-drop brings down: bytes or us; default bytes"},
     {"each", "N", "runs of the data that products are measured alone with; default 1 for --search, else 0"},
     {"target", "T", "whose plan --search measures; default ascend-910b1"},

@@ -109,6 +109,34 @@ def check_costs(b):
     assert j["points"][j["chosen"]]["us"] <= slow * 1.001, j["points"]
 
 
+def check_caches(b, root):
+    """KV caches are one more choice: what is measured is what compare and the plan have, the recipe has its matrices."""
+    m, ids, r = root / "tests/models/llama-genai-fp32/model.onnx", b.d / "ids.npy", b.d / "kv.recipe"
+    np.save(ids, np.random.default_rng(5).integers(0, 320, (2, 40)))
+
+    def search(limit, *options):
+        return json.loads(support.must([b.npuc, "quantize", m, "--search", limit, "--schemes", "w4a16-g32,kv8,kv4", "--calib", ids, "-o", r,
+                                        "--context", "64", "--json", "--quiet", *options]))
+
+    j = search("max-drop=900%")
+    whole, last = search("max-drop=0")["points"][0], j["points"][-1]
+    assert not re.search("^kv ", r.read_text(), re.M) and whole["caches"] == "keep" and last["caches"] == "kv4", (whole, last)
+    kinds = [p["caches"] for p in j["points"]]
+    assert sorted(kinds, key=("keep", "kv8", "kv4").index) == kinds, kinds
+    assert j["units"][-1]["caches"] is True and set(j["units"][-1]["loss"]) == {"kv8", "kv4"}, j["units"][-1]
+    for limit in ("max-drop=900%", f"max-bytes={(last['weight_bytes'] + last['cache_bytes']) * 1.02}"):
+        j = search(limit)
+        point, first, data = j["points"][j["chosen"]], r.read_bytes(), b.d / "kv.recipe.safetensors"
+        codes = data.read_bytes()
+        assert point["caches"] == "kv4" and re.search("^kv +=.*int4", r.read_text(), re.M) and r.read_text().count("turn    = data") > 0, r.read_text()
+        compared = json.loads(support.must([b.npuc, "compare", m, "--recipe", r, "--calib", ids, "--json", "--quiet"]))
+        assert abs(compared["comparisons"][0]["effects"]["all"]["kl"]["mean"] / point["kl"] - 1) < 1e-9, (compared["comparisons"][0]["effects"], point)
+        assert search(limit) == j and r.read_bytes() == first and data.read_bytes() == codes, "a second search writes something else"
+    assert point["weight_bytes"] + point["cache_bytes"] <= float(limit.split("=")[1]), point
+    table = support.must([b.npuc, "quantize", m, "--search", limit, "--schemes", "w4a16-g32,kv8,kv4", "--calib", ids, "-o", r, "--quiet"])
+    assert re.search(r"^point +keep +w4a16-g32 +caches ", table, re.M) and re.search(r" kv4 .*<- chosen$", table, re.M), table
+
+
 def check_sensitivity(b):
     r, table = b.d / "s.recipe", b.d / "s.csv"
     run = [b.npuc, "quantize", b.model, "--scheme", "w4a16-g16", "--calib", b.data, "-o", r, "--sensitivity", "--quiet"]
@@ -128,6 +156,8 @@ def check_refusals(b):
         (["--search", "max-fun=1", "--schemes", "w8a16", "--calib", b.data], 2, "max-fun"),
         (["--search", "max-bytes=1 stone", "--schemes", "w8a16", "--calib", b.data], 2, "stone"),
         (["--search", "max-drop=1%", "--schemes", "w1a1", "--calib", b.data], 2, "w1a1"),
+        (["--search", "max-drop=1%", "--schemes", "w8a16+kv8", "--calib", b.data], 2, "w8a16+kv8"),
+        (["--search", "max-drop=1%", "--schemes", "w8a16,kv8", "--calib", b.data], 3, "keeps no KV cache"),
         (["--search", "max-bytes=1", "--schemes", "w8a16", "--calib", b.data], 1, "at least"),
         (["--scheme", "w8a16", "--sensitivity"], 2, "--calib"),
     ]:
@@ -165,6 +195,7 @@ def main():
         check_drop(b)
         check_data(b)
         check_costs(b)
+        check_caches(b, pathlib.Path(args.root))
         check_sensitivity(b)
         check_interrupt(b, pathlib.Path(args.root))
 

@@ -276,7 +276,9 @@ bool analysis_add(struct analysis *an, struct quant_recipe *r, const char *path,
     }
     const struct quantiser base = quant_recipe_quantiser(r);
     const bool caches = quant_recipe_has_caches(r), split = weights && inputs && !an->totals_alone;
-    const bool wanted[PART_COUNT] = {true, split || (caches && weights), split || (caches && inputs), caches};
+    const bool whole = !caches || !an->totals_alone; /* else the run with caches has all totals */
+    const bool wanted[PART_COUNT] = {whole, split || (whole && caches && weights), split || (whole && caches && inputs),
+                                     whole && caches};
     for (enum variant_part p = PART_ALL; p < PART_COUNT; p++) {
         const struct variant_want want = {.base = &base, .part = p, .caches = p == PART_CACHES};
         if (wanted[p] && !walk_part(an, c, an->model, &want, exit_code))

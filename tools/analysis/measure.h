@@ -26,7 +26,7 @@ struct product_figures {
 /* Times and bytes of the plan; 0: not estimated. */
 struct plan_figures {
     const char *target;
-    int64_t weight_bytes, memory_bytes;
+    int64_t weight_bytes, cache_bytes, memory_bytes;
     double us, cycles; /* of one call; of a decode step where the model has caches */
     double prefill_us; /* of a prefill where it has */
 };

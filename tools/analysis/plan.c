@@ -33,6 +33,7 @@ static bool time_run(struct session *s, struct plan_figures *out, int *exit_code
     out->us = r->us;
     out->cycles = r->cycles;
     out->weight_bytes = r->weights_size;
+    out->cache_bytes = r->cache_size;
     out->memory_bytes = r->weights_size + r->cache_size + r->pool_size;
     return true;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "quant/scheme.h"
 #include "tools/analysis/search_priv.h"
 #include "tools/term.h"
 
@@ -63,7 +64,10 @@ static int read_list(struct search *s, const char *text)
         const int64_t n = comma ? comma - text : (int64_t)strlen(text);
         if (s->n_schemes == SEARCH_SCHEMES)
             return usage("--schemes takes at most 16 schemes, not ", args_value(s->ask->args, "schemes"));
-        s->schemes[++s->n_schemes] = arena_strndup(s->arena, text, n);
+        const char *name = s->schemes[++s->n_schemes] = arena_strndup(s->arena, text, n);
+        if (strchr(name, '+'))
+            return usage("--schemes takes those of products and of caches apart (w8a16,kv8), not ", name);
+        s->for_caches[s->n_schemes] = quant_cache_scheme_find(name) != NULL;
         text = comma ? comma + 1 : NULL;
     }
     return s->n_schemes > 0 ? 0 : usage("--schemes S1,S2,.. is missing: what the search chooses from", "");
@@ -86,6 +90,25 @@ static const char *mixed_encode(void *user, const char *name, const struct quant
     struct search *s = user;
     const struct quantiser *base = &s->bases[s->units.data[s->unit_of[product_place(&s->an.list, name)]].choice];
     return base->encode(base->user, name, o, w, out, a);
+}
+
+/* The recipe whose caches the point at hand has; NULL: they stay as they are. */
+static const struct quantiser *base_of_caches(struct search *s)
+{
+    const struct search_unit *u = search_caches(s);
+    return u && u->choice > 0 ? &s->bases[u->choice] : NULL;
+}
+
+static const struct quant_operand *mixed_cache(void *user, const char *input, bool keys)
+{
+    const struct quantiser *base = base_of_caches(user);
+    return base ? base->cache(base->user, input, keys) : NULL;
+}
+
+static const struct quant_turn *mixed_turn(void *user, const char *input)
+{
+    const struct quantiser *base = base_of_caches(user);
+    return base ? base->turn(base->user, input) : NULL;
 }
 
 /* What may be written there, and the folder behind it. */
@@ -141,7 +164,8 @@ int search_run(const struct search_request *q, struct arena *a, json_t **report)
 {
     struct search *s = ARENA_NEW(a, struct search);
     *s = (struct search){.ask = q, .arena = a};
-    s->mix = (struct quantiser){.user = s, .product = mixed_product, .encode = mixed_encode};
+    s->mix = (struct quantiser){
+        .user = s, .product = mixed_product, .encode = mixed_encode, .cache = mixed_cache, .turn = mixed_turn};
     s->an = (struct analysis){.arena = a, .runs = q->runs, .shows = q->shows, .totals_alone = true};
     int code = read_limit(s, args_value(q->args, "search"));
     if (code == 0)

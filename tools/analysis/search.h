@@ -1,6 +1,7 @@
 /* Mixed precision: for each product the scheme that costs least within a limit on the whole model.
  *
- * Products that read one value decide together, so that they stay one kernel. The loss of a choice is what its unit
+ * Products that read one value decide together, so that they stay one kernel; all KV caches are one unit, whose losses
+ * are measured for each scheme, and whose bytes those of the plan. The loss of a choice is what its unit
  * adds to the outputs by itself: measured in the network for the coarsest scheme, for the others in proportion to the
  * error that the unit makes locally, since small errors of independent products add up. From everything kept, the
  * change with the least loss per cost that it saves is made, again and again: a way of points, each cheaper and worse

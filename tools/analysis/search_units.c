@@ -4,8 +4,16 @@
 
 #include "tools/analysis/search_priv.h"
 
+struct search_unit *search_caches(const struct search *s)
+{
+    struct search_unit *last = s->units.len > 0 ? &s->units.data[s->units.len - 1] : NULL;
+    return last && last->caches ? last : NULL;
+}
+
 static void add_units(struct search *s)
 {
+    const struct search_unit caches = {.caches = true, .coarsest = 1};
+    bool any = false;
     struct map by_value;
     const int64_t n = s->an.list.names.len;
     map_init(&by_value, s->arena);
@@ -20,6 +28,10 @@ static void add_units(struct search *s)
         s->unit_of[i] = known ? (int64_t)*known - 1 : s->units.len - 1;
         vec_push(s->arena, &s->units.data[s->unit_of[i]].products, i);
     }
+    for (int k = 1; k <= s->n_schemes; k++)
+        any = any || s->for_caches[k];
+    if (any)
+        vec_push(s->arena, &s->units, caches);
 }
 
 /* Bytes of the weight of product i, coded like `o`; NULL or without codes: as the model has it. */
@@ -50,31 +62,42 @@ static void read_scheme(struct search *s, int k, const struct comparison *c)
         const struct metric_error *e = f->has_local[PART_ALL] ? &f->local[PART_ALL] : &f->cumulative;
         u->noise[k] += f->coded ? metric_noise(e) : 0;
         u->options[k].bytes += weight_bytes(s, i, f->coded ? &f->entry->form.weight : NULL);
-        if (k == 1)
-            u->options[0].bytes += weight_bytes(s, i, NULL);
         if (u->noise[k] > u->noise[u->coarsest])
             u->coarsest = k;
     }
 }
 
-static bool time_scheme(struct search *s, int k, int *exit_code)
+/* What the plan of scheme k says: times of products, and bytes of caches. Of caches all times are those of the whole
+ * plan, since only differences count. */
+static bool plan_scheme(struct search *s, int k, int *exit_code)
 {
     const struct plan_request q = {.args = s->ask->args,
                                    .model = s->ask->model,
                                    .target = args_value(s->ask->args, "target"),
                                    .base = k > 0 ? &s->bases[k] : NULL,
                                    .context = s->ask->context};
-    struct plan_figures ignored;
+    struct plan_figures whole;
+    struct search_unit *caches = search_caches(s);
     double *us = ARENA_ARRAY(s->arena, double, s->an.list.names.len + 1);
-    if (!plan_figures(&q, &ignored, &s->an.list, us, exit_code))
+    if (!plan_figures(&q, &whole, &s->an.list, us, exit_code))
         return false;
     for (int64_t i = 0; i < s->an.list.names.len; i++)
         s->units.data[s->unit_of[i]].options[k].us += us[i];
+    if (caches) {
+        caches->options[k].us = whole.us;
+        caches->options[k].bytes = (double)whole.cache_bytes;
+    }
     return true;
+}
+
+static double loss_of(const struct search *s, const struct effect_summary *e)
+{
+    return s->an.outputs.words >= 0 ? e->kl : e->noise;
 }
 
 static bool read_schemes(struct search *s, int *exit_code)
 {
+    struct search_unit *caches = search_caches(s);
     bool ok = true;
     for (int k = 0; ok && k <= s->n_schemes; k++) {
         const char *path = arena_printf(s->arena, "%s/%d.recipe", s->folder, k);
@@ -85,10 +108,13 @@ static bool read_schemes(struct search *s, int *exit_code)
         if (ok && k > 0) {
             struct comparison *c = s->an.comparisons.data[k - 1];
             s->bases[k] = quant_recipe_quantiser(c->recipe);
-            read_scheme(s, k, c);
+            if (s->for_caches[k])
+                caches->options[k].loss = loss_of(s, &c->parts[PART_ALL]);
+            else
+                read_scheme(s, k, c);
         }
-        if (ok && s->by_time)
-            ok = time_scheme(s, k, exit_code);
+        if (ok && (s->by_time || (caches && (k == 0 || s->for_caches[k]))))
+            ok = plan_scheme(s, k, exit_code);
     }
     return ok;
 }
@@ -110,9 +136,8 @@ static bool measure_units(struct search *s, int *exit_code)
         ok = analysis_outputs(&s->an, &want, s->ask->each_runs, &e, exit_code);
         for (int64_t k = 0; k < u->products.len; k++)
             on[u->products.data[k]] = false;
-        const double effect = s->an.outputs.words >= 0 ? e.kl : e.noise;
         for (int k = 1; ok && k <= s->n_schemes; k++)
-            u->options[k].loss = effect * u->noise[k] / u->noise[u->coarsest];
+            u->options[k].loss = loss_of(s, &e) * u->noise[k] / u->noise[u->coarsest];
     }
     if (s->ask->shows)
         fprintf(stderr, "\r\033[K");
@@ -122,5 +147,7 @@ static bool measure_units(struct search *s, int *exit_code)
 bool search_make_units(struct search *s, int *exit_code)
 {
     add_units(s);
+    for (int64_t i = 0; i < s->an.list.names.len; i++)
+        s->units.data[s->unit_of[i]].options[0].bytes += weight_bytes(s, i, NULL);
     return read_schemes(s, exit_code) && measure_units(s, exit_code);
 }

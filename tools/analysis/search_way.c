@@ -33,7 +33,7 @@ static bool best_change(const struct search *s, struct search_point *p)
         for (int k = 1; k <= s->n_schemes; k++) {
             const double saved = cost_of(s, now) - cost_of(s, &u->options[k]);
             const double rate = saved > 0 ? (u->options[k].loss - now->loss) / saved : 0;
-            if (saved <= 0 || (p->unit >= 0 && rate >= least))
+            if (s->for_caches[k] != u->caches || saved <= 0 || (p->unit >= 0 && rate >= least))
                 continue;
             least = rate;
             p->unit = i;
@@ -77,7 +77,9 @@ static bool measure(struct search *s, int64_t at, int *exit_code)
     search_go_to(s, at);
     if (s->ask->shows)
         fprintf(stderr, "\r\033[K  measuring point %" PRId64 " of %" PRId64 " ", at, s->way.len - 1);
-    p->measured = analysis_outputs(&s->an, &(struct variant_want){.base = &s->mix}, s->an.runs, &p->effect, exit_code);
+    const struct search_unit *caches = search_caches(s);
+    const struct variant_want want = {.base = &s->mix, .caches = caches && caches->choice > 0};
+    p->measured = analysis_outputs(&s->an, &want, s->an.runs, &p->effect, exit_code);
     return p->measured;
 }
 
@@ -98,6 +100,12 @@ static bool compile(struct search *s, int64_t at, int *exit_code)
     return p->compiled;
 }
 
+/* What max-bytes limits. */
+static int64_t bytes_of(const struct search *s, const struct search_point *p)
+{
+    return p->plan.weight_bytes + (search_caches(s) ? p->plan.cache_bytes : 0);
+}
+
 /* Is the point within the limit? Points are measured by what is limited. */
 static bool holds(struct search *s, int64_t at, bool *within, int *exit_code)
 {
@@ -105,21 +113,21 @@ static bool holds(struct search *s, int64_t at, bool *within, int *exit_code)
     if (!(s->limit == LIMIT_DROP ? measure : compile)(s, at, exit_code))
         return false;
     *within = s->limit == LIMIT_DROP    ? p->effect.drop <= s->most
-              : s->limit == LIMIT_BYTES ? (double)p->plan.weight_bytes <= s->most
+              : s->limit == LIMIT_BYTES ? (double)bytes_of(s, p) <= s->most
                                         : p->plan.us <= s->most;
     return true;
 }
 
 static bool out_of_reach(struct search *s, int *exit_code)
 {
-    const struct plan_figures *p = &s->way.data[s->way.len - 1].plan;
+    const struct search_point *p = &s->way.data[s->way.len - 1];
     if (s->limit == LIMIT_BYTES)
-        term_error("npuc quantize: these schemes bring the weights to %" PRId64
+        term_error("npuc quantize: these schemes bring the weights%s to %" PRId64
                    " bytes at least, not to %.0f; nothing written",
-                   p->weight_bytes, s->most);
+                   search_caches(s) ? " and caches" : "", bytes_of(s, p), s->most);
     else
         term_error("npuc quantize: these schemes bring the time to %.1f us at least, not to %.1f; nothing written",
-                   p->us, s->most);
+                   p->plan.us, s->most);
     *exit_code = diag_exit_code(NPUC_E_NEGATIVE);
     return false;
 }

@@ -9,6 +9,12 @@
 
 /* ---- the recipe */
 
+/* Is the choice one for products? */
+static bool is_for_products(const struct search *s, int k)
+{
+    return !s->for_caches[k];
+}
+
 static const char *loss_word(const struct search *s)
 {
     return s->an.outputs.words >= 0 ? "KL" : "noise";
@@ -18,8 +24,13 @@ static const char *loss_word(const struct search *s)
 static const char *why(const struct search *s, const struct search_unit *u)
 {
     const char *text = arena_printf(s->arena, "search, %s", loss_word(s));
-    for (int k = 1; k <= s->n_schemes; k++)
-        text = arena_printf(s->arena, "%s%s %.2g with %s", text, k > 1 ? "," : "", u->options[k].loss, s->schemes[k]);
+    bool first = true;
+    for (int k = 1; k <= s->n_schemes; k++) {
+        if (!is_for_products(s, k))
+            continue;
+        text = arena_printf(s->arena, "%s%s %.2g with %s", text, first ? "" : ",", u->options[k].loss, s->schemes[k]);
+        first = false;
+    }
     return text;
 }
 
@@ -43,7 +54,7 @@ static struct quant_entry entry_of(struct search *s, int64_t product)
 /* What the data files of the schemes hold of a product goes to that of the recipe. */
 static void copy_data(struct search *s, struct quant_store_writer *w, const struct quant_entry *e, int choice)
 {
-    static const char *const parts[] = {"codes", "scales", "zeros", "smooth", "correct"};
+    static const char *const parts[] = {"codes", "scales", "zeros", "smooth", "correct", "turn", "back"};
     struct quant_recipe *from = s->an.comparisons.data[choice - 1]->recipe;
     for (int i = 0; i < (int)NPUC_ARRAY_LEN(parts); i++) {
         const struct k_tensor *t = quant_store_find(&from->store, e->name, parts[i]);
@@ -54,7 +65,7 @@ static void copy_data(struct search *s, struct quant_store_writer *w, const stru
 
 static bool has_data(const struct quant_entry *e)
 {
-    return !e->keep && (e->form.weight.data || e->smooth || e->correct);
+    return !e->keep && (e->form.weight.data || e->smooth || e->correct || e->turns);
 }
 
 static enum npuc_status write_data(struct search *s, const struct quant_recipe *r, struct quant_store_writer *w,
@@ -67,7 +78,8 @@ static enum npuc_status write_data(struct search *s, const struct quant_recipe *
         quant_store_create(w, arena_printf(s->arena, "%s.safetensors", s->ask->out), r->entries.len, bytes, d);
     for (int64_t i = 0; st == NPUC_OK && i < r->entries.len; i++)
         if (has_data(&r->entries.data[i]))
-            copy_data(s, w, &r->entries.data[i], s->units.data[s->unit_of[i]].choice);
+            copy_data(s, w, &r->entries.data[i],
+                      i < s->an.list.names.len ? s->units.data[s->unit_of[i]].choice : search_caches(s)->choice);
     return st == NPUC_OK ? quant_store_commit(w, d) : st;
 }
 
@@ -85,22 +97,45 @@ static enum npuc_status write_text(const struct search *s, const struct quant_re
     return file_writer_commit(&w, d);
 }
 
+/* How caches are coded, behind the products; false: one of them has the name of a product. */
+static bool add_caches(const struct search *s, struct quant_recipe *r)
+{
+    const struct search_unit *u = search_caches(s);
+    bool ok = true;
+    if (!u || u->choice == 0)
+        return true;
+    const struct quant_recipe *from = s->an.comparisons.data[u->choice - 1]->recipe;
+    r->cache = from->cache;
+    r->keys = from->keys;
+    for (int64_t i = 0; ok && i < from->entries.len; i++)
+        if (from->entries.data[i].turns || from->entries.data[i].cache.codes != DT_NONE)
+            ok = quant_recipe_add(r, &from->entries.data[i]);
+    return ok;
+}
+
 bool search_write(struct search *s, int *exit_code)
 {
     struct quant_recipe r;
     struct quant_store_writer w = {0};
     struct diag *d = &s->an.plain.c.diag;
     const char *base = strrchr(s->ask->out, '/');
+    bool added = true;
     quant_recipe_init(&r, s->arena);
     r.scheme = arena_printf(s->arena, "search %s of %s", args_value(s->ask->args, "search"),
                             args_value(s->ask->args, "schemes"));
     for (int64_t i = 0; i < s->an.list.names.len; i++) {
         const struct quant_entry e = entry_of(s, i);
-        const bool added = quant_recipe_add(&r, &e); /* names differ, or no recipe of a scheme had been written */
-        if (added && has_data(&e))
-            r.data = arena_printf(s->arena, "%s.safetensors", base ? base + 1 : s->ask->out);
+        added = quant_recipe_add(&r, &e) && added; /* names differ, or no recipe of a scheme had been written */
     }
-    enum npuc_status st = r.data ? write_data(s, &r, &w, d) : NPUC_OK;
+    enum npuc_status st = added && add_caches(s, &r)
+                              ? NPUC_OK
+                              : diag_error_text(d, &(struct diag_loc){.file = s->ask->model, .index = -1},
+                                                D_UNSUPPORTED, "a node and a cache have the same name");
+    for (int64_t i = 0; i < r.entries.len; i++)
+        if (has_data(&r.entries.data[i]))
+            r.data = arena_printf(s->arena, "%s.safetensors", base ? base + 1 : s->ask->out);
+    if (st == NPUC_OK && r.data)
+        st = write_data(s, &r, &w, d);
     if (st == NPUC_OK)
         st = write_text(s, &r, d);
     quant_store_abort(&w);
@@ -110,8 +145,8 @@ bool search_write(struct search *s, int *exit_code)
 
 /* ---- reports */
 
-/* Products of each choice at a point. */
-static void count_choices(const struct search *s, int64_t point, int64_t *counts)
+/* Products of each choice at a point; the choice for caches. */
+static int count_choices(const struct search *s, int64_t point, int64_t *counts)
 {
     int *choice = ARENA_ARRAY(s->arena, int, s->units.len + 1);
     memset(counts, 0, sizeof *counts * (SEARCH_SCHEMES + 1));
@@ -119,6 +154,7 @@ static void count_choices(const struct search *s, int64_t point, int64_t *counts
         choice[s->way.data[i].unit] = s->way.data[i].after;
     for (int64_t i = 0; i < s->units.len; i++)
         counts[choice[i]] += s->units.data[i].products.len;
+    return search_caches(s) ? choice[s->units.len - 1] : 0;
 }
 
 /* Points that people see: those looked at, and some between. */
@@ -133,11 +169,16 @@ static void heading(const struct search *s, struct table *t)
 {
     table_put(t, "point");
     for (int k = 0; k <= s->n_schemes; k++)
-        table_put(t, s->schemes[k]);
+        if (is_for_products(s, k))
+            table_put(t, s->schemes[k]);
+    if (search_caches(s))
+        table_put(t, "caches");
     table_put(t, arena_printf(s->arena, "expected %s", loss_word(s)));
     table_put(t, loss_word(s));
     table_put(t, s->an.outputs.text ? "perplexity" : "drop");
     table_put(t, "weights");
+    if (search_caches(s))
+        table_put(t, "cache bytes");
     table_put(t, "us");
     table_put(t, "");
 }
@@ -148,16 +189,21 @@ static void point_row(const struct search *s, int64_t at, struct table *t)
     const struct effect_summary *e = &p->effect;
     const bool words = s->an.outputs.words >= 0;
     int64_t counts[SEARCH_SCHEMES + 1];
-    char *bytes = ARENA_ARRAY(s->arena, char, BYTES_TEXT);
-    count_choices(s, at, counts);
+    char *bytes = ARENA_ARRAY(s->arena, char, BYTES_TEXT), *kv = ARENA_ARRAY(s->arena, char, BYTES_TEXT);
+    const int caches = count_choices(s, at, counts);
     table_put(t, arena_printf(s->arena, "%" PRId64, at));
     for (int k = 0; k <= s->n_schemes; k++)
-        table_put(t, arena_printf(s->arena, "%" PRId64, counts[k]));
+        if (is_for_products(s, k))
+            table_put(t, arena_printf(s->arena, "%" PRId64, counts[k]));
+    if (search_caches(s))
+        table_put(t, s->schemes[caches]);
     table_put(t, arena_printf(s->arena, "%.3g", p->loss));
     table_put(t, p->measured ? arena_printf(s->arena, "%.3g", words ? e->kl : e->noise) : "");
     table_put(t,
               p->measured ? arena_printf(s->arena, "%+.3f %%", 100 * (s->an.outputs.text ? e->change : e->drop)) : "");
     table_put(t, p->compiled ? bytes_text(bytes, (double)p->plan.weight_bytes) : "");
+    if (search_caches(s))
+        table_put(t, p->compiled ? bytes_text(kv, (double)p->plan.cache_bytes) : "");
     table_put(t, p->compiled ? arena_printf(s->arena, "%.1f", p->plan.us) : "");
     table_put(t, at == s->chosen ? "<- chosen" : "");
 }
@@ -165,8 +211,10 @@ static void point_row(const struct search *s, int64_t at, struct table *t)
 void search_print(const struct search *s)
 {
     struct table t;
-    char align[SEARCH_SCHEMES + 9];
-    const int columns = s->n_schemes + 8;
+    char align[SEARCH_SCHEMES + 11];
+    int columns = search_caches(s) ? 9 : 7;
+    for (int k = 0; k <= s->n_schemes; k++)
+        columns += is_for_products(s, k);
     memset(align, 'r', sizeof align);
     align[columns - 1] = 'l';
     align[columns] = '\0';
@@ -185,12 +233,15 @@ static json_t *point_json(const struct search *s, int64_t at)
     const struct search_point *p = &s->way.data[at];
     int64_t counts[SEARCH_SCHEMES + 1];
     json_t *j = json_object(), *c = json_object();
-    count_choices(s, at, counts);
+    const int caches = count_choices(s, at, counts);
     for (int k = 0; k <= s->n_schemes; k++)
-        json_put(c, s->schemes[k], json_integer(counts[k]));
+        if (is_for_products(s, k))
+            json_put(c, s->schemes[k], json_integer(counts[k]));
     json_put(j, "products", c);
+    if (search_caches(s))
+        json_put(j, "caches", json_text(s->schemes[caches]));
     json_put(j, "expected_loss", json_number(p->loss));
-    json_put(j, "expected_weight_bytes", json_number(p->bytes));
+    json_put(j, search_caches(s) ? "expected_bytes" : "expected_weight_bytes", json_number(p->bytes));
     if (p->measured) {
         json_put(j, s->an.outputs.words >= 0 ? "kl" : "noise",
                  json_number(s->an.outputs.words >= 0 ? p->effect.kl : p->effect.noise));
@@ -200,6 +251,8 @@ static json_t *point_json(const struct search *s, int64_t at)
     }
     if (p->compiled) {
         json_put(j, "weight_bytes", json_integer(p->plan.weight_bytes));
+        if (search_caches(s))
+            json_put(j, "cache_bytes", json_integer(p->plan.cache_bytes));
         json_put(j, "us", json_number(p->plan.us));
     }
     return j;
@@ -211,8 +264,10 @@ static json_t *unit_json(const struct search *s, const struct search_unit *u)
     for (int64_t i = 0; i < u->products.len; i++)
         json_array_append_new(names, json_text(s->an.list.names.data[u->products.data[i]]));
     for (int k = 1; k <= s->n_schemes; k++)
-        json_put(loss, s->schemes[k], json_number(u->options[k].loss));
-    json_put(j, "products", names);
+        if (s->for_caches[k] == u->caches)
+            json_put(loss, s->schemes[k], json_number(u->options[k].loss));
+    json_put(j, u->caches ? "caches" : "products", u->caches ? json_true() : json_incref(names));
+    json_decref(names);
     json_put(j, "choice", json_text(s->schemes[u->choice]));
     json_put(j, "loss", loss);
     return j;
