@@ -297,12 +297,31 @@ int64_t npurt_cache_pages(const npurt_session *s, int64_t *used)
     return s->pages.total > 0 ? s->pages.total - 1 : 0;
 }
 
+/* A cache that has neither pages nor a ring, the same rows of all sequences behind each other. */
+static const struct plan_cache *whole_cache(const npurt_session *s)
+{
+    for (int32_t i = 0; i < s->entry->n_caches; i++)
+        if (!s->entry->caches[i].page)
+            return &s->entry->caches[i];
+    return NULL;
+}
+
+int64_t npurt_cache_page(const npurt_session *s)
+{
+    const struct plan_cache *c = rt_paged_cache(s);
+    return c && !whole_cache(s) ? c->page : 0;
+}
+
 enum npuc_status npurt_cache_spread(npurt_session *s, int64_t sequences)
 {
     struct rt_pages *p = &s->pages, one = *p;
+    const struct plan_cache *whole = whole_cache(s);
     if (!rt_paged_cache(s) || !p->table || p->sequences != 1)
         return rt_fail(s, D_USAGE, "one sequence in pages can become several; here are %lld%s", (long long)p->sequences,
                        rt_paged_cache(s) ? "" : ", and the plan has no pages (--kv-page)");
+    if (whole)
+        return rt_fail(s, D_USAGE, "the cache '%s' is in one piece, whose rows sequences cannot share",
+                       rt_name(s, whole->input));
     if (sequences < 1)
         return rt_fail(s, D_USAGE, "cannot spread a sequence over %lld", (long long)sequences);
     *p = (struct rt_pages){0};

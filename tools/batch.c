@@ -37,6 +37,33 @@ void lm_batch_init(struct lm_batch *b, struct lm *lm, struct lm_sequence *list, 
         b->filling[i] = b->apart ? 0 : b->longest - list[i].n_prompt;
 }
 
+int64_t lm_batch_common(const struct lm_batch *b)
+{
+    const int64_t page = npurt_cache_page(b->lm->s.run), *first = b->list[0].tokens.list.data;
+    int64_t same = b->list[0].n_prompt - 1; /* each has a token of its own call */
+    for (int64_t i = 0; i < b->n; i++) {
+        const struct lm_sequence *q = &b->list[i];
+        int64_t k = 0;
+        while (k < same && k < q->n_prompt - 1 && q->tokens.list.data[k] == first[k])
+            k++;
+        same = b->filling[i] > 0 ? 0 : k;
+    }
+    return b->n > 1 && page > 0 ? same - same % page : 0;
+}
+
+int lm_batch_read_common(struct lm_batch *b, int64_t common, int64_t start, int64_t most, int64_t *rows)
+{
+    npurt_session *s = b->lm->s.run;
+    const int64_t room = npurt_cache_room(s), left = common - start;
+    *rows = most < room ? most : room;
+    *rows = *rows < left ? *rows : left;
+    const int code = lm_step(b->lm, &b->list[0].tokens.list.data[start], start, *rows);
+    if (code != 0 || *rows < left)
+        return code;
+    const enum npuc_status st = npurt_cache_spread(s, b->n);
+    return st == NPUC_OK ? 0 : session_fail(&b->lm->s, st);
+}
+
 static int run(struct lm_batch *b, int64_t past, int64_t rows)
 {
     const struct npurt_tokens t = {.ids = b->ids,

@@ -24,6 +24,10 @@ struct lm_batch {
 /* Can prompts of these lengths be one batch? */
 bool lm_batch_takes(const struct lm *lm, const struct lm_sequence *list, int64_t n);
 void lm_batch_init(struct lm_batch *b, struct lm *lm, struct lm_sequence *list, int64_t n);
+/* Tokens that all prompts begin with, in whole pages that their caches can share; 0: none, or not such caches. */
+int64_t lm_batch_common(const struct lm_batch *b);
+/* At most `most` of those first `common` tokens from `start` on, as one sequence; the last of them make it all. */
+int lm_batch_read_common(struct lm_batch *b, int64_t common, int64_t start, int64_t most, int64_t *rows);
 /* The prompts' tokens from `start` on, at most `most` of each where nothing is filled up in front; how many were run in
  * *rows. 0, or an exit code after a message. */
 int lm_batch_read(struct lm_batch *b, int64_t start, int64_t most, int64_t *rows);

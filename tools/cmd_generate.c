@@ -141,11 +141,25 @@ static int extend(struct generation *g, struct lm_batch *b, int64_t i, int64_t r
     return 0;
 }
 
+/* What all prompts begin with is read once, where their caches can share it. */
+static int read_common(struct generation *g, struct lm_batch *b, int64_t *past)
+{
+    const int64_t common = lm_batch_common(b);
+    int64_t rows = 0;
+    int code = 0;
+    for (; code == 0 && *past < common; *past += rows) {
+        code = lm_batch_read_common(b, common, *past, g->chunk, &rows);
+        if (code == 0)
+            note_call(g, &(struct step_time){.past = *past, .rows = rows, .made = rows});
+    }
+    return code;
+}
+
 static int prefill(struct generation *g, struct lm_batch *b)
 {
     const int64_t begin = stopwatch_ns();
     int64_t past = 0, rows = 0, row;
-    int code = 0;
+    int code = read_common(g, b, &past);
     for (; code == 0 && past < b->longest; past += rows) {
         code = lm_batch_read(b, past, g->chunk, &rows);
         if (code != 0)
@@ -304,7 +318,8 @@ static void print_ids(const struct generation *g)
 
 static void print_json_result(const struct generation *g)
 {
-    int64_t made = 0;
+    int64_t made = 0, used;
+    const int64_t pages = npurt_cache_pages(g->lm.s.run, &used);
     json_t *j = json_object(), *list = g->list.len > 1 ? json_array() : NULL;
     for (int64_t i = 0; i < g->list.len; i++) {
         const struct lm_sequence *q = &g->list.data[i];
@@ -316,6 +331,10 @@ static void print_json_result(const struct generation *g)
     }
     if (list)
         json_put(j, "sequences", list);
+    if (pages > 0) {
+        json_put(j, "pages", json_integer(pages));
+        json_put(j, "pages_used", json_integer(used));
+    }
     json_put(j, "host_seconds", json_real(g->prefill_seconds + g->decode_seconds));
     json_put(j, "host_prefill_tokens_per_s", json_real(rate((double)n_read(g), g->prefill_seconds)));
     json_put(j, "host_decode_tokens_per_s", json_real(rate((double)made, g->decode_seconds)));

@@ -129,6 +129,8 @@ enum npuc_status npurt_cache_fork(npurt_session *to, const npurt_session *from, 
 
 /* Caches in pages (compiled with --kv-page): pages of the pool, how many sequences have; 0: caches in one piece. */
 int64_t npurt_cache_pages(const npurt_session *s, int64_t *used);
+/* Rows of a page where all caches that grow are in pages or rings, so that sequences can share them; else 0. */
+int64_t npurt_cache_page(const npurt_session *s);
 /* The one sequence that the caches hold becomes so many, which share its pages until they write to them: what prompts
  * have in common is computed once. The next run has a batch of as many. */
 enum npuc_status npurt_cache_spread(npurt_session *s, int64_t sequences);

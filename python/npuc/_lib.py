@@ -102,6 +102,7 @@ _FUNCTIONS = { # name: (result, arguments)
     "npurt_cache_restore": (C.c_int, [_HANDLE, _TEXT]),
     "npurt_cache_fork": (C.c_int, [_HANDLE, _HANDLE, C.c_int64]),
     "npurt_cache_pages": (C.c_int64, [_HANDLE, C.POINTER(C.c_int64)]),
+    "npurt_cache_page": (C.c_int64, [_HANDLE]),
     "npurt_cache_spread": (C.c_int, [_HANDLE, C.c_int64]),
     "npurt_input_role": (C.c_int, [_HANDLE, C.c_int]),
     "npurt_logits_output": (C.c_int, [_HANDLE]),

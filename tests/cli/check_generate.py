@@ -54,6 +54,20 @@ def check_pages(args, tmp, model, prompts):
     compile_with("small.plan", "--kv-page", "16", "--kv-pool", "2", "--quiet")
     full = support.call([args.npuc, "generate", tmp / "small.plan", *texts, "--new", "8"])
     assert full.returncode == 5 and "--kv-pool" in full.stderr, full
+    start = ",".join(str(5 + i % 7) for i in range(37))
+    for name, tails in (("paged.plan", ("11,2", "12,9", "11,3")), ("llama-genai-fp32", ("11", "12,9", "11,3,8,40"))):
+        texts = [f"{start},{tail}" for tail in tails]
+        together = [o for t in texts for o in ("--tokens", t)]
+        plan = tmp / name
+        if not plan.exists():
+            support.must([args.npuc, "compile", pathlib.Path(args.root) / "tests" / "models" / name / "model.onnx", "-o", plan,
+                          "--kv-capacity", "64", "--kv-page", "16", "--quiet"])
+        alone = [json.loads(support.must([args.npuc, "generate", plan, "--tokens", t, "--new", "4", "--json"])) for t in texts]
+        for chunk, calls in ((["--mode", "both"], [32, 5 + len(tails[2].split(","))]), (["--chunk", "20", "--mode", "both"], [20, 12])):
+            shared = json.loads(support.must([args.npuc, "generate", plan, *together, "--new", "4", "--json", *chunk]))
+            assert [s["tokens"] for s in shared["sequences"]] == [a["tokens"] for a in alone], (name, shared, alone)
+            assert [c["tokens"] for c in shared["calls"]][:len(calls)] == calls, (name, shared["calls"])
+            assert shared["pages_used"] == 2 + 3 < sum(a["pages_used"] for a in alone), (name, shared)
     bad = support.call([args.npuc, "compile", model, "-o", tmp / "bad.plan", "--kv-page", "17"])
     assert bad.returncode == 2 and "a multiple of 16" in bad.stderr and not (tmp / "bad.plan").exists(), bad
 
