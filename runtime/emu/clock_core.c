@@ -28,7 +28,8 @@ void clock_core_reset(struct clock_core *c)
     for (int u = 0; u < TU_COUNT; u++) {
         c->free[u] = c->done[u] = 0;
         c->idle[u] = true;
-        c->n_queued[u] = 0;
+        c->place[u] = 0;
+        c->full[u] = false;
         c->unit[u] = (struct emu_unit_time){0, 0};
     }
     memset(c->bytes, 0, sizeof c->bytes);
@@ -143,14 +144,19 @@ static void issue(struct clock_core *c, int unit)
     c->issue += r->issue;
     c->unit[TU_S].busy_cyc += r->issue;
     c->unit[TU_S].n_insns++;
-    if (unit != TU_S && c->n_queued[unit] >= r->queue)
-        later(&c->issue, c->start[unit][c->n_queued[unit] % r->queue]);
+    if (unit != TU_S && c->full[unit])
+        later(&c->issue, c->start[unit][c->place[unit]]);
 }
 
 static void enter(struct clock_core *c, int unit, double start)
 {
-    if (unit != TU_S)
-        c->start[unit][c->n_queued[unit]++ % c->clock->rates.queue] = start;
+    if (unit == TU_S)
+        return;
+    c->start[unit][c->place[unit]] = start;
+    if (++c->place[unit] >= c->clock->rates.queue) {
+        c->place[unit] = 0;
+        c->full[unit] = true;
+    }
 }
 
 static double start_of(struct clock_core *c, int unit)

@@ -266,7 +266,13 @@ static clock_cost_fn *const costs[TILE_OP_END] = {
 
 void clock_cost_of(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
-    *c = (struct clock_cost){.unit = TU_S, .from = TS_COUNT, .to = TS_COUNT, .span.tensor = -1};
+    c->unit = TU_S;
+    c->from = c->to = TS_COUNT;
+    c->busy = c->head = c->after = c->after_miss = 0;
+    c->hit_cyc = c->miss_cyc = c->bus = c->cap = 0;
+    c->bytes = c->macs = 0;
+    c->follows = false;
+    c->span.tensor = -1; /* the rest of it is for those that move */
     clock_cost_fn *const fn = costs[op->insn->op];
     if (fn)
         fn(cx, op, c);

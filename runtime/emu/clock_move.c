@@ -176,22 +176,23 @@ static int64_t scaled(int64_t v, int64_t size)
     return (v > most ? most : v < -most ? -most : v) * size;
 }
 
-static struct clock_span span_4d(int64_t tensor, int64_t off, int64_t size, const int64_t n[12])
+static void span_4d(struct clock_span *s, int64_t tensor, int64_t off, int64_t size, const int64_t n[12])
 {
-    struct clock_span s = {.tensor = (int32_t)tensor, .off = scaled(off, size), .size = size};
+    s->tensor = (int32_t)tensor;
+    s->off = scaled(off, size);
+    s->size = size;
     for (int i = 0; i < 4; i++) {
-        s.n[i] = n[i];
-        s.gm[i] = scaled(n[4 + i], size);
-        s.chip[i] = scaled(n[8 + i], size);
+        s->n[i] = n[i];
+        s->gm[i] = scaled(n[4 + i], size);
+        s->chip[i] = scaled(n[8 + i], size);
     }
-    return s;
 }
 
 void clock_load(struct clock_cx *cx, const struct emu_op *op, struct clock_cost *c)
 {
     const struct emu_LOAD *a = EMU_ARGS(LOAD, op);
     const int64_t n[12] = {a->n0, a->n1, a->n2, a->n3, a->s0, a->s1, a->s2, a->s3, a->d0, a->d1, a->d2, a->d3};
-    c->span = span_4d(a->src, a->src_off, dtype_size((enum dtype)a->dtype), n);
+    span_4d(&c->span, a->src, a->src_off, dtype_size((enum dtype)a->dtype), n);
     read_gm(cx, a->dst, 1, c);
 }
 
@@ -226,7 +227,7 @@ void clock_load_nz(struct clock_cx *cx, const struct emu_op *op, struct clock_co
     const struct emu_LOAD_NZ *a = EMU_ARGS(LOAD_NZ, op);
     const int64_t size = dtype_size((enum dtype)a->dtype), c0 = cx->rates->fractal_c0 / (size > 0 ? size : 1);
     const int64_t n[12] = {1, 1, a->rows, a->cols, 0, 0, a->src_row, a->src_col, 0, 0, a->cols <= c0 ? c0 : 0, 1};
-    c->span = span_4d(a->src, a->src_off, size, n);
+    span_4d(&c->span, a->src, a->src_off, size, n);
     read_gm(cx, a->dst, cx->rates->nd2nz, c);
 }
 
@@ -238,7 +239,7 @@ void clock_loadx(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
     const int64_t rows = a->rows < a->n_rows - first ? a->rows : a->n_rows - first;
     const int64_t n[12] = {1, 1, rows, a->cols, 0, 0, a->src_row, 1, 0, 0, a->dst_row, 1};
     int64_t skip;
-    c->span = span_4d(a->src, a->src_off, size, n);
+    span_4d(&c->span, a->src, a->src_off, size, n);
     if (size_mul(first, c->span.gm[2], &skip) && size_add(c->span.off, skip, &skip))
         c->span.off = skip;
     read_gm(cx, a->dst, 1, c);
@@ -284,7 +285,7 @@ void clock_store(struct clock_cx *cx, const struct emu_op *op, struct clock_cost
 {
     const struct emu_STORE *a = EMU_ARGS(STORE, op);
     const int64_t n[12] = {a->n0, a->n1, a->n2, a->n3, a->d0, a->d1, a->d2, a->d3, a->s0, a->s1, a->s2, a->s3};
-    c->span = span_4d(a->dst, a->dst_off, dtype_size((enum dtype)a->dtype), n);
+    span_4d(&c->span, a->dst, a->dst_off, dtype_size((enum dtype)a->dtype), n);
     write_gm(cx, a->src, c);
 }
 
@@ -294,7 +295,7 @@ void clock_storex(struct clock_cx *cx, const struct emu_op *op, struct clock_cos
     const int64_t size = dtype_size((enum dtype)a->dtype);
     const int64_t rows = a->rows < a->n_rows ? a->rows : a->n_rows;
     const int64_t n[12] = {1, 1, rows, a->cols, 0, 0, a->dst_row, 1, 0, 0, a->src_row, 1};
-    c->span = span_4d(a->dst, a->dst_off, size, n);
+    span_4d(&c->span, a->dst, a->dst_off, size, n);
     write_gm(cx, a->src, c);
     if (c->span.tensor < 0) {
         c->busy += c->bytes > 0 ? (double)a->rows * cx->rates->floor : 0;
@@ -328,7 +329,7 @@ void clock_fixp_nz(struct clock_cx *cx, const struct emu_op *op, struct clock_co
     const int64_t size = dtype_size((enum dtype)a->to), c0 = a->block == 8 ? 8 : 16;
     const int64_t n[12] = {1, a->cols > 0 ? (a->cols - 1) / c0 + 1 : 0, a->rows, c0, 0, a->dst_block, c0, 1, 0, 0, 0,
                            1};
-    c->span = span_4d(a->dst, a->dst_off, size, n);
+    span_4d(&c->span, a->dst, a->dst_off, size, n);
     fixp_cost(cx, size, c);
 }
 
@@ -337,6 +338,6 @@ void clock_fixp(struct clock_cx *cx, const struct emu_op *op, struct clock_cost 
     const struct emu_FIXP *a = EMU_ARGS(FIXP, op);
     const int64_t size = dtype_size((enum dtype)a->to);
     const int64_t n[12] = {1, 1, a->rows, a->cols, 0, 0, a->dst_row, 1, 0, 0, 0, 1};
-    c->span = span_4d(a->dst, a->dst_off, size, n);
+    span_4d(&c->span, a->dst, a->dst_off, size, n);
     fixp_cost(cx, size, c);
 }

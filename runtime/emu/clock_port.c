@@ -56,6 +56,16 @@ static double *left_of(struct clock *k, int64_t slot)
     return &s->left;
 }
 
+static double lesser(double a, double b)
+{
+    return a < b ? a : b;
+}
+
+static double greater(double a, double b)
+{
+    return a > b ? a : b;
+}
+
 /* Cycles of a slot in which a move may run; 0 when it has all it asked for. */
 static double time_in(const struct clock_core *c, double begin)
 {
@@ -66,7 +76,7 @@ static double time_in(const struct clock_core *c, double begin)
 /* What part of their own rates the moves have in a slot: that of the bytes left for the time in which they run. */
 static double part_of(const double *left, double l2, double time, double bytes)
 {
-    const double most = left ? fmin(*left, time * l2) : bytes;
+    const double most = left ? lesser(*left, time * l2) : bytes;
     return most < bytes ? most / bytes : 1;
 }
 
@@ -76,24 +86,27 @@ static bool serve(struct clock *k, struct clock_core *const *cores, int64_t n, i
     const double begin = (double)slot * SLOT;
     double bytes = 0, longest = 0;
     for (int64_t i = 0; i < n; i++) {
-        const double time = time_in(cores[i], begin);
+        const double time = cores[i]->port_time = time_in(cores[i], begin);
         bytes += cores[i]->block->weight * time * cores[i]->port_rate;
-        longest = fmax(longest, time);
+        longest = greater(longest, time);
     }
     double *const left = bytes > 0 ? left_of(k, slot) : NULL;
     const double part = bytes > 0 ? part_of(left, k->rates.l2, longest, bytes) : 1;
     bool more = false;
     for (int64_t i = 0; i < n; i++) {
         struct clock_core *c = cores[i];
-        const double time = time_in(c, begin), given = fmin(part * time * c->port_rate, c->port_left);
-        more |= c->port_left > given + CRUMB;
-        if (time <= 0)
+        const double time = c->port_time;
+        if (time <= 0) {
+            more |= c->port_left > CRUMB;
             continue;
+        }
+        const double given = lesser(part * time * c->port_rate, c->port_left);
+        more |= c->port_left > given + CRUMB;
         c->port_held |= part < 1;
         c->port_end = given > 0 ? begin + SLOT - time + c->port_left / (part * c->port_rate) : begin + SLOT;
         c->port_left = c->port_left > given + CRUMB ? c->port_left - given : 0;
         if (left)
-            *left = fmax(*left - c->block->weight * given, 0);
+            *left = greater(*left - c->block->weight * given, 0);
     }
     return more;
 }
@@ -110,7 +123,7 @@ static void serve_rest(const struct clock *k, struct clock_core *const *cores, i
             continue;
         const double alone = c->port_left / c->port_rate;
         c->port_held |= bytes / k->rates.l2 > alone;
-        c->port_end = begin + fmax(alone, bytes / k->rates.l2);
+        c->port_end = begin + greater(alone, bytes / k->rates.l2);
     }
 }
 

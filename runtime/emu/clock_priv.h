@@ -125,9 +125,10 @@ struct clock_core {
     double issue;  /* scalar unit's time */
     double way;    /* when its way to memory is free: two queues may read */
     double free[TU_COUNT], done[TU_COUNT];
-    bool idle[TU_COUNT]; /* the unit had nothing to do before its next instruction */
-    double start[TU_COUNT][CLOCK_MAX_QUEUE];
-    int64_t n_queued[TU_COUNT];
+    bool idle[TU_COUNT];                     /* the unit had nothing to do before its next instruction */
+    double start[TU_COUNT][CLOCK_MAX_QUEUE]; /* of the last instructions: a ring as long as the queue */
+    int32_t place[TU_COUNT];                 /* of the next one in it, where the oldest is once it is full */
+    bool full[TU_COUNT];
     double flag[TU_COUNT][TU_COUNT][TILE_MAX_EVENTS];
     struct emu_unit_time unit[TU_COUNT];
     int64_t bytes[TS_COUNT][TS_COUNT];
@@ -137,6 +138,7 @@ struct clock_core {
     double move_start, move_end, move_left; /* left: bytes still to come from memory */
     double move_rate, move_cap;
     double port_left, port_rate, port_end; /* bytes that L2 has to move yet; B/cycle; when it has */
+    double port_time;                      /* cycles of the slot at hand in which it may */
     bool port_held;                        /* other cores held the move up */
 };
 struct clock_block {
