@@ -113,11 +113,12 @@ struct npurt_session {
     const struct k_attr **attrs;          /* per step of the plan; NULL until first needed */
     const struct npurt_step **step_names; /* the same: names for reports */
 
-    struct map timings; /* hash -> struct emu_timing */
-    struct map counts;  /* hash -> struct emu_counted: of launches that differ in what is dirty alone */
-    double dirty;       /* bytes in L2 that memory does not have yet */
-    double traffic;     /* bytes moved so far: the clock of L2 residency */
-    double ahead;       /* bytes of weights to come that memory had time to bring to L2 */
+    struct map timings;       /* hash -> struct emu_timing */
+    struct rt_known *sharing; /* what sessions of the same plan and target have timed; NULL: this one alone */
+    struct map counts;        /* hash -> struct emu_counted: of launches that differ in what is dirty alone */
+    double dirty;             /* bytes in L2 that memory does not have yet */
+    double traffic;           /* bytes moved so far: the clock of L2 residency */
+    double ahead;             /* bytes of weights to come that memory had time to bring to L2 */
     VEC(struct npurt_step) report_steps;
     int64_t *record_of;       /* per step of the plan: its place in report_steps, -1: has not run */
     struct npurt_step *note;  /* of the step that runs */
@@ -261,6 +262,11 @@ NPUC_MUST_CHECK enum npuc_status rt_result(npurt_session *s, int32_t tensor, con
 
 /* A step that is not computed, in mode clock: the dimensions it would tell are as large as they can be. */
 NPUC_MUST_CHECK enum npuc_status rt_assume(npurt_session *s, const struct plan_step *step);
+
+/* timing.c: times of launches that several sessions of one plan and target find, each timed once. The sessions'
+ * `sharing` has to be NULL again before it is freed. */
+struct rt_known *rt_known_new(void); /* NULL: out of memory */
+void rt_known_free(struct rt_known *k);
 
 /* host.c, dispatch.c, timing.c */
 NPUC_MUST_CHECK enum npuc_status rt_host(npurt_session *s, const struct plan_step *step);

@@ -5,6 +5,7 @@
 #include "runtime/rt.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,66 @@ static uint64_t launch_hash(npurt_session *s, const struct plan_step *step, cons
     return map_hash_bytes(key, n * (int64_t)sizeof *key);
 }
 
+/* ---- sessions that share ---- */
+enum { BUSY, FAILED }; /* instead of a timing: a session is at it, or could not */
+struct rt_known {
+    pthread_mutex_t lock;
+    pthread_cond_t told;
+    struct arena arena;
+    struct map timings; /* hash -> struct emu_timing, BUSY or FAILED */
+};
+
+struct rt_known *rt_known_new(void)
+{
+    struct rt_known *k = calloc(1, sizeof *k);
+    if (!k)
+        return NULL;
+    pthread_mutex_init(&k->lock, NULL);
+    pthread_cond_init(&k->told, NULL);
+    arena_init(&k->arena, NULL);
+    map_init(&k->timings, &k->arena);
+    return k;
+}
+
+void rt_known_free(struct rt_known *k)
+{
+    if (!k)
+        return;
+    pthread_mutex_destroy(&k->lock);
+    pthread_cond_destroy(&k->told);
+    arena_free(&k->arena);
+    free(k);
+}
+
+/* The time of a launch that another session has timed, or times now; false: this one is to time it, and then to tell.
+ */
+static bool ask_others(struct rt_known *k, uint64_t hash, struct emu_timing *t)
+{
+    const uint64_t *known;
+    pthread_mutex_lock(&k->lock);
+    while ((known = map_find(&k->timings, hash)) && *known == BUSY)
+        pthread_cond_wait(&k->told, &k->lock);
+    const bool found = known && *known != FAILED;
+    if (found)
+        *t = *(const struct emu_timing *)(uintptr_t)*known;
+    else
+        map_put(&k->timings, hash, BUSY);
+    pthread_mutex_unlock(&k->lock);
+    return found;
+}
+
+static void tell_others(struct rt_known *k, uint64_t hash, const struct emu_timing *t, bool timed)
+{
+    pthread_mutex_lock(&k->lock);
+    struct emu_timing *copy = timed ? ARENA_NEW(&k->arena, struct emu_timing) : NULL;
+    if (copy)
+        *copy = *t;
+    map_put(&k->timings, hash, copy ? (uint64_t)(uintptr_t)copy : FAILED);
+    pthread_cond_broadcast(&k->told);
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* ---- one launch ---- */
 /* Times a launch; one that differs from an earlier one in what L2 has to write back alone is not walked anew. */
 static enum npuc_status time_new(npurt_session *s, const struct plan_step *step, struct emu_launch *l,
                                  struct emu_timing *t)
@@ -102,6 +163,18 @@ static enum npuc_status time_new(npurt_session *s, const struct plan_step *step,
     const enum npuc_status st = l->blocks > 0 ? emu_run_clock(l, t) : NPUC_OK;
     if (st == NPUC_OK && counted)
         map_put(&s->counts, hash, (uint64_t)(uintptr_t)counted);
+    return st;
+}
+
+static enum npuc_status time_once(npurt_session *s, const struct plan_step *step, struct emu_launch *l, uint64_t hash,
+                                  struct emu_timing *t)
+{
+    if (!s->sharing)
+        return time_new(s, step, l, t);
+    if (ask_others(s->sharing, hash, t))
+        return NPUC_OK;
+    const enum npuc_status st = time_new(s, step, l, t);
+    tell_others(s->sharing, hash, t, st == NPUC_OK);
     return st;
 }
 
@@ -146,7 +219,7 @@ enum npuc_status rt_time_launch(npurt_session *s, const struct plan_step *step, 
     if (!known) {
         for (int32_t i = 0; i < step->n_in; i++)
             tensors[i].data = NULL; /* times must not depend on data */
-        const enum npuc_status st = time_new(s, step, l, t);
+        const enum npuc_status st = time_once(s, step, l, hash, t);
         if (st != NPUC_OK)
             return rt_fail(s, D_RUN_FAULT, "%s", l->error);
         map_put(&s->timings, hash, (uint64_t)(uintptr_t)t);

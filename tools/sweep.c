@@ -317,6 +317,8 @@ struct work {
     struct worker *workers;
     struct anchor anchor[ANCHORS];
     struct line line;
+    int n_anchors;
+    bool after;       /* the anchors are timed: continued prefills, else all other points */
     int64_t per_item; /* points of an item: all of a size of the first axis, so that a session sees what it knows */
     atomic_int_least64_t done;
 };
@@ -328,23 +330,33 @@ static void show_progress(struct work *k, int worker)
         fprintf(stderr, "\r\033[K  %s: point %lld of %lld ", k->t->name, done, (long long)k->t->points.len);
 }
 
-static void time_anchor(void *arg, int64_t item, int worker)
+static void time_anchor(struct work *k, struct anchor *a, struct worker *me)
 {
-    struct work *k = arg;
-    struct worker *me = &k->workers[worker];
     struct sweep_point unused = {0};
-    struct anchor *a = &k->anchor[item];
     if (me->code == 0)
         me->code = time_prefill(&me->s, a->batch, a->seq, &a->us, &unused);
 }
 
+static bool is_continued(const struct sweep *w, const struct sweep_point *p)
+{
+    return w->language && spread_batch(w->spread, p->size[0]) * p->size[1] > w->exact;
+}
+
+/* The anchors, which take longest, then the points. */
 static void time_item(void *arg, int64_t item, int worker)
 {
     struct work *k = arg;
     struct worker *me = &k->workers[worker];
-    const int64_t last = k->t->points.len - item * k->per_item; /* the largest sizes first: they take longest */
+    if (item < k->n_anchors && !k->after) {
+        time_anchor(k, &k->anchor[item], me);
+        return;
+    }
+    const int64_t at = k->after ? item : item - k->n_anchors;
+    const int64_t last = k->t->points.len - at * k->per_item; /* the largest sizes first */
     for (int64_t i = last - k->per_item; i < last && me->code == 0; i++) {
         struct sweep_point *p = &k->t->points.data[i];
+        if (is_continued(k->w, p) != k->after)
+            continue;
         show_progress(k, worker);
         rt_forget(me->s.run);
         me->code = k->w->language ? language_point(k->w, &me->s, &k->line, p) : other_point(k->w, &me->s, p);
@@ -364,8 +376,8 @@ static void list_points(const struct sweep *w, struct sweep_target *t)
 
 static bool any_continued(const struct sweep *w, const struct sweep_target *t)
 {
-    for (int64_t i = 0; i < t->points.len && w->language; i++)
-        if (spread_batch(w->spread, t->points.data[i].size[0]) * t->points.data[i].size[1] > w->exact)
+    for (int64_t i = 0; i < t->points.len; i++)
+        if (is_continued(w, &t->points.data[i]))
             return true;
     return false;
 }
@@ -382,6 +394,8 @@ static double lift_memory(struct session *s)
 static int open_workers(struct work *k, const struct session *s, int n)
 {
     int code = 0;
+    struct rt_known *known = n > 1 ? rt_known_new() : NULL;
+    s->run->sharing = known; /* without, each works by itself */
     for (int i = 0; i < n && code == 0; i++) {
         struct worker *x = &k->workers[i];
         x->s = *s;
@@ -393,8 +407,18 @@ static int open_workers(struct work *k, const struct session *s, int n)
             code = session_fail(&x->s, st);
         else
             lift_memory(&x->s);
+        if (x->s.run)
+            x->s.run->sharing = known;
     }
     return code;
+}
+
+static void close_workers(const struct work *k, const struct session *s, int n)
+{
+    for (int i = 1; i < n; i++)
+        npurt_session_free(k->workers[i].s.run);
+    rt_known_free(s->run->sharing);
+    s->run->sharing = NULL;
 }
 
 static int run_workers(struct work *k, struct pool *pool)
@@ -404,10 +428,14 @@ static int run_workers(struct work *k, struct pool *pool)
     k->per_item = rows >= pool_threads(pool) ? n / rows : 1;
     if (any_continued(k->w, k->t)) {
         choose_anchors(k->w, k->anchor);
-        pool_for(pool, ANCHORS, time_anchor, k);
-        k->line = line_of(k->anchor);
+        k->n_anchors = ANCHORS;
     }
-    pool_for(pool, n / k->per_item, time_item, k);
+    pool_for(pool, k->n_anchors + n / k->per_item, time_item, k);
+    k->after = k->n_anchors > 0;
+    if (k->after) {
+        k->line = line_of(k->anchor);
+        pool_for(pool, n / k->per_item, time_item, k);
+    }
     if (term_is_tty(2))
         fprintf(stderr, "\r\033[K");
     int code = 0;
@@ -433,8 +461,7 @@ int sweep_run(struct sweep *w, struct session *s, const char *target)
     int code = open_workers(&k, s, n);
     if (code == 0)
         code = run_workers(&k, pool);
-    for (int i = 1; i < n; i++)
-        npurt_session_free(k.workers[i].s.run);
+    close_workers(&k, s, n);
     pool_free(pool);
     vec_push(w->arena, &w->targets, t);
     return code;
