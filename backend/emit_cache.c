@@ -4,20 +4,36 @@
 #include "backend/emit_priv.h"
 #include "ir/cache_code.h"
 
-/* The buffer itself: dims with the capacity on the padded axis, so that every view lies within it. */
-static int32_t cache_tensor(struct emitter *em, const struct type *t, const char *name)
+int32_t cache_store(struct emit *e, const char *name, const struct type *t)
 {
-    struct emit *e = &em->e;
+    const sym text = str_internz(&e->plan->strings, name);
+    int32_t old = 0;
+    while (old < e->plan->tensors.len &&
+           (e->plan->tensors.data[old].kind != PT_CACHE || e->plan->tensors.data[old].name != text))
+        old++;
+    if (old == e->plan->tensors.len)
+        return tensor_new(e, PT_CACHE, t, text);
+    for (int i = 0; i < t->rank; i++)
+        if (emit_expr(e, t->dims[i]) != e->plan->tensors.data[old].dims[i])
+            return -1;
+    return old;
+}
+
+enum npuc_status cache_of_gears(struct emit *e, const char *name, const char *option)
+{
+    return diag_error(e->cx->diag, &(struct diag_loc){.file = e->cx->file, .index = -1}, D_USAGE,
+                      arena_printf(e->arena,
+                                   "gears change the shape of cache %s; give that dimension one size or a range, or %s",
+                                   name, option));
+}
+
+/* The buffer of one piece: dims with the capacity on the padded axis, so that every view lies within it. */
+static const struct type *whole_type(struct emit *e, const struct type *t)
+{
     expr dims[IR_MAX_RANK];
     for (int i = 0; i < t->rank; i++)
         dims[i] = i == t->layout.axis ? t->layout.capacity : t->dims[i];
-    const struct type *full = type_tensor(e->cx, t->dtype, t->rank, dims);
-    for (int32_t i = 0; e->plan->entries.len && i < e->plan->entries.data[0].n_caches; i++) {
-        const int32_t old = e->plan->entries.data[0].caches[i].tensor;
-        if (e->plan->tensors.data[old].name == str_internz(&e->plan->strings, name))
-            return old; /* of the first gear; add_cache compares the shapes */
-    }
-    return tensor_new(e, PT_CACHE, full, str_internz(&e->plan->strings, name));
+    return type_tensor(e->cx, t->dtype, t->rank, dims);
 }
 
 /* Value v, a cache before the run, is a view of the buffer of that name. */
@@ -31,14 +47,9 @@ static enum npuc_status add_cache(struct emitter *em, struct value *v, const cha
         vec_push(e->arena, &em->caches, paged);
         return st;
     }
-    const int32_t store = cache_tensor(em, v->type, arena_printf(e->arena, "cache:%s", name));
-    for (int i = 0; i < v->type->rank; i++)
-        if (i != v->type->layout.axis && emit_expr(e, v->type->dims[i]) != e->plan->tensors.data[store].dims[i])
-            return diag_error(e->cx->diag, &(struct diag_loc){.file = e->cx->file, .index = -1}, D_USAGE,
-                              arena_printf(e->arena,
-                                           "gears change the shape of cache %s; give that dimension one size or a "
-                                           "range, or --kv-capacity 0",
-                                           name));
+    const int32_t store = cache_store(e, arena_printf(e->arena, "cache:%s", name), whole_type(e, v->type));
+    if (store < 0)
+        return cache_of_gears(e, name, "--kv-capacity 0");
     const int32_t view = tensor_alias(e, store, v->type, emit_sym(e, v->name));
     const struct plan_cache c = {.tensor = store,
                                  .in_tensor = view,
@@ -103,7 +114,7 @@ static enum npuc_status append(struct emitter *em, const struct node *n, int pas
     if (!known || present->type->layout.kind != LAYOUT_CACHE)
         return node_error(e->cx, n, D_VERIFY, "a cache is appended to that is no input of the model");
     struct plan_cache *c = &em->caches.data[*known];
-    const int32_t view = c->page ? paged_interface(em, PT_OUTPUT, present)
+    const int32_t view = c->page ? cache_interface(em, PT_OUTPUT, present)
                                  : tensor_alias(e, c->tensor, present->type, emit_sym(e, present->name));
     e->tensor_of[present->id] = view;
     map_put(&em->cache_of, present->id, *known);
@@ -183,7 +194,9 @@ enum npuc_status cache_decode(struct emitter *em, struct node *n)
 
 int32_t cache_interface(struct emitter *em, enum plan_tensor_kind kind, const struct value *v)
 {
-    const int32_t t = tensor_new(&em->e, kind, v->type, emit_sym(&em->e, v->name));
-    em->e.plan->tensors.data[t].size = expr_const(&em->e.plan->exprs, 0);
+    struct emit *e = &em->e;
+    const struct type *plain = type_with_layout(e->cx, v->type, (struct layout){.kind = LAYOUT_ND});
+    const int32_t t = tensor_new(e, kind, plain, emit_sym(e, v->name));
+    e->plan->tensors.data[t].size = expr_const(&e->plan->exprs, 0);
     return t;
 }

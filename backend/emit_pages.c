@@ -3,34 +3,6 @@
  * leave there what only fills them up. A ring has no table: its pool is as many pages for each sequence. */
 #include "backend/emit_priv.h"
 
-static int32_t find_cache(const struct emit *e, sym name)
-{
-    for (int64_t i = 0; i < e->plan->tensors.len; i++)
-        if (e->plan->tensors.data[i].kind == PT_CACHE && e->plan->tensors.data[i].name == name)
-            return (int32_t)i;
-    return -1;
-}
-
-/* That of an earlier gear, when there is one of the same sizes. */
-static int32_t cache_of(struct emit *e, const char *name, const struct type *t)
-{
-    const sym text = str_internz(&e->plan->strings, name);
-    const int32_t old = find_cache(e, text);
-    bool same = old >= 0;
-    for (int i = 0; same && i < t->rank; i++)
-        same = emit_expr(e, t->dims[i]) == e->plan->tensors.data[old].dims[i];
-    return same ? old : old < 0 ? tensor_new(e, PT_CACHE, t, text) : -1;
-}
-
-int32_t paged_interface(struct emitter *em, enum plan_tensor_kind kind, const struct value *v)
-{
-    struct emit *e = &em->e;
-    const struct type *plain = type_with_layout(e->cx, v->type, (struct layout){.kind = LAYOUT_ND});
-    const int32_t t = tensor_new(e, kind, plain, emit_sym(e, v->name));
-    e->plan->tensors.data[t].size = expr_const(&e->plan->exprs, 0);
-    return t;
-}
-
 static expr pages_of(const struct emit *e, const struct type *t)
 {
     struct expr_pool *x = &e->cx->exprs;
@@ -55,8 +27,8 @@ enum npuc_status paged_cache(struct emitter *em, struct value *past, struct plan
     const struct type *pool = type_tensor(e->cx, t->dtype, t->rank, dims),
                       *table = type_tensor(e->cx, DT_I32, 2, (const expr[]){t->dims[0], width});
     const char *name = str_text(&e->cx->strings, past->name);
-    *out = (struct plan_cache){.tensor = cache_of(e, arena_printf(e->arena, "cache:%s", name), pool),
-                               .in_tensor = paged_interface(em, PT_INPUT, past),
+    *out = (struct plan_cache){.tensor = cache_store(e, arena_printf(e->arena, "cache:%s", name), pool),
+                               .in_tensor = cache_interface(em, PT_INPUT, past),
                                .axis = (int8_t)l->axis,
                                .grows = true,
                                .past = emit_expr(e, t->dims[l->axis]),
@@ -64,20 +36,14 @@ enum npuc_status paged_cache(struct emitter *em, struct value *past, struct plan
                                .turn = -1,
                                .back = -1,
                                .page = l->page,
-                               .table = l->ring ? -1 : cache_of(e, "pages", table),
+                               .table = l->ring ? -1 : cache_store(e, "pages", table),
                                .ring = l->ring,
                                .window = l->window};
     out->out_tensor = out->in_tensor;
     e->tensor_of[past->id] = out->in_tensor;
     if (l->ring)
         expr_is_const(x, l->capacity, &out->capacity);
-    return out->tensor >= 0 && (out->table >= 0 || l->ring)
-               ? NPUC_OK
-               : diag_error(e->cx->diag, &(struct diag_loc){.file = e->cx->file, .index = -1}, D_USAGE,
-                            arena_printf(e->arena,
-                                         "gears change the shape of cache %s; give that dimension one size or a "
-                                         "range, or --kv-page 0",
-                                         name));
+    return out->tensor >= 0 && (out->table >= 0 || l->ring) ? NPUC_OK : cache_of_gears(e, name, "--kv-page 0");
 }
 
 struct emit_pages emit_pages(struct emit *e, const struct value *v)

@@ -26,8 +26,6 @@ struct emitter {
 
 /* emit_pages.c: caches in pages of a pool. */
 enum npuc_status paged_cache(struct emitter *em, struct value *past, struct plan_cache *out);
-/* What the interface has instead of a view: dims without bytes. */
-int32_t paged_interface(struct emitter *em, enum plan_tensor_kind kind, const struct value *v);
 static inline struct emitter *emitter_of(struct emit *e)
 {
     return (struct emitter *)(void *)e;
@@ -109,6 +107,10 @@ enum npuc_status cache_decode(struct emitter *em, struct node *n);
 bool is_coded_cache(const struct value *v); /* an input whose rows are kept as codes */
 /* The tensor of such an input, or of its present value: it has dims, but no bytes. */
 int32_t cache_interface(struct emitter *em, enum plan_tensor_kind kind, const struct value *v);
+/* The buffer of that name, which all gears share; -1: that of an earlier one has other sizes, cache_of_gears says so.
+ */
+int32_t cache_store(struct emit *e, const char *name, const struct type *t);
+enum npuc_status cache_of_gears(struct emit *e, const char *name, const char *option);
 
 /* weights.c */
 enum npuc_status weight_put(void *user, int32_t tensor, struct file_writer *w);

@@ -68,6 +68,14 @@ def check_pages(args, tmp, model, prompts):
             assert [s["tokens"] for s in shared["sequences"]] == [a["tokens"] for a in alone], (name, shared, alone)
             assert [c["tokens"] for c in shared["calls"]][:len(calls)] == calls, (name, shared["calls"])
             assert shared["pages_used"] == 2 + 3 < sum(a["pages_used"] for a in alone), (name, shared)
+    compile_with("gears.plan", "--kv-page", "16", "--quiet", "-D", "sequence_length=1,16,20")
+    compile_with("whole.plan", "--quiet")
+    for n, count in ((16, 1), (20, 2)):
+        texts = [o for i in range(count) for o in ("--tokens", ",".join(str(5 + i + k) for k in range(n)))]
+        tokens = [support.must([args.npuc, "generate", tmp / f"{plan}.plan", *texts, "--new", "20"]) for plan in ("gears", "whole")]
+        assert tokens[0] == tokens[1], (n, tokens)
+    two = support.call([args.npuc, "compile", model, "-o", tmp / "bad.plan", "--kv-page", "16", "-D", "batch_size=1,2", "--quiet"])
+    assert two.returncode == 2 and "gears change the shape of cache" in two.stderr and not (tmp / "bad.plan").exists(), two
     bad = support.call([args.npuc, "compile", model, "-o", tmp / "bad.plan", "--kv-page", "17"])
     assert bad.returncode == 2 and "a multiple of 16" in bad.stderr and not (tmp / "bad.plan").exists(), bad
 
