@@ -15,7 +15,9 @@ static const struct arg_option options[] = {
     {"tokens", "IDS",
      "prompt: ids separated by commas, or a .npy file of integers; given several times, or a .txt file with a prompt "
      "per "
-     "line: a batch. Its greedy tokens are those of each prompt alone"},
+     "line: a batch. Its greedy tokens are those of each prompt alone; what all begin with is read once where caches "
+     "lie "
+     "in pages (compile --kv-page)"},
     {"new", "N", "tokens to generate; default 32"},
     {"stop", "IDS", "stop after any of these tokens"},
     {"eos", "ID", "the same for one token"},
