@@ -333,7 +333,7 @@ static void print_json_result(const struct generation *g)
     }
     if (list)
         json_put(j, "sequences", list);
-    if (pages > 0) {
+    if (pages > 0 && has_values(g)) {
         json_put(j, "pages", json_integer(pages));
         json_put(j, "pages_used", json_integer(used));
     }

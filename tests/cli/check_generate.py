@@ -69,6 +69,7 @@ def check_pages(args, tmp, model, prompts):
             assert [c["tokens"] for c in shared["calls"]][:len(calls)] == calls, (name, shared["calls"])
             clock = json.loads(support.must([args.npuc, "generate", plan, *together, "--new", "4", "--json", "--mode", "clock", *chunk[:-2]]))
             assert [c["cycles"] for c in clock["calls"]] == [c["cycles"] for c in shared["calls"]], (name, clock["calls"])
+            assert "pages" not in clock, clock
             assert shared["pages_used"] == 2 + 3 < sum(a["pages_used"] for a in alone), (name, shared)
     compile_with("gears.plan", "--kv-page", "16", "--quiet", "-D", "sequence_length=1,16,20")
     compile_with("whole.plan", "--quiet")
