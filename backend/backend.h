@@ -122,6 +122,7 @@ struct tiling {                                   /* --tile m=..,n=..,k=..,rows=
     int64_t l1k;            /* steps of K that one load brings to L1 */
     int64_t grid_m, grid_n; /* products: each core a rectangle of the result, of a grid of so many */
     bool parts;             /* products: tiles of a last round may be divided though their extents are given */
+    bool single;            /* every kernel has a launch of its own (backend/join.c) */
     enum tiling_l2 l2;
 };
 

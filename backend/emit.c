@@ -441,7 +441,8 @@ enum npuc_status backend_emit(struct ir_ctx *cx, struct module *mod, const struc
     const enum npuc_status st = emit_graph(em);
     if (st != NPUC_OK)
         return st;
-    emit_join(em);
+    if (!em->e.tiling || !em->e.tiling->single)
+        emit_join(em);
     entry.n_steps = (int32_t)out->steps.len - entry.first_step;
     entry.n_outputs = (int32_t)em->outputs.len;
     entry.outputs = arena_copy(&out->arena, em->outputs.data, em->outputs.len * (int64_t)sizeof(int32_t));

@@ -57,6 +57,12 @@ static bool parts(const struct forced *f)
     return true;
 }
 
+static bool single(const struct forced *f)
+{
+    f->tiling->single = true;
+    return true;
+}
+
 static bool l2_cached(const struct forced *f)
 {
     f->tiling->l2 = L2_CACHED;
@@ -87,6 +93,8 @@ static const struct {
      0, NULL},
     {"order", "swizzle31", NULL, 0, NULL},
     {"order", "aswt", NULL, 0, parts},
+    {"launches", "joint", "kernels that do not need each other share a launch, or each has its own (single)", 0, NULL},
+    {"launches", "single", NULL, 0, single},
     {"mix", NULL, "cube and vector cores go together as the target says", 0, NULL},
     {"stages", NULL, NULL, 1, stages},
 };

@@ -186,7 +186,7 @@ static const struct {
     {"output-layout", set_output_layout, "OUTPUT=ND, NZ or NC1HWC0"},
     {"force", option_force,
      "tile=MxNxK, split=RxC, l1k=STEPS, stages=N, gm_tile=ROWSxCOLS, ub_tile=COLS, l2=cached|bypass, "
-     "order=swizzle|aswt, comma separated"},
+     "order=swizzle|aswt, launches=joint|single, comma separated"},
     {"tile", set_tile, "m=..,n=..,k=..,rows=..,cols=.."},
     {"verify-each", set_verify, "0 or 1"},
     {"strict", set_strict, "0 or 1"},

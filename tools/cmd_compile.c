@@ -14,6 +14,7 @@ static const struct arg_option options[] = {
     {"input-layout", "X=L", "storage of input X: ND, NZ or NC1HWC0"},
     {"output-layout", "Y=L", "storage of output Y, likewise"},
     {"tile", "m=..,n=..", "override tile sizes (m, n, k, rows, cols); results keep their bits"},
+    {"force", "K=V,K=V", "fix choices to compare variants, as npuc estimate --help has them; results keep their bits"},
     {"strict", NULL, "round where the model's own steps and ONNX's function bodies round; slower"},
     {"plain-maps", NULL, "keep feature maps in the order of their dimensions; results keep their bits"},
     {"verify-each", NULL, "check the graph after every pass"},

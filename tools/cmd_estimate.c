@@ -26,7 +26,8 @@ static const struct arg_option options[] = {
     {"output-layout", "Y=L", "storage of output Y, likewise"},
     {"force", "K=V,K=V",
      "fix choices: tile=MxNxK, split=RxC cores over M and N, l1k=STEPS of K in a load to L1, stages=N, "
-     "gm_tile=ROWSxCOLS, ub_tile=COLS, l2=cached|bypass, order=swizzle|aswt (aswt: the last round of tiles in parts)"},
+     "gm_tile=ROWSxCOLS, ub_tile=COLS, l2=cached|bypass, order=swizzle|aswt (aswt: the last round of tiles in parts), "
+     "launches=joint|single (single: no two kernels share a launch)"},
     {"compare", "T2,T3", "the same for other targets, a line each (models only); all: every target of npuc targets"},
     SPREAD_OPTIONS,
     {"sweep", "NAME=N,N",

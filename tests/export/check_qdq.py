@@ -189,7 +189,8 @@ def assert_same_recipe(o, d):
 
 
 def kernels(o, d, model, target, *options):
-    must([o.npuc, "compile", model, "-o", d / "k.plan", "--quiet", "--target", target, *options])
+    """Launches and host steps. Each kernel has a launch of its own: the order of the nodes decides what is near enough to share one."""
+    must([o.npuc, "compile", model, "-o", d / "k.plan", "--quiet", "--target", target, "--force", "launches=single", *options])
     text = must([o.npuc, "inspect", d / "k.plan", "--what", "steps"])
     steps = [line.split("(")[0].split()[1:] for line in text.splitlines()]
     return collections.Counter(" ".join(s) for s in steps if s)
