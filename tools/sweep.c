@@ -330,7 +330,7 @@ static void show_progress(struct work *k, int worker)
         fprintf(stderr, "\r\033[K  %s: point %lld of %lld ", k->t->name, done, (long long)k->t->points.len);
 }
 
-static void time_anchor(struct work *k, struct anchor *a, struct worker *me)
+static void time_anchor(struct anchor *a, struct worker *me)
 {
     struct sweep_point unused = {0};
     if (me->code == 0)
@@ -348,7 +348,7 @@ static void time_item(void *arg, int64_t item, int worker)
     struct work *k = arg;
     struct worker *me = &k->workers[worker];
     if (item < k->n_anchors && !k->after) {
-        time_anchor(k, &k->anchor[item], me);
+        time_anchor(&k->anchor[item], me);
         return;
     }
     const int64_t at = k->after ? item : item - k->n_anchors;
