@@ -45,9 +45,9 @@ bool sweep_read(struct sweep *w, const struct args *a, int *exit_code);
 int64_t sweep_largest(const struct sweep *w, const char *name, int64_t otherwise);
 /* Times all points with the session, which is in mode clock; appends a target. 0, or an exit code after a message.
  *
- * All processors of this host work, each with a session of its own. Prefills of more than
- * `exact` tokens of a language model are continued from timed ones of up to four times as many: a line in the tokens
- * for products, and a part of batch * seq^2 for attention beside it. */
+ * All processors of this host work, each with a session of its own; a launch that one has timed the others know.
+ * Prefills of more than `exact` tokens of a language model are continued from timed ones of up to four times as many: a
+ * line in the tokens for products, and a part of batch * seq^2 for attention beside it. */
 int sweep_run(struct sweep *w, struct session *s, const char *target);
 
 double sweep_need(const struct sweep_point *p); /* bytes of global memory */
