@@ -104,15 +104,18 @@ static bool all_finite(float (*v)[16], int64_t n)
     return _mm256_movemask_ps(_mm256_cmp_ps(rest, _mm256_setzero_ps(), _CMP_EQ_OQ)) == 255;
 }
 
-/* Is every whole number of codes times its scale 0 or a normal number of f16? */
+/* Is every scale a number of f16 above 0, and every whole number of codes times it 0 or a normal number of f16? */
 static bool all_normal(const struct factors *f, int64_t n)
 {
-    const __m256 low = _mm256_set1_ps(0x1p-14f), high = _mm256_set1_ps(65504.0f / 255), sign = _mm256_set1_ps(-0.0f);
+    const __m256 low = _mm256_set1_ps(0x1p-14f), high = _mm256_set1_ps(65504.0f / 255);
+    const __m256i rest = _mm256_set1_epi32(0x1fff); /* what f16 has no bits for */
     int bits = 255;
     for (int64_t i = 0; i < n * 16; i += 8) {
-        const __m256 x = _mm256_andnot_ps(sign, _mm256_loadu_ps(f->scale[0] + i));
+        const __m256 x = _mm256_loadu_ps(f->scale[0] + i);
+        const __m256i over = _mm256_and_si256(_mm256_castps_si256(x), rest);
+        const __m256 fits = _mm256_castsi256_ps(_mm256_cmpeq_epi32(over, _mm256_setzero_si256()));
         const __m256 in = _mm256_and_ps(_mm256_cmp_ps(x, low, _CMP_GE_OQ), _mm256_cmp_ps(x, high, _CMP_LE_OQ));
-        bits &= _mm256_movemask_ps(_mm256_or_ps(in, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_EQ_OQ)));
+        bits &= _mm256_movemask_ps(_mm256_and_ps(in, fits));
     }
     return bits == 255;
 }
@@ -179,7 +182,8 @@ static inline __m256 value_f32(__m256i q, int j, __m256 zero, __m256 scale)
 {
     return _mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(low_bytes(q, j)), zero), scale);
 }
-#define scale_f32(s) (s)
+#define scale_f32(s)    (s)
+#define other_f32(z, s) (z)
 
 static inline __m256i less_f16(__m256i q, __m256i zero)
 {
@@ -190,23 +194,26 @@ static inline __m256 value_f16(__m256i q, int j, __m256 zero, __m256 scale)
     const __m256 v = value_f32(q, j, zero, scale);
     return _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-#define scale_f16(s) (s)
+#define scale_f16(s)    (s)
+#define other_f16(z, s) (z)
 
-/* The same to f16 where q - zero is a signed byte and its product with the scale is 0 or a normal number of f16: the
- * byte stands for 2^24 as much, the scale for as much less; halves are rounded to even in whole numbers. */
+/* The same to f16 where q - zero is a signed byte d and its product with the scale s is 0 or a normal number of f16.
+ * s has 11 bits, so that v = ds has at most 19 and 8193s is a float. The last bit of 8193v as a float is worth as much
+ * as the last of v in f16, and 8192v is an even number of them: the product is rounded to 8192v plus v rounded to
+ * nearest, halves to even, and taking 8192v off is exact. Where 8193v is of the next power of two, its bits are worth
+ * twice as much, and v is so near to that power that it becomes it either way.
+ * The byte stands for 2^24 as much, the scales for as much less. */
 static inline __m256i less_near(__m256i q, __m256i zero)
 {
     return _mm256_sub_epi8(q, zero);
 }
-static inline __m256 value_near(__m256i d, int j, __m256 zero, __m256 scale)
+static inline __m256 value_near(__m256i d, int j, __m256 scale_8192, __m256 scale_8193)
 {
-    (void)zero;
-    const __m256i u = _mm256_castps_si256(_mm256_mul_ps(_mm256_cvtepi32_ps(high_bytes(d, j)), scale));
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 13), _mm256_set1_epi32(1));
-    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0xfff)), odd);
-    return _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(~0x1fff)));
+    const __m256 x = _mm256_cvtepi32_ps(high_bytes(d, j));
+    return _mm256_fnmadd_ps(x, scale_8192, _mm256_mul_ps(x, scale_8193));
 }
-#define scale_near(s) _mm256_mul_ps(s, _mm256_set1_ps(0x1p-24f))
+#define scale_near(s)    _mm256_mul_ps(s, _mm256_set1_ps(8193 * 0x1p-24f))
+#define other_near(z, s) _mm256_mul_ps(s, _mm256_set1_ps(8192 * 0x1p-24f))
 
 /* Zero points of 16 columns as the bytes of codes lie: 4 of either lane, again and again. */
 static inline __m256i zero_bytes(const uint8_t *p, int first)
@@ -278,9 +285,9 @@ static inline void turn_8(__m256i y[2], const uint8_t *const rows[8], int64_t at
         __m256 c0 = _mm256_loadu_ps(g->c), c1 = _mm256_loadu_ps(g->c + 8);                                             \
         for (int64_t at = g->first; at < end;) {                                                                       \
             const int64_t n = at / block - start, next = (n + start + 1) * block, stop = next < end ? next : end;      \
-            const __m256 s0 = scale_##TO(_mm256_loadu_ps(f->scale[n]));                                                \
-            const __m256 s1 = scale_##TO(_mm256_loadu_ps(f->scale[n] + 8));                                            \
-            const __m256 z0 = _mm256_loadu_ps(f->zero[n]), z1 = _mm256_loadu_ps(f->zero[n] + 8);                       \
+            const __m256 left = _mm256_loadu_ps(f->scale[n]), right = _mm256_loadu_ps(f->scale[n] + 8);                \
+            const __m256 s0 = scale_##TO(left), z0 = other_##TO(_mm256_loadu_ps(f->zero[n]), left);                    \
+            const __m256 s1 = scale_##TO(right), z1 = other_##TO(_mm256_loadu_ps(f->zero[n] + 8), right);              \
             const __m256i b0 = zero_bytes(f->byte[n], 0), b1 = zero_bytes(f->byte[n], 8);                              \
             for (; at < stop; at += 16) {                                                                              \
                 CHUNK_##CODE(TO)                                                                                       \

@@ -50,21 +50,20 @@ struct emu_span emu_rows(int64_t off, int64_t rows, int64_t row, int64_t cols, i
     return (struct emu_span){off, {1, 1, rows, cols}, {0, 0, row, col}, size};
 }
 
-/* First and one past the last byte, relative to the operand's start. Products are bounded in floating point first, so
- * that nothing overflows. */
+/* First and one past the last byte, relative to the operand's start. Offset and products are bounded, so that no sum
+ * overflows. */
 static bool span_bytes(const struct emu_span *s, int64_t *lo, int64_t *hi)
 {
     int64_t first = s->off, last = s->off;
-    const double limit = 0x1p56;
-    if (s->off < 0 || (double)s->off > limit)
+    const int64_t limit = (int64_t)1 << 56;
+    if (s->off < 0 || s->off > limit)
         return false;
     for (int i = 0; i < 4; i++) {
         if (s->n[i] <= 1)
             continue;
-        const double reach = (double)(s->n[i] - 1) * (double)s->stride[i];
-        if (reach > limit || reach < -limit)
+        int64_t step;
+        if (__builtin_mul_overflow(s->n[i] - 1, s->stride[i], &step) || step > limit || step < -limit)
             return false;
-        const int64_t step = (s->n[i] - 1) * s->stride[i];
         if (step < 0)
             first += step;
         else

@@ -221,6 +221,7 @@ struct emu_made {         /* values put off */
     struct k_code_rows g; /* in the shadow */
     struct emu_runs own;  /* its bytes there */
     uint8_t *w;           /* the same in the workspace; NULL: they are there, or something else is */
+    const uint8_t *to;    /* one past its last byte in the workspace */
     int64_t lost;         /* leading groups that something else is in the place of there */
     bool done;            /* the shadow has them */
 };

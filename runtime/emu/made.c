@@ -44,7 +44,7 @@ static struct k_code_rows for_workspace(const struct emu_made *m)
 static bool waits_at(const struct emu_made *m, const struct emu_runs *runs)
 {
     struct emu_runs own = m->own;
-    if (!m->w)
+    if (!m->w || (runs->pitch >= 0 && (runs->at >= m->to || end_of(runs) <= m->w)))
         return false;
     own.at = m->w + m->lost * own.pitch;
     own.n -= m->lost;
@@ -124,7 +124,8 @@ static struct emu_shadow *shadow_for(struct emu_block *b, const struct k_code_ro
     for (int i = 0; i < s->n; i++)
         if (s->part[i].w)
             make_there(&s->part[i]);
-    *s = (struct emu_shadow){.delta = at + g->group_step - g->dst};
+    s->n = 0;
+    s->delta = at + g->group_step - g->dst;
     return s;
 }
 
@@ -150,7 +151,7 @@ uint8_t *emu_made_put_off(struct emu_block *b, const struct k_code_rows *g)
     k_ask_for_codes(g);
     struct emu_shadow *s = shadow_for(b, g);
     struct emu_made *m = &s->part[s->n++];
-    *m = (struct emu_made){.g = *g, .w = g->dst};
+    *m = (struct emu_made){.g = *g, .w = g->dst, .to = end_of(&own)};
     m->g.dst += s->delta;
     m->own = runs_at(&m->g, m->g.dst);
     b->made_to = b->made_from && b->made_to > end_of(&own) ? b->made_to : end_of(&own);
