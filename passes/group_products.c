@@ -8,10 +8,16 @@
  * Block-quantised ones (MatMulNBits) likewise, with others of the same blocks. Members may be regions of fuse_matmul.
  * Requirements: (1) weights are constants, so that no product depends on another; (2) at most MAX_GROUP of them; (3)
  * the target takes the region as a whole, else the nodes stay as they were; (4) runs after fuse_product, whose regions
- * read several products of one operand themselves. Columns of a product are independent, so no bit changes. */
+ * read several products of one operand themselves. Columns of a product are independent, so no bit changes.
+ *
+ * Products that stay apart - with vector operators behind them, or on a target without such a kernel - at least stand
+ * together: what reads them, the rotary embeddings of query and key, can then be one launch (backend/join.c). One moves
+ * up to another of the same operand, not far before it, when it reads nothing else but constants and what that one
+ * reads. */
 #include "passes/pass.h"
 
 #define MAX_GROUP 4
+#define MAX_MOVE  64 /* nodes that a product moves up at most: results of what is farther off would be kept long */
 
 static bool is_product(const struct pass_ctx *px, const struct node *n)
 {
@@ -101,6 +107,57 @@ static void fuse(struct pass_ctx *px, struct node *const *nodes, int64_t n)
     pass_count(px, STAT_group_products_kept, 1);
 }
 
+/* ---- products that stay apart ------------------------------------------------------------------------------- */
+
+/* Any on the matrix unit, also a group or a region with vector operators behind it. */
+static bool is_any_product(const struct pass_ctx *px, const struct node *n)
+{
+    static const char *const kinds[] = {"matmul_vector", "matmul_group"};
+    bool region = false;
+    for (int i = 0; n->op == OP_Fused && !region && i < NPUC_ARRAY_LEN(kinds); i++)
+        region = node_attr_str(n, "kind", 0) == str_internz(&px->cx->strings, kinds[i]);
+    return is_product(px, n) || (region && n->place == PLACE_NPU && n->n_in > 0 && n->in[0].value);
+}
+
+static bool reads(const struct node *n, const struct value *v)
+{
+    for (int i = 0; i < n->n_in; i++)
+        if (node_in(n, i) == v)
+            return true;
+    return false;
+}
+
+/* Of the same left operand, and reads nothing that is not there before `first`. */
+static bool may_follow(const struct pass_ctx *px, const struct node *first, const struct node *n)
+{
+    if (!is_any_product(px, n) || node_in(n, 0) != node_in(first, 0))
+        return false;
+    for (int i = 1; i < n->n_in; i++)
+        if (node_in(n, i) && !is_constant(node_in(n, i)) && !reads(first, node_in(n, i)))
+            return false;
+    return true;
+}
+
+/* Moves those behind `first` to it and returns the last of them. */
+static struct node *bring_together(struct pass_ctx *px, struct node *first)
+{
+    struct node *last = first, *next;
+    int64_t left = MAX_MOVE;
+    for (struct node *n = first->next; n && left > 0; n = next, left--) {
+        next = n->next;
+        if (!may_follow(px, first, n))
+            continue;
+        if (last->next != n) {
+            if (!ir_may_rewrite(px->cx))
+                break;
+            ir_move_before(n, last->next);
+            pass_count(px, STAT_group_products_moved, 1);
+        }
+        last = n;
+    }
+    return last;
+}
+
 enum npuc_status group_products(struct pass_ctx *px, struct graph *g)
 {
     struct node *nodes[MAX_GROUP];
@@ -118,5 +175,9 @@ enum npuc_status group_products(struct pass_ctx *px, struct graph *g)
             fuse(px, nodes, n);
     }
     ir_sort(g);
+    for (struct node *n = g->first; n; n = n->next)
+        if (is_any_product(px, n) && !is_constant(node_in(n, 0)))
+            n = bring_together(px, n);
+    ir_sort(g); /* constants of what has moved */
     return NPUC_OK;
 }
