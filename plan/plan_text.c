@@ -23,6 +23,21 @@ static void add_expr(struct part *x, expr e)
     text_expr(&x->t, &x->p->exprs, e);
 }
 
+enum {
+    LONGEST_EXPR = 64
+}; /* characters of a step's expression; those of block counts over open sizes have thousands */
+
+/* The expression, or its beginning. */
+static void add_short_expr(struct part *x, expr e)
+{
+    const int64_t start = x->t.s.len;
+    add_expr(x, e);
+    if (x->t.s.len - start > LONGEST_EXPR) {
+        x->t.s.len = start + LONGEST_EXPR;
+        text_add(&x->t, "...");
+    }
+}
+
 static void print_summary(struct part *x)
 {
     const struct plan *p = x->p;
@@ -137,7 +152,7 @@ static void print_args(struct part *x, const struct plan_step *s)
     }
     for (int32_t i = 0; i < s->n_params; i++) {
         text_add(&x->t, i ? ", " : "; ");
-        add_expr(x, s->params[i]);
+        add_short_expr(x, s->params[i]);
     }
 }
 
@@ -167,7 +182,7 @@ static void print_step(struct part *x, int64_t i)
         print_binds(x, s);
     if (s->guard) {
         text_add(&x->t, " when ");
-        add_expr(x, s->guard);
+        add_short_expr(x, s->guard);
     }
     if (s->source >= 0)
         text_add(&x->t, "  ; %s", name_of(x, x->p->sources.data[s->source].label));
