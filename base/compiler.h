@@ -31,6 +31,13 @@ static inline bool npuc_cpu_has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+/* The *_avx512.c files: what servers since Ice Lake and Zen 4 have (F, BW, VL, DQ, VNNI), and AVX2. */
+static inline bool npuc_cpu_has_avx512(void)
+{
+    return npuc_cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 /* Between two looks at memory that another thread will change. */

@@ -1,11 +1,11 @@
 # One object library per folder, and libraries made of folders.
 
 # npuc_folder(F): object library npuc_F of all F/**/*.c, or nothing while the folder is empty.
-# Files named *_avx2.c are compiled for AVX2 and are left out of a scalar build.
+# Files named *_avx2.c and *_avx512.c are compiled for what their name says and are left out of a scalar build.
 function(npuc_folder folder)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.c)
   if(NPUC_SIMD STREQUAL scalar)
-    list(FILTER sources EXCLUDE REGEX "_avx2\\.c$")
+    list(FILTER sources EXCLUDE REGEX "_avx(2|512)\\.c$")
   endif()
   if(NOT sources)
     return()
@@ -13,6 +13,9 @@ function(npuc_folder folder)
   foreach(source IN LISTS sources)
     if(source MATCHES "_avx2\\.c$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+    elseif(source MATCHES "_avx512\\.c$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
+        "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mprefer-vector-width=512")
     endif()
   endforeach()
   add_library(npuc_${folder} OBJECT ${sources})

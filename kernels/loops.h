@@ -35,9 +35,10 @@ extern k_loop_f64 *const k_loops_f64[K_FN_end];
 extern k_loop_int *const k_loops_i64[K_FN_end];
 extern k_loop_int *const k_loops_u64[K_FN_end];
 
-/* AVX2, FMA and F16C are there and not disabled (NPUC_SCALAR_ONLY at build time; k_simd_enable at run time, for tests).
- */
-bool k_simd(void);
-void k_simd_enable(bool on);
+/* Forms that a kernel may have, each level with what the ones before it have. AVX2 stands for AVX2, FMA and F16C,
+ * AVX512 for npuc_cpu_has_avx512. A kernel without a form of a level has that of the one below. */
+enum k_simd_level { K_SIMD_NONE, K_SIMD_AVX2, K_SIMD_AVX512, K_SIMD_LEVELS };
+enum k_simd_level k_simd(void);               /* of this CPU and build (NPUC_SCALAR_ONLY), no higher than the limit */
+void k_simd_limit(enum k_simd_level at_most); /* for tests, before other threads run */
 
 #endif

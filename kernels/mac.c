@@ -117,11 +117,12 @@ const struct k_mac_impl k_mac_scalar = {
 
 const struct k_mac_impl *k_mac_impl(void)
 {
-#ifndef NPUC_SCALAR_ONLY
-    if (k_simd())
-        return &k_mac_avx2;
-#endif
+#ifdef NPUC_SCALAR_ONLY
     return &k_mac_scalar;
+#else
+    static const struct k_mac_impl *const of_level[K_SIMD_LEVELS] = {&k_mac_scalar, &k_mac_avx2, &k_mac_avx2};
+    return of_level[k_simd()];
+#endif
 }
 
 bool k_is_whole(enum dtype t)

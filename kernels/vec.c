@@ -50,18 +50,20 @@ bool k_fn_supports(enum k_fn fn, enum dtype t)
     return dtype_is_integer(t) && (types & TY_INTS);
 }
 
-static bool simd_wanted = true; /* changed by tests only, before other threads run */
-bool k_simd(void)
+static enum k_simd_level simd_limit = K_SIMD_LEVELS - 1;
+enum k_simd_level k_simd(void)
 {
 #ifdef NPUC_SCALAR_ONLY
-    return false;
+    return K_SIMD_NONE;
 #else
-    return simd_wanted && npuc_cpu_has_avx2();
+    if (simd_limit >= K_SIMD_AVX512 && npuc_cpu_has_avx512())
+        return K_SIMD_AVX512;
+    return simd_limit >= K_SIMD_AVX2 && npuc_cpu_has_avx2() ? K_SIMD_AVX2 : K_SIMD_NONE;
 #endif
 }
-void k_simd_enable(bool on)
+void k_simd_limit(enum k_simd_level at_most)
 {
-    simd_wanted = on;
+    simd_limit = at_most;
 }
 
 /* One call of k_vec, prepared. */

@@ -176,23 +176,23 @@ def run_case(kernels, case):
     if found is None:
         return "skipped"
     node, want = found
-    for simd, pool in ((True, None), (False, kernels.threads)):
-        kernels.lib.k_simd_enable(simd)
+    for level, pool in enumerate((kernels.threads, None, None)):  # enum k_simd_level
+        kernels.lib.k_simd_limit(level)
         kernels.pool = pool
         why = kernels.run(node, inputs, want)
         if why:
             return why
         got = [g.copy() for g in kernels.got]
-        if simd:
+        if level == 0:
             first = got
-    if any(a.tobytes() != b.tobytes() for a, b in zip(first, got)):
-        return "bits depend on SIMD or threads"
+        if any(a.tobytes() != b.tobytes() for a, b in zip(first, got)):
+            return "bits depend on SIMD or threads"
     return next((w for w in map(judge, got, want) if w), None)
 
 
 def main():
     kernels = Runner(sys.argv[1])
-    kernels.lib.k_simd_enable.argtypes = [nodes.C.c_bool]
+    kernels.lib.k_simd_limit.argtypes = [nodes.C.c_int]
     kernels.lib.pool_new.restype = nodes.C.c_void_p
     kernels.threads = kernels.lib.pool_new(3)
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 20

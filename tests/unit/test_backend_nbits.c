@@ -168,12 +168,12 @@ static void run_unchecked(struct backend_unit *u, const struct nbits_case *p, co
 {
     const bool direct = u->machine.mixed && p->m == 1 && p->dtype != DT_BF16 && p->bits >= 4 && p->k % 16 == 0 &&
                         p->n % 16 == 0 && p->direct;
-    for (int simd = 0; simd < 2; simd++) {
+    for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
         for (int64_t i = 0; i < u->plan.tensors.len; i++)
             if (u->plan.tensors.data[i].kind == PT_TEMP)
                 memset(u->bytes[i], 0x5a, (size_t)u->size[i]);
         memset(backend_bytes(u, "y"), 0x5a, (size_t)bytes);
-        k_simd_enable(simd);
+        k_simd_limit(simd);
         u->unchecked = true;
         backend_run(u);
         assert_memory_equal(backend_bytes(u, "y"), want, (size_t)bytes);

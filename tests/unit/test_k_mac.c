@@ -154,8 +154,8 @@ static void test_forms_agree(void **state)
                             .init = i % 2};
         make(&p, &seed);
         plain_loop(&p);
-        for (int simd = 0; simd < 2; simd++) {
-            k_simd_enable(simd);
+        for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
+            k_simd_limit(simd);
             check_fractal(&p);
             check_strided(&p, false);
             check_strided(&p, true);
@@ -217,7 +217,7 @@ static void test_code_rows(void **state)
     (void)state;
     enum { ROWS = 5, COLS = 96, BLOCKS = 8 };
     uint64_t seed = 3;
-    uint8_t codes[ROWS * 128], scales[ROWS * BLOCKS * 4], zeros[ROWS * BLOCKS * 4], y[2][ROWS * COLS * 4];
+    uint8_t codes[ROWS * 128], scales[ROWS * BLOCKS * 4], zeros[ROWS * BLOCKS * 4], y[K_SIMD_LEVELS][ROWS * COLS * 4];
     for (int i = 0; i < 60; i++) {
         const enum dtype st = i % 2 ? DT_F16 : DT_F32;
         for (int64_t k = 0; k < (int64_t)sizeof codes; k++)
@@ -246,13 +246,14 @@ static void test_code_rows(void **state)
             g.dst_row = g.group * dtype_size(g.to);
             g.group_step = g.dst_row * ROWS;
         }
-        for (int simd = 0; simd < 2; simd++) {
+        for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
             memset(y[simd], 0, sizeof *y);
             g.dst = y[simd];
-            k_simd_enable(simd);
+            k_simd_limit(simd);
             k_dequant_rows(&g);
         }
-        assert_memory_equal(y[0], y[1], sizeof *y);
+        for (enum k_simd_level simd = K_SIMD_AVX2; simd < K_SIMD_LEVELS; simd++)
+            assert_memory_equal(y[0], y[simd], sizeof *y);
     }
 }
 
@@ -299,8 +300,8 @@ static void test_row_times_codes(void **state)
         if (i % 13 == 0) /* beyond f16; subnormal in it */
             k_cast(st, scales + 3 * 84, DT_F32, (float[]){i % 2 ? INFINITY : 60000.0f, 0x1p-20f}, 2, true);
         elements(lines, t, K * 64 / dtype_size(t), &seed);
-        for (int simd = 0; simd < 2; simd++) {
-            k_simd_enable(simd);
+        for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
+            k_simd_limit(simd);
             elements((uint8_t *)c[0], DT_F32, N * 16, &(uint64_t){(uint64_t)i + 1});
             memcpy(c[1], c[0], sizeof *c);
             k_dequant_rows(&w);
@@ -354,8 +355,8 @@ static void check_scaled(enum dtype ta, enum dtype tb, int64_t k, uint64_t *seed
             for (int64_t i = 0; i < k; i++)
                 want[m][n] = fmaf(coded_at(&a, m, i), coded_at(&b, n, i), want[m][n]);
         }
-    for (int simd = 0; simd < 2; simd++) {
-        k_simd_enable(simd);
+    for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
+        k_simd_limit(simd);
         k_mac_scaled(
             &(struct k_mac_args){
                 .dtype = ta, .m = M, .n = N, .k = k, .a = codes[0], .b = codes[1], .c = c, .init = true},

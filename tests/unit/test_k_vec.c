@@ -40,7 +40,7 @@ static bool same(const float *a, const float *b, int64_t n)
 static void test_simd_equals_scalar(void **state)
 {
     (void)state;
-    static float x[3][LEN], y[2][LEN];
+    static float x[3][LEN], y[K_SIMD_LEVELS][LEN];
     uint64_t seed = 1;
     const float p[3] = {0.7f, 1.3f, 0.1f};
     for (int fn = 1; fn < K_FN_end; fn++) {
@@ -51,12 +51,13 @@ static void test_simd_equals_scalar(void **state)
         for (int i = 0; i < 3; i++)
             fill(x[i], LEN, &seed);
         memset(y, 0, sizeof y);
-        for (int simd = 0; simd < 2; simd++) {
-            k_simd_enable(simd);
+        for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
+            k_simd_limit(simd);
             k_vec((enum k_fn)fn, DT_F32, 1, LEN, y[simd], LEN, arg, p);
         }
-        if (info->result == K_RESULT_BOOL ? memcmp(y[0], y[1], LEN) != 0 : !same(y[0], y[1], LEN))
-            fail_msg("%s differs", info->name);
+        for (enum k_simd_level simd = K_SIMD_AVX2; simd < K_SIMD_LEVELS; simd++)
+            if (info->result == K_RESULT_BOOL ? memcmp(y[0], y[simd], LEN) != 0 : !same(y[0], y[simd], LEN))
+                fail_msg("%s differs", info->name);
     }
 }
 
@@ -118,22 +119,22 @@ static void test_reduction_ignores_chunks(void **state)
     for (int i = 0; i < LEN; i++)
         x[i] = (float)(int64_t)(unit_random(&seed) >> 40) / 65536.0f - 100.0f;
     for (enum k_red op = K_RED_SUM; op <= K_RED_ABSSUM; op++) {
-        float y[3];
-        for (int form = 0; form < 3; form++) {
+        enum { PARTS = K_SIMD_LEVELS }; /* the highest level, in parts of any length */
+        float y[K_SIMD_LEVELS + 1];
+        for (int form = 0; form <= PARTS; form++) {
             union k_lanes acc;
-            k_simd_enable(form != 1);
+            k_simd_limit(form < PARTS ? (enum k_simd_level)form : K_SIMD_LEVELS - 1);
             k_red_init(op, DT_F32, &acc);
             for (int64_t at = 0, n; at < LEN; at += n) {
-                n = form < 2 ? LEN : (int64_t)(unit_random(&seed) % 200);
+                n = form < PARTS ? LEN : (int64_t)(unit_random(&seed) % 200);
                 n = n > LEN - at ? LEN - at : n;
                 k_red_add(op, DT_F32, &acc, x + at, n, at);
             }
             k_red_finish(op, DT_F32, &acc, &y[form]);
         }
-        assert_memory_equal(&y[0], &y[1], 4);
-        assert_memory_equal(&y[0], &y[2], 4);
+        for (int form = 1; form <= PARTS; form++)
+            assert_memory_equal(&y[0], &y[form], 4);
     }
-    k_simd_enable(true);
 }
 
 static void test_extremes_keep_nan(void **state)

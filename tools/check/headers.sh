@@ -8,6 +8,7 @@ while read -r header; do
     [ "$header" = kernels/fmath.h ] && continue
     case $header in
     *_avx2.h) simd="-mavx2 -mfma -mf16c" ;;
+    *_avx512.h) simd="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni" ;;
     *) simd= ;;
     esac
     message=$(${CC:-gcc} -std=c11 -D_DEFAULT_SOURCE -fsyntax-only -Wall -Wextra -Wno-unused $simd \
