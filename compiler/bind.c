@@ -64,15 +64,7 @@ bool dim_parse(const char *text, struct dim_spec *out)
 static void substitute(struct compilation *c, const expr *by, int32_t n)
 {
     struct graph *g = c->module->funcs.data[0];
-    for (int32_t i = 0; i < g->n_inputs; i++) {
-        const struct type *t = g->inputs[i]->type;
-        expr dims[IR_MAX_RANK];
-        if (t->kind != TYPE_TENSOR || t->rank < 0)
-            continue;
-        for (int d = 0; d < t->rank; d++)
-            dims[d] = expr_subst(&c->cx.exprs, t->dims[d], by, n);
-        g->inputs[i]->type = type_tensor(&c->cx, t->dtype, t->rank, dims);
-    }
+    ir_substitute_inputs(g, by, n);
     ir_substitute(g, by, n);
 }
 

@@ -64,6 +64,8 @@ enum npuc_status ir_clone_into(struct builder *b, const struct graph *g, struct 
 /* Symbol s is by[s] where that is set: in the types of all values of g and its bodies and in its SizeOf nodes. Infer
  * again after it. */
 void ir_substitute(struct graph *g, const expr *by, int32_t n);
+void ir_substitute_inputs(struct graph *g, const expr *by,
+                          int32_t n); /* of a function, which the above leaves as they are */
 /* Fused node replacing a set of nodes of one graph, given in order: makes the region, its inputs (external values
  * used, in order of first use) and outputs (values used outside); inserted before `at`. Constants of at most 16 bytes
  * move into the region, unless it is one of attention and they are several floats. Returns the new node. */

@@ -117,11 +117,17 @@ static void substitute_sizes(struct node *n, const expr *by, int32_t n_by)
     ir_set_attr(n, "exprs", (struct attr){.kind = ATTR_STRINGS, .len = a->len, .v.strings = text});
 }
 
+void ir_substitute_inputs(struct graph *g, const expr *by, int32_t n)
+{
+    for (int i = 0; i < g->n_inputs; i++)
+        g->inputs[i]->type = substituted(g->module->cx, g->inputs[i]->type, by, n);
+}
+
 void ir_substitute(struct graph *g, const expr *by, int32_t n)
 {
     struct ir_ctx *cx = g->module->cx;
-    for (int i = 0; g->owner && i < g->n_inputs; i++)
-        g->inputs[i]->type = substituted(cx, g->inputs[i]->type, by, n);
+    if (g->owner)
+        ir_substitute_inputs(g, by, n);
     for_each_node (x, g) {
         substitute_sizes(x, by, n);
         for (int i = 0; i < x->n_out; i++)

@@ -1,10 +1,24 @@
-/* Transposes in AVX2 registers, for the *_avx2.c files of multiply-accumulate. */
+/* Loads and transposes in AVX2 registers, for the *_avx2.c files of multiply-accumulate and codes. */
 #ifndef KERNELS_MAC_AVX2_H
 #define KERNELS_MAC_AVX2_H
 
 #include <immintrin.h>
+#include <string.h>
 
 #include "kernels/mac_priv.h"
+
+/* Number `at` of floats or numbers of f16. */
+static inline float k_number(enum dtype t, const uint8_t *p, int64_t at)
+{
+    float f;
+    uint16_t h;
+    if (t == DT_F32) {
+        memcpy(&f, p + at * 4, sizeof f);
+        return f;
+    }
+    memcpy(&h, p + at * 2, sizeof h);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
+}
 
 /* Columns k..k+3 of 8 rows `row` floats apart, as 4 vectors over the rows. Halves of rows i and i + 4 are joined while
  * loading, so that two shuffles per vector finish the transpose. */

@@ -21,17 +21,6 @@ static inline __m256 numbers(enum dtype t, const uint8_t *p, int64_t at)
         return _mm256_loadu_ps((const float *)(const void *)p + at);
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + at * 2)));
 }
-static inline float number(enum dtype t, const uint8_t *p, int64_t at)
-{
-    float f;
-    uint16_t h;
-    if (t == DT_F32) {
-        memcpy(&f, p + at * 4, sizeof f);
-        return f;
-    }
-    memcpy(&h, p + at * 2, sizeof h);
-    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
-}
 
 /* The same of packed codes; `at` is even where two are in a byte. */
 static inline __m256 codes_u4(const uint8_t *p, int64_t at)
@@ -50,6 +39,17 @@ static inline float code(enum dtype t, const uint8_t *p, int64_t at)
     return (float)(t == DT_U4 ? p[at / 2] >> (at % 2 * 4) & 15 : p[at]);
 }
 
+/* 8 rows of 8, turned into columns `half` .. half + 7 of y. */
+static inline void turn_part(float (*y)[16], int half, const float x[64])
+{
+    for (int c = 0; c < 8; c += 4) {
+        __m256 v[4];
+        half_transpose(v, x + c, 8);
+        for (int j = 0; j < 4; j++)
+            _mm256_storeu_ps(y[c + j] + half, v[j]);
+    }
+}
+
 /* Numbers b0 .. b0 + n of 16 rows, turned: y[i][row]. */
 static void turn_numbers(float (*y)[16], enum dtype t, const uint8_t *const rows[16], int64_t b0, int64_t n)
 {
@@ -57,18 +57,13 @@ static void turn_numbers(float (*y)[16], enum dtype t, const uint8_t *const rows
     for (; i + 8 <= n; i += 8)
         for (int half = 0; half < 16; half += 8) {
             float part[64];
-            __m256 v[4];
             for (int r = 0; r < 8; r++)
                 _mm256_storeu_ps(part + r * 8, numbers(t, rows[half + r], b0 + i));
-            for (int c = 0; c < 8; c += 4) {
-                half_transpose(v, part + c, 8);
-                for (int j = 0; j < 4; j++)
-                    _mm256_storeu_ps(y[i + c + j] + half, v[j]);
-            }
+            turn_part(y + i, half, part);
         }
     for (; i < n; i++)
         for (int r = 0; r < 16; r++)
-            y[i][r] = number(t, rows[r], b0 + i);
+            y[i][r] = k_number(t, rows[r], b0 + i);
 }
 
 static void turn_codes(float (*y)[16], enum dtype t, const uint8_t *const rows[16], int64_t b0, int64_t n)
@@ -77,15 +72,10 @@ static void turn_codes(float (*y)[16], enum dtype t, const uint8_t *const rows[1
     for (; i + 8 <= n && (t == DT_U8 || b0 % 2 == 0); i += 8)
         for (int half = 0; half < 16; half += 8) {
             float part[64];
-            __m256 v[4];
             for (int r = 0; r < 8; r++)
                 _mm256_storeu_ps(part + r * 8,
                                  t == DT_U4 ? codes_u4(rows[half + r], b0 + i) : codes_u8(rows[half + r], b0 + i));
-            for (int c = 0; c < 8; c += 4) {
-                half_transpose(v, part + c, 8);
-                for (int j = 0; j < 4; j++)
-                    _mm256_storeu_ps(y[i + c + j] + half, v[j]);
-            }
+            turn_part(y + i, half, part);
         }
     for (; i < n; i++)
         for (int r = 0; r < 16; r++)

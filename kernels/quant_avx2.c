@@ -1,20 +1,8 @@
 /* AVX2 form of k_dequant_rows for codes of 4 and 8 bits: 16 codes of one block at a time. */
+#include "kernels/mac_avx2.h"
 #include "kernels/quant_priv.h"
 
-#include <immintrin.h>
 #include <string.h>
-
-static inline float element(enum dtype t, const uint8_t *p, int64_t at)
-{
-    float f;
-    uint16_t h;
-    if (t == DT_F32) {
-        memcpy(&f, p + at * 4, sizeof f);
-        return f;
-    }
-    memcpy(&h, p + at * 2, sizeof h);
-    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
-}
 
 /* The 16 codes at x, and code `at` of a row. */
 static inline __m128i unpack_u4(const uint8_t *x)
@@ -62,12 +50,12 @@ static inline uint8_t *place(const struct k_code_rows *g, int64_t i, int64_t siz
         const int64_t half = place(g, i + 8, SIZE) - y;                                                                \
         float rest = 0; /* x - x is 0 for what is finite, NaN otherwise */                                             \
         for (int64_t r = 0; r < g->rows; r++) {                                                                        \
-            const float scale = element(st, scales, block);                                                            \
+            const float scale = k_number(st, scales, block);                                                           \
             float zero = 1 << ((BITS)-1);                                                                              \
             if (g->zero == K_ZERO_CODES)                                                                               \
                 zero = (float)code_##CODE(zeros, block);                                                               \
             else if (g->zero == K_ZERO_VALUES)                                                                         \
-                zero = element(st, zeros, block);                                                                      \
+                zero = k_number(st, zeros, block);                                                                     \
             rest += (scale - scale) + (zero - zero);                                                                   \
             const __m256 s = _mm256_set1_ps(scale), z = _mm256_set1_ps(zero);                                          \
             const __m128i q = unpack_##CODE(codes);                                                                    \
@@ -118,12 +106,12 @@ static bool u4_looked_up(const struct k_code_rows *g, int64_t i)
     const __m128i nibble = _mm_set1_epi8(15);
     float rest = 0;
     for (int64_t r = 0; r < g->rows; r++) {
-        const float scale = element(g->scale_type, scales, block);
+        const float scale = k_number(g->scale_type, scales, block);
         float zero = 8;
         if (g->zero == K_ZERO_CODES)
             zero = (float)code_u4(zeros, block);
         else if (g->zero == K_ZERO_VALUES)
-            zero = element(g->scale_type, zeros, block);
+            zero = k_number(g->scale_type, zeros, block);
         rest += (scale - scale) + (zero - zero);
         const struct values v = values_f16(_mm256_set1_ps(scale), _mm256_set1_ps(zero));
         const __m128i q = _mm_loadu_si128((const __m128i *)(const void *)codes);

@@ -83,20 +83,6 @@ static void mark_told(struct unifier *u, const struct graph *g)
     }
 }
 
-static void settle_inputs(struct unifier *u, struct graph *g)
-{
-    struct ir_ctx *cx = u->px->cx;
-    for (int32_t i = 0; i < g->n_inputs; i++) {
-        const struct type *t = g->inputs[i]->type;
-        expr dims[IR_MAX_RANK];
-        if (t->kind != TYPE_TENSOR || t->rank < 0)
-            continue;
-        for (int d = 0; d < t->rank; d++)
-            dims[d] = expr_subst(&cx->exprs, t->dims[d], u->by, u->n);
-        g->inputs[i]->type = type_with_layout(cx, type_tensor(cx, t->dtype, t->rank, dims), t->layout);
-    }
-}
-
 enum npuc_status unify_sizes(struct pass_ctx *px, struct graph *g)
 {
     struct unifier u = {.px = px, .n = (int32_t)px->cx->exprs.symbols.len};
@@ -111,6 +97,6 @@ enum npuc_status unify_sizes(struct pass_ctx *px, struct graph *g)
         any = (summed(x, &left, &right) && unify(&u, left, right)) || any;
     if (!any)
         return NPUC_OK;
-    settle_inputs(&u, g);
+    ir_substitute_inputs(g, u.by, u.n);
     return pass_settle_sizes(px, g, u.by, u.n);
 }
