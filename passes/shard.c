@@ -182,12 +182,19 @@ static bool is_seed(const struct shard *s, const struct node *n)
     return n->n_out > 0 && s->cut[n->out[0].id].kind != CUT_WHOLE && s->cut[n->out[0].id].seed == (int32_t)n->id;
 }
 
+/* The operand of a product or lookup that is its weight. */
+static int weight_at(const struct node *n)
+{
+    const bool grouped = n->op == OP_GroupedMatMul || n->op == OP_GroupedMatMulNBits;
+    return n->op == OP_Gather ? 0 : grouped ? 2 : 1;
+}
+
 /* Bytes that a device need not read against the launch of a collective. */
 static bool pays(const struct shard *s, const struct node *n)
 {
     const struct target_info *t = s->px->target;
-    const int w = n->op == OP_Gather ? 0 : n->op == OP_GroupedMatMul ? 2 : 1;
-    const double ways = (double)s->cut[n->out[0].id].ways, bytes = shard_bytes(s, node_in(n, w)) * (1 - 1 / ways);
+    const double ways = (double)s->cut[n->out[0].id].ways;
+    const double bytes = shard_bytes(s, node_in(n, weight_at(n))) * (1 - 1 / ways);
     return !t || t->bytes_per_ns <= 0 || bytes / t->bytes_per_ns > t->launch_ns;
 }
 
@@ -353,8 +360,7 @@ static enum npuc_status divide_node(struct shard *s, struct node *n)
 
 static bool is_product(const struct node *n)
 {
-    return op_table[n->op]->cls == CLS_MATMUL && n->n_in > 1 &&
-           shard_is_weight(node_in(n, n->op == OP_GroupedMatMul ? 2 : 1));
+    return op_table[n->op]->cls == CLS_MATMUL && n->n_in > weight_at(n) && shard_is_weight(node_in(n, weight_at(n)));
 }
 
 static void note(struct shard *s, const struct node *n, int64_t count, const char *why)

@@ -49,12 +49,12 @@ static void fewer(struct node *n, const char *name, int64_t ways)
 
 enum npuc_status shard_fewer_heads(struct shard_node *c)
 {
-    const struct cut *k = c->want[1].kind == CUT_SPLIT ? &c->want[1] : &c->want[0];
+    const int64_t k = c->want[node_in(c->n, 1) ? 1 : 0].ways;
     if (c->want[0].kind != CUT_SPLIT)
         return NPUC_OK;
     fewer(c->n, "num_heads", c->want[0].ways);
     fewer(c->n, "q_num_heads", c->want[0].ways);
-    fewer(c->n, "kv_num_heads", k->ways);
+    fewer(c->n, "kv_num_heads", k);
     return NPUC_OK;
 }
 
@@ -63,7 +63,8 @@ static expr heads_of(const struct shard_node *c, int i, const char *attr)
     return type_of(c, i)->rank == 4 ? type_of(c, i)->dims[1] : expr_const(pool(c), node_attr_int(c->n, attr, 1));
 }
 
-/* Query, key and value by heads, key heads perhaps over fewer devices, which then have the same ones. */
+/* Query, key and value by heads, key heads perhaps over fewer devices, which then have the same ones; a single key head
+ * is whole on all. */
 static bool attention_operands(struct shard_node *c, const char *q_heads, const char *k_heads, struct cut x[3])
 {
     const bool packed = !node_in(c->n, 1);
@@ -71,13 +72,13 @@ static bool attention_operands(struct shard_node *c, const char *q_heads, const 
         return false;
     if (packed)
         x[1] = x[2] = x[0];
+    const expr hq = heads_of(c, 0, q_heads),
+               hk = packed ? expr_const(pool(c), node_attr_int(c->n, k_heads, 1)) : heads_of(c, 1, k_heads);
     for (int i = 1; i < 3 && !packed; i++)
-        if (!by_heads(c, i, &x[i])) {
+        if (!by_heads(c, i, &x[i]) && !(x[i].kind == CUT_WHOLE && is_one(c, hk))) {
             shard_lower(c, x[0].seed, 1, "key or value of its attention is not divided");
             return false;
         }
-    const expr hq = heads_of(c, 0, q_heads),
-               hk = packed ? expr_const(pool(c), node_attr_int(c->n, k_heads, 1)) : heads_of(c, 1, k_heads);
     if (!shard_divides(c, &x[0], hq, "heads") || !shard_divides(c, &x[1], hk, "key heads") ||
         !shard_divides(c, &x[2], hk, "key heads"))
         return false;
@@ -96,14 +97,14 @@ static bool attention_operands(struct shard_node *c, const char *q_heads, const 
 /* Of a mask or bias: axis `axis` where it has all heads. */
 static void want_heads(struct shard_node *c, int i, int axis, const struct cut *x)
 {
-    if (node_in(c->n, i) && axis >= 0 && axis < type_of(c, i)->rank && !is_one(c, type_of(c, i)->dims[axis]))
+    if (x->kind == CUT_SPLIT && node_in(c->n, i) && axis >= 0 && axis < type_of(c, i)->rank && !is_one(c, type_of(c, i)->dims[axis]))
         c->want[i] = shard_split(axis, x);
 }
 
 static void results(struct shard_node *c, const struct cut x[3], int first_axis)
 {
     c->out[0] = shard_split(first_axis, &x[0]);
-    for (int i = 1; i < c->n->n_out && i < 3; i++)
+    for (int i = 1; i < c->n->n_out && i < 3 && x[1].kind == CUT_SPLIT; i++)
         c->out[i] = shard_split(1, &x[1]);
     if (c->n->n_out > 3)
         c->out[3] = shard_split(1, &x[0]);

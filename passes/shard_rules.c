@@ -220,14 +220,21 @@ static void grouped_product(struct shard_node *c)
         weighted(c, type_of(c, 0)->rank - 1, type_of(c, 2)->dims[rank - (turned ? 2 : 1)], cut_matrices);
 }
 
-/* Weights [N, blocks of K, bytes]; scales, zero points [N, blocks] or flat; bias [N]. */
+/* Codes [N, blocks of K, bytes]; scales, zero points [N, blocks] or flat; bias [N]. Rows that choose their matrix have
+ * them for each matrix, and one operand more in front. */
+static int codes_at(const struct node *n)
+{
+    return n->op == OP_GroupedMatMulNBits ? 2 : 1;
+}
+
 static void cut_blocks(struct shard_node *c, bool by_rows, const struct cut *like)
 {
-    for (int i = 1; i < c->n->n_in; i++) {
+    const int first = codes_at(c->n), axis = first - 1;
+    for (int i = first; i < c->n->n_in; i++) {
         const struct value *v = node_in(c->n, i);
-        if (!v || v->type->rank < 1 || (i > 3 && by_rows))
+        if (!v || v->type->rank <= axis || (i > first + 2 && (by_rows || axis > 0)))
             continue;
-        c->want[i] = shard_split(by_rows && v->type->rank > 1 ? 1 : 0, like);
+        c->want[i] = shard_split(by_rows && v->type->rank > axis + 1 ? axis + 1 : axis, like);
         if (!expr_divisible(pool(c), v->type->dims[c->want[i].axis], like->ways))
             shard_lower(c, like->seed, 1, "its blocks of K are not divisible");
     }
@@ -236,15 +243,17 @@ static void cut_blocks(struct shard_node *c, bool by_rows, const struct cut *lik
 static void block_product(struct shard_node *c)
 {
     const expr n = expr_const(pool(c), node_attr_int(c->n, "N", 1));
-    if (shard_is_weight(node_in(c->n, 1)) && type_of(c, 1)->rank == 3)
+    const int first = codes_at(c->n);
+    if (shard_is_weight(node_in(c->n, first)) && type_of(c, first)->rank >= 3)
         weighted(c, type_of(c, 0)->rank - 1, n, cut_blocks);
 }
 
 static enum npuc_status fit_blocks(struct shard_node *c)
 {
     const bool by_rows = c->out[0].kind == CUT_PARTIAL;
-    if (c->want[1].kind == CUT_SPLIT)
-        ir_set_int(c->n, by_rows ? "K" : "N", node_attr_int(c->n, by_rows ? "K" : "N", 1) / c->want[1].ways);
+    const struct cut *x = &c->want[codes_at(c->n)];
+    if (x->kind == CUT_SPLIT)
+        ir_set_int(c->n, by_rows ? "K" : "N", node_attr_int(c->n, by_rows ? "K" : "N", 1) / x->ways);
     return NPUC_OK;
 }
 
@@ -532,6 +541,7 @@ static const struct shard_rule rules[] = {
     {OP_MatMulInteger, product, NULL},
     {OP_GroupedMatMul, grouped_product, NULL},
     {OP_MatMulNBits, block_product, fit_blocks},
+    {OP_GroupedMatMulNBits, block_product, fit_blocks},
     {OP_Gather, gather, NULL},
     {OP_Reshape, reshape, new_sizes},
     {OP_Flatten, reshape, NULL},
