@@ -15,6 +15,7 @@
 #include "kernels/wide.h"
 
 enum { FRACTAL = 512, MOST_C0 = 64 }; /* bytes; elements of a row */
+enum { CELLS_OF_A = K_BLOCK_M * K_BLOCK_K };
 
 static void tile_scalar(const struct k_tile *t, int rows)
 {
@@ -109,18 +110,20 @@ static void transpose8_scalar(uint32_t *y, int64_t y_row, const uint32_t *x, int
         for (int c = 0; c < 8; c++)
             y[c * y_row + r] = x[r * x_row + c];
 }
-const struct k_mac_impl k_mac_scalar = {
-    tile_scalar,       transpose_scalar,
-    tile_pairs_scalar, {row_f32_scalar, row_f16_scalar, row_bf16_scalar, row_i8_scalar},
-    widen_i8_scalar,   dot_scalar,
-    transpose8_scalar};
+const struct k_mac_impl k_mac_scalar = {.tile = tile_scalar,
+                                        .transpose = transpose_scalar,
+                                        .tile_pairs = tile_pairs_scalar,
+                                        .row = {row_f32_scalar, row_f16_scalar, row_bf16_scalar, row_i8_scalar},
+                                        .widen_i8 = widen_i8_scalar,
+                                        .dot_i8 = dot_scalar,
+                                        .transpose8 = transpose8_scalar};
 
 const struct k_mac_impl *k_mac_impl(void)
 {
 #ifdef NPUC_SCALAR_ONLY
     return &k_mac_scalar;
 #else
-    static const struct k_mac_impl *const of_level[K_SIMD_LEVELS] = {&k_mac_scalar, &k_mac_avx2, &k_mac_avx2};
+    static const struct k_mac_impl *const of_level[K_SIMD_LEVELS] = {&k_mac_scalar, &k_mac_avx2, &k_mac_avx512};
     return of_level[k_simd()];
 #endif
 }
@@ -149,13 +152,14 @@ bool k_mac_takes_codes(enum dtype t)
     return k_mac_takes_scales(t) || t == DT_HIF8;
 }
 
-/* One call of k_mac_fractal or k_mac_scaled. Extents along K are in cells (struct k_tile): elements, or pairs of them.
- */
+/* One call of k_mac_fractal or k_mac_scaled. Extents along K are in cells (struct k_tile) of in_cell elements. */
 struct frac {
     const struct k_mac_args *g;
     const struct k_mac_scales *s; /* NULL: none */
     const struct k_mac_impl *impl;
     void (*tile)(const struct k_tile *t, int rows);
+    void (*turn)(void *y, const void *x); /* NULL: none for b */
+    int64_t in_cell;
     int64_t k, c0, m1, n1, k1;
     int64_t b_pitch; /* bytes */
     int64_t s1;      /* fractals of scales along K */
@@ -192,13 +196,25 @@ static void scale_fractal(const struct frac *f, float *v, const uint8_t *scales,
 static void widen(const struct frac *f, void *y, enum dtype t, const void *x, int64_t n)
 {
     int16_t *pair = y;
-    if (t == DT_I8)
+    if (f->in_cell == 4)
+        for (int64_t i = 0; i < n; i++)
+            ((uint32_t *)y)[i] = ((const uint32_t *)x)[i] ^ 0x80808080u; /* plus 128 */
+    else if (t == DT_I8)
         f->impl->widen_i8(pair, x, 2 * n);
     else if (t == DT_U8)
         for (int64_t i = 0; i < 2 * n; i++)
             pair[i] = ((const uint8_t *)x)[i];
     else
         k_widen(y, t, x, 0, n);
+}
+
+/* Bytes of b beyond K become zeros, whatever those of a are. */
+static void end_quads(const struct frac *f, int32_t *y, int64_t k0, int64_t len)
+{
+    if (f->g->k % 4 && k0 + len == f->k)
+        for (int n = 0; n < K_TILE_N; n++)
+            memset((char *)(y + (len - 1) * K_TILE_N + n) + f->g->k % 4, 0, (size_t)(4 - f->g->k % 4));
+    f->impl->end_quads(y, len);
 }
 
 /* y[k][16] for k in [k0, k0 + len) of column block n1; k0 is a multiple of c0. */
@@ -208,6 +224,10 @@ static void pack_b(const struct frac *f, float *y, int64_t n1, int64_t k0, int64
     for (int64_t k = 0; k < len; k += f->c0) {
         const char *x = b_at(f, (k0 + k) / f->c0, n1);
         const float *v = (const float *)(const void *)x;
+        if (f->turn) {
+            f->turn(y + k * K_TILE_N, x);
+            continue;
+        }
         if (f->b_dtype != DT_F32) {
             widen(f, wide, f->b_dtype, x, 16 * f->c0);
             v = wide;
@@ -216,6 +236,8 @@ static void pack_b(const struct frac *f, float *y, int64_t n1, int64_t k0, int64
             scale_fractal(f, wide, f->s->b, n1, (k0 + k) / f->c0);
         f->impl->transpose(y + k * K_TILE_N, v, f->c0);
     }
+    if (f->in_cell == 4)
+        end_quads(f, (int32_t *)(void *)y, k0, len);
 }
 
 /* Row blocks [m1, m1_end) of a for block k0 in `at`, [m1][k1][16][c0]. */
@@ -227,29 +249,16 @@ static void pack_a(const struct frac *f, float *at, int64_t m1, int64_t m1_end, 
         widen(f, to, f->g->dtype, a_at(f, i, k0 / f->c0), kb * frac_len);
         for (int64_t j = 0; f->s && j < kb; j++)
             scale_fractal(f, to + j * frac_len, f->s->a, i, k0 / f->c0 + j);
-        if (k_is_whole(f->g->dtype) && f->g->k % 2 && k0 + len == f->k) /* the half of a pair beyond K */
+        if (f->in_cell == 2 && f->g->k % 2 && k0 + len == f->k) /* the half of a pair beyond K */
             for (int r = 0; r < 16; r++)
                 ((int16_t *)(void *)to)[((len - 1) / f->c0 * frac_len + r * f->c0 + (len - 1) % f->c0) * 2 + 1] = 0;
     }
 }
 
-/* Rows [m1*16, m1*16 + rows) times b packed for block k0. */
-static void rows_times(const struct frac *f, struct k_tile *t, int64_t m1, int64_t n1)
-{
-    const int64_t left = f->g->m - m1 * 16, rows = left < 16 ? left : 16;
-    const float *a = t->a;
-    for (int64_t r = 0; r < rows; r += K_TILE_M) {
-        t->a = a + r * f->c0;
-        t->c = c_at(f, m1 * 16 + r, n1);
-        f->tile(t, (int)(rows - r < K_TILE_M ? rows - r : K_TILE_M));
-    }
-    t->a = a;
-}
-
 /* Row blocks [m1, m1_end), all n, k in [k0, k0 + len). */
 static void block(const struct frac *f, int64_t m1, int64_t m1_end, int64_t k0, int64_t len)
 {
-    float bt[K_BLOCK_K * K_TILE_N], at[K_BLOCK_M * K_BLOCK_K];
+    float bt[(K_BLOCK_K + 1) * K_TILE_N], at[CELLS_OF_A];
     const int64_t kb = size_ceil_div(len, f->c0), frac_len = 16 * f->c0;
     const bool direct = f->g->dtype == DT_F32;
     if (!direct)
@@ -259,8 +268,10 @@ static void block(const struct frac *f, int64_t m1, int64_t m1_end, int64_t k0, 
         for (int64_t i = m1; i < m1_end; i++) {
             struct k_tile t = {
                 .a_step = frac_len, .c0 = f->c0, .b = bt, .k = len, .c_row = 16, .init = f->g->init && k0 == 0};
+            const int64_t left = f->g->m - i * 16;
             t.a = direct ? a_at(f, i, k0 / f->c0) : (const void *)(at + (i - m1) * kb * frac_len);
-            rows_times(f, &t, i, n1);
+            t.c = c_at(f, i * 16, n1);
+            f->tile(&t, (int)(left < K_TILE_M ? left : K_TILE_M));
         }
     }
 }
@@ -293,43 +304,54 @@ static void one_row(const struct frac *f, enum k_row_type type)
     }
 }
 
-static enum k_row_type row_type(const struct frac *f)
+/* Types whose fractals have forms of their own. */
+static enum k_row_type row_type(enum dtype t)
 {
     static const struct {
         enum dtype t;
         enum k_row_type type;
     } rows[] = {{DT_F32, K_ROW_F32}, {DT_F16, K_ROW_F16}, {DT_BF16, K_ROW_BF16}, {DT_I8, K_ROW_I8}};
-    for (int64_t i = 0; f->g->m == 1 && !f->s && i < NPUC_ARRAY_LEN(rows); i++)
-        if (rows[i].t == f->g->dtype)
+    for (int64_t i = 0; i < NPUC_ARRAY_LEN(rows); i++)
+        if (rows[i].t == t)
             return rows[i].type;
     return K_ROW_TYPES;
+}
+
+static void blocks(const struct frac *f)
+{
+    for (int64_t k0 = 0; k0 < f->k; k0 += K_BLOCK_K) {
+        const int64_t left = f->k - k0, len = left < K_BLOCK_K ? left : K_BLOCK_K;
+        const int64_t step = CELLS_OF_A / (16 * size_align(len, f->c0)); /* b is packed again for each block of rows */
+        for (int64_t m1 = 0; m1 < f->m1; m1 += step)
+            block(f, m1, m1 + step < f->m1 ? m1 + step : f->m1, k0, len);
+    }
 }
 
 static void run(const struct frac *f)
 {
     const struct k_mac_args *g = f->g;
-    const enum k_row_type type = row_type(f);
+    const enum k_row_type type = g->m == 1 && !f->s ? row_type(g->dtype) : K_ROW_TYPES;
     if (g->k == 0) {
         for (int64_t n1 = 0; g->init && n1 < f->n1; n1++)
             memset(c_at(f, 0, n1), 0, (size_t)g->m * 16 * sizeof(float));
     } else if (type != K_ROW_TYPES) {
         one_row(f, type);
     } else {
-        for (int64_t k0 = 0; k0 < f->k; k0 += K_BLOCK_K)
-            for (int64_t m1 = 0; m1 < f->m1; m1 += K_BLOCK_M / 16) {
-                const int64_t end = m1 + K_BLOCK_M / 16, left = f->k - k0;
-                block(f, m1, end < f->m1 ? end : f->m1, k0, left < K_BLOCK_K ? left : K_BLOCK_K);
-            }
+        blocks(f);
     }
 }
 
-static struct frac frac_of(const struct k_mac_args *g)
+static struct frac frac_of(const struct k_mac_args *g, const struct k_mac_scales *s)
 {
-    struct frac f = {.g = g, .impl = k_mac_impl(), .b_dtype = g->dtype};
-    const int64_t in_cell = k_is_whole(g->dtype) ? 2 : 1;
-    f.tile = in_cell == 2 ? f.impl->tile_pairs : f.impl->tile;
-    f.k = size_ceil_div(g->k, in_cell);
-    f.c0 = 32 * 8 / dtype_table[g->dtype].bits / in_cell;
+    const struct k_mac_impl *impl = k_mac_impl();
+    struct frac f = {.g = g, .s = s, .impl = impl, .b_dtype = s ? s->b_dtype : g->dtype, .in_cell = 1};
+    const enum k_row_type stored = s ? K_ROW_TYPES : row_type(g->dtype);
+    if (k_is_whole(g->dtype))
+        f.in_cell = g->dtype == DT_I8 && g->m > 1 && impl->tile_quads ? 4 : 2;
+    f.tile = f.in_cell == 1 ? impl->tile : f.in_cell == 2 ? impl->tile_pairs : impl->tile_quads;
+    f.turn = stored == K_ROW_TYPES ? NULL : impl->turn[stored];
+    f.k = size_ceil_div(g->k, f.in_cell);
+    f.c0 = 32 * 8 / dtype_table[g->dtype].bits / f.in_cell;
     f.m1 = size_ceil_div(g->m, 16);
     f.n1 = size_ceil_div(g->n, 16);
     f.k1 = size_ceil_div(f.k, f.c0);
@@ -340,7 +362,7 @@ static struct frac frac_of(const struct k_mac_args *g)
 void k_mac_fractal(const struct k_mac_args *g)
 {
     NPUC_ASSERT(k_mac_supports(g->dtype));
-    struct frac f = frac_of(g);
+    const struct frac f = frac_of(g, NULL);
     if (g->m > 0 && g->n > 0)
         run(&f);
 }
@@ -349,9 +371,7 @@ void k_mac_scaled(const struct k_mac_args *g, const struct k_mac_scales *s)
 {
     NPUC_ASSERT(k_mac_takes_scales(g->dtype) && k_mac_takes_scales(s->b_dtype) &&
                 dtype_table[g->dtype].bits == dtype_table[s->b_dtype].bits && g->b_pitch == 0);
-    struct frac f = frac_of(g);
-    f.s = s;
-    f.b_dtype = s->b_dtype;
+    struct frac f = frac_of(g, s);
     f.s1 = size_ceil_div(size_ceil_div(g->k, s->block), 2);
     if (g->m > 0 && g->n > 0)
         run(&f);

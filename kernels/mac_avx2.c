@@ -1,12 +1,20 @@
-/* AVX2 forms of kernels/mac_priv.h. Registers are spelled out by macros: arrays of vectors would live in memory. */
+/* AVX2 forms of kernels/mac_priv.h. */
 #include "kernels/mac_avx2.h"
+#include "kernels/mac_rows.h"
 
-#define ROWS1(X) X(0)
-#define ROWS2(X) ROWS1(X) X(1)
-#define ROWS3(X) ROWS2(X) X(2)
-#define ROWS4(X) ROWS3(X) X(3)
-#define ROWS5(X) ROWS4(X) X(4)
-#define ROWS6(X) ROWS5(X) X(5)
+enum { MOST_ROWS = 6 }; /* of a tile: 12 accumulators, 2 operands, 1 broadcast */
+typedef void some_rows(const struct k_tile *t);
+
+/* A tile as tiles of at most MOST_ROWS rows. */
+static void in_parts(const struct k_tile *t, int rows, some_rows *const by_rows[MOST_ROWS])
+{
+    struct k_tile part = *t;
+    for (int r = 0; r < rows; r += MOST_ROWS) {
+        part.a = (const int32_t *)t->a + r * t->c0;
+        part.c = (int32_t *)t->c + r * t->c_row;
+        by_rows[(rows - r < MOST_ROWS ? rows - r : MOST_ROWS) - 1](&part);
+    }
+}
 
 #define ROW_START(r)                                                                                                   \
     __m256 lo##r = t->init ? _mm256_setzero_ps() : _mm256_loadu_ps(c + (r)*t->c_row);                                  \
@@ -43,10 +51,10 @@ TILE(4)
 TILE(5)
 TILE(6)
 
-static void tile_avx2(const struct k_tile *t, int rows)
+void k_tile_avx2(const struct k_tile *t, int rows)
 {
-    static void (*const by_rows[K_TILE_M])(const struct k_tile *) = {tile1, tile2, tile3, tile4, tile5, tile6};
-    by_rows[rows - 1](t);
+    static some_rows *const by_rows[MOST_ROWS] = {tile1, tile2, tile3, tile4, tile5, tile6};
+    in_parts(t, rows, by_rows);
 }
 
 /* The same on pairs of int16: products of both are added exactly in int32, the sums wrap. */
@@ -89,13 +97,13 @@ PAIRS(4)
 PAIRS(5)
 PAIRS(6)
 
-static void tile_pairs_avx2(const struct k_tile *t, int rows)
+void k_tile_pairs_avx2(const struct k_tile *t, int rows)
 {
-    static void (*const by_rows[K_TILE_M])(const struct k_tile *) = {pairs1, pairs2, pairs3, pairs4, pairs5, pairs6};
-    by_rows[rows - 1](t);
+    static some_rows *const by_rows[MOST_ROWS] = {pairs1, pairs2, pairs3, pairs4, pairs5, pairs6};
+    in_parts(t, rows, by_rows);
 }
 
-static void transpose_avx2(float *y, const float *x, int64_t c0)
+void k_transpose_avx2(float *y, const float *x, int64_t c0)
 {
     for (int64_t k = 0; k < c0; k += 4)
         for (int n = 0; n < K_TILE_N; n += 8) {
@@ -108,14 +116,14 @@ static void transpose_avx2(float *y, const float *x, int64_t c0)
         }
 }
 
-static void widen_i8_avx2(int16_t *y, const int8_t *x, int64_t n)
+void k_widen_i8_avx2(int16_t *y, const int8_t *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i += 16)
         _mm256_storeu_si256((__m256i *)(void *)(y + i),
                             _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(x + i))));
 }
 
-static int32_t dot_avx2(const int8_t *x, const int8_t *y, int64_t n)
+int32_t k_dot_avx2(const int8_t *x, const int8_t *y, int64_t n)
 {
     __m256i s = _mm256_setzero_si256();
     for (int64_t i = 0; i < n; i += 16) {
@@ -129,7 +137,7 @@ static int32_t dot_avx2(const int8_t *x, const int8_t *y, int64_t n)
     return _mm_cvtsi128_si32(h);
 }
 
-static void transpose8_avx2(uint32_t *y, int64_t y_row, const uint32_t *x, int64_t x_row)
+void k_transpose8_avx2(uint32_t *y, int64_t y_row, const uint32_t *x, int64_t x_row)
 {
     const float *xf = (const float *)(const void *)x;
     float *yf = (float *)(void *)y;
@@ -141,6 +149,10 @@ static void transpose8_avx2(uint32_t *y, int64_t y_row, const uint32_t *x, int64
     }
 }
 
-const struct k_mac_impl k_mac_avx2 = {
-    tile_avx2,     transpose_avx2, tile_pairs_avx2, {k_row_f32_avx2, k_row_f16_avx2, k_row_bf16_avx2, k_row_i8_avx2},
-    widen_i8_avx2, dot_avx2,       transpose8_avx2};
+const struct k_mac_impl k_mac_avx2 = {.tile = k_tile_avx2,
+                                      .transpose = k_transpose_avx2,
+                                      .tile_pairs = k_tile_pairs_avx2,
+                                      .row = {k_row_f32_avx2, k_row_f16_avx2, k_row_bf16_avx2, k_row_i8_avx2},
+                                      .widen_i8 = k_widen_i8_avx2,
+                                      .dot_i8 = k_dot_avx2,
+                                      .transpose8 = k_transpose8_avx2};

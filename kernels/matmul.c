@@ -74,27 +74,28 @@ static void columns(const struct work *w, const float *at, int64_t m0, int64_t r
 {
     const struct k_matmul_args *g = w->g;
     const int64_t width = g->n - n0 < K_TILE_N ? g->n - n0 : K_TILE_N, blocks = size_ceil_div(len, 8);
-    for (int64_t m = 0; m < rows;) {
-        const int64_t in_block = 16 - m % 16, cap = in_block < K_TILE_M ? in_block : K_TILE_M;
-        const int64_t count = rows - m < cap ? rows - m : cap;
-        float c[K_TILE_M * K_TILE_N] = {0};
+    for (int64_t m = 0; m < rows; m += K_TILE_M) {
+        const int64_t count = rows - m < K_TILE_M ? rows - m : K_TILE_M;
+        float c[K_TILE_M * K_TILE_N];
+        const bool continues = k0 > 0 || g->adds;
         float *out = (float *)g->c + (m0 + m) * g->c_row + n0;
         for (int64_t r = 0; r < count; r++) {
-            const float *from = k0 > 0 || g->adds ? out + r * g->c_row : g->bias ? (const float *)g->bias + n0 : NULL;
+            const float *from = continues ? out + r * g->c_row : g->bias ? (const float *)g->bias + n0 : NULL;
+            memset(c + r * K_TILE_N + width, 0, (size_t)(K_TILE_N - width) * sizeof *c);
             if (from)
                 memcpy(c + r * K_TILE_N, from, (size_t)width * sizeof *c);
         }
-        struct k_tile t = {.a = at + (m / 16 * blocks * 16 + m % 16) * 8,
+        struct k_tile t = {.a = at + m * blocks * 8,
                            .a_step = 128,
                            .c0 = 8,
                            .b = bt,
                            .k = len,
                            .c = c,
-                           .c_row = K_TILE_N};
+                           .c_row = K_TILE_N,
+                           .init = !continues && !g->bias};
         w->impl->tile(&t, (int)count);
         for (int64_t r = 0; r < count; r++)
             memcpy(out + r * g->c_row, c + r * K_TILE_N, (size_t)width * sizeof *c);
-        m += count;
     }
 }
 

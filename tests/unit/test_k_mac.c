@@ -17,6 +17,7 @@ struct problem {
     int64_t m, n, k, c0, m1, n1, k1;
     int size;
     bool init;
+    int64_t rare;           /* see elements_with */
     uint8_t *a, *b, *bt;    /* dense [m][k], [k][n], [n][k] */
     uint8_t *fa, *fb;       /* fractals */
     uint32_t *start, *want; /* [m][n] bits of f32 or i32 */
@@ -27,15 +28,24 @@ static int64_t random_below(uint64_t *seed, int64_t n)
     return (int64_t)(unit_random(seed) % (uint64_t)n);
 }
 
+/* One element in `rare` is special (0: none): not finite, subnormal or without a value; of bytes the least. */
+static void elements_with(uint8_t *p, enum dtype t, int64_t n, uint64_t *seed, int64_t rare)
+{
+    static const float special[] = {NAN, INFINITY, -INFINITY, -0.0f, 0x1p-149f, -0x1p-130f, 0x1p-24f, 0x1.fp-16f};
+    for (int64_t i = 0; i < n; i++) {
+        const bool odd = rare > 0 && random_below(seed, rare) == 0;
+        float v = (float)(random_below(seed, 2001) - 1000) / 517.0f;
+        if (odd)
+            v = special[random_below(seed, NPUC_ARRAY_LEN(special))];
+        if (dtype_is_float(t))
+            k_cast(t, p + i * dtype_size(t), DT_F32, &v, 1, false);
+        else
+            p[i] = odd ? 0x80 : (uint8_t)unit_random(seed);
+    }
+}
 static void elements(uint8_t *p, enum dtype t, int64_t n, uint64_t *seed)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const float v = (float)(random_below(seed, 2001) - 1000) / 517.0f;
-        if (dtype_is_float(t))
-            k_cast(t, p + i * dtype_size(t), DT_F32, &v, 1, true);
-        else
-            p[i] = (uint8_t)unit_random(seed);
-    }
+    elements_with(p, t, n, seed, 0);
 }
 static void make(struct problem *p, uint64_t *seed)
 {
@@ -53,8 +63,8 @@ static void make(struct problem *p, uint64_t *seed)
     p->want = malloc((size_t)(p->m * p->n * 4));
     memset(p->fa, 0x7f, (size_t)(p->m1 * p->k1 * 512));
     memset(p->fb, 0x7f, (size_t)(p->n1 * p->k1 * 512));
-    elements(p->a, p->t, p->m * p->k, seed);
-    elements(p->b, p->t, p->k * p->n, seed);
+    elements_with(p->a, p->t, p->m * p->k, seed, p->rare);
+    elements_with(p->b, p->t, p->k * p->n, seed, p->rare);
     const size_t s = (size_t)p->size;
     for (int64_t i = 0; i < p->m; i++)
         for (int64_t k = 0; k < p->k; k++)
@@ -105,6 +115,13 @@ static void plain_loop(const struct problem *p)
             p->want[i * p->n + j] = whole;
         }
 }
+/* The same bits; which of two NaN a fused step keeps is the compiler's choice, though. */
+static void assert_same(const struct problem *p, uint32_t got, uint32_t want)
+{
+    const uint32_t inf = 0x7f800000, magnitude = 0x7fffffff;
+    if (!dtype_is_float(p->t) || (want & magnitude) <= inf || (got & magnitude) <= inf)
+        assert_int_equal(got, want);
+}
 static void check_fractal(const struct problem *p)
 {
     uint32_t *c = malloc((size_t)(p->n1 * p->m1 * 1024));
@@ -115,7 +132,7 @@ static void check_fractal(const struct problem *p)
     k_mac_fractal(&(struct k_mac_args){p->t, p->m, p->n, p->k, p->fa, p->fb, c, p->init, 0});
     for (int64_t i = 0; i < p->m; i++)
         for (int64_t j = 0; j < p->n; j++)
-            assert_int_equal(c[(j / 16 * p->m1 * 16 + i) * 16 + j % 16], p->want[i * p->n + j]);
+            assert_same(p, c[(j / 16 * p->m1 * 16 + i) * 16 + j % 16], p->want[i * p->n + j]);
     free(c);
 }
 static void check_strided(const struct problem *p, bool transposed)
@@ -135,8 +152,22 @@ static void check_strided(const struct problem *p, bool transposed)
                                      .c_row = p->n,
                                      .bias = p->init ? NULL : p->start},
              NULL);
-    assert_memory_equal(c, p->want, (size_t)(p->m * p->n * 4));
+    for (int64_t i = 0; i < p->m * p->n; i++)
+        assert_same(p, c[i], p->want[i]);
     free(c);
+}
+
+static void at_all_levels(struct problem *p, uint64_t *seed)
+{
+    make(p, seed);
+    plain_loop(p);
+    for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
+        k_simd_limit(simd);
+        check_fractal(p);
+        check_strided(p, false);
+        check_strided(p, true);
+    }
+    destroy(p);
 }
 
 static void test_forms_agree(void **state)
@@ -152,16 +183,32 @@ static void test_forms_agree(void **state)
                                                          : i % 5 ? 700
                                                                  : 3000),
                             .init = i % 2};
-        make(&p, &seed);
-        plain_loop(&p);
-        for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
-            k_simd_limit(simd);
-            check_fractal(&p);
-            check_strided(&p, false);
-            check_strided(&p, true);
-        }
-        destroy(&p);
+        at_all_levels(&p, &seed);
     }
+}
+
+/* Every number of rows of a tile, K beside and at the ends of cells, fractals and blocks. */
+static void test_edges_agree(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DT_F32, DT_F16, DT_BF16, DT_I8, DT_U8, DT_F8E4M3FN};
+    static const int64_t around[] = {1, 8, 16, 32, 256, 512, 1024, 2048};
+    uint64_t seed = 11;
+    for (int t = 0; t < NPUC_ARRAY_LEN(types); t++)
+        for (int64_t m = 1; m <= 18; m++) {
+            const int64_t at = around[random_below(&seed, NPUC_ARRAY_LEN(around))];
+            struct problem p = {.t = types[t],
+                                .m = m,
+                                .n = 1 + random_below(&seed, 34),
+                                .k = at + random_below(&seed, 6),
+                                .init = m % 2,
+                                .rare = m % 3 ? 1 + at * 4 : 0};
+            at_all_levels(&p, &seed);
+        }
+    /* rows for more than one block of them, one of K and several */
+    for (int t = 0; t < NPUC_ARRAY_LEN(types); t++)
+        for (int64_t k = 30; k < 1300; k += 640)
+            at_all_levels(&(struct problem){.t = types[t], .m = 300 + t, .n = 17, .k = k, .rare = 300}, &seed);
 }
 
 static void test_layouts(void **state)
@@ -380,8 +427,9 @@ static void test_scaled(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_agree), cmocka_unit_test(test_layouts),
-                                       cmocka_unit_test(test_block_codes), cmocka_unit_test(test_scaled),
-                                       cmocka_unit_test(test_code_rows),   cmocka_unit_test(test_row_times_codes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms_agree),    cmocka_unit_test(test_edges_agree),
+                                       cmocka_unit_test(test_layouts),        cmocka_unit_test(test_block_codes),
+                                       cmocka_unit_test(test_scaled),         cmocka_unit_test(test_code_rows),
+                                       cmocka_unit_test(test_row_times_codes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,161 @@
+/* AVX-512 forms of kernels/mac_priv.h: a row of a tile is one register, so that 16 rows are 16 sums. */
+#include <immintrin.h>
+
+#include "kernels/mac_priv.h"
+#include "kernels/mac_rows.h"
+
+/* Tiles of a known c0: places of rows are constants then. START, STEP and END: what is done with row r. */
+#define TILE(NAME, R, C0, CELL, START, STEP, END)                                                                      \
+    static void NAME##_##C0##_##R(const struct k_tile *t)                                                              \
+    {                                                                                                                  \
+        enum { c0 = C0 };                                                                                              \
+        CELL *c = t->c;                                                                                                \
+        const CELL *b = t->b, *block = t->a;                                                                           \
+        ROWS##R(START) for (int64_t k = 0; k < t->k; block += t->a_step)                                               \
+        {                                                                                                              \
+            const CELL *a = block;                                                                                     \
+            const int64_t end = k + c0 < t->k ? k + c0 : t->k;                                                         \
+            for (; k < end; k++, a++, b += K_TILE_N) {                                                                 \
+                ROWS##R(STEP)                                                                                          \
+            }                                                                                                          \
+        }                                                                                                              \
+        ROWS##R(END)                                                                                                   \
+    }
+/* TILES(NAME, C0, CELL, ...): of 1 to 16 rows, BY_ROWS the list of them. */
+#define TILES(NAME, ...)                                                                                               \
+    TILE(NAME, 1, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 2, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 3, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 4, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 5, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 6, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 7, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 8, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 9, __VA_ARGS__)                                                                                         \
+    TILE(NAME, 10, __VA_ARGS__)                                                                                        \
+    TILE(NAME, 11, __VA_ARGS__)                                                                                        \
+    TILE(NAME, 12, __VA_ARGS__)                                                                                        \
+    TILE(NAME, 13, __VA_ARGS__)                                                                                        \
+    TILE(NAME, 14, __VA_ARGS__)                                                                                        \
+    TILE(NAME, 15, __VA_ARGS__)                                                                                        \
+    TILE(NAME, 16, __VA_ARGS__)
+#define BY_ROWS(NAME)                                                                                                  \
+    {                                                                                                                  \
+        NAME##_1, NAME##_2, NAME##_3, NAME##_4, NAME##_5, NAME##_6, NAME##_7, NAME##_8, NAME##_9, NAME##_10,           \
+            NAME##_11, NAME##_12, NAME##_13, NAME##_14, NAME##_15, NAME##_16                                           \
+    }
+typedef void some_rows(const struct k_tile *t);
+
+#define ROW_START(r) __m512 s##r = t->init ? _mm512_setzero_ps() : _mm512_loadu_ps(c + (r)*t->c_row);
+#define ROW_STEP(r)  s##r = _mm512_fmadd_ps(_mm512_set1_ps(a[(r)*c0]), _mm512_loadu_ps(b), s##r);
+#define ROW_END(r)   _mm512_storeu_ps(c + (r)*t->c_row, s##r);
+TILES(floats, 8, float, ROW_START, ROW_STEP, ROW_END)
+TILES(floats, 16, float, ROW_START, ROW_STEP, ROW_END)
+
+static void tile_avx512(const struct k_tile *t, int rows)
+{
+    static some_rows *const by_rows[2][K_TILE_M] = {BY_ROWS(floats_8), BY_ROWS(floats_16)};
+    if (t->c0 > 16)
+        k_tile_avx2(t, rows);
+    else
+        by_rows[t->c0 / 16][rows - 1](t);
+}
+
+static inline __m512i cells(const int32_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+/* Sums start with row k of b. */
+#define QUAD_START(r)                                                                                                  \
+    __m512i s##r = cells(b + t->k * K_TILE_N);                                                                         \
+    if (!t->init)                                                                                                      \
+        s##r = _mm512_add_epi32(s##r, cells(c + (r)*t->c_row));
+#define QUAD_STEP(r) s##r = _mm512_dpbusd_epi32(s##r, _mm512_set1_epi32(a[(r)*c0]), cells(b));
+#define QUAD_END(r)  _mm512_storeu_si512(c + (r)*t->c_row, s##r);
+TILES(quads, 8, int32_t, QUAD_START, QUAD_STEP, QUAD_END)
+
+static void tile_quads_avx512(const struct k_tile *t, int rows)
+{
+    static some_rows *const by_rows[K_TILE_M] = BY_ROWS(quads_8);
+    by_rows[rows - 1](t);
+}
+
+static void end_quads_avx512(int32_t *b, int64_t k)
+{
+    __m512i s = _mm512_setzero_si512();
+    for (int64_t i = 0; i < k; i++)
+        s = _mm512_dpbusd_epi32(s, _mm512_set1_epi8((char)128), cells(b + i * K_TILE_N));
+    _mm512_storeu_si512(b + k * K_TILE_N, _mm512_sub_epi32(_mm512_setzero_si512(), s));
+}
+
+static inline __m512i join(__m512i x, __m512i y, const int32_t *of)
+{
+    return _mm512_permutex2var_epi32(x, cells(of), y);
+}
+/* y[k]: cell k of 16 rows of 8. Registers of two rows are joined to the even or odd cells of four, then to two cells of
+ * eight rows, then to one of all. */
+static inline void turn_cells(__m512i y[8], const int32_t *x)
+{
+    static const int32_t even[16] = {0, 8, 16, 24, 2, 10, 18, 26, 4, 12, 20, 28, 6, 14, 22, 30};
+    static const int32_t odd[16] = {1, 9, 17, 25, 3, 11, 19, 27, 5, 13, 21, 29, 7, 15, 23, 31};
+    static const int32_t low[16] = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
+    static const int32_t high[16] = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
+    __m512i four[2][4], eight[4][2];
+    for (int i = 0; i < 4; i++) {
+        const __m512i v = cells(x + i * 32), w = cells(x + i * 32 + 16);
+        four[0][i] = join(v, w, even);
+        four[1][i] = join(v, w, odd);
+    }
+    for (int p = 0; p < 2; p++)
+        for (int i = 0; i < 2; i++) { /* cells p and p + 4, p + 2 and p + 6 */
+            eight[p][i] = join(four[p][2 * i], four[p][2 * i + 1], low);
+            eight[p + 2][i] = join(four[p][2 * i], four[p][2 * i + 1], high);
+        }
+    for (int p = 0; p < 4; p++) {
+        y[p] = _mm512_shuffle_i64x2(eight[p][0], eight[p][1], 0x44);
+        y[p + 4] = _mm512_shuffle_i64x2(eight[p][0], eight[p][1], 0xee);
+    }
+}
+
+static void turn_words(void *y, const void *x)
+{
+    __m512i v[8];
+    turn_cells(v, x);
+    for (int k = 0; k < 8; k++)
+        _mm512_storeu_si512((int32_t *)y + k * K_TILE_N, v[k]);
+}
+
+/* A cell is elements 2k and 2k + 1 of a row. */
+static void turn_f16(void *y, const void *x)
+{
+    __m512i v[8];
+    float *to = y;
+    turn_cells(v, x);
+    for (int k = 0; k < 8; k++, to += 2 * K_TILE_N) {
+        _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v[k])));
+        _mm512_storeu_ps(to + K_TILE_N, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v[k], 16))));
+    }
+}
+static void turn_bf16(void *y, const void *x)
+{
+    __m512i v[8];
+    int32_t *to = y;
+    turn_cells(v, x);
+    for (int k = 0; k < 8; k++, to += 2 * K_TILE_N) {
+        _mm512_storeu_si512(to, _mm512_slli_epi32(v[k], 16));
+        _mm512_storeu_si512(to + K_TILE_N, _mm512_and_si512(v[k], _mm512_set1_epi32((int)0xffff0000u)));
+    }
+}
+
+const struct k_mac_impl k_mac_avx512 = {
+    .tile = tile_avx512,
+    .transpose = k_transpose_avx2,
+    .tile_pairs = k_tile_pairs_avx2,
+    .tile_quads = tile_quads_avx512,
+    .end_quads = end_quads_avx512,
+    .turn = {turn_words, turn_f16, turn_bf16, turn_words},
+    .row = {k_row_f32_avx2, k_row_f16_avx2, k_row_bf16_avx2, k_row_i8_avx2},
+    .widen_i8 = k_widen_i8_avx2,
+    .dot_i8 = k_dot_avx2,
+    .transpose8 = k_transpose8_avx2,
+};
