@@ -15,7 +15,8 @@
  * Requirements: (1) runs first, so that names are those of the file and --export-qdq writes the rest as it was; (2) the
  * forms are those that recover_integer and recover_quant read, so that a model that came with them and one that a
  * recipe made give the same kernels; (3) a product made here has no constant weight any more, so it terminates. Left
- * alone: products the recipe does not name or keeps, transposed left operands, grouped scales of convolutions. */
+ * alone: products the recipe does not name or keeps, transposed left operands, weights of several matrices, grouped
+ * scales of convolutions. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include "ir/eval.h"
 #include "kernels/wide.h"
 #include "passes/match.h"
+#include "passes/product_names.h"
 #include "passes/recipe_input.h"
 #include "passes/recipe_terms.h"
 
@@ -68,19 +70,36 @@ static bool is_plain_left(const struct node *n)
            node_attr_int(n, "transBatchB", 0) == 0;
 }
 
+/* Filters, or a matrix, also one below dimensions of 1 that the result has from the left operand. */
+static bool is_one_weight(const struct pass_ctx *px, const struct node *n)
+{
+    const struct type *w = node_in(n, 1)->type;
+    int64_t size;
+    if (n->op == OP_Conv)
+        return w->rank >= 3;
+    for (int i = 0; i < w->rank - 2; i++)
+        if (!expr_is_const(&px->cx->exprs, w->dims[i], &size) || size != 1)
+            return false;
+    return w->rank == 2 || (w->rank > 2 && node_in(n, 0)->type->rank >= w->rank);
+}
+
 static bool read_product(struct pass_ctx *px, struct node *n, struct product *p)
 {
     const struct quantiser *q = px->options.quantiser;
     const bool conv = n->op == OP_Conv;
     if (!conv && n->op != OP_MatMul && n->op != OP_Gemm && n->op != OP_FusedMatMul)
         return false;
-    if (!n->loc || n->loc->n < 1 || !is_constant(node_in(n, 1)) || node_in(n, 1)->type->rank < 2 || !is_plain_left(n) ||
+    if (!n->loc || n->loc->n < 1 || !is_constant(node_in(n, 1)) || !is_one_weight(px, n) || !is_plain_left(n) ||
         !dtype_is_float(n->out[0].type->dtype))
         return false;
     *p = (struct product){.n = n, .name = str_text(&px->cx->strings, n->loc->names[0])};
     p->form = q->product(q->user, n, p->name);
     p->channel_axis = conv || node_attr_int(n, "transB", 0) != 0 ? 0 : 1;
-    return p->form && read_constant(px, node_in(n, 1), &p->w) && (conv ? p->w.rank >= 3 : p->w.rank == 2);
+    if (!p->form || !read_constant(px, node_in(n, 1), &p->w))
+        return false;
+    for (; !conv && p->w.rank > 2; p->w.rank--)
+        memmove(p->w.dims, p->w.dims + 1, (size_t)(p->w.rank - 1) * sizeof *p->w.dims);
+    return true;
 }
 
 /* ---- codes */
@@ -450,6 +469,7 @@ enum npuc_status apply_recipe(struct pass_ctx *px, struct graph *g)
     const enum npuc_status folded = fold_norm(px, g);
     if (folded != NPUC_OK)
         return folded;
+    product_names(px);
     map_init(&made, &px->m->arena);
     for_each_node_safe(n, g)
     {

@@ -17,6 +17,7 @@
 
 #include "ir/eval.h"
 #include "passes/match.h"
+#include "passes/product_names.h"
 
 /* A weight that is dequantised. */
 struct weight {
@@ -298,6 +299,7 @@ static enum npuc_status strip(struct pass_ctx *px, struct node *n)
 
 enum npuc_status strip_codes(struct pass_ctx *px, struct graph *g)
 {
+    product_names(px);
     for_each_node_safe(n, g)
     {
         const struct arena_mark mark = arena_mark(&px->arena);

@@ -9,6 +9,7 @@
 #include "quant/scheme.h"
 #include "tools/awq.h"
 #include "tools/equalise.h"
+#include "tools/left.h"
 #include "tools/origin.h"
 #include "tools/term.h"
 #include "tools/turn.h"
@@ -145,14 +146,37 @@ static bool makes_output(const struct node *n)
     return false;
 }
 
-/* Windows of a convolution do not part into groups: its weights get 8 bits per channel, inputs in groups stay. */
-static void part_no_windows(struct quant_found *f)
+/* Length of the rows that n multiplies with its weight [k, n] ([n, k] of a Gemm with transB), or channels of its maps.
+ */
+static int64_t row_length(const struct quantization *q, const struct node *n)
+{
+    const struct type *x = node_in(n, 0)->type, *w = node_in(n, 1)->type;
+    int64_t k = 1;
+    const expr e = n->op == OP_Conv ? x->dims[1] : w->dims[node_attr_int(n, "transB", 0) ? w->rank - 1 : w->rank - 2];
+    return expr_is_const(&q->c.cx.exprs, e, &k) ? k : 1;
+}
+
+/* Why neither weight nor input can share scales in groups; NULL: they can. */
+static const char *why_no_groups(const struct quantization *q, const struct quant_found *f)
+{
+    const struct quant_operand *input = &f->form.input, *weight = &f->form.weight;
+    const bool parts = input->per == QUANT_PER_GROUP;
+    if (f->n->op == OP_Conv)
+        return parts || weight->per == QUANT_PER_GROUP ? "a convolution has no groups: 8 bits per channel instead"
+                                                       : NULL;
+    return parts && (row_length(q, f->n) % input->group != 0 || node_in(f->n, 0)->type->rank >= IR_MAX_RANK)
+               ? "groups do not divide rows of its input: 8 bits per channel instead"
+               : NULL;
+}
+
+/* Products without groups get weights of 8 bits per channel; inputs in groups stay. */
+static void part_no_groups(const struct quantization *q, struct quant_found *f)
 {
     const struct quant_operand wide = {.codes = DT_I8, .per = QUANT_PER_CHANNEL, .by = "minmax"};
-    const struct quant_product *form = &f->form;
-    if (f->n->op != OP_Conv || (form->weight.per != QUANT_PER_GROUP && form->input.per != QUANT_PER_GROUP))
+    const char *why = why_no_groups(q, f);
+    if (!why)
         return;
-    f->why = "a convolution has no groups: 8 bits per channel instead";
+    f->why = why;
     f->form.weight = wide;
     if (f->form.input.per == QUANT_PER_GROUP)
         f->form.input = (struct quant_operand){0};
@@ -165,7 +189,7 @@ static const struct quant_product *note_product(void *user, const struct node *n
     const uint64_t value = node_in(n, 0)->id, *known = map_find(&q->by_value, value);
     struct quant_found f = {.name = arena_strndup(q->arena, name, (int64_t)strlen(name)), .n = n};
     f.form = !q->ask.narrow_last && makes_output(n) ? q->ask.last : q->ask.form;
-    part_no_windows(&f);
+    part_no_groups(q, &f);
     if (q->ask.keeps && q->ask.keeps(q->ask.user, name))
         f.keep = "asked for by --keep";
     if (known && n->op != OP_Conv && q->sources.data[*known - 1].first->op != OP_Conv) {
@@ -210,6 +234,8 @@ static enum npuc_status find_products(struct quantization *q)
     const enum npuc_status s = quantize_walk(q, &notes);
     if (s == NPUC_OK && q->twice)
         return same_name(q, q->twice);
+    if (s == NPUC_OK)
+        left_note(q);
     if (s == NPUC_OK && q->products.len == 0)
         return diag_error_text(
             &q->c.diag, &(struct diag_loc){.file = q->c.cx.file, .index = -1}, D_UNSUPPORTED,
@@ -295,16 +321,6 @@ static enum npuc_status calibrate(struct quantization *q)
     if (q->ask.shows)
         fprintf(stderr, "\r\033[K");
     return s;
-}
-
-/* Length of the rows that n multiplies with its weight [k, n] ([n, k] of a Gemm with transB), or channels of its maps.
- */
-static int64_t row_length(const struct quantization *q, const struct node *n)
-{
-    const struct type *x = node_in(n, 0)->type, *w = node_in(n, 1)->type;
-    int64_t k = 1;
-    const expr e = n->op == OP_Conv ? x->dims[1] : w->dims[node_attr_int(n, "transB", 0) ? w->rank - 1 : w->rank - 2];
-    return expr_is_const(&q->c.cx.exprs, e, &k) ? k : 1;
 }
 
 /* Kinds of statistics that the products of a source use. */
@@ -439,6 +455,11 @@ static enum npuc_status finish(struct quantization *q)
         }
         if (!quant_recipe_add(&q->recipe, &e))
             return same_name(q, f->name);
+    }
+    for (int64_t i = 0; i < q->left.len; i++) {
+        const struct quant_entry *e = &q->left.data[i];
+        if (!quant_recipe_find(&q->recipe, e->name) && !quant_recipe_add(&q->recipe, e))
+            return same_name(q, e->name);
     }
     const enum npuc_status s = q->recipe.data ? quant_store_commit(&q->store, &q->c.diag) : NPUC_OK;
     return s == NPUC_OK ? write_recipe(q) : s;

@@ -62,7 +62,8 @@ struct quantization {
     struct map by_name;               /* sym -> place in products + 1 */
     struct map by_value;              /* id of a value -> place in sources + 1 */
     struct strtab names;
-    const char *twice; /* the name of two products, which recipes cannot tell apart; NULL: there are none */
+    VEC(struct quant_entry) left; /* products that have weights but no codes, and why (tools/left.h) */
+    const char *twice;            /* the name of two products, which recipes cannot tell apart; NULL: none */
     struct calib data;
     int64_t first, last;           /* sources of this walk over the data */
     struct quant_origin *origin;   /* NULL: no product looks at the model as it was */

@@ -8,6 +8,8 @@ import sys
 import tempfile
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import support
@@ -20,8 +22,8 @@ class Bench:
         self.npuc, self.d, self.root, self.bard = npuc, d, root, root / "examples" / "bard"
         self.model, self.text = self.bard / "model.onnx", self.bard / "eval" / "test.npy"
 
-    def quantize(self, out, *options):
-        support.must([self.npuc, "quantize", self.model, "-o", out, "--quiet", *options])
+    def quantize(self, out, *options, model=None):
+        support.must([self.npuc, "quantize", model or self.model, "-o", out, "--quiet", *options])
         return out.read_text()
 
     def perplexity(self, recipe):
@@ -83,15 +85,38 @@ def check_equalise(b):
 
 
 def check_models(b):
-    """What comes with the tokens is filled in; names that two products share are refused before data are looked at."""
+    """What comes with the tokens is filled in."""
     models, r = b.root / "tests/models", b.d / "m.recipe"
     np.save(b.d / "few.npy", np.random.default_rng(5).integers(1, 60, (2, 12)))
     for name in ("bert-tiny-optimum", "llama-hand-static24"):
         support.must([b.npuc, "quantize", models / name / "model.onnx", "-o", r, "--quiet", "--scheme", "w8a8", "--calib", b.d / "few.npy"])
         assert "by=output" in r.read_text(), name
-    twice = models / "whisper-tiny-decoder-merged-optimum"
-    data = sorted((twice / "cases").iterdir())[0] / "inputs"
-    b.refused([b.npuc, "quantize", twice / "model.onnx", "-o", r, "--quiet", "--scheme", "w8a8", "--calib", data], 4, "different names")
+
+
+def check_left(b):
+    """Products of one name are told apart; weights that get no codes, and groups that do not fit, are named with a reason."""
+    twice, r = b.root / "tests/models/whisper-tiny-decoder-merged-optimum", b.d / "l.recipe"
+    data = b.d / "cases"
+    data.mkdir()
+    for i, case in enumerate(sorted((twice / "cases").iterdir())):
+        np.savez(data / f"{i}.npz", **{f.stem: np.load(f) for f in (case / "inputs").glob("*.npy")})
+    text = b.quantize(r, "--scheme", "w8a8", "--calib", data, model=twice / "model.onnx")
+    assert "[/proj_out/MatMul]" in text and "[/proj_out/MatMul#2]" in text, text
+    support.must([b.npuc, "compile", twice / "model.onnx", "--recipe", r, "-o", b.d / "l.plan", "--quiet"])
+    random = np.random.default_rng(5)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], name="odd"), helper.make_node("MatMul", ["v", "a"], ["b"], name="left"),
+             helper.make_node("MatMul", ["b", "m"], ["y"], name="several")]
+    values = {"w": (48, 32), "v": (16, 24), "m": (5, 32, 8)}
+    graph = helper.make_graph(nodes, "left", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [24, 48])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 16, 8])],
+                              [onnx.numpy_helper.from_array(random.standard_normal(s).astype(np.float32), k) for k, s in values.items()])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), b.d / "left.onnx")
+    text = b.quantize(r, "--scheme", "mxfp8", model=b.d / "left.onnx")
+    for name, line in [("odd", "why     = groups do not divide"), ("left", "keep    = its weight is the left operand"),
+                       ("several", "keep    = its weight is several matrices")]:
+        part = text.partition(f"[{name}]")[2].partition("[")[0]
+        assert line in part, (name, text)
+    support.must([b.npuc, "compile", b.d / "left.onnx", "--recipe", r, "-o", b.d / "l.plan", "--quiet"])
 
 
 def check_outcome(b):
@@ -234,6 +259,7 @@ def main():
         check_schemes(b)
         check_equalise(b)
         check_models(b)
+        check_left(b)
         check_outcome(b)
 
 
