@@ -48,13 +48,23 @@ static void strip_any(const struct k_strip *g)
         }
 }
 
-static void run_strip(const struct k_strip *g)
+/* One strip, or two whose columns follow each other. */
+static void run_strips(const struct k_strip *s, int n)
 {
-#ifndef NPUC_SCALAR_ONLY
-    if (k_simd() && k_mac_takes_code_rows(g->w, g->first, g->k) && k_strip_avx2(g))
+#ifdef NPUC_SCALAR_ONLY
+    const enum k_simd_level level = K_SIMD_NONE;
+#else
+    const enum k_simd_level level = k_mac_takes_code_rows(s->w, s->first, s->k) ? k_simd() : K_SIMD_NONE;
+    if (level >= K_SIMD_AVX512 && k_strips_avx512(s, n))
         return;
 #endif
-    strip_any(g);
+    for (int i = 0; i < n; i++) {
+#ifndef NPUC_SCALAR_ONLY
+        if (level >= K_SIMD_AVX2 && k_strip_avx2(&s[i]))
+            continue;
+#endif
+        strip_any(&s[i]);
+    }
 }
 
 /* Columns n .. n + 15 of the result: rows of the parts that have them; behind the last one it is repeated. */
@@ -90,15 +100,18 @@ void k_mac_codes(const struct k_mac_args *g, const struct k_code_part *parts, in
         for (int64_t i = 0; i < k; i += c0) /* the first of 16 lines of each fractal */
             memcpy((char *)line + i / c0 * 32, (const char *)g->a + (k0 + i) / c0 * 512, 32);
         k_widen(a, g->dtype, line, 0, size_align(k, c0));
-        for (int64_t n = 0; n < g->n; n += 16) {
-            struct k_strip s;
-            s.w = parts->w;
-            s.first = parts->k0 + k0;
-            s.k = k;
-            s.a = a;
-            s.c = c + n * COLUMN;
-            set_columns(&s, parts, n_parts, n, g->n);
-            run_strip(&s);
+        for (int64_t n = 0; n < g->n; n += 32) {
+            struct k_strip s[2];
+            const int n_strips = n + 16 < g->n ? 2 : 1;
+            for (int i = 0; i < n_strips; i++) {
+                s[i].w = parts->w;
+                s[i].first = parts->k0 + k0;
+                s[i].k = k;
+                s[i].a = a;
+                s[i].c = c + (n + 16 * i) * COLUMN;
+                set_columns(&s[i], parts, n_parts, n + 16 * i, g->n);
+            }
+            run_strips(s, n_strips);
         }
     }
 }

@@ -311,14 +311,15 @@ static void test_row_times_codes(void **state)
     enum { N = 48, K = 320, MOST = N * K * 4 };
     static uint8_t codes[N * K], scales[N * K], zeros[N * K], made[MOST], lines[K * 64];
     uint64_t seed = 8;
-    for (int i = 0; i < 120; i++) {
-        const enum dtype t = i % 3 ? DT_F16 : DT_F32, st = i % 5 % 2 ? DT_F32 : DT_F16;
-        const int64_t c0 = 32 / dtype_size(t),
-                      k = i % 7 ? 16 * (1 + random_below(&seed, 12)) : 5 + random_below(&seed, 90);
-        const int64_t first = 16 * random_below(&seed, 7), n = 1 + random_below(&seed, N),
+    for (int i = 0; i < 400; i++) {
+        const bool usual = i % 2; /* scales and blocks as quantisers make them */
+        const enum dtype t = usual || i % 3 ? DT_F16 : DT_F32, st = i % 5 % 2 ? DT_F32 : DT_F16;
+        const int64_t c0 = 32 / dtype_size(t), step = usual ? 32 : 16,
+                      k = i % 7 ? step * (1 + random_below(&seed, 192 / step)) : 5 + random_below(&seed, 90);
+        const int64_t first = step * random_below(&seed, 112 / step), n = 1 + random_below(&seed, N),
                       cut = random_below(&seed, n + 1);
         const struct k_code_rows w = {.to = t,
-                                      .code = i % 11 ? i % 4 ? DT_U4 : DT_U8 : DT_U2,
+                                      .code = i % 11 ? i / 2 % 4 ? DT_U4 : DT_U8 : DT_U2,
                                       .scale_type = st,
                                       .zero = (enum k_zero)random_below(&seed, 3),
                                       .rows = n,
@@ -341,6 +342,10 @@ static void test_row_times_codes(void **state)
         for (int64_t j = 0; j < N * K; j++)
             codes[j] = (uint8_t)unit_random(&seed);
         elements(scales, st, N * 84 / 4, &seed);
+        for (int64_t j = 0; usual && j < N * 84 / dtype_size(st); j++) { /* of f16, down to its least normal number */
+            const float s = half_f16_to_f32((uint16_t)(0x400 + random_below(&seed, 0x5800)));
+            k_cast(st, scales + j * dtype_size(st), DT_F32, &s, 1, true);
+        }
         for (int64_t j = dtype_size(st) - 1; i / 4 % 2 && j < N * K; j += dtype_size(st))
             scales[j] &= 127; /* none below 0 */
         elements(zeros, st, N * 84 / 4, &seed);
