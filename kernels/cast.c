@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "kernels/cast_priv.h"
+#include "kernels/loops.h"
 #include "kernels/vec.h"
 #include "kernels/wide.h"
 
@@ -66,22 +68,27 @@ static void convert(enum dtype to, enum dtype from, union chunk *c, int64_t n)
     }
 }
 
+#ifdef NPUC_SCALAR_ONLY
+#define WIDE(call) 0
+#else
+#define WIDE(call) (k_simd() ? (call) : 0)
+#endif
+
 /* Floats to integers of at most 32 bits whose conversion works in 32: what whole_of and k_narrow give, without a
  * carrier of 64. false: another type. */
-#define TRUNC(dt, T)                                                                                                   \
+#define TRUNC(dt, T, wide)                                                                                             \
     case DT_##dt:                                                                                                      \
-        for (int64_t i = 0; i < n; i++)                                                                                \
-            ((T *)y)[at + i] =                                                                                         \
-                (T)(uint32_t)(x[i] >= -2147483648.0f && x[i] < 2147483648.0f ? (int32_t)x[i] : INT32_MIN);             \
+        for (int64_t i = WIDE(wide(y, x, n)); i < n; i++)                                                              \
+            ((T *)y)[i] = (T)(uint32_t)(x[i] >= -2147483648.0f && x[i] < 2147483648.0f ? (int32_t)x[i] : INT32_MIN);   \
         return true;
-static bool trunc_f32(enum dtype to, void *y, int64_t at, const float *x, int64_t n)
+static bool trunc_f32(enum dtype to, void *y, const float *x, int64_t n)
 {
     switch ((int)to) {
-        TRUNC(I8, int8_t)
-        TRUNC(U8, uint8_t)
-        TRUNC(I16, int16_t)
-        TRUNC(U16, uint16_t)
-        TRUNC(I32, int32_t)
+        TRUNC(I8, int8_t, k_trunc_8_avx2)
+        TRUNC(U8, uint8_t, k_trunc_8_avx2)
+        TRUNC(I16, int16_t, k_trunc_16_avx2)
+        TRUNC(U16, uint16_t, k_trunc_16_avx2)
+        TRUNC(I32, int32_t, k_trunc_32_avx2)
     }
     return false;
 }
@@ -97,7 +104,7 @@ static void cast_range(enum dtype to, void *dst, enum dtype from, const void *sr
                 ((uint16_t *)dst)[at + i] = half_f64_to_f16(c.d[i]);
             continue;
         }
-        if (k_wide_of(from) == K_WIDE_F32 && trunc_f32(to, dst, at, c.f, m))
+        if (k_wide_of(from) == K_WIDE_F32 && trunc_f32(to, (uint8_t *)dst + at * dtype_size(to), c.f, m))
             continue;
         convert(to, from, &c, m);
         k_narrow(to, dst, at, &c, m, saturate);
@@ -117,10 +124,16 @@ void k_cast(enum dtype to, void *dst, enum dtype from, const void *src, int64_t 
     else if (from == DT_BF16 && to == DT_F32)
         half_bf16_to_f32_n(dst, src, n);
     else if (from == DT_I32 && to == DT_F32)
-        for (int64_t i = 0; i < n; i++)
+        for (int64_t i = WIDE(k_cast_i32_f32_avx2(dst, src, n)); i < n; i++)
             ((float *)dst)[i] = (float)((const int32_t *)src)[i];
-    else
+    else if (from != DT_F32 || !trunc_f32(to, dst, src, n))
         cast_range(to, dst, from, src, n, saturate);
+}
+
+void k_scale_f32(float *y, const float *scale, int64_t n)
+{
+    for (int64_t i = WIDE(k_scale_f32_avx2(y, scale, n)); i < n; i++)
+        y[i] *= scale[i];
 }
 
 void k_cast_nearest(enum dtype to, void *dst, enum dtype from, const void *src, int64_t n)

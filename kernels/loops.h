@@ -5,18 +5,22 @@
 #include "kernels/vec.h"
 
 /* dst[i] = fn(x[i], y[i], z[i]); unused operands may be NULL; dst may equal an operand; p: three parameters.
- * Results that are bool are 1 and 0 of the element type. */
+ * Results that are bool are 1 and 0 of the element type. of[j] of a span of floats is -1, or 0 where all elements of
+ * operand j are equal: K_SAME of them are there then. */
+enum { K_SAME = 16 };
 struct k_span_f32 {
     float *dst;
     const float *x, *y, *z;
     int64_t n;
     const float *p;
+    int64_t of[3];
 };
 struct k_span_f64 {
     double *dst;
     const double *x, *y, *z;
     int64_t n;
     const float *p;
+    int64_t of[3];
 };
 struct k_span_int { /* int64_t or uint64_t elements */
     void *dst;

@@ -98,22 +98,27 @@ static void flatten(struct job *j)
     j->rows = 1;
 }
 
-static void fill(enum k_wide w, union chunk *c, int64_t n)
+/* The first of a chunk as often as loops read it. */
+static void fill(enum k_wide w, union chunk *c, int64_t width)
 {
+    const int64_t n = w == K_WIDE_F32 || w == K_WIDE_F64 ? K_SAME : width;
+    const float f = c->f[0];
+    const uint64_t u = c->u[0];
     if (w == K_WIDE_F32)
         for (int64_t i = 1; i < n; i++)
-            c->f[i] = c->f[0];
+            c->f[i] = f;
     else
         for (int64_t i = 1; i < n; i++)
-            c->u[i] = c->u[0];
+            c->u[i] = u;
 }
 
 static void run_loop(const struct job *j, void *dst, const void *const x[3], int64_t n)
 {
+    const int64_t of[3] = {-(j->arg[0].col != 0), -(j->arg[1].col != 0), -(j->arg[2].col != 0)};
     if (j->wide == K_WIDE_F32)
-        j->f32(&(struct k_span_f32){dst, x[0], x[1], x[2], n, j->params});
+        j->f32(&(struct k_span_f32){dst, x[0], x[1], x[2], n, j->params, {of[0], of[1], of[2]}});
     else if (j->wide == K_WIDE_F64)
-        j->f64(&(struct k_span_f64){dst, x[0], x[1], x[2], n, j->params});
+        j->f64(&(struct k_span_f64){dst, x[0], x[1], x[2], n, j->params, {of[0], of[1], of[2]}});
     else
         j->whole(&(struct k_span_int){dst, x[0], x[1], x[2], n, j->params});
 }

@@ -43,11 +43,13 @@ void k_vec(enum k_fn fn, enum dtype t, int64_t rows, int64_t cols, void *dst, in
            const struct k_rows arg[3], const float *params);
 
 /* dst[i] = (to)src[i], n contiguous elements; ONNX Cast semantics: float to float rounds to nearest even, float to
- * int truncates (out of range and NaN as numpy on x86-64), to bool is != 0; `saturate` as in ONNX for 8-bit floats. */
+ * int truncates (out of range and NaN as numpy on x86-64), to bool is != 0; `saturate` as in ONNX for 8-bit floats.
+ * dst may be src where elements do not grow. */
 void k_cast(enum dtype to, void *dst, enum dtype from, const void *src, int64_t n, bool saturate);
 /* f32, f16 or bf16 to the nearest integers of i8 or u8, ties to even, beyond their range to its end: Round, Clip and
  * Cast in one. */
 void k_cast_nearest(enum dtype to, void *dst, enum dtype from, const void *src, int64_t n);
+void k_scale_f32(float *y, const float *scale, int64_t n); /* y *= scale */
 
 /* Row reductions. 64 lanes: element with absolute index i of the row is accumulated into lane i mod 64 in ascending
  * order, then lanes are combined by a fixed tree (lane j with j+32, then 16, 8, 4, 2, 1). So the result does not depend

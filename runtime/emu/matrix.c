@@ -331,8 +331,7 @@ static enum dtype fix_row(void *y, const struct fix_row *f)
         return f->from;
     if (f->from == DT_I32)
         k_cast(DT_F32, y, DT_I32, y, f->cols, true);
-    for (int64_t c = 0; c < f->cols; c++)
-        ((float *)y)[c] *= f->scale[c];
+    k_scale_f32(y, f->scale, f->cols);
     return DT_F32;
 }
 

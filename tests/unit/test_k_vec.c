@@ -61,6 +61,42 @@ static void test_simd_equals_scalar(void **state)
     }
 }
 
+/* Operands of one number for all columns give what rows full of it give, in every class of arithmetic. */
+static void test_same_for_all(void **state)
+{
+    (void)state;
+    enum { N = 531 };
+    static const enum dtype types[] = {DT_F32, DT_F16, DT_F64, DT_I32, DT_U8, DT_BOOL};
+    static uint8_t x[3][N * 8], full[3][N * 8], y[2][N * 8];
+    static float v[N];
+    uint64_t seed = 21;
+    const float p[3] = {0.7f, 1.3f, 0.1f};
+    for (int fn = 1; fn < K_FN_end; fn++)
+        for (int i = 0; i < NPUC_ARRAY_LEN(types) * 8; i++) {
+            const enum dtype t = types[i / 8];
+            const int size = dtype_size(t);
+            struct k_rows some[3], all[3];
+            if (!k_fn_info((enum k_fn)fn) || !k_fn_supports((enum k_fn)fn, t))
+                continue;
+            for (int j = 0; j < 3; j++) {
+                const bool one = i >> j & 1;
+                const enum dtype arg = fn == K_FN_Where && j == 0 ? DT_BOOL : t;
+                fill(v, N, &seed);
+                k_cast(arg, x[j], DT_F32, v, N, true);
+                for (int64_t k = 0; k < N; k++)
+                    memcpy(full[j] + k * dtype_size(arg), x[j] + (one ? 0 : k) * dtype_size(arg),
+                           (size_t)dtype_size(arg));
+                some[j] = (struct k_rows){x[j], one ? 0 : N, !one};
+                all[j] = (struct k_rows){full[j], N, 1};
+            }
+            k_simd_limit((enum k_simd_level)(fn % K_SIMD_LEVELS));
+            k_vec((enum k_fn)fn, t, 1, N, y[0], N, some, p);
+            k_vec((enum k_fn)fn, t, 1, N, y[1], N, all, p);
+            const bool flags = k_fn_info((enum k_fn)fn)->result == K_RESULT_BOOL;
+            assert_memory_equal(y[0], y[1], (size_t)(N * (flags ? 1 : size)));
+        }
+}
+
 static void test_rows_and_in_place(void **state)
 {
     (void)state;
@@ -223,10 +259,42 @@ static void test_casts(void **state)
     assert_memory_equal(wide, ((float[]){1.0f, -7.5f, 0.125f, 7.5f}), sizeof wide);
 }
 
+/* Every level casts and scales alike, rows of every length beside whole registers, also in place. */
+static void test_levels_cast(void **state)
+{
+    (void)state;
+    enum { MOST = 70 };
+    static const enum dtype types[] = {DT_I8, DT_U8, DT_I16, DT_U16, DT_I32};
+    static const float ends[] = {0x1p31f, 0x1.fffffep30f, -0x1p31f, -0x1.000002p31f, 255.5f, -128.5f, 65535.9f, -0.9f};
+    uint64_t seed = 31;
+    float x[MOST] = {0}, part[2][MOST];
+    int32_t y[K_SIMD_LEVELS][MOST];
+    for (int64_t n = 0; n <= MOST; n++)
+        for (int i = 0; i < NPUC_ARRAY_LEN(types); i++) {
+            fill(x, n, &seed);
+            for (int64_t k = 0; k < n; k += 1 + (int64_t)(unit_random(&seed) % 9))
+                x[k] = ends[unit_random(&seed) % NPUC_ARRAY_LEN(ends)];
+            for (enum k_simd_level simd = K_SIMD_NONE; simd < K_SIMD_LEVELS; simd++) {
+                k_simd_limit(simd);
+                memcpy(y[simd], x, sizeof x);
+                k_cast(types[i], y[simd], DT_F32, types[i] == DT_I32 ? (const void *)y[simd] : x, n, true);
+                if (simd == K_SIMD_NONE)
+                    continue;
+                assert_memory_equal(y[simd], y[K_SIMD_NONE], sizeof *y);
+                k_cast(DT_F32, part[0], DT_I32, y[simd], n, true);
+                for (int64_t k = 0; k < n; k++)
+                    part[1][k] = (float)y[simd][k] * x[k];
+                k_scale_f32(part[0], x, n);
+                assert_true(same(part[0], part[1], n));
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_simd_equals_scalar),
+        cmocka_unit_test(test_same_for_all),
         cmocka_unit_test(test_rows_and_in_place),
         cmocka_unit_test(test_half_rounds_once),
         cmocka_unit_test(test_integers_wrap),
@@ -235,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_extremes_keep_nan),
         cmocka_unit_test(test_accuracy),
         cmocka_unit_test(test_casts),
+        cmocka_unit_test(test_levels_cast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
