@@ -39,6 +39,7 @@ static const struct pass_step pipeline[] = {
     {PASS_cse, "masks, angles and positions that every layer repeats become one"},
     {PASS_fold_constants, "sizes that lowering made"},
     {PASS_dce, "what lowering left without users"},
+    {PASS_spread_experts, "after dce: rows that sort_groups left in their first order would be sent as well"},
     {PASS_recover_product, "decomposed attention reads its cache in place; before kv_cache, which counts users"},
     {PASS_dce, "the transposes and repeats nobody reads"},
     {PASS_kv_cache, "after lowering, which makes the appends; before placement, which sees the layout"},

@@ -254,7 +254,7 @@ static struct cut cut_before(const struct node *n, int i, const struct cut *c)
     return x;
 }
 
-static struct value *cut_weight(struct shard *s, struct builder *b, struct value *v, const struct cut *c)
+struct value *shard_weight(struct shard *s, struct builder *b, struct value *v, const struct cut *c)
 {
     if (c->kind != CUT_SPLIT)
         return v;
@@ -265,7 +265,7 @@ static struct value *cut_weight(struct shard *s, struct builder *b, struct value
     struct value *in[4] = {NULL};
     for (int i = 0; i < v->def->n_in && i < 4; i++) {
         const struct cut x = cut_before(v->def, i, c);
-        in[i] = node_in(v->def, i) ? cut_weight(s, b, node_in(v->def, i), &x) : NULL;
+        in[i] = node_in(v->def, i) ? shard_weight(s, b, node_in(v->def, i), &x) : NULL;
         if (!in[i] && node_in(v->def, i))
             return NULL;
     }
@@ -309,7 +309,7 @@ static struct value *bring(struct shard *s, struct node *n, struct value *v, con
     struct builder b = ir_at(n);
     struct value *out = v;
     if (have->kind == CUT_WHOLE && shard_is_weight(v)) {
-        out = cut_weight(s, &b, v, want);
+        out = shard_weight(s, &b, v, want);
     } else {
         if (have->kind != CUT_WHOLE)
             out = collective(s, &b, v, have);

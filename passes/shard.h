@@ -58,6 +58,8 @@ bool shard_divides(struct shard_node *c, struct cut *cut, expr size, const char 
 void shard_lower(struct shard_node *c, int32_t seed, int64_t ways, const char *what);
 /* Devices for the product itself to divide its weight over, which has `size` columns; 1: none. */
 int64_t shard_ways(struct shard_node *c, expr size);
+/* The part of a constant weight, as `c` says, before what b inserts; NULL after a reported error. */
+struct value *shard_weight(struct shard *s, struct builder *b, struct value *v, const struct cut *c);
 /* Part of size. */
 expr shard_part(const struct shard *s, expr size, int64_t ways);
 /* The dims of a value cut so. */

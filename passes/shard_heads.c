@@ -97,7 +97,8 @@ static bool attention_operands(struct shard_node *c, const char *q_heads, const 
 /* Of a mask or bias: axis `axis` where it has all heads. */
 static void want_heads(struct shard_node *c, int i, int axis, const struct cut *x)
 {
-    if (x->kind == CUT_SPLIT && node_in(c->n, i) && axis >= 0 && axis < type_of(c, i)->rank && !is_one(c, type_of(c, i)->dims[axis]))
+    if (x->kind == CUT_SPLIT && node_in(c->n, i) && axis >= 0 && axis < type_of(c, i)->rank &&
+        !is_one(c, type_of(c, i)->dims[axis]))
         c->want[i] = shard_split(axis, x);
 }
 

@@ -120,6 +120,9 @@ static void spread_result(struct session *s, const struct request *q, const stru
         printf("; of %lld products %lld are divided",
                (long long)(q->spread.division.divided + q->spread.division.whole),
                (long long)q->spread.division.divided);
+    if (q->spread.expert > 1)
+        printf("; %lld products of experts, a part of %lld of the matrices", (long long)q->spread.division.spread,
+               (long long)q->spread.expert);
     printf("\n");
     printf("per device  weights %s, caches %s, activations %s of %s: %s%s\n", bytes_text(b[0], weights),
            bytes_text(b[1], caches), bytes_text(b[2], (double)r->pool_size), bytes_text(b[3], q->gm),
@@ -225,7 +228,13 @@ static void note_assumptions(const struct compilation *c, const struct request *
                      : "no kernel multiplies these integers on this target: products are timed in the float type");
     if (chooses_matrices(r))
         add_note(q, j,
-                 "the experts that tokens choose are modelled: E (1 - (1 - k/E)^tokens) of E, rows dealt out evenly");
+                 q->spread.expert > 1
+                     ? "the experts that tokens of all groups choose are modelled: E (1 - (1 - k/E)^tokens) of E, rows "
+                       "dealt out evenly over experts and groups"
+                     : "the experts that tokens choose are modelled: E (1 - (1 - k/E)^tokens) of E, rows dealt out "
+                       "evenly");
+    if (q->spread.expert > q->batch && !q->sweep)
+        add_note(q, j, "fewer sequences than groups of --ep: times are those of one in each group");
 }
 
 /* A sweep also times what does not fit and says how much is missing: the target gets more memory, `gm` is what it has.
@@ -253,6 +262,7 @@ static bool begin_spread(struct request *q, struct compilation *c, int *code)
         return true;
     q->spread.division.notes.len = 0;
     q->spread.division.divided = q->spread.division.whole = q->spread.division.collectives = 0;
+    q->spread.division.spread = 0;
     c->options.division = &q->spread.division;
     return q->sweep || lift_memory(c, &q->gm, code);
 }

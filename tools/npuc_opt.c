@@ -33,6 +33,7 @@ static const char usage_text[] =
     "      --cache-page N      rows of a page of KV caches\n"
     "      --target T          place for that target; without it passes that need one do nothing\n"
     "      --devices N         the pass `shard` makes the graph of one of N devices\n"
+    "      --expert-groups N   `spread_experts` that of one of N groups of devices\n"
     "      --precision P       as for npuc compile, for the passes `precision`, `whole_precision` and `quantise`\n"
     "      --recipe R          how the pass `apply_recipe` quantises (docs/quantization.md)\n"
     "      --strict            round where the model's own steps round\n"
@@ -57,7 +58,7 @@ struct opt {
     const char *inputs[MAX_INPUTS];
     int n_inputs;
     bool no_output, stats, time_passes, eval, round_trip;
-    int64_t max_rewrites, cache_capacity, cache_page, cache_ring, external_limit, devices;
+    int64_t max_rewrites, cache_capacity, cache_page, cache_ring, external_limit, devices, expert_groups;
     struct pass_run run;
 };
 
@@ -140,6 +141,7 @@ enum {
     O_PAGE,
     O_RING,
     O_DEVICES,
+    O_EXPERT_GROUPS,
     O_DUMP_DIR,
     O_STATS,
     O_TIME,
@@ -169,6 +171,7 @@ static const struct option long_options[] = {
     {"cache-page", 1, NULL, O_PAGE},
     {"cache-ring", 1, NULL, O_RING},
     {"devices", 1, NULL, O_DEVICES},
+    {"expert-groups", 1, NULL, O_EXPERT_GROUPS},
     {"dump-dir", 1, NULL, O_DUMP_DIR},
     {"stats", 0, NULL, O_STATS},
     {"time-passes", 0, NULL, O_TIME},
@@ -198,6 +201,7 @@ static enum npuc_status apply_option(struct work *w, struct opt *o, int c)
     case O_STOP_AFTER: o->run.stop_after = optarg; return NPUC_OK;
     case O_MAX_REWRITES: return parse_count(w, optarg, &o->max_rewrites);
     case O_DEVICES: return parse_count(w, optarg, &o->devices);
+    case O_EXPERT_GROUPS: return parse_count(w, optarg, &o->expert_groups);
     case O_CACHE: return parse_count(w, optarg, &o->cache_capacity);
     case O_RING: return parse_count(w, optarg, &o->cache_ring);
     case O_PAGE: return parse_count(w, optarg, &o->cache_page);
@@ -383,8 +387,8 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
         px.options.whole = o->precision->whole;
     }
     px.options.strict = o->strict;
-    struct division division = {.tensor = o->devices, .arena = &w->arena};
-    px.options.division = o->devices > 1 ? &division : NULL;
+    struct division division = {.tensor = o->devices, .expert = o->expert_groups, .arena = &w->arena};
+    px.options.division = o->devices > 1 || o->expert_groups > 1 ? &division : NULL;
     w->cx.max_rewrites = o->max_rewrites;
     o->run.after = after_pass;
     o->run.user = w;
@@ -396,7 +400,7 @@ static enum npuc_status run_passes(struct work *w, struct opt *o)
     if (s == NPUC_OK && o->stats)
         fputs(pass_stats_text(&px, &w->arena), stderr);
     for (int64_t i = 0; i < division.notes.len; i++)
-        fprintf(stderr, "shard: %s\n", division.notes.data[i]);
+        fprintf(stderr, "division: %s\n", division.notes.data[i]);
     pass_ctx_free(&px);
     quant_recipe_close(&recipe);
     return s;

@@ -10,20 +10,22 @@
 
 bool spread_read(struct spread *s, const struct command *cmd, const struct args *a, int *exit_code)
 {
-    const struct arg_range stages = {1, SPREAD_STAGES, 1}, none = {1, MOST_DEVICES, 0};
+    const struct arg_range stages = {1, SPREAD_STAGES, 1}, groups = {1, MOST_DEVICES, 1}, none = {1, MOST_DEVICES, 0};
     int64_t devices = 0, tensor = 0;
     if (!args_number(cmd, a, "devices", none, &devices, exit_code) ||
         !args_number(cmd, a, "tp", none, &tensor, exit_code) ||
+        !args_number(cmd, a, "ep", groups, &s->expert, exit_code) ||
         !args_number(cmd, a, "pp", stages, &s->pipeline, exit_code))
         return false;
-    const int64_t others = s->pipeline;
+    const int64_t others = s->pipeline * s->expert;
     s->tensor = tensor > 0 ? tensor : devices > 0 && devices % others == 0 ? devices / others : 1;
     s->devices = devices > 0 ? devices : s->tensor * others;
-    s->division = (struct division){.tensor = s->tensor, .arena = (struct arena *)(uintptr_t)&a->arena};
+    s->division =
+        (struct division){.tensor = s->tensor, .expert = s->expert, .arena = (struct arena *)(uintptr_t)&a->arena};
     if (s->devices == s->tensor * others && s->devices <= MOST_DEVICES)
         return true;
-    term_error("npuc estimate: --devices %lld, but tp %lld x pp %lld are %lld", (long long)s->devices,
-               (long long)s->tensor, (long long)s->pipeline, (long long)(s->tensor * others));
+    term_error("npuc estimate: --devices %lld, but tp %lld x ep %lld x pp %lld are %lld", (long long)s->devices,
+               (long long)s->tensor, (long long)s->expert, (long long)s->pipeline, (long long)(s->tensor * others));
     *exit_code = diag_exit_code(NPUC_E_USAGE);
     return false;
 }
@@ -41,8 +43,9 @@ bool spread_check(const struct spread *s, const struct session *session, int *ex
 
 const char *spread_text(const struct spread *s, struct arena *a)
 {
+    const char *ep = s->expert > 1 ? arena_printf(a, ", ep %lld", (long long)s->expert) : "";
     const char *pp = s->pipeline > 1 ? arena_printf(a, ", pp %lld", (long long)s->pipeline) : "";
-    return arena_printf(a, "%lld devices (tp %lld%s), modelled", (long long)s->devices, (long long)s->tensor, pp);
+    return arena_printf(a, "%lld devices (tp %lld%s%s), modelled", (long long)s->devices, (long long)s->tensor, ep, pp);
 }
 
 json_t *spread_json(const struct spread *s)
@@ -52,21 +55,29 @@ json_t *spread_json(const struct spread *s)
         json_array_append_new(notes, json_text(s->division.notes.data[i]));
     json_put(j, "devices", json_integer(s->devices));
     json_put(j, "tensor_parallel", json_integer(s->tensor));
+    json_put(j, "expert_parallel", json_integer(s->expert));
     json_put(j, "pipeline_parallel", json_integer(s->pipeline));
     json_put(j, "modelled", json_boolean(true));
     json_put(j, "notes", notes);
     return j;
 }
 
+/* Sequences of a group of those that share the experts. */
+static int64_t group_batch(const struct spread *s, int64_t batch)
+{
+    return (batch + s->expert - 1) / s->expert;
+}
+
 int64_t spread_turns(const struct spread *s, int64_t batch)
 {
-    return batch < s->pipeline ? batch : s->pipeline;
+    const int64_t own = group_batch(s, batch);
+    return own < s->pipeline ? own : s->pipeline;
 }
 
 int64_t spread_batch(const struct spread *s, int64_t batch)
 {
     const int64_t turns = spread_turns(s, batch);
-    return (batch + turns - 1) / turns;
+    return (group_batch(s, batch) + turns - 1) / turns;
 }
 
 /* ---- runs ---- */

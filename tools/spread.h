@@ -1,6 +1,6 @@
 /* A model over several devices: what is asked for, and what its times and memory are then. Products, heads and caches
- * are divided by the pass `shard`, which puts collectives into the plan of one device; stages are ranges of its
- * steps. Everything of it is a model: see docs/clock.md. */
+ * are divided by the pass `shard`, experts by `spread_experts`, which put collectives into the plan of one device;
+ * stages are ranges of its steps. Everything of it is a model: see docs/clock.md. */
 #ifndef TOOLS_SPREAD_H
 #define TOOLS_SPREAD_H
 
@@ -13,13 +13,15 @@
     {"devices", "N",                                                                                                   \
      "the model over N devices of the target, modelled: over all that --pp leaves unless --tp says so"},               \
         {"tp", "N", "products, heads and caches divided over N devices (tensor parallel), modelled"},                  \
+        {"ep", "N",                                                                                                    \
+         "N groups of devices that share the experts, each with sequences of its own (expert parallel), modelled"},    \
     {                                                                                                                  \
         "pp", "N", "layers in N stages one after the other (pipeline parallel), modelled"                              \
     }
 
 #define SPREAD_STAGES 64
 struct spread {
-    int64_t devices, tensor, pipeline; /* all 1: one device */
+    int64_t devices, tensor, expert, pipeline; /* all 1: one device */
     struct division division;
 };
 /* Reads the options; false after a message. */

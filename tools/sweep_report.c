@@ -159,7 +159,8 @@ static void write_csv(const struct sweep *w, FILE *f)
                     fprintf(f, ",%s", w->axis[x].name);
                 for (int c = 0; c < n; c++)
                     fprintf(f, ",%s", figure[c].name);
-                fprintf(f, spread_is_one(s) ? "\n" : ",devices,tensor_parallel,pipeline_parallel,modelled\n");
+                fprintf(f, spread_is_one(s) ? "\n"
+                                            : ",devices,tensor_parallel,expert_parallel,pipeline_parallel,modelled\n");
             }
             fprintf(f, "%s", w->targets.data[i].name);
             for (int x = 0; x < w->n_axes; x++)
@@ -167,7 +168,8 @@ static void write_csv(const struct sweep *w, FILE *f)
             for (int c = 0; c < n; c++)
                 fprintf(f, ",%.12g", figure[c].value);
             if (!spread_is_one(s))
-                fprintf(f, ",%" PRId64 ",%" PRId64 ",%" PRId64 ",yes", s->devices, s->tensor, s->pipeline);
+                fprintf(f, ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",yes", s->devices, s->tensor, s->expert,
+                        s->pipeline);
             fprintf(f, "\n");
         }
 }

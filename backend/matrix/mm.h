@@ -45,6 +45,7 @@ struct mm {
     struct value *const *stack;
     int n_stack;
     int64_t groups, top; /* top: rows of one token, which choose different matrices */
+    int64_t ranks;       /* groups of devices that have as many matrices each, for tokens of all to choose among */
     expr b_group;
     int64_t all_n;             /* columns of all matrices where they are stored as one; 0: each for itself */
     bool by_rows;              /* the kernel walks rows, being few, and no matrices */

@@ -80,7 +80,8 @@ bool mm_match_grouped(const struct machine *m, struct ir_ctx *cx, const struct n
                        .c = y,
                        .index = node_in(n, INDEX),
                        .ends = node_in(n, last),
-                       .top = node_attr_int(n, "top", 1)};
+                       .top = node_attr_int(n, "top", 1),
+                       .ranks = node_attr_int(n, "ranks", 1)};
     out->weight = read_matrices(cx, n, last, out);
     const bool turned = node_attr_int(n, "transB", 0) != 0;
     if (out->weight)
@@ -98,22 +99,23 @@ bool mm_match_grouped(const struct machine *m, struct ir_ctx *cx, const struct n
 
 /* ---- how many matrices are chosen --------------------------------------------------------------------------- */
 
-double mm_expected_groups(int64_t groups, int64_t top, double rows)
+double mm_expected_groups(int64_t groups, double share, double rows)
 {
-    const double all = (double)groups, each = fmin((double)top, all), tokens = fmax(rows / (double)top, 1);
+    const double all = (double)groups, each = fmin(share, all), tokens = fmax(rows / share, 1);
     return fmax(1, all * (1 - pow(1 - each / all, tokens)));
 }
 
 static int64_t expected_at(const struct mm *p, int64_t tokens)
 {
-    return (int64_t)(mm_expected_groups(p->groups, p->top, (double)(tokens * p->top)) + 0.5);
+    return (int64_t)(mm_expected_groups(p->groups, mm_share(p), (double)tokens * mm_share(p)) + 0.5);
 }
 
 /* The same as an expression: lines between the values at 1, 2, 3, 4, 6, 8, 12 .. tokens. */
 static expr expected(struct ir_ctx *cx, const struct mm *p)
 {
     struct expr_pool *x = &cx->exprs;
-    const expr zero = expr_const(x, 0), tokens = expr_floordiv(x, p->m, expr_const(x, p->top));
+    const expr zero = expr_const(x, 0), all = expr_mul_const(x, p->m, p->ranks),
+               tokens = expr_floordiv(x, all, expr_const(x, p->top));
     expr sum = expr_const(x, expected_at(p, 1));
     int64_t at = 1, have = expected_at(p, 1);
     for (int64_t next = 2, step = 1; have < p->groups && next < 1 << 24; next = at + step) {

@@ -18,9 +18,14 @@ struct mm_groups {
 /* What of a GroupedMatMul with sorted rows the matrix unit does. */
 bool mm_match_grouped(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out,
                       const char **reason);
-/* Matrices that rows / top tokens are expected to choose, `top` different ones each, if all are as likely:
- * groups * (1 - (1 - top / groups)^tokens). */
-double mm_expected_groups(int64_t groups, int64_t top, double rows);
+/* Matrices of a token among those of one device: a part of one where ranks are many. */
+static inline double mm_share(const struct mm *p)
+{
+    return (double)p->top / (double)(p->ranks > 0 ? p->ranks : 1);
+}
+/* Matrices that rows / share tokens are expected to choose, `share` different ones each, if all are as likely:
+ * groups * (1 - (1 - share / groups)^tokens). */
+double mm_expected_groups(int64_t groups, double share, double rows);
 /* The launches of `emit` for few rows and for many, of which one walks rows and one walks matrices. */
 typedef enum npuc_status mm_grouped_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                          const char *label);

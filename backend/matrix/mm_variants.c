@@ -6,7 +6,8 @@
 struct axes {
     struct mm_sizes known; /* sizes that are no axis */
     int batch, m, n, k;    /* axes, -1: known */
-    int64_t groups, top;   /* of rows that choose their matrix; 0 groups: they do not */
+    int64_t groups;        /* of rows that choose their matrix; 0: they do not */
+    double share;          /* of them that a token has */
 };
 
 static double value_of(const struct ir_ctx *cx, expr e)
@@ -18,9 +19,10 @@ static double value_of(const struct ir_ctx *cx, expr e)
 static uint64_t key_of(const struct mm *p, expr batch, double n)
 {
     const int64_t k[] = {
-        p->in,   p->out,     p->m,     p->n,       p->k,       p->a_row,        p->b_row,        p->c_row,
-        batch,   p->a_trans, p->relu,  p->weight,  p->b_trans, p->weight_trans, p->bias != NULL, p->tail != NULL,
-        p->code, p->b_code,  p->block, (int64_t)n, p->n_peers, p->groups,       p->top,          p->by_rows};
+        p->in,           p->out,          p->m,       p->n,      p->k,      p->a_row,   p->b_row,
+        p->c_row,        batch,           p->a_trans, p->relu,   p->weight, p->b_trans, p->weight_trans,
+        p->bias != NULL, p->tail != NULL, p->code,    p->b_code, p->block,  (int64_t)n, p->n_peers,
+        p->groups,       p->top,          p->ranks,   p->by_rows};
     return map_hash_bytes(k, (int64_t)sizeof k);
 }
 
@@ -39,7 +41,7 @@ static void find_axes(const struct emit *e, const struct mm *p, struct variant_s
                          .k = variants_axis(s, cx, p->k),
                          .batch = variants_axis(s, cx, batch),
                          .groups = p->groups,
-                         .top = p->top};
+                         .share = mm_share(p)};
     for (int i = 0; i < p->n_peers; i++) /* their columns follow */
         out->known.n += value_of(cx, p->peers[i].n);
     s->coarse = p->feed != NULL;
@@ -54,7 +56,7 @@ static struct mm_sizes sizes_at(const struct axes *x, const double *at)
     s.k = x->k < 0 ? s.k : fmax(1, at[x->k]);
     s.batch = x->batch < 0 ? s.batch : fmax(1, at[x->batch]);
     if (x->groups > 0) { /* as many products as matrices are chosen, each of its share of the rows */
-        s.batch = fmin(s.m, mm_expected_groups(x->groups, x->top, s.m));
+        s.batch = fmin(s.m, mm_expected_groups(x->groups, x->share, s.m));
         s.m = fmax(1, s.m / s.batch);
     }
     return s;

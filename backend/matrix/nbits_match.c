@@ -111,6 +111,7 @@ struct mm nbits_product(struct emit *e, const struct nbits *q, const struct node
         p.ends = node_in(n, IN_ENDS);
         p.groups = q->groups;
         p.top = node_attr_int(n, "top", 1);
+        p.ranks = node_attr_int(n, "ranks", 1);
         p.all_n = q->n * q->groups;
         p.b_group = expr_const(x, q->n * (e->m->mac_rows ? q->k : e->m->c0_bytes / dtype_size(q->to)));
     }

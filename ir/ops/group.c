@@ -4,19 +4,21 @@
 
 enum { ROWS, INDEX, WEIGHTS };
 
+static enum npuc_status count_legal(struct ir_ctx *cx, struct node *n, const char *name, int64_t otherwise)
+{
+    const int64_t v = node_attr_int(n, name, otherwise);
+    if (v >= 1 && v <= 65536)
+        return NPUC_OK;
+    return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is %lld, expected 1 to 65536", name, (long long)v);
+}
+
 /* ---- GroupOrder: index i64[R] -> rows in the order of their groups: where from (i / repeat), which group; the place
  * behind the last row of each group; and the place of every row */
 
 static enum npuc_status group_order_legal(struct ir_ctx *cx, struct node *n)
 {
-    static const char *const names[] = {"groups", "repeat"};
-    for (int i = 0; i < 2; i++) {
-        const int64_t v = node_attr_int(n, names[i], i);
-        if (v < 1 || v > 65536)
-            return node_error(cx, n, D_ATTRIBUTE, "attribute '%s' is %lld, expected 1 to 65536", names[i],
-                              (long long)v);
-    }
-    return NPUC_OK;
+    const enum npuc_status s = count_legal(cx, n, "groups", 0);
+    return s == NPUC_OK ? count_legal(cx, n, "repeat", 1) : s;
 }
 
 static enum npuc_status group_order_infer(struct ir_ctx *cx, struct node *n)
@@ -39,7 +41,8 @@ static enum npuc_status group_order_infer(struct ir_ctx *cx, struct node *n)
 
 /* ---- GroupedMatMul: rows [R, K], index i64[R], matrices [E, K, N] or E of [K, N] (transB: [N, K]) -> [R, N]. With
  * `sorted` the rows are in the order of their matrix, and those of matrix e stand before element e of the last input,
- * i64[E]. top: rows of one token, whose matrices differ; for estimates. */
+ * i64[E]. For estimates: top rows of one token, whose matrices differ; ranks groups of devices have so many matrices
+ * each, among all of which tokens choose. */
 
 static int matrices_end(const struct node *n)
 {
@@ -48,12 +51,12 @@ static int matrices_end(const struct node *n)
 
 static enum npuc_status grouped_legal(struct ir_ctx *cx, struct node *n)
 {
-    const int64_t top = node_attr_int(n, "top", 1);
-    if (top < 1 || top > 65536)
-        return node_error(cx, n, D_ATTRIBUTE, "attribute 'top' is %lld, expected 1 to 65536", (long long)top);
-    if (matrices_end(n) <= WEIGHTS)
+    enum npuc_status s = count_legal(cx, n, "top", 1);
+    if (s == NPUC_OK)
+        s = count_legal(cx, n, "ranks", 1);
+    if (s == NPUC_OK && matrices_end(n) <= WEIGHTS)
         return node_error(cx, n, D_ARITY, "it has %d inputs: the matrices are missing", n->n_in);
-    return NPUC_OK;
+    return s;
 }
 
 /* All matrices are of one type and shape; *one is that shape. */

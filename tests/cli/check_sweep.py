@@ -39,6 +39,25 @@ def check_stages(npuc, model):
     assert wrong.returncode == 2 and "are 4" in support.last_line(wrong.stderr), wrong.stderr
 
 
+def check_experts(npuc, model, bard):
+    """Groups with experts of their own: sequences are dealt out to them, a device holds fewer matrices, rows go over links and back. A
+    model without experts says so, as do fewer sequences than groups."""
+    def estimate(model, *options):
+        return json.loads(support.must([npuc, "estimate", model, "--context", "20", *options, "--json"]))["ascend-910b1"]
+
+    one, two = estimate(model, "--batch", "2"), estimate(model, "--batch", "4", "--ep", "2")
+    spread = two["spread"]
+    assert (spread["devices"], spread["tensor_parallel"], spread["expert_parallel"]) == (2, 1, 2), spread
+    exchanges = [s for s in two["decode"]["steps"] if s["op"] == "AllToAll"]
+    assert exchanges and all(s["bound_by"] == "link" for s in exchanges) and spread["link_us"] > 0, two["decode"]["steps"]
+    assert two["decode"]["weights_bytes"] < one["decode"]["weights_bytes"] and two["decode"]["cache_bytes"] == one["decode"]["cache_bytes"]
+    assert not any(s["op"] == "AllToAll" for s in one["decode"]["steps"])
+    both = estimate(model, "--batch", "4", "--ep", "2", "--tp", "2")
+    assert both["spread"]["devices"] == 4 and both["decode"]["weights_bytes"] < two["decode"]["weights_bytes"], both["spread"]
+    assert any("share nothing" in n for n in estimate(bard, "--ep", "2", "--batch", "2")["spread"]["notes"])
+    assert any("fewer sequences" in n for n in estimate(model, "--ep", "2")["notes"])
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--npuc", required=True)
@@ -57,6 +76,7 @@ def main():
         assert all("modelled" in f.read_text() for f in files.values())
 
         check_stages(args.npuc, bard)
+        check_experts(args.npuc, pathlib.Path(args.root) / "tests" / "models" / "mixtral-mobius" / "model.onnx", bard)
         points = sweep("--sweep", "batch=3,1", "--sweep", "context=48,20", "--compare", "mlu370-x4", "--csv", d / "s.csv", "--html",
                        d / "s.html", "--svg", d / "s.svg")
         assert [(p["target"], p["batch"], p["seq"]) for p in points] == [
