@@ -12,6 +12,7 @@
 #define NPUC_NORETURN           __attribute__((noreturn))
 #define NPUC_UNUSED             __attribute__((unused))
 #define NPUC_NOINLINE           __attribute__((noinline))
+#define NPUC_INLINE             inline __attribute__((always_inline))
 #define NPUC_LIKELY(x)          __builtin_expect(!!(x), 1)
 #define NPUC_UNLIKELY(x)        __builtin_expect(!!(x), 0)
 #else
@@ -20,6 +21,7 @@
 #define NPUC_NORETURN
 #define NPUC_UNUSED
 #define NPUC_NOINLINE
+#define NPUC_INLINE      inline
 #define NPUC_LIKELY(x)   (x)
 #define NPUC_UNLIKELY(x) (x)
 #endif

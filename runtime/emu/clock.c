@@ -38,19 +38,29 @@ static void free_block(struct clock_block *b)
     free(b);
 }
 
+/* The core is to walk the program; what the others found out of its instructions is for it too. */
+static bool bind_core(struct clock_core *c, const struct emu_program *p)
+{
+    struct clock_known ***known = &c->clock->known[c->index == 0 ? TCORE_CUBE : TCORE_VECTOR];
+    if (!*known)
+        *known = ARENA_ARRAY(&c->clock->arena, struct clock_known *, p->n_code + 1);
+    c->known = *known;
+    return c->known && emu_core_bind(&c->core, p, c->clock->launch);
+}
+
 static struct clock_block *new_block(struct clock *k, int64_t number)
 {
     struct clock_block *b = calloc(1, sizeof *b);
     bool ok = b != NULL;
     for (int i = 0; ok && i < EMU_BLOCK_CORES; i++) {
-        const struct emu_program *p = program_of(k->counted ? k->prog : k->slice, i);
+        const struct emu_program *p = program_of(k->slice, i);
         struct clock_core *c = &b->core[i];
         c->clock = k;
         c->block = b;
         c->index = i;
         c->used = p != NULL;
         c->cx = (struct clock_cx){.launch = k->launch, .rates = &k->rates, .section = p ? p->section : NULL};
-        ok = !p || emu_core_bind(&c->core, p, k->launch);
+        ok = !p || bind_core(c, p);
     }
     if (!ok) {
         free_block(b);
@@ -71,13 +81,14 @@ static void start_block(struct clock_block *b)
             continue;
         emu_core_start(&c->core, id, &b->sync);
         c->cx.block = b->number;
+        c->copy = emu_copy_of(c->clock->launch, b->number);
         clock_core_reset(c);
         c->stop = EMU_DONE;
         c->hash = (uint64_t)i;
     }
 }
 
-typedef bool clock_observer(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op);
+typedef enum emu_stop clock_walk(struct clock_core *c);
 
 /* Where a core stands, as a number of its kernel's instructions. */
 static int32_t place_of(const struct clock_core *c)
@@ -96,7 +107,7 @@ static bool stopped(struct clock *k, struct clock_core *c)
 }
 
 /* Runs the block's cores until each has ended, stands at a read or waits. false: a fault. */
-static bool run_block(struct clock *k, struct clock_block *b, clock_observer *observer)
+static bool run_block(struct clock *k, struct clock_block *b, clock_walk *walk)
 {
     for (bool moved = true; moved;) {
         moved = false;
@@ -106,8 +117,7 @@ static bool run_block(struct clock *k, struct clock_block *b, clock_observer *ob
                 continue;
             const int32_t pc = c->core.pc;
             const int64_t steps = c->core.steps;
-            const struct emu_observer o = {.user = c, .op = observer};
-            c->stop = emu_core_run(&c->core, &o);
+            c->stop = walk(c);
             if (c->stop == EMU_FAULT && !c->suspended)
                 return stopped(k, c);
             moved |= c->core.done || c->suspended || c->core.pc != pc || c->core.steps != steps;
@@ -194,7 +204,7 @@ static bool count_traffic(struct clock *k)
         start_block(k->blocks[i]);
     for (bool over = false; !over;) {
         for (int64_t i = 0; i < k->n_blocks; i++)
-            if (!run_block(k, k->blocks[i], clock_count_op))
+            if (!run_block(k, k->blocks[i], clock_core_count))
                 return false;
         if (!next_turn(k) && !meet(k, &over))
             return false;
@@ -328,6 +338,18 @@ static bool note_count(struct clock *k)
 }
 
 /* ---- second walk ---- */
+/* What a walk needs of the programs. */
+static bool slice_programs(struct clock *k, struct emu_program *(*of)(struct arena *, const struct emu_program *))
+{
+    memset(k->known, 0, sizeof k->known);
+    for (int i = 0; i < TCORE_COUNT; i++) {
+        k->slice[i] = k->prog[i] ? of(&k->arena, k->prog[i]) : NULL;
+        if (k->prog[i] && !k->slice[i])
+            return false;
+    }
+    return true;
+}
+
 static void pass_landed(struct clock *k)
 {
     k->n_readers = 0;
@@ -349,7 +371,7 @@ static bool wake(struct clock *k, bool *any)
     if (*any && k->port)
         pass_landed(k);
     for (int64_t i = 0; *any && i < k->n_cores; i++)
-        if (k->cores[i]->move == CLOCK_MOVE_LANDED && !run_block(k, k->cores[i]->block, clock_time_op))
+        if (k->cores[i]->move == CLOCK_MOVE_LANDED && !run_block(k, k->cores[i]->block, clock_core_time))
             return false;
     return true;
 }
@@ -357,7 +379,7 @@ static bool wake(struct clock *k, bool *any)
 static bool run_all(struct clock *k)
 {
     for (int64_t i = 0; i < k->n_blocks; i++)
-        if (!run_block(k, k->blocks[i], clock_time_op))
+        if (!run_block(k, k->blocks[i], clock_core_time))
             return false;
     return true;
 }
@@ -367,14 +389,14 @@ static bool bind_programs(struct clock *k)
 {
     k->cores = ARENA_ARRAY(&k->arena, struct clock_core *, k->n_blocks * EMU_BLOCK_CORES + 1);
     k->readers = ARENA_ARRAY(&k->arena, struct clock_core *, k->n_blocks * EMU_BLOCK_CORES + 1);
-    k->no_memory = !k->cores || !k->readers;
+    k->no_memory = !k->cores || !k->readers || (k->l2 && !slice_programs(k, clock_slice_times));
     for (int64_t i = 0; !k->no_memory && i < k->n_blocks; i++)
         for (int j = 0; j < EMU_BLOCK_CORES; j++) {
             struct clock_core *c = &k->blocks[i]->core[j];
             if (!c->used)
                 continue;
             k->cores[k->n_cores++] = c;
-            k->no_memory |= !emu_core_bind(&c->core, program_of(k->prog, j), k->launch);
+            k->no_memory |= !bind_core(c, program_of(k->slice, j));
         }
     return !k->no_memory;
 }
@@ -445,20 +467,16 @@ static bool prepare(struct clock *k)
     clock_rates_of(k->launch->target, &k->rates);
     clock_rates_share(k->launch, &k->rates);
     k->quantum = TURN;
+    k->line_mask = k->rates.line & (k->rates.line - 1) ? -1 : k->rates.line - 1;
     k->miss = calloc((size_t)k->launch->kernel->tensors.len + 1, sizeof *k->miss);
     if (!k->miss)
         return false;
     if (k->counted)
-        return make_blocks(k);
+        return slice_programs(k, clock_slice_times) && make_blocks(k);
     k->l2 = clock_l2_new(k->launch);
     if (!k->l2)
         return false;
-    for (int i = 0; i < TCORE_COUNT; i++) {
-        k->slice[i] = k->prog[i] ? clock_slice_new(&k->arena, k->prog[i]) : NULL;
-        if (k->prog[i] && !k->slice[i])
-            return false;
-    }
-    return make_blocks(k);
+    return slice_programs(k, clock_slice_new) && make_blocks(k);
 }
 
 static void release(struct clock *k)
@@ -485,7 +503,7 @@ static enum npuc_status count_launch(struct clock *k, uint32_t flags)
 
 enum npuc_status clock_run(struct emu_launch *l, struct emu_timing *out, uint32_t flags)
 {
-    struct clock k = {.launch = l, .prog = emu_machine_programs(l->machine, l)};
+    struct clock k = {.launch = l, .prog = emu_machine_programs(l->machine, l), .anew = flags & CLOCK_ANEW};
     *out = (struct emu_timing){.bound_by = "launch"};
     if (!k.prog)
         return NPUC_E_INVALID;

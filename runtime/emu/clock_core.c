@@ -4,6 +4,7 @@
  *
  * Reads of GM stop the walk: how long they take depends on the other cores (clock_fluid.c). */
 #include "runtime/emu/clock_priv.h"
+#include "runtime/emu/core_walk.h"
 
 #include "kernels/vec.h"
 
@@ -60,17 +61,6 @@ static void mix(uint64_t *h, uint64_t v)
     *h ^= *h >> 29;
 }
 
-static void mix_cost(uint64_t *h, const struct clock_cost *c)
-{
-    const double times[] = {c->busy, c->after, c->hit_cyc, c->miss_cyc, c->bus, c->cap};
-    uint64_t bits[NPUC_ARRAY_LEN(times)];
-    memcpy(bits, times, sizeof bits);
-    for (int i = 0; i < NPUC_ARRAY_LEN(times); i++)
-        mix(h, bits[i]);
-    mix(h, (uint64_t)c->span.tensor + 1);
-    mix(h, (uint64_t)c->bytes);
-}
-
 static void mix_span(uint64_t *h, const struct clock_span *s)
 {
     mix(h, (uint64_t)s->tensor + 1);
@@ -82,13 +72,14 @@ static void mix_span(uint64_t *h, const struct clock_span *s)
     }
 }
 
-static bool leaves_tensor(struct clock_core *c, struct emu_launch *l, const struct emu_op *op, int32_t tensor)
+static bool leaves_tensor(struct clock_core *c, const struct emu_ins *in, int32_t tensor)
 {
+    struct emu_launch *l = c->clock->launch;
     const struct strtab *strings = l->kernel->exprs.strings;
     snprintf(l->error, sizeof l->error, "kernel '%.80s', %s core %d.%d: %s leaves the tensor '%.80s' of %lld bytes",
              str_text(strings, l->kernel->name), c->core.id.kind == TCORE_CUBE ? "cube" : "vector", c->core.id.block,
-             c->core.id.sub, tile_insn_table[op->insn->op].name,
-             str_text(strings, l->kernel->tensors.data[tensor].name), (long long)l->tensors[tensor].size);
+             c->core.id.sub, tile_insn_table[in->op].name, str_text(strings, l->kernel->tensors.data[tensor].name),
+             (long long)l->tensors[tensor].size);
     return false;
 }
 
@@ -101,39 +92,69 @@ static bool go_on(struct clock_core *c, const struct emu_launch *l)
     return !c->clock->cancelled;
 }
 
-bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op)
+/* A move that would be beyond the core's turn: it waits for the next one. */
+static bool is_over(struct clock_core *c, const struct emu_ins *in)
+{
+    const bool moves = (in->op >= TILE_LOAD && in->op <= TILE_STOREX) || in->op == TILE_LOADC;
+    c->suspended = moves && c->asked >= c->clock->quantum;
+    return c->suspended;
+}
+
+static bool count(struct clock_core *c, const struct emu_ins *in, const struct clock_known *x)
+{
+    const struct clock_cost *cost = &x->cost;
+    mix(&c->hash, (uint64_t)c->core.pc);
+    mix(&c->hash, x->hash);
+    if (cost->span.tensor < 0)
+        return true;
+    const bool write = cost->to == TS_GM;
+    c->asked += write ? 0 : cost->bytes;
+    if (cost->follows)
+        return true;
+    const int64_t bytes = in->op == TILE_LOADC ? clock_span_bytes(&cost->span) : cost->bytes;
+    return clock_l2_move(c->clock->l2, &x->reach, bytes, write) || leaves_tensor(c, in, cost->span.tensor);
+}
+
+static enum emu_quick count_quick(void *user, const struct emu_ins *in)
 {
     struct clock_core *c = user;
-    (void)id;
-    if (!go_on(c, l))
-        return false;
-    const struct emu_ins *in = &c->core.prog->code[c->core.pc];
-    const bool moves = (in->op >= TILE_LOAD && in->op <= TILE_STOREX) || in->op == TILE_LOADC;
-    if (moves && c->asked >= c->clock->quantum) {
-        c->suspended = true;
-        return false;
+    if (!go_on(c, c->clock->launch) || is_over(c, in))
+        return EMU_STOPPED;
+    if (in->op >= TILE_LOAD && in->op < TILE_OP_END) {
+        const struct clock_known *x = clock_known_find(c, in);
+        return !x ? EMU_FETCH : count(c, in, x) ? EMU_PASSED : EMU_STOPPED;
     }
+    if (in->op == TILE_SLOAD)
+        return EMU_FETCH;
     mix(&c->hash, (uint64_t)c->core.pc);
     if (in->op == CLOCK_MARK)
         for (int i = 0; i < in->n_fields; i++)
-            mix(&c->hash, (uint64_t)op->arg[i]);
-    if (in->op == CLOCK_MARK || in->op < TILE_LOAD)
+            mix(&c->hash, (uint64_t)c->core.values[in->val[i]]);
+    return EMU_PASSED;
+}
+
+/* What count_quick did not know. */
+static bool count_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op)
+{
+    struct clock_core *c = user;
+    (void)l;
+    (void)id;
+    const struct emu_ins *in = &c->core.prog->code[c->core.pc];
+    if (in->op == TILE_SLOAD) {
+        mix(&c->hash, (uint64_t)c->core.pc);
         return true;
-    struct clock_cost cost;
-    clock_cost_of(&c->cx, op, &cost);
-    mix_cost(&c->hash, &cost);
+    }
+    const struct clock_known *x = clock_known_put(c, op);
     if (in->op == TILE_LOADC) {
-        mix_span(&c->met, &cost.span);
+        mix_span(&c->met, &x->cost.span);
         c->clock->group = c->clock->rates.cluster * EMU_ARGS(LOADC, op)->clusters;
     }
-    if (cost.span.tensor < 0)
-        return true;
-    const bool write = cost.to == TS_GM;
-    c->asked += write ? 0 : cost.bytes;
-    if (cost.follows)
-        return true;
-    const int64_t bytes = in->op == TILE_LOADC ? clock_span_bytes(&cost.span) : cost.bytes;
-    return clock_l2_move(c->clock->l2, &cost.span, bytes, write) || leaves_tensor(c, l, op, cost.span.tensor);
+    return count(c, in, x);
+}
+
+enum emu_stop clock_core_count(struct clock_core *c)
+{
+    return emu_core_walk(&c->core, &(struct emu_observer){.user = c, .op = count_op, .quick = count_quick});
 }
 
 /* ---- timing ---- */
@@ -188,14 +209,14 @@ static void finish(struct clock_core *c, const struct clock_cost *cost, double s
 }
 
 /* Share of a read's bytes that come from memory. */
-static double missing(const struct clock_core *c)
+static double missing(const struct clock_core *c, const struct clock_cost *cost)
 {
-    return c->cost.from == TS_GM && c->cost.span.tensor >= 0 ? c->clock->miss[c->cost.span.tensor] : 0;
+    return cost->from == TS_GM && cost->span.tensor >= 0 ? c->clock->miss[cost->span.tensor] : 0;
 }
 
-static bool ask(struct clock_core *c, double start, double miss)
+static bool ask(struct clock_core *c, const struct clock_cost *cost, double start, double miss)
 {
-    const struct clock_cost *cost = &c->cost;
+    c->cost = *cost;
     c->move = CLOCK_MOVE_ASKED;
     c->move_start = start;
     c->move_left = miss * cost->bus;
@@ -208,7 +229,7 @@ static bool ask(struct clock_core *c, double start, double miss)
 double clock_core_moving(const struct clock_core *c)
 {
     const struct clock_cost *cost = &c->cost;
-    const double miss = missing(c);
+    const double miss = missing(c, cost);
     double busy = c->move_end - c->move_start + (1 - miss) * cost->hit_cyc + miss * cost->miss_cyc;
     later(&busy, cost->busy);
     return busy;
@@ -226,30 +247,27 @@ static bool land(struct clock_core *c)
 
 /* A store, or a read that hits, where the cores can ask L2 for too much. Reads wait until all have come as far; stores
  * take what is left at their time: later reads of the core may begin earlier, and others must not get ahead of them. */
-static bool pass(struct clock_core *c, double start)
+static bool pass(struct clock_core *c, const struct clock_cost *cost, double start)
 {
-    if (c->cost.from == TS_GM)
-        return ask(c, start, 0);
+    if (cost->from == TS_GM)
+        return ask(c, cost, start, 0);
+    c->cost = *cost;
     c->move_start = c->move_end = start;
     clock_port_pass(c->clock, &c, 1);
     return land(c);
 }
 
-static bool work(struct clock_core *c, struct emu_op *op)
+static bool work(struct clock_core *c, const struct clock_cost *cost)
 {
-    if (c->move == CLOCK_MOVE_LANDED)
-        return land(c);
-    struct clock_cost *cost = &c->cost;
-    clock_cost_of(&c->cx, op, cost);
     issue(c, cost->unit);
     double start = start_of(c, cost->unit);
     if (cost->from == TS_GM && c->way > start)
         start = c->free[cost->unit] = c->way;
-    const double miss = missing(c);
+    const double miss = missing(c, cost);
     if (miss > 0)
-        return ask(c, start, miss);
+        return ask(c, cost, start, miss);
     if (c->clock->port && (cost->from == TS_GM || cost->to == TS_GM) && cost->span.tensor >= 0 && cost->bytes > 0)
-        return pass(c, start);
+        return pass(c, cost, start);
     finish(c, cost, start, cost->hit_cyc > cost->busy ? cost->hit_cyc : cost->busy);
     return true;
 }
@@ -280,19 +298,18 @@ static void hold(struct clock_core *c, int unit, double until)
     c->free[unit] += c->clock->rates.flag;
 }
 
-static void flag(struct clock_core *c, const struct emu_op *op)
+static void flag(struct clock_core *c, const struct emu_ins *in)
 {
-    const struct emu_SET *a = EMU_ARGS(SET, op);
-    const int64_t event = a->event + (a->buf >= 0 ? op->slot[EMU_FIELD(SET, buf)] : 0);
-    const bool set = op->insn->op == TILE_SET;
-    issue(c, (int)(set ? a->src : a->dst));
+    const struct tile_SET *a = (const struct tile_SET *)(const void *)in->insn->arg;
+    const int64_t event = a->event + (a->buf >= 0 ? c->core.slot[a->buf] : 0);
+    issue(c, in->op == TILE_SET ? a->src : a->dst);
     if (event < 0 || event >= TILE_MAX_EVENTS)
         return;
     double *at = &c->flag[a->src][a->dst][event];
-    if (set)
-        *at = complete(c, (int)a->src) + c->clock->rates.flag;
+    if (in->op == TILE_SET)
+        *at = complete(c, a->src) + c->clock->rates.flag;
     else
-        hold(c, (int)a->dst, *at);
+        hold(c, a->dst, *at);
 }
 
 static bool put(struct clock_core *c, struct clock_times *t, double at)
@@ -324,14 +341,14 @@ static double take(struct clock_times *t)
 }
 
 /* The interpreter has checked the event's number and that the wait may pass. */
-static bool cross(struct clock_core *c, const struct emu_op *op)
+static bool cross(struct clock_core *c, const struct emu_ins *in)
 {
-    const struct emu_XSET *a = EMU_ARGS(XSET, op);
+    const struct tile_XSET *a = (const struct tile_XSET *)(const void *)in->insn->arg;
     struct clock_block *b = c->block;
-    const int unit = (int)a->unit, sub = c->core.id.sub;
+    const int unit = a->unit, sub = c->core.id.sub;
     const bool cube = c->core.id.kind == TCORE_CUBE;
     issue(c, unit);
-    if (op->insn->op == TILE_XSET) {
+    if (in->op == TILE_XSET) {
         const double at = complete(c, unit) + c->clock->rates.cross;
         return cube ? put(c, &b->to_vector[0][a->event], at) && put(c, &b->to_vector[1][a->event], at)
                     : put(c, &b->to_cube[sub][a->event], at);
@@ -343,24 +360,42 @@ static bool cross(struct clock_core *c, const struct emu_op *op)
     return true;
 }
 
-bool clock_time_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op)
+static enum emu_quick time_quick(void *user, const struct emu_ins *in)
 {
     struct clock_core *c = user;
-    (void)id;
-    if (!go_on(c, l))
-        return false;
-    switch (op->insn->op) {
+    if (!go_on(c, c->clock->launch))
+        return EMU_STOPPED;
+    switch (in->op) {
     case TILE_SET:
-    case TILE_WAIT: flag(c, op); return true;
+    case TILE_WAIT: flag(c, in); return EMU_PASSED;
     case TILE_XSET:
-    case TILE_XWAIT: return cross(c, op);
-    case TILE_SLOAD:
-        issue(c, TU_S);
-        c->issue += c->clock->rates.sload;
-        c->unit[TU_S].busy_cyc += c->clock->rates.sload;
-        return true;
+    case TILE_XWAIT: return cross(c, in) ? EMU_PASSED : EMU_STOPPED;
+    case TILE_SLOAD: return EMU_FETCH;
     case TILE_NEXT:
-    case TILE_BARRIER: issue(c, TU_S); return true;
-    default: return work(c, op);
+    case TILE_BARRIER: issue(c, TU_S); return EMU_PASSED;
+    default: break;
     }
+    if (c->move == CLOCK_MOVE_LANDED)
+        return land(c) ? EMU_PASSED : EMU_STOPPED;
+    const struct clock_known *x = clock_known_find(c, in);
+    return !x ? EMU_FETCH : work(c, &x->cost) ? EMU_PASSED : EMU_STOPPED;
+}
+
+/* What time_quick did not know. */
+static bool time_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op)
+{
+    struct clock_core *c = user;
+    (void)l;
+    (void)id;
+    if (op->insn->op != TILE_SLOAD)
+        return work(c, &clock_known_put(c, op)->cost);
+    issue(c, TU_S);
+    c->issue += c->clock->rates.sload;
+    c->unit[TU_S].busy_cyc += c->clock->rates.sload;
+    return true;
+}
+
+enum emu_stop clock_core_time(struct clock_core *c)
+{
+    return emu_core_walk(&c->core, &(struct emu_observer){.user = c, .op = time_op, .quick = time_quick});
 }

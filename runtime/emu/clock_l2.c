@@ -12,15 +12,16 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LINES 64
+#define LINES    64
+#define FARTHEST ((int64_t)1 << 60) /* bytes: no tensor is as long */
 
 struct chunk {
     uint64_t held, dirty; /* bit per line */
     int64_t used;         /* time of the last use */
     bool seen;
 };
-struct age { /* a chunk as it was when the ages were sorted */
-    int64_t used;
+struct use { /* counts as long as the chunk was not used again */
+    int64_t time;
     int32_t chunk;
 };
 struct region { /* GM between two addresses that tensors of the launch cover */
@@ -52,9 +53,9 @@ struct clock_l2 {
     bool *bypass;       /* per tensor: reads leave nothing here */
     int32_t n_regions, n_chunks;
     struct chunk *chunks;
-    int64_t time;          /* moves of chunks so far */
-    struct age *ages;      /* chunks that were held when it was made, oldest first: those used since are skipped */
-    int32_t n_ages, n_old; /* n_old: looked at */
+    int64_t time;     /* uses of chunks so far */
+    struct use *uses; /* in their order; NULL: nothing is ever evicted */
+    int64_t n_uses, first_use, max_uses;
 };
 
 void clock_l2_free(struct clock_l2 *c)
@@ -66,7 +67,7 @@ void clock_l2_free(struct clock_l2 *c)
     free(c->region_of);
     free(c->bypass);
     free(c->chunks);
-    free(c->ages);
+    free(c->uses);
     free(c->recent);
     free(c);
 }
@@ -114,8 +115,10 @@ static bool number_chunks(struct clock_l2 *c, int64_t n)
     if (chunks * chunk <= c->capacity)
         c->recent_bytes = INT64_MAX;
     c->chunks = calloc((size_t)chunks + 1, sizeof *c->chunks);
-    c->ages = calloc(c->recent_bytes < INT64_MAX ? (size_t)chunks + 1 : 1, sizeof *c->ages);
-    return c->chunks && c->ages;
+    c->max_uses = 2 * (chunks + 1);
+    if (c->recent_bytes < INT64_MAX)
+        c->uses = malloc((size_t)c->max_uses * sizeof *c->uses);
+    return c->chunks && (c->uses || c->recent_bytes == INT64_MAX);
 }
 
 static void find_bypasses(struct clock_l2 *c, int64_t n)
@@ -164,31 +167,39 @@ static int count_bits(uint64_t v)
     return (int)(v * 0x0101010101010101u >> 56);
 }
 
-static int by_use(const void *a, const void *b)
+static bool counts(const struct clock_l2 *c, const struct use *u)
 {
-    const struct age *x = a, *y = b;
-    return x->used < y->used ? -1 : x->used > y->used;
+    const struct chunk *x = &c->chunks[u->chunk];
+    return x->held && x->used == u->time;
 }
 
-static void sort_ages(struct clock_l2 *c)
+/* At most one use of each chunk counts: half of the room is free then. */
+static NPUC_NOINLINE void drop_uses(struct clock_l2 *c)
 {
-    c->n_ages = c->n_old = 0;
-    for (int32_t i = 0; i < c->n_chunks; i++)
-        if (c->chunks[i].held)
-            c->ages[c->n_ages++] = (struct age){c->chunks[i].used, i};
-    qsort(c->ages, (size_t)c->n_ages, sizeof *c->ages, by_use);
+    int64_t n = 0;
+    for (int64_t i = c->first_use; i < c->n_uses; i++)
+        if (counts(c, &c->uses[i]))
+            c->uses[n++] = c->uses[i];
+    c->n_uses = n;
+    c->first_use = 0;
 }
 
-/* The least recently used chunk. A use costs no more than writing down its time; the order is found out when it is
- * asked for, once for many. */
+static void use(struct clock_l2 *c, struct chunk *x)
+{
+    x->used = ++c->time;
+    if (!c->uses)
+        return;
+    if (c->n_uses == c->max_uses)
+        drop_uses(c);
+    c->uses[c->n_uses++] = (struct use){c->time, (int32_t)(x - c->chunks)};
+}
+
+/* The least recently used chunk. */
 static struct chunk *oldest(struct clock_l2 *c)
 {
-    for (;; sort_ages(c))
-        for (; c->n_old < c->n_ages; c->n_old++) {
-            struct chunk *x = &c->chunks[c->ages[c->n_old].chunk];
-            if (x->held && x->used == c->ages[c->n_old].used)
-                return x;
-        }
+    while (!counts(c, &c->uses[c->first_use]))
+        c->first_use++;
+    return &c->chunks[c->uses[c->first_use].chunk];
 }
 
 static void evict(struct clock_l2 *c, const struct chunk *keep)
@@ -209,7 +220,7 @@ static int touch_chunk(struct clock_l2 *c, struct chunk *x, uint64_t lines, bool
     if (past && !fill)
         return count_bits(lines & ~x->held);
     const uint64_t now = fill ? ~(uint64_t)0 : lines, new = now & ~x->held;
-    x->used = ++c->time;
+    use(c, x);
     x->seen = true;
     if (!new)
         return 0;
@@ -275,7 +286,7 @@ static int64_t touch_held(struct touches *x, int64_t at, int64_t run, int64_t n,
     struct chunk *const chunks = x->chunks;
     const int shift = x->cache->shift;
     const int64_t line = x->cache->line, room = line - run;
-    int64_t i = 0, chunk = x->chunk, time = x->cache->time;
+    int64_t i = 0, chunk = x->chunk;
     uint64_t lines = x->lines;
     for (; i < n && (at & (line - 1)) <= room; i++, at += step) {
         const int64_t next = at >> shift;
@@ -283,7 +294,7 @@ static int64_t touch_held(struct touches *x, int64_t at, int64_t run, int64_t n,
             if (lines & ~chunks[chunk].held)
                 break;
             if (lines)
-                chunks[chunk].used = ++time;
+                use(x->cache, &chunks[chunk]);
             chunk = next / LINES;
             lines = 0;
         }
@@ -291,7 +302,6 @@ static int64_t touch_held(struct touches *x, int64_t at, int64_t run, int64_t n,
     }
     x->chunk = chunk;
     x->lines = lines;
-    x->cache->time = time;
     return i;
 }
 
@@ -310,22 +320,29 @@ static void touch_runs(struct touches *x, int64_t at, int64_t run, int64_t n, in
     }
 }
 
-/* Steps of ascending, positive strides; dimensions that do not move are left out. false: beyond `size`. */
-static bool normalise(struct clock_span *s, int64_t size)
+void clock_l2_reach(const struct clock_span *span, struct clock_reach *r)
 {
-    int64_t last = s->off;
+    struct clock_span *s = &r->span;
+    *s = *span;
+    r->last = 0;
     for (int i = 0; i < 4; i++) {
         if (s->gm[i] == 0)
             s->n[i] = 1;
         int64_t far = 0;
         const int64_t step = s->gm[i] < 0 ? -s->gm[i] : s->gm[i];
-        if (!size_mul(s->n[i] - 1, step, &far) || far > size)
-            return false;
+        if (r->last < 0 || !size_mul(s->n[i] - 1, step, &far) || far > FARTHEST) {
+            r->last = -1;
+            return;
+        }
         s->off -= s->gm[i] < 0 ? far : 0;
-        last += s->gm[i] < 0 ? 0 : far;
+        r->last += far;
         s->gm[i] = step;
     }
-    return s->off >= 0 && s->off <= size && last <= size - s->size;
+}
+
+static bool is_within(const struct clock_reach *r, int64_t size)
+{
+    return r->last >= 0 && r->span.off >= 0 && r->span.off <= size && r->last <= size - r->span.size - r->span.off;
 }
 
 /* Bytes that one step of the innermost dimensions covers without a gap of a line: every line between is touched. */
@@ -361,17 +378,10 @@ static bool is_recent(struct clock_l2 *c, const struct clock_span *s, bool write
     return found;
 }
 
-bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t bytes, bool write)
+/* The lines of a move that they are looked at for. */
+static void touch_span(struct clock_l2 *c, struct clock_span s, bool write, bool past)
 {
-    struct clock_span s = *span;
     const struct emu_tensor *t = &c->launch->tensors[s.tensor];
-    if (!normalise(&s, t->size))
-        return false;
-    struct clock_traffic *sum = &c->traffic[s.tensor];
-    *(write ? &sum->written : &sum->read) += bytes;
-    const bool past = c->bypass[s.tensor] && !write;
-    if (!past && is_recent(c, &s, write))
-        return true;
     const int64_t run = run_of(&s, c->line), *n = s.n, *step = s.gm;
     const int in = n[3] > 1 ? 3 : n[2] > 1 ? 2 : n[1] > 1 ? 1 : 0; /* the innermost dimension that steps */
     const int64_t inner = n[in];
@@ -384,8 +394,20 @@ bool clock_l2_move(struct clock_l2 *c, const struct clock_span *span, int64_t by
             for (int64_t k = 0; k < n[2]; k++)
                 touch_runs(&x, at + i * step[0] + j * step[1] + k * step[2], run, inner, step[in]);
     touch_gathered(&x);
-    sum->missed += write ? 0 : x.missed * c->line;
+    c->traffic[s.tensor].missed += write ? 0 : x.missed * c->line;
     c->kept += write || past ? 0 : x.missed * c->line;
+}
+
+bool clock_l2_move(struct clock_l2 *c, const struct clock_reach *r, int64_t bytes, bool write)
+{
+    const int32_t tensor = r->span.tensor;
+    if (!is_within(r, c->launch->tensors[tensor].size))
+        return false;
+    struct clock_traffic *sum = &c->traffic[tensor];
+    *(write ? &sum->written : &sum->read) += bytes;
+    const bool past = c->bypass[tensor] && !write;
+    if (past || !is_recent(c, &r->span, write))
+        touch_span(c, r->span, write, past);
     return true;
 }
 

@@ -103,7 +103,8 @@ static bool serve(struct clock *k, struct clock_core *const *cores, int64_t n, i
         const double given = lesser(part * time * c->port_rate, c->port_left);
         more |= c->port_left > given + CRUMB;
         c->port_held |= part < 1;
-        c->port_end = given > 0 ? begin + SLOT - time + c->port_left / (part * c->port_rate) : begin + SLOT;
+        if (c->port_held) /* else nobody asks for its end */
+            c->port_end = given > 0 ? begin + SLOT - time + c->port_left / (part * c->port_rate) : begin + SLOT;
         c->port_left = c->port_left > given + CRUMB ? c->port_left - given : 0;
         if (left)
             *left = greater(*left - c->block->weight * given, 0);

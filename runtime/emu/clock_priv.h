@@ -78,7 +78,13 @@ struct clock_traffic {    /* per tensor of the launch */
 };
 struct clock_l2 *clock_l2_new(const struct emu_launch *l); /* NULL: out of memory */
 void clock_l2_free(struct clock_l2 *c);
-bool clock_l2_move(struct clock_l2 *c, const struct clock_span *s, int64_t bytes,
+/* What a move touches, as L2 looks at it: steps are positive, dimensions that do not move are left out. */
+struct clock_reach {
+    struct clock_span span;
+    int64_t last; /* bytes from its first element to its last; -1: further than any tensor */
+};
+void clock_l2_reach(const struct clock_span *s, struct clock_reach *r);
+bool clock_l2_move(struct clock_l2 *c, const struct clock_reach *r, int64_t bytes,
                    bool write); /* false: leaves the tensor */
 const struct clock_traffic *clock_l2_traffic(const struct clock_l2 *c, int32_t tensor);
 struct clock_written {
@@ -104,6 +110,29 @@ struct emu_counted {
 /* ---- what the first walk needs of a program (clock_slice.c) ---- */
 enum { CLOCK_MARK = TILE_OP_END }; /* shows its operands to the observer; `insn` is the first that it stands for */
 struct emu_program *clock_slice_new(struct arena *a, const struct emu_program *p); /* NULL: out of memory */
+/* What the second walk needs: all instructions, but only what decides their costs. */
+struct emu_program *clock_slice_times(struct arena *a, const struct emu_program *p);
+int clock_place(int op); /* clock_known.c: the field with the element of GM at which the move begins; 0: it is none */
+
+/* ---- costs that are known (clock_known.c) ---- */
+enum { CLOCK_DECIDES = 8 };
+struct clock_known { /* of one instruction, as a core of the launch met it last */
+    struct clock_cost cost;
+    struct clock_reach reach;     /* of a move's span */
+    uint64_t hash;                /* of what is in cost */
+    int64_t seen[CLOCK_DECIDES];  /* the operands that decide it and vary */
+    int32_t value[CLOCK_DECIDES]; /* which values of the program they are */
+    int32_t n;                    /* -1: too many of them, or more than them decides: never known */
+    int32_t place;                /* value: the element of GM at which a move begins; -1: none, or the same always */
+    int64_t at;                   /* place, as seen */
+    int64_t copy;                 /* of the kernel */
+};
+struct clock_core;
+/* Its cost when the operands are still those of the last time; NULL: they have to be fetched. */
+const struct clock_known *clock_known_find(const struct clock_core *c, const struct emu_ins *in);
+/* The cost of what was fetched, for the next time. */
+const struct clock_known *clock_known_put(struct clock_core *c, const struct emu_op *op);
+uint32_t clock_decides(int op); /* clock_slice.c: bit per field whose value decides what the instruction costs */
 
 /* ---- timelines (clock_core.c) ---- */
 enum clock_move { CLOCK_MOVE_NONE, CLOCK_MOVE_ASKED, CLOCK_MOVE_RUNS, CLOCK_MOVE_LANDED };
@@ -133,8 +162,11 @@ struct clock_core {
     struct emu_unit_time unit[TU_COUNT];
     int64_t bytes[TS_COUNT][TS_COUNT];
     int64_t macs;
-    enum clock_move move; /* the read of GM that the core stands at */
-    struct clock_cost cost;
+    struct clock_known **known;             /* per instruction of its program, for all cores that run it */
+    struct clock_known once;                /* an instruction's that is never known */
+    int64_t copy;                           /* of the kernel that the core runs */
+    enum clock_move move;                   /* the read of GM that the core stands at */
+    struct clock_cost cost;                 /* of that read */
     double move_start, move_end, move_left; /* left: bytes still to come from memory */
     double move_rate, move_cap;
     double port_left, port_rate, port_end; /* bytes that L2 has to move yet; B/cycle; when it has */
@@ -156,7 +188,9 @@ struct clock_slot {
 struct clock {
     struct emu_launch *launch;
     struct emu_program *const *prog;
-    struct emu_program *slice[TCORE_COUNT]; /* of each program */
+    struct emu_program *slice[TCORE_COUNT];  /* of each program: what the walk at hand needs */
+    struct clock_known **known[TCORE_COUNT]; /* of the slices' instructions */
+    int64_t line_mask;                       /* of the bytes that a line has, -1: they are no power of two */
     struct arena arena;
     struct clock_rates rates;
     struct clock_l2 *l2;
@@ -172,13 +206,14 @@ struct clock {
     double now;
     struct clock_slot *port; /* of L2; NULL when the cores cannot ask for more than it gives */
     int64_t group;           /* cores that share loads; 0: there are none */
+    bool anew;               /* CLOCK_ANEW */
     int64_t quantum;         /* bytes a core reads in its turn while traffic is counted */
     int64_t ops;
     bool no_memory, cancelled;
 };
-bool clock_count_op(void *user, struct emu_launch *l, const struct emu_core_id *id,
-                    struct emu_op *op); /* user: struct clock_core */
-bool clock_time_op(void *user, struct emu_launch *l, const struct emu_core_id *id, struct emu_op *op);
+/* Walk on until the core has ended, waits, or stands at a read. */
+enum emu_stop clock_core_count(struct clock_core *c);
+enum emu_stop clock_core_time(struct clock_core *c);
 void clock_core_reset(struct clock_core *c);
 double clock_core_end(const struct clock_core *c);
 void clock_core_barrier(struct clock_core *c, double at);
@@ -198,7 +233,10 @@ void clock_port_pass(struct clock *k, struct clock_core *const *cores, int64_t n
 void clock_report(const struct clock *k, struct emu_timing *out);
 
 /* ---- the launch (clock.c) ---- */
-enum { CLOCK_EVERY_BLOCK = 1 }; /* do not let one block stand for those like it */
+enum {
+    CLOCK_EVERY_BLOCK = 1, /* do not let one block stand for those like it */
+    CLOCK_ANEW = 2,        /* calculate the cost of an instruction whenever one meets it */
+};
 NPUC_MUST_CHECK enum npuc_status clock_run(struct emu_launch *l, struct emu_timing *out, uint32_t flags);
 
 #endif

@@ -11,8 +11,16 @@
 #include <string.h>
 
 #define F(nm, f) (1u << EMU_FIELD(nm, f))
-/* Operands that decide what an instruction costs, beside its types and buffers (clock_cost.c, clock_vector.c). */
+/* Operands that decide what an instruction costs, beside its types and buffers (clock_cost.c, clock_vector.c), for
+ * moves also the place in GM. */
 static const uint32_t decides[TILE_OP_END] = {
+    [TILE_LOAD] = F(LOAD, n0) | F(LOAD, n1) | F(LOAD, n2) | F(LOAD, n3) | F(LOAD, s0) | F(LOAD, s1) | F(LOAD, s2) |
+                  F(LOAD, s3) | F(LOAD, d0) | F(LOAD, d1) | F(LOAD, d2) | F(LOAD, d3),
+    [TILE_STORE] = F(STORE, n0) | F(STORE, n1) | F(STORE, n2) | F(STORE, n3) | F(STORE, d0) | F(STORE, d1) |
+                   F(STORE, d2) | F(STORE, d3) | F(STORE, s0) | F(STORE, s1) | F(STORE, s2) | F(STORE, s3),
+    [TILE_LOAD_NZ] = F(LOAD_NZ, rows) | F(LOAD_NZ, cols) | F(LOAD_NZ, src_row) | F(LOAD_NZ, src_col),
+    [TILE_FIXP] = F(FIXP, rows) | F(FIXP, cols) | F(FIXP, dst_row),
+    [TILE_FIXP_NZ] = F(FIXP_NZ, rows) | F(FIXP_NZ, cols) | F(FIXP_NZ, dst_block),
     [TILE_COPY_L0A] = F(COPY_L0A, m) | F(COPY_L0A, k),
     [TILE_COPY_L0B] = F(COPY_L0B, n) | F(COPY_L0B, k),
     [TILE_COPY_BT] = F(COPY_BT, n),
@@ -27,7 +35,7 @@ static const uint32_t decides[TILE_OP_END] = {
     [TILE_VEC] = F(VEC, rows) | F(VEC, cols) | F(VEC, dst_off) | F(VEC, dst_row) | F(VEC, a_off) | F(VEC, a_row) |
                  F(VEC, b_off) | F(VEC, b_row) | F(VEC, c_row),
     [TILE_CAST] = F(CAST, rows) | F(CAST, cols) | F(CAST, dst_row) | F(CAST, src_row),
-    [TILE_RED_ADD] = F(RED_ADD, rows) | F(RED_ADD, cols),
+    [TILE_RED_ADD] = F(RED_ADD, rows) | F(RED_ADD, cols) | F(RED_ADD, init),
     [TILE_RED_END] = F(RED_END, rows),
     [TILE_FILL] = F(FILL, rows) | F(FILL, cols) | F(FILL, dst_row),
     [TILE_IOTA] = F(IOTA, rows) | F(IOTA, cols) | F(IOTA, dst_row),
@@ -42,12 +50,17 @@ static const uint32_t decides[TILE_OP_END] = {
 };
 #undef F
 
+uint32_t clock_decides(int op)
+{
+    return decides[op];
+}
+
 struct value {
     const struct emu_node *node; /* that computes it; NULL: literal, symbol or variable */
     int32_t group;
     bool by_block; /* depends on the core's number */
     bool marked;   /* shown by a mark that precedes on every path */
-    bool listed, needed;
+    bool listed;
     int32_t visit;
 };
 struct scope {
@@ -242,35 +255,49 @@ static void slice(struct slicer *w)
     mark(w);
 }
 
-/* Keeps the expressions that the slice's operands are computed from. */
-static bool keep_nodes(struct slicer *w)
+/* ---- expressions ---- */
+/* The fields that the clock looks at: those that decide, and where in GM a move begins; all of those that it knows
+ * nothing of. */
+static bool is_asked(const struct emu_ins *in, int field)
 {
-    const struct emu_program *p = w->p;
-    struct emu_program *out = w->out;
+    const uint32_t fields = in->op < TILE_OP_END ? decides[in->op] : 0;
+    return fields == 0 || fields >> field & 1 || (clock_place(in->op) > 0 && clock_place(in->op) == field);
+}
+
+/* Keeps the expressions that the code's operands are computed from. */
+static bool keep_nodes(struct arena *a, const struct emu_program *p, struct emu_program *out)
+{
     int32_t n = 0;
-    for (int64_t i = 0; i < w->code.len; i++)
-        for (int f = 0; f < w->code.data[i].n_fields; f++)
-            w->values[w->code.data[i].val[f]].needed = true;
-    for (int32_t g = p->n_groups - 1; g >= 0; g--)
+    bool *needed = ARENA_ARRAY(a, bool, p->n_values);
+    for (int32_t i = 0; needed && i < out->n_code; i++)
+        for (int f = 0; f < out->code[i].n_fields; f++)
+            needed[out->code[i].val[f]] |= is_asked(&out->code[i], f);
+    for (int32_t g = p->n_groups - 1; needed && g >= 0; g--)
         for (int32_t i = p->groups[g].n - 1; i >= 0; i--) {
             const struct emu_node *x = &p->nodes[p->groups[g].first + i];
-            for (int32_t j = 0; j < x->n && w->values[x->at].needed; j++)
-                w->values[x->arg[j]].needed = true;
-            n += w->values[x->at].needed;
+            for (int32_t j = 0; j < x->n && needed[x->at]; j++)
+                needed[x->arg[j]] = true;
+            n += needed[x->at];
         }
-    out->nodes = ARENA_ARRAY(w->arena, struct emu_node, n + 1);
-    out->groups = ARENA_ARRAY(w->arena, struct emu_group, p->n_groups);
-    if (!out->nodes || !out->groups)
+    out->nodes = ARENA_ARRAY(a, struct emu_node, n + 1);
+    out->groups = ARENA_ARRAY(a, struct emu_group, p->n_groups);
+    if (!needed || !out->nodes || !out->groups)
         return false;
     n = 0;
     for (int32_t g = 0; g < p->n_groups; g++) {
         out->groups[g].first = n;
         for (int32_t i = 0; i < p->groups[g].n; i++)
-            if (w->values[p->nodes[p->groups[g].first + i].at].needed)
+            if (needed[p->nodes[p->groups[g].first + i].at])
                 out->nodes[n++] = p->nodes[p->groups[g].first + i];
         out->groups[g].n = n - out->groups[g].first;
     }
     return true;
+}
+
+struct emu_program *clock_slice_times(struct arena *a, const struct emu_program *p)
+{
+    struct emu_program *out = arena_copy(a, p, (int64_t)sizeof *p);
+    return out && keep_nodes(a, p, out) ? out : NULL;
 }
 
 struct emu_program *clock_slice_new(struct arena *a, const struct emu_program *p)
@@ -289,5 +316,5 @@ struct emu_program *clock_slice_new(struct arena *a, const struct emu_program *p
         return NULL;
     w.out->code = w.code.data;
     w.out->n_code = (int32_t)w.code.len;
-    return keep_nodes(&w) ? w.out : NULL;
+    return keep_nodes(a, p, w.out) ? w.out : NULL;
 }

@@ -69,12 +69,16 @@ struct emu_core_id {
     enum tile_core kind;
     int32_t block, sub;
 };
+struct emu_ins;
+enum emu_quick { EMU_FETCH, EMU_PASSED, EMU_STOPPED }; /* `op` has to see the operands; done; as false of `op` */
 /* false stops the launch (the observer has set launch->error). `value` receives what SLOAD reads (data observer), else
  * its `assume` operand is used. */
 struct emu_observer {
     void *user;
     bool (*op)(void *user, struct emu_launch *l, const struct emu_core_id *core, struct emu_op *op);
     bool in_order; /* nothing overlaps: does not hear of flags, slots and barriers */
+    /* Asked first, before operands are fetched; NULL: there is nothing that it can do without them. */
+    enum emu_quick (*quick)(void *user, const struct emu_ins *in);
 };
 /* Walks one core's program to its end, or to the next XWAIT/BARRIER when it may not pass. The caller (launch.c)
  * schedules the cores of a block cooperatively. Internals in emu_priv.h. */

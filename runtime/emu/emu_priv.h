@@ -96,6 +96,7 @@ struct emu_program {
     struct emu_ins *code;
     int32_t n_code, n_loops, n_values, n_groups;
     int64_t *values;     /* constants filled in */
+    bool *varies;        /* per value: it is not the same all over a launch */
     int32_t *symbol;     /* symbol number -> index of its value, -1 unused */
     int32_t *first_view; /* buffer -> index of its first slot's views, -1: always copied */
     int32_t n_views;

@@ -132,7 +132,7 @@ static enum block_end run_block(const struct run *r, struct emu_block *b)
                 continue;
             const int32_t pc = c->pc;
             const int64_t steps = c->steps;
-            const struct emu_observer o = {&b->data[i], emu_data_op, !r->check};
+            const struct emu_observer o = {.user = &b->data[i], .op = emu_data_op, .in_order = !r->check};
             const enum emu_stop s = emu_core_run(c, &o);
             if (s == EMU_FAULT || (c->done && (!emu_dequant_end(&b->data[i]) || left_flag(r, b, i)))) {
                 if (!b->error[0])

@@ -132,9 +132,10 @@ static bool number_values(struct lowering *w)
     for (int32_t s = 0; s < p->n_symbols; s++)
         p->symbol[s] = -1;
     p->values = ARENA_ARRAY(w->arena, int64_t, p->n_values + p->n_symbols + 1);
+    p->varies = ARENA_ARRAY(w->arena, bool, p->n_values + p->n_symbols + 1);
     p->nodes = ARENA_ARRAY(w->arena, struct emu_node, n_nodes + 1);
     p->groups = ARENA_ARRAY(w->arena, struct emu_group, p->n_groups);
-    if (!p->values || !p->nodes || !p->groups)
+    if (!p->values || !p->varies || !p->nodes || !p->groups)
         return bad(w, "out of host memory");
     for (int64_t i = 0; i < w->literals.len; i++)
         p->values[i] = w->literals.data[i];
@@ -142,6 +143,7 @@ static bool number_values(struct lowering *w)
         const struct expr_node *n = &pool->nodes.data[e];
         if (w->group_of[e] < 0)
             continue;
+        p->varies[w->at[e]] = w->group_of[e] > 0;
         if (n->op == EXPR_CONST)
             p->values[w->at[e]] = n->value;
         else if (n->op == EXPR_SYM)
