@@ -111,6 +111,7 @@ enum npuc_status gen_nbits_emit(struct emit *e, struct node *n)
     enum npuc_status st = NPUC_OK;
     if (feeds(e->m, &f))
         p->feed = &f.feed;
+    p->feed_key = nbits_feed_key(&f);
     for (int i = 0; i < g.n && !p->feed && st == NPUC_OK; i++)
         st = nbits_dequant_all(e, &g.q[i], &p[i], &t[i]);
     if (st != NPUC_OK)

@@ -17,5 +17,6 @@ struct nbits_feed {
 };
 void nbits_feed_init(struct nbits_feed *f, const struct nbits *q, int n, const struct machine *m,
                      const struct tiling *w);
+uint64_t nbits_feed_key(const struct nbits_feed *f); /* of what fit and cycles depend on */
 
 #endif

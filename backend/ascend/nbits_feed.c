@@ -161,3 +161,11 @@ void nbits_feed_init(struct nbits_feed *f, const struct nbits *q, int n, const s
     for (int32_t i = 0; i < f->feed.n_tensors; i++)
         f->feed.tensors[i] = q[i / each].tensors[i % each];
 }
+
+uint64_t nbits_feed_key(const struct nbits_feed *f)
+{
+    const struct nbits *q = f->q;
+    const int64_t k[] = {q->to,     q->scale_type, q->code,     q->n,        q->k,      q->bits,      q->block,
+                         q->blocks, q->zero_kind,  q->code_row, q->zero_row, f->wish_k, f->feed.slots};
+    return map_hash_bytes(k, (int64_t)sizeof k);
+}

@@ -35,6 +35,7 @@ struct mm {
     bool weight_trans;        /* the constant is [k, n]: the transpose is stored */
     bool relu;
     struct mm_feed *feed;       /* makes b while the product runs; NULL: b is a tensor. Then n and k are constants */
+    uint64_t feed_key;          /* of all that tiles depend on of it */
     const struct mm_tail *tail; /* vector operators behind the product, in its kernel; NULL: c is what the graph gets */
     const struct mm *peers; /* products done with this one: the same a, m, k and types, constant weights, no batch */
     int n_peers;

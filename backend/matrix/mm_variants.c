@@ -18,11 +18,33 @@ static double value_of(const struct ir_ctx *cx, expr e)
 
 static uint64_t key_of(const struct mm *p, expr batch, double n)
 {
-    const int64_t k[] = {
-        p->in,           p->out,          p->m,       p->n,      p->k,      p->a_row,   p->b_row,
-        p->c_row,        batch,           p->a_trans, p->relu,   p->weight, p->b_trans, p->weight_trans,
-        p->bias != NULL, p->tail != NULL, p->code,    p->b_code, p->block,  (int64_t)n, p->n_peers,
-        p->groups,       p->top,          p->ranks,   p->by_rows};
+    const int64_t k[] = {p->in,
+                         p->out,
+                         p->m,
+                         p->n,
+                         p->k,
+                         p->a_row,
+                         p->b_row,
+                         p->c_row,
+                         batch,
+                         p->a_trans,
+                         p->relu,
+                         p->weight,
+                         p->b_trans,
+                         p->weight_trans,
+                         p->bias != NULL,
+                         p->tail != NULL,
+                         p->code,
+                         p->b_code,
+                         p->block,
+                         (int64_t)n,
+                         p->n_peers,
+                         p->groups,
+                         p->top,
+                         p->ranks,
+                         p->by_rows,
+                         p->feed != NULL,
+                         (int64_t)p->feed_key};
     return map_hash_bytes(k, (int64_t)sizeof k);
 }
 
@@ -45,7 +67,7 @@ static void find_axes(const struct emit *e, const struct mm *p, struct variant_s
     for (int i = 0; i < p->n_peers; i++) /* their columns follow */
         out->known.n += value_of(cx, p->peers[i].n);
     s->coarse = p->feed != NULL;
-    s->key = p->feed ? 0 : key_of(p, batch, out->known.n);
+    s->key = key_of(p, batch, out->known.n);
 }
 
 static struct mm_sizes sizes_at(const struct axes *x, const double *at)
