@@ -197,8 +197,7 @@ static void widen(const struct frac *f, void *y, enum dtype t, const void *x, in
 {
     int16_t *pair = y;
     if (f->in_cell == 4)
-        for (int64_t i = 0; i < n; i++)
-            ((uint32_t *)y)[i] = ((const uint32_t *)x)[i] ^ 0x80808080u; /* plus 128 */
+        f->impl->quads_of(y, x, n);
     else if (t == DT_I8)
         f->impl->widen_i8(pair, x, 2 * n);
     else if (t == DT_U8)

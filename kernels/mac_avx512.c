@@ -80,6 +80,13 @@ static void tile_quads_avx512(const struct k_tile *t, int rows)
     by_rows[rows - 1](t);
 }
 
+static void quads_of_avx512(void *y, const void *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16)
+        _mm512_storeu_si512((int32_t *)y + i,
+                            _mm512_xor_si512(cells((const int32_t *)x + i), _mm512_set1_epi8((char)128)));
+}
+
 static void end_quads_avx512(int32_t *b, int64_t k)
 {
     __m512i s = _mm512_setzero_si512();
@@ -92,59 +99,62 @@ static inline __m512i join(__m512i x, __m512i y, const int32_t *of)
 {
     return _mm512_permutex2var_epi32(x, cells(of), y);
 }
-/* y[k]: cell k of 16 rows of 8. Registers of two rows are joined to the even or odd cells of four, then to two cells of
- * eight rows, then to one of all. */
-static inline void turn_cells(__m512i y[8], const int32_t *x)
-{
-    static const int32_t even[16] = {0, 8, 16, 24, 2, 10, 18, 26, 4, 12, 20, 28, 6, 14, 22, 30};
-    static const int32_t odd[16] = {1, 9, 17, 25, 3, 11, 19, 27, 5, 13, 21, 29, 7, 15, 23, 31};
-    static const int32_t low[16] = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
-    static const int32_t high[16] = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
-    __m512i four[2][4], eight[4][2];
-    for (int i = 0; i < 4; i++) {
-        const __m512i v = cells(x + i * 32), w = cells(x + i * 32 + 16);
-        four[0][i] = join(v, w, even);
-        four[1][i] = join(v, w, odd);
-    }
-    for (int p = 0; p < 2; p++)
-        for (int i = 0; i < 2; i++) { /* cells p and p + 4, p + 2 and p + 6 */
-            eight[p][i] = join(four[p][2 * i], four[p][2 * i + 1], low);
-            eight[p + 2][i] = join(four[p][2 * i], four[p][2 * i + 1], high);
-        }
-    for (int p = 0; p < 4; p++) {
-        y[p] = _mm512_shuffle_i64x2(eight[p][0], eight[p][1], 0x44);
-        y[p + 4] = _mm512_shuffle_i64x2(eight[p][0], eight[p][1], 0xee);
-    }
-}
+/* v0 .. v7: cells 0 .. 7 of 16 rows of 8 at x. Pairs of rows are joined to the even (e) or odd (o) cells of four, those
+ * to two cells of eight (f: 0 and 4, g: 2 and 6; h: 1 and 5, i: 3 and 7), and those to one of all. */
+static const int32_t even[16] = {0, 8, 16, 24, 2, 10, 18, 26, 4, 12, 20, 28, 6, 14, 22, 30};
+static const int32_t odd[16] = {1, 9, 17, 25, 3, 11, 19, 27, 5, 13, 21, 29, 7, 15, 23, 31};
+static const int32_t low[16] = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
+static const int32_t high[16] = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
+#define FOUR_ROWS(n)                                                                                                   \
+    const __m512i e##n = join(cells(x + (n)*32), cells(x + (n)*32 + 16), even);                                        \
+    const __m512i o##n = join(cells(x + (n)*32), cells(x + (n)*32 + 16), odd);
+#define TWO_CELLS(p, q, four)                                                                                          \
+    const __m512i p##0 = join(four##0, four##1, low), p##1 = join(four##2, four##3, low);                              \
+    const __m512i q##0 = join(four##0, four##1, high), q##1 = join(four##2, four##3, high);
+#define ONE_CELL(k, l, two)                                                                                            \
+    const __m512i v##k = _mm512_shuffle_i64x2(two##0, two##1, 0x44);                                                   \
+    const __m512i v##l = _mm512_shuffle_i64x2(two##0, two##1, 0xee);
+#define TURN_CELLS                                                                                                     \
+    ROWS4(FOUR_ROWS)                                                                                                   \
+    TWO_CELLS(f, g, e)                                                                                                 \
+    TWO_CELLS(h, i, o)                                                                                                 \
+    ONE_CELL(0, 4, f)                                                                                                  \
+    ONE_CELL(1, 5, h)                                                                                                  \
+    ONE_CELL(2, 6, g)                                                                                                  \
+    ONE_CELL(3, 7, i)
 
-static void turn_words(void *y, const void *x)
+static void turn_words(void *to, const void *from)
 {
-    __m512i v[8];
-    turn_cells(v, x);
-    for (int k = 0; k < 8; k++)
-        _mm512_storeu_si512((int32_t *)y + k * K_TILE_N, v[k]);
+    int32_t *y = to;
+    const int32_t *x = from;
+    TURN_CELLS
+#define PUT(k) _mm512_storeu_si512(y + (k)*K_TILE_N, v##k);
+    ROWS8(PUT)
 }
 
 /* A cell is elements 2k and 2k + 1 of a row. */
-static void turn_f16(void *y, const void *x)
+static void turn_f16(void *to, const void *from)
 {
-    __m512i v[8];
-    float *to = y;
-    turn_cells(v, x);
-    for (int k = 0; k < 8; k++, to += 2 * K_TILE_N) {
-        _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v[k])));
-        _mm512_storeu_ps(to + K_TILE_N, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(v[k], 16))));
-    }
+    static const int16_t apart[32] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                      1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+    float *y = to;
+    const int32_t *x = from;
+    TURN_CELLS
+#define PUT_F16(k)                                                                                                     \
+    const __m512i w##k = _mm512_permutexvar_epi16(_mm512_loadu_si512(apart), v##k);                                    \
+    _mm512_storeu_ps(y + 2 * (k)*K_TILE_N, _mm512_cvtph_ps(_mm512_castsi512_si256(w##k)));                             \
+    _mm512_storeu_ps(y + (2 * (k) + 1) * K_TILE_N, _mm512_cvtph_ps(_mm512_extracti64x4_epi64(w##k, 1)));
+    ROWS8(PUT_F16)
 }
-static void turn_bf16(void *y, const void *x)
+static void turn_bf16(void *to, const void *from)
 {
-    __m512i v[8];
-    int32_t *to = y;
-    turn_cells(v, x);
-    for (int k = 0; k < 8; k++, to += 2 * K_TILE_N) {
-        _mm512_storeu_si512(to, _mm512_slli_epi32(v[k], 16));
-        _mm512_storeu_si512(to + K_TILE_N, _mm512_and_si512(v[k], _mm512_set1_epi32((int)0xffff0000u)));
-    }
+    int32_t *y = to;
+    const int32_t *x = from;
+    TURN_CELLS
+#define PUT_BF16(k)                                                                                                    \
+    _mm512_storeu_si512(y + 2 * (k)*K_TILE_N, _mm512_slli_epi32(v##k, 16));                                            \
+    _mm512_storeu_si512(y + (2 * (k) + 1) * K_TILE_N, _mm512_and_si512(v##k, _mm512_set1_epi32((int)0xffff0000u)));
+    ROWS8(PUT_BF16)
 }
 
 const struct k_mac_impl k_mac_avx512 = {
@@ -152,6 +162,7 @@ const struct k_mac_impl k_mac_avx512 = {
     .transpose = k_transpose_avx2,
     .tile_pairs = k_tile_pairs_avx2,
     .tile_quads = tile_quads_avx512,
+    .quads_of = quads_of_avx512,
     .end_quads = end_quads_avx512,
     .turn = {turn_words, turn_f16, turn_bf16, turn_words},
     .row = {k_row_f32_avx2, k_row_f16_avx2, k_row_bf16_avx2, k_row_i8_avx2},

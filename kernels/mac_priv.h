@@ -54,8 +54,10 @@ struct k_mac_impl {
     /* y[k][16] = x[n][k] for 16 rows of c0 cells, k < c0; c0 a multiple of 8 */
     void (*transpose)(float *y, const float *x, int64_t c0);
     void (*tile_pairs)(const struct k_tile *t, int rows);
-    /* NULL where pairs take their place. end_quads: b[k][n] = -128 * the sum of the bytes of b[0..k)[n] */
+    /* NULL where pairs take their place. quads_of: n cells of a, a multiple of 16; end_quads: b[k][n] = -128 * the sum
+     * of the bytes of b[0..k)[n] */
     void (*tile_quads)(const struct k_tile *t, int rows);
+    void (*quads_of)(void *y, const void *x, int64_t n);
     void (*end_quads)(int32_t *b, int64_t k);
     /* y[k][16] of a fractal as it is stored, floats widened, bytes in fours; NULL: widen and transpose */
     void (*turn[K_ROW_TYPES])(void *y, const void *x);
