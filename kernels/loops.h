@@ -35,6 +35,7 @@ typedef void k_loop_int(const struct k_span_int *s);
 /* By formula number; NULL for an unused one. */
 extern k_loop_f32 *const k_loops_f32[K_FN_end];
 extern k_loop_f32 *const k_loops_f32_avx2[K_FN_end];
+extern k_loop_f32 *const k_loops_f32_avx512[K_FN_end];
 extern k_loop_f64 *const k_loops_f64[K_FN_end];
 extern k_loop_int *const k_loops_i64[K_FN_end];
 extern k_loop_int *const k_loops_u64[K_FN_end];

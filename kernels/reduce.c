@@ -151,12 +151,24 @@ static enum k_red tree_op(enum k_red op)
     return op == K_RED_SUMSQ || op == K_RED_ABSSUM ? K_RED_SUM : op;
 }
 
+/* Half of the lanes that are still to be combined. */
+static int first_half(enum k_red tree, float *v)
+{
+#ifndef NPUC_SCALAR_ONLY
+    if (k_simd())
+        return k_red_tree_avx2(tree, v);
+#else
+    (void)tree, (void)v;
+#endif
+    return K_LANES / 2;
+}
+
 void k_red_finish(enum k_red op, enum dtype t, const union k_lanes *acc, void *y)
 {
     const enum k_wide w = k_wide_of(t);
     const enum k_red tree = tree_op(op);
     union k_lanes v = *acc;
-    for (int half = K_LANES / 2; half > 0; half /= 2) {
+    for (int half = w == K_WIDE_F32 ? first_half(tree, v.f) : K_LANES / 2; half > 0; half /= 2) {
         if (w == K_WIDE_F32)
             add_f32(tree, v.f, v.f + half, half, 0);
         else if (w == K_WIDE_F64)

@@ -38,6 +38,26 @@ BLOCKS(blocks_prod, DO_PROD)
 BLOCKS(blocks_sumsq, DO_SUMSQ)
 BLOCKS(blocks_abssum, DO_ABSSUM)
 
+#define TREE(name, combine)                                                                                            \
+    static void name(float *v)                                                                                         \
+    {                                                                                                                  \
+        for (int half = K_LANES / 2; half >= V_LANES; half /= 2)                                                       \
+            for (int i = 0; i < half; i += V_LANES)                                                                    \
+                v_store(v + i, combine(v_load(v + i), v_load(v + half + i)));                                          \
+    }
+TREE(tree_sum, v_add)
+TREE(tree_max, maximum)
+TREE(tree_min, minimum)
+TREE(tree_prod, v_mul)
+
+int k_red_tree_avx2(enum k_red op, float *v)
+{
+    static void (*const by_op[])(float *) = {
+        [K_RED_SUM] = tree_sum, [K_RED_MAX] = tree_max, [K_RED_MIN] = tree_min, [K_RED_PROD] = tree_prod};
+    by_op[op](v);
+    return V_LANES / 2;
+}
+
 void k_red_blocks_avx2(enum k_red op, float *acc, const float *x, int64_t n)
 {
     static void (*const by_op[])(float *, const float *, int64_t) = {

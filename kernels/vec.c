@@ -66,6 +66,16 @@ void k_simd_limit(enum k_simd_level at_most)
     simd_limit = at_most;
 }
 
+static k_loop_f32 *const *loops_f32(void)
+{
+#ifdef NPUC_SCALAR_ONLY
+    return k_loops_f32;
+#else
+    static k_loop_f32 *const *const of_level[K_SIMD_LEVELS] = {k_loops_f32, k_loops_f32_avx2, k_loops_f32_avx512};
+    return of_level[k_simd()];
+#endif
+}
+
 /* One call of k_vec, prepared. */
 struct job {
     enum dtype t, result;
@@ -228,11 +238,7 @@ void k_vec(enum k_fn fn, enum dtype t, int64_t rows, int64_t cols, void *dst, in
         j.arg[i] = arg[i];
     for (int i = 0; i < info->n_params; i++)
         j.params[i] = params[i];
-    j.f32 = k_loops_f32[fn];
-#ifndef NPUC_SCALAR_ONLY
-    if (k_simd())
-        j.f32 = k_loops_f32_avx2[fn];
-#endif
+    j.f32 = loops_f32()[fn];
     j.f64 = k_loops_f64[fn];
     j.whole = j.wide == K_WIDE_I64 ? k_loops_i64[fn] : k_loops_u64[fn];
     flatten(&j);
