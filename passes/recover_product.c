@@ -7,8 +7,9 @@
  * becomes
  *   %g = Reshape %p, [b,2,4*s,t];  %y4 = MatMul %g, %v;  %y = Reshape %y4, [b,8,s,64]
  *
- * A scalar factor on the right operand (torch scales q and k by sqrt(scale) each) moves behind the product:
- *   %ks = Mul %kt, 0.5;  %s = MatMul %q, %ks                            becomes  %s = Mul (MatMul %q, %kt), 0.5
+ * So do heads that go into one row and out of it again on the way. A scalar factor on the right operand (torch scales q
+ * and k by sqrt(scale) each) moves behind the product: %ks = Mul %kt, 0.5;  %s = MatMul %q, %ks becomes  %s = Mul
+ * (MatMul %q, %kt), 0.5
  *
  * The first two forms multiply the same numbers in the same order, so results keep their bits; the third rounds once
  * more or less, and is done only where it lets a cache be read in place. Requirements: (1) shapes decide, not names;
@@ -82,6 +83,25 @@ static bool peel_transpose(struct operand *o)
     return true;
 }
 
+/* Transpose - Reshape - Reshape - Transpose that leads back to the same order, as from heads to one row and again to
+ * heads (builders of models between a repeat of heads and an operator that takes rows). */
+static bool peel_round_trip(struct operand *o)
+{
+    const struct value *v = o->v;
+    const struct attr *there = v->def && v->def->op == OP_Transpose ? node_attr(v->def, "perm") : NULL;
+    struct value *mid = there ? v->def->in[0].value : NULL;
+    while (mid && mid->def && mid->def->op == OP_Reshape)
+        mid = mid->def->in[0].value;
+    const struct attr *back = mid && mid->def && mid->def->op == OP_Transpose ? node_attr(mid->def, "perm") : NULL;
+    if (!back || !type_same_dims(mid->type, v->def->in[0].value->type))
+        return false;
+    for (int i = 0; i < v->type->rank; i++)
+        if (back->v.ints[there->v.ints[i]] != i)
+            return false;
+    o->v = mid->def->in[0].value;
+    return true;
+}
+
 /* [b,h,t,d] <- Reshape [b,h,g,t,d] <- Expand [b,h,1,t,d] <- Unsqueeze or Reshape [b,h,t,d] */
 static bool peel_repeat(struct pass_ctx *px, struct operand *o)
 {
@@ -134,7 +154,7 @@ static bool peel(struct pass_ctx *px, struct operand *o)
 {
     bool moved = false;
     for (;;) {
-        if (peel_transpose(o) || peel_repeat(px, o))
+        if (peel_transpose(o) || peel_round_trip(o) || peel_repeat(px, o))
             moved = true;
         else if (px->options.strict || !peel_scale(o))
             return moved;

@@ -122,8 +122,22 @@ static bool is_written_into(const struct value *v)
     return false;
 }
 
+/* Size i of a cache that the model leaves open but for rows that are joined to it along another axis; else 0. */
+static int64_t size_of_rows(const struct calib *c, const struct value *v, int i)
+{
+    for_each_use (u, v) {
+        const struct type *t = u->user->out[0].type;
+        int64_t size;
+        if (u->user->op == OP_Concat && t->rank == v->type->rank &&
+            (node_attr_int(u->user, "axis", 0) + t->rank) % t->rank != i &&
+            expr_is_const(&c->g->module->cx->exprs, t->dims[i], &size))
+            return size;
+    }
+    return 0;
+}
+
 /* A cache without rows, or one of fixed size with zeros, which no token reads: 1 where the first size is open, 0 where
- * another is. */
+ * another is that nothing tells. */
 static enum npuc_status empty_cache(const struct calib *c, const struct value *v, struct k_tensor *t, struct arena *a)
 {
     const struct expr_pool *p = &c->g->module->cx->exprs;
@@ -132,7 +146,7 @@ static enum npuc_status empty_cache(const struct calib *c, const struct value *v
     *t = (struct k_tensor){.dtype = v->type->dtype, .rank = v->type->rank};
     for (int i = 0; i < t->rank; i++) {
         if (!expr_is_const(p, v->type->dims[i], &t->dims[i])) {
-            t->dims[i] = i == 0;
+            t->dims[i] = i == 0 ? 1 : size_of_rows(c, v, i);
             empty = empty || i > 0;
         }
         if (!size_mul(count, t->dims[i], &count))

@@ -84,7 +84,8 @@ static bool compare_all(struct analysis *an, const struct args *a, int *code)
 
 static bool time_all(struct analysis *an, const struct args *a, int64_t context, int *code)
 {
-    struct plan_request q = {.args = a, .model = an->model, .target = args_value(a, "target"), .context = context};
+    struct plan_request q = {
+        .args = a, .data = &an->data, .model = an->model, .target = args_value(a, "target"), .context = context};
     bool ok = true;
     for (int64_t i = 0; q.target && ok && i < an->comparisons.len; i++) {
         struct comparison *c = an->comparisons.data[i];

@@ -167,6 +167,22 @@ def check_refusals(b):
         assert "--search" not in options or not (b.d / "none.recipe").exists(), "a refused search leaves a recipe"
 
 
+def check_open_sizes(b):
+    """Dimensions that the model leaves open have the sizes of the data when plans are timed, those of -D where it says so."""
+    m = onnx.load(b.model)
+    for v in [*m.graph.input, *m.graph.output]:
+        v.type.tensor_type.shape.dim[0].dim_param = "rows"
+    open_model = b.d / "open.onnx"
+    onnx.save(m, open_model)
+    tables = []
+    for path, *more in [(b.model,), (open_model,), (open_model, "-D", "rows=6")]:
+        tables.append(json.loads(support.must([b.npuc, "quantize", path, "--search", "max-us=1000", "--schemes", SCHEMES, "--calib", b.data, "-o",
+                                               b.d / "open.recipe", "--json", *more])))
+    fixed, by_data, by_option = ([p["us"] for p in t["points"] if "us" in p] for t in tables)
+    assert fixed and fixed == by_option and len(by_data) == len(fixed), (fixed, by_option, by_data)
+    assert all(abs(x / y - 1) < 0.1 for x, y in zip(by_data, fixed)), (by_data, fixed) # its tiles are those of open sizes
+
+
 def check_interrupt(b, root):
     """Ctrl-C leaves nothing in the folder for temporary files."""
     scratch, example = b.d / "scratch", root / "examples/bard"
@@ -197,6 +213,7 @@ def main():
         check_costs(b)
         check_caches(b, pathlib.Path(args.root))
         check_sensitivity(b)
+        check_open_sizes(b)
         check_interrupt(b, pathlib.Path(args.root))
 
 

@@ -38,12 +38,34 @@ static bool time_run(struct session *s, struct plan_figures *out, int *exit_code
     return true;
 }
 
+/* Sizes of the first run of the data for dimensions that inputs of the model leave open; a plan need not have them all.
+ */
+static bool data_sizes(struct session *s, const struct calib *data, int *exit_code)
+{
+    const struct graph *g = data->g;
+    const struct ir_ctx *cx = g->module->cx;
+    struct arena a;
+    arena_init(&a, NULL);
+    struct k_tensor *in = ARENA_ARRAY(&a, struct k_tensor, g->n_inputs + 1);
+    const enum npuc_status st = calib_inputs(data, 0, in, &a);
+    for (int i = 0; st == NPUC_OK && i < g->n_inputs; i++)
+        for (int d = 0; d < in[i].rank; d++) {
+            const struct expr_node *e = &cx->exprs.nodes.data[g->inputs[i]->type->dims[d]];
+            const sym name = e->op == EXPR_SYM ? cx->exprs.symbols.data[e->value].name : 0;
+            if (name && npurt_set_symbol(s->run, str_text(&cx->strings, name), in[i].dims[d]) != NPUC_OK)
+                continue; /* the plan has no such dimension any more */
+        }
+    arena_free(&a);
+    *exit_code = diag_exit_code(st);
+    return st == NPUC_OK;
+}
+
 /* One call, or for language models a prefill and the step after it. */
 static bool time_plan(struct session *s, const struct plan_request *q, struct plan_figures *out, int *exit_code)
 {
     const bool open = args_value(q->args, "D") || args_value(q->args, "shape");
     if (open || !plan_is_language_model(s->plan))
-        return session_dims(s, q->args, exit_code) && time_run(s, out, exit_code);
+        return data_sizes(s, q->data, exit_code) && session_dims(s, q->args, exit_code) && time_run(s, out, exit_code);
     enum npuc_status st = role_shapes(s->plan, s->run, 1, 0, q->context);
     if (st == NPUC_OK && !time_run(s, out, exit_code))
         return false;

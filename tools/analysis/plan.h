@@ -5,7 +5,8 @@
 #include "tools/analysis/measure.h"
 
 struct plan_request {
-    const struct args *args; /* dimensions */
+    const struct args *args;  /* dimensions */
+    const struct calib *data; /* its first run has the sizes of those that args leave open */
     const char *model, *target;
     const struct quantiser *base; /* of the recipe; NULL: none */
     int64_t context;              /* tokens of a prefill, and before the step that is timed */

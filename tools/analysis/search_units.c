@@ -72,6 +72,7 @@ static void read_scheme(struct search *s, int k, const struct comparison *c)
 static bool plan_scheme(struct search *s, int k, int *exit_code)
 {
     const struct plan_request q = {.args = s->ask->args,
+                                   .data = &s->an.data,
                                    .model = s->ask->model,
                                    .target = args_value(s->ask->args, "target"),
                                    .base = k > 0 ? &s->bases[k] : NULL,

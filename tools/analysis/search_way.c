@@ -87,6 +87,7 @@ static bool compile(struct search *s, int64_t at, int *exit_code)
 {
     struct search_point *p = &s->way.data[at];
     const struct plan_request q = {.args = s->ask->args,
+                                   .data = &s->an.data,
                                    .model = s->ask->model,
                                    .target = args_value(s->ask->args, "target"),
                                    .base = &s->mix,
