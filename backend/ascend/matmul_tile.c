@@ -99,11 +99,13 @@ static void choose_band(const struct machine *m, const struct mm *p, const struc
     t->band = 1;
     for (int across = 1; across >= 0; across--) {
         const double square = sqrt(cores * tile[1 - across] / tile[across]);
-        for (int64_t w = 1; (double)w <= fmin(count[across], cores); w++) {
+        for (int64_t w = 1; (double)w <= mm_least(count[across], cores); w++) {
             const double band = (double)w * tile[across] * s->k * es, n = ceil(count[across] / (double)w);
             const double bytes = side[across] + side[1 - across] * mm_reads(r, side[1 - across], n, 2 * band);
-            const double value =
-                (bytes + (band > r->resident / 2 ? bytes : 0)) * (1 + 0.001 * fabs(log((double)w / square)));
+            const double whole = bytes + (band > r->resident / 2 ? bytes : 0);
+            if (whole >= best) /* not better, were it square */
+                continue;
+            const double value = whole * (1 + 0.001 * fabs(log((double)w / square)));
             if (value >= best)
                 continue;
             best = value;
@@ -200,7 +202,7 @@ static struct mm_tile finalist(struct search *x)
     int best = -1;
     for (int i = 0; i < x->n; i++) {
         x->cycles[i] = best_blocks(x, &x->best[i]);
-        least = fmin(least, x->cycles[i]);
+        least = mm_least(least, x->cycles[i]);
     }
     for (int i = 0; i < x->n; i++) {
         const struct mm_tile *t = &x->best[i], *was = best < 0 ? t : &x->best[best];
@@ -225,7 +227,7 @@ static void try_shape(struct search *x, const struct mm_tile *shape)
     for (int part = 0; part < K_PARTS; part++) {
         struct mm_tile t = *shape;
         if (fit_k(x->m, x->p, x->s->k, part, &t))
-            cycles = fmin(cycles, mm_closed_form(x->m, x->p, x->s, &t, &x->rates));
+            cycles = mm_least(cycles, mm_closed_form(x->m, x->p, x->s, &t, &x->rates));
     }
     if (cycles < (double)INFINITY)
         keep(x, shape, ranked(x, cycles, shape));
@@ -263,7 +265,7 @@ static void try_tile(struct search *x, int64_t tile_m, int64_t tile_n)
 /* Extent that gives every core the same number of tiles along one side. */
 static int64_t even(double size, int64_t cores)
 {
-    return size_align(size_ceil_div((int64_t)fmin(size, 1e9), cores), MM_FRACTAL);
+    return size_align(size_ceil_div((int64_t)mm_least(size, 1e9), cores), MM_FRACTAL);
 }
 
 struct mm_tile mm_choose_tile(const struct machine *m, const struct mm *p, const struct mm_sizes *s,

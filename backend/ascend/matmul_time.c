@@ -81,7 +81,7 @@ static double touched(const struct mm_rates *r, const struct load *l)
     if (l->nz || l->rows <= 1)
         return l->bytes;
     if (l->stride % r->line != 0)
-        return l->bytes + fmin(l->bytes, (double)r->line);
+        return l->bytes + mm_least(l->bytes, (double)r->line);
     do {
         over += skew + rest > r->line || (rest == 0 && skew > 0);
         skew = (skew + l->step) % r->line;
@@ -93,9 +93,9 @@ static double touched(const struct mm_rates *r, const struct load *l)
 static double load_cycles(const struct mm_rates *r, const struct load *l, double cores)
 {
     const double rate = l->nz ? r->l2 : r->l2 / r->nd2nz, bus = l->rows * touched(r, l), rows = l->rows * r->row;
-    const double part = l->bytes / (double)r->line, memory = fmin(rate, r->hbm / r->clock / cores);
-    const double hit = fmax(bus / rate, rows), lost = part < 1 ? rows * (1 - part) : 0;
-    return fmax(fmax(r->floor, rows), (1 - l->miss) * hit + l->miss * (lost + bus / memory));
+    const double part = l->bytes / (double)r->line, memory = mm_least(rate, r->hbm / r->clock / cores);
+    const double hit = mm_most(bus / rate, rows), lost = part < 1 ? rows * (1 - part) : 0;
+    return mm_most(mm_most(r->floor, rows), (1 - l->miss) * hit + l->miss * (lost + bus / memory));
 }
 
 static double known(const struct ir_ctx *cx, expr e)
@@ -122,8 +122,8 @@ static void misses(const struct mm *p, const struct mm_sizes *s, const struct mm
     const double a = s->m * s->k * es, b = s->n * s->k * es;
     const double bands = ceil((t->by_rows ? mt : nt) / w);
     const double band = w * (double)(t->by_rows ? t->m : t->n) * s->k * es;
-    miss[0] = fmin(1, (t->by_rows ? 1 : mm_reads(r, a, bands, 2 * band)) / nt);
-    miss[1] = fmin(1, (t->by_rows ? mm_reads(r, b, bands, 2 * band) : 1) / mt);
+    miss[0] = mm_least(1, (t->by_rows ? 1 : mm_reads(r, a, bands, 2 * band)) / nt);
+    miss[1] = mm_least(1, (t->by_rows ? mm_reads(r, b, bands, 2 * band) : 1) / mt);
 }
 
 /* The loads of a block's scales. */
@@ -134,8 +134,8 @@ static double scale_cycles(const struct mm *p, const struct mm_sizes *s, const s
     if (!p->block)
         return 0;
     const double size[2] = {1, all};
-    struct load a = operand(fmin((double)t->m, s->m), n, n, p->a_trans ? (double[2]){1, s->m} : size, p->a_trans);
-    struct load b = operand(fmin((double)t->n, s->n), n, n, !p->b_trans ? (double[2]){1, s->n} : size, !p->b_trans);
+    struct load a = operand(mm_least((double)t->m, s->m), n, n, p->a_trans ? (double[2]){1, s->m} : size, p->a_trans);
+    struct load b = operand(mm_least((double)t->n, s->n), n, n, !p->b_trans ? (double[2]){1, s->n} : size, !p->b_trans);
     a.miss = miss[0];
     b.miss = miss[1];
     return load_cycles(r, &a, s->cores) + load_cycles(r, &b, s->cores);
@@ -146,8 +146,8 @@ static double block_cycles(const struct mm *p, const struct mm_sizes *s, const s
                            const struct mm_rates *r, const double miss[2])
 {
     const struct ir_ctx *cx = p->a->graph->module->cx;
-    const double es = dtype_size(p->in), im = fmin((double)t->m, s->m), in = fmin((double)t->n, s->n);
-    const double k = fmin((double)t->kb, s->k), cores = s->cores;
+    const double es = dtype_size(p->in), im = mm_least((double)t->m, s->m), in = mm_least((double)t->n, s->n);
+    const double k = mm_least((double)t->kb, s->k), cores = s->cores;
     struct load a = operand(im, k, (double)t->kb, (double[]){es, known(cx, p->a_row)}, p->a_trans);
     a.miss = miss[0];
     if (p->feed) /* made a moment ago */
@@ -174,9 +174,9 @@ static struct tile_units units_of(const struct machine *m, const struct mm *p, c
 {
     double miss[2];
     misses(p, s, t, r, miss);
-    const double es = dtype_size(p->in), im = fmin((double)t->m, s->m), in = fmin((double)t->n, s->n);
-    const double kb = fmin((double)t->kb, s->k), blocks = fmax(1, ceil(s->k / (double)t->kb));
-    const double filled = fmin(1, s->k / (blocks * kb)), steps = blocks * ceil(kb / (double)t->k0);
+    const double es = dtype_size(p->in), im = mm_least((double)t->m, s->m), in = mm_least((double)t->n, s->n);
+    const double kb = mm_least((double)t->kb, s->k), blocks = mm_most(1, ceil(s->k / (double)t->kb));
+    const double filled = mm_least(1, s->k / (blocks * kb)), steps = blocks * ceil(kb / (double)t->k0);
     const double scales = p->block ? (double)mm_scale_row(p, (int64_t)s->k) * (im + in) / r->mx : 0;
     const double m16 = ceil(im / MM_FRACTAL) * MM_FRACTAL, n16 = ceil(in / MM_FRACTAL) * MM_FRACTAL;
     return (struct tile_units){
@@ -187,8 +187,8 @@ static struct tile_units units_of(const struct machine *m, const struct mm *p, c
         .copy = ((im / r->l0a + in / r->l0b) * s->k * es + scales) / steps + (p->block ? 4 : 2) * r->mte1_latency +
                 STEP_CYCLES,
         .mac = m16 * n16 * ceil(s->k / r->mac_k0) * r->mac_k0 / r->mac / steps + STEP_CYCLES,
-        .fix = fmax(im * in / r->fix, im * in * dtype_size(p->out) / r->fix_bytes),
-        .latency = r->latency + fmax(miss[0], miss[1]) * r->miss_latency,
+        .fix = mm_most(im * in / r->fix, im * in * dtype_size(p->out) / r->fix_bytes),
+        .latency = r->latency + mm_most(miss[0], miss[1]) * r->miss_latency,
     };
 }
 
@@ -203,7 +203,7 @@ static void divide(const struct machine *m, const struct mm *p, const struct mm_
 {
     struct mm_sizes s = *given;
     const double mt = ceil(s.m / (double)t->m), nt = ceil(s.n / (double)t->n), tiles = s.batch * mt * nt;
-    const double im = fmin((double)t->m, s.m), in = fmin((double)t->n, s.n);
+    const double im = mm_least((double)t->m, s.m), in = mm_least((double)t->n, s.n);
     const double filled = s.m / (mt * im) * s.n / (nt * in); /* tiles of the edge ask for less */
     struct mm_tile last = *t;
     out->whole = floor(tiles / m->n_cube);
@@ -214,17 +214,17 @@ static void divide(const struct machine *m, const struct mm *p, const struct mm_
         last.n /= t->last_n;
         out->left *= parts;
     }
-    s.cores = fmax(1, m->n_cube * filled);
+    s.cores = mm_most(1, m->n_cube * filled);
     out->all = units_of(m, p, &s, t, r);
-    s.cores = fmax(1, out->left * filled);
+    s.cores = mm_most(1, out->left * filled);
     out->some = out->left > 0 ? units_of(m, p, &s, &last, r) : out->all;
 }
 
 static double closed_tile(const struct tile_units *u, const struct mm_tile *t, const struct mm_rates *r)
 {
     const double mac = u->steps * u->mac + r->mac_head, made = u->blocks * u->made;
-    const double store = t->acc_slots > 1 ? fmax(mac, u->fix) : mac + u->fix + r->turnround;
-    return fmax(fmax(made, u->blocks * u->load), fmax(u->steps * u->copy, store));
+    const double store = t->acc_slots > 1 ? mm_most(mac, u->fix) : mac + u->fix + r->turnround;
+    return mm_most(mm_most(made, u->blocks * u->load), mm_most(u->steps * u->copy, store));
 }
 
 double mm_closed_form(const struct machine *m, const struct mm *p, const struct mm_sizes *s, const struct mm_tile *t,
@@ -256,15 +256,15 @@ static void walk_block(struct line *x, const struct tile_units *u, double steps,
     x->made += u->made;
     /* Program order: the load is issued behind the copies of the block before, as far as these find room. */
     const double issue = x->began[x->n_steps % x->ahead];
-    x->mte2 = fmax(fmax(fmax(x->mte2, issue), *l1), x->made) + u->load;
+    x->mte2 = mm_most(mm_most(mm_most(x->mte2, issue), *l1), x->made) + u->load;
     const double there = x->mte2 + u->latency;
     for (double i = 0; i < steps; i++) {
         double *const l0 = &x->l0[x->n_steps % 2];
         const bool starts = first && i == 0;
-        x->mte1 = fmax(fmax(x->mte1, there), *l0);
+        x->mte1 = mm_most(mm_most(x->mte1, there), *l0);
         x->began[x->n_steps++ % x->ahead] = x->mte1;
         x->mte1 += u->copy;
-        const double begin = fmax(fmax(x->mac, x->mte1), starts ? *acc : 0);
+        const double begin = mm_most(mm_most(x->mac, x->mte1), starts ? *acc : 0);
         x->mac = begin + (begin > x->mac ? x->r->mac_head : 0) + u->mac;
         *l0 = x->mac;
     }
@@ -283,14 +283,14 @@ static void shift(struct line *x, double by)
 
 static void walk_tile(struct line *x, const struct tile_units *u)
 {
-    const double steps = u->steps / u->blocks, walked = fmin(u->blocks, WALKED_BLOCKS);
+    const double steps = u->steps / u->blocks, walked = mm_least(u->blocks, WALKED_BLOCKS);
     for (double b = 0; b < walked; b++) {
         const double before = x->mac;
         walk_block(x, u, steps, b == 0);
         if (b + 2 == walked && u->blocks > walked)
             shift(x, (u->blocks - walked) * (x->mac - before));
     }
-    x->fix = fmax(x->fix, x->mac) + u->fix;
+    x->fix = mm_most(x->fix, x->mac) + u->fix;
     x->acc[x->n_tiles++ % x->acc_slots] = x->fix + x->r->turnround;
 }
 
@@ -300,8 +300,8 @@ double mm_timeline(const struct machine *m, const struct mm *p, const struct mm_
     struct rounds n;
     struct line x = {.r = r, .acc_slots = t->acc_slots > 1 ? 2 : 1};
     divide(m, p, s, t, r, &n);
-    x.ahead = (int64_t)fmin(MOST_AHEAD, fmax(1, floor(r->queue / STEP_INSNS)));
-    const double walked = fmin(n.whole, WALKED_TILES);
+    x.ahead = (int64_t)mm_least(MOST_AHEAD, mm_most(1, floor(r->queue / STEP_INSNS)));
+    const double walked = mm_least(n.whole, WALKED_TILES);
     for (double i = 0; i < walked; i++) {
         const double before = x.fix;
         walk_tile(&x, &n.all);

@@ -6,6 +6,16 @@
 
 #define MM_FRACTAL 16
 
+/* fmax and fmin, whose calls were a tenth of the choice of tiles. */
+static inline double mm_most(double a, double b)
+{
+    return a > b || b != b ? a : b;
+}
+static inline double mm_least(double a, double b)
+{
+    return a < b || b != b ? a : b;
+}
+
 /* Constants of the target for one product; cycles, bytes and elements of K. */
 struct mm_rates {
     double l2, hbm, nd2nz, floor, row, latency, miss_latency, l0a, l0b, mx, mte1_latency, mac, mac_k0, mac_head, fix,
