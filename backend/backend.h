@@ -68,6 +68,8 @@ struct family {
     /* Copies a dense tensor of type t on the cores, from and to plan tensors; NULL, or *done left false: the host does
      * it. */
     enum npuc_status (*copy)(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done);
+    /* Writes one integer, an ir expression, to a plan tensor on the cores; NULL and *done as for copy. */
+    enum npuc_status (*number)(struct emit *e, int32_t to, enum dtype dtype, expr number, bool *done);
     /* What passes should know beyond `supports`: weight layout, row length, types of the matrix unit. */
     void (*target_info)(const struct machine *m, struct target_info *out);
     /* Where the launches of a node run; false or NULL: on all of the machine. */

@@ -227,8 +227,39 @@ enum npuc_status emit_contents(struct emit *e, struct node *n)
     return NPUC_OK;
 }
 
+/* Do only kernels read v? What takes it as a shape alone reads nothing. */
+static bool read_by_cores_alone(const struct value *v)
+{
+    for_each_use (u, v)
+        if (u->user->place == PLACE_HOST || op_has((enum op)u->user->op, T_TERMINATOR))
+            return false;
+    return true;
+}
+
+/* One number that only kernels read is written by a core, whose launch others join: the host would take longer. */
+static bool number_on_cores(struct emit *e, struct node *n)
+{
+    const struct value *out = node_out(n, 0);
+    bool done = false;
+    if (out->n_elems != 1 || !e->m->family->number || !read_by_cores_alone(out))
+        return false;
+    const struct emit was = *e;
+    e->node = n;
+    e->guard = EXPR_INVALID; /* others may read it as well */
+    e->copies = 0;
+    e->band = NULL;
+    const enum npuc_status st = e->m->family->number(e, e->tensor_of[out->id], out->type->dtype, out->elems[0], &done);
+    e->node = was.node;
+    e->guard = was.guard;
+    e->copies = was.copies;
+    e->band = was.band;
+    return st == NPUC_OK && done;
+}
+
 void emit_sizes(struct emit *e, struct node *n)
 {
+    if (number_on_cores(e, n))
+        return;
     const struct value *out = node_out(n, 0);
     int32_t *t = ARENA_NEW(&e->plan->arena, int32_t);
     expr *params = ARENA_ARRAY(&e->plan->arena, expr, out->n_elems);
@@ -236,7 +267,7 @@ void emit_sizes(struct emit *e, struct node *n)
     for (int64_t i = 0; i < out->n_elems; i++)
         params[i] = emit_expr(e, out->elems[i]);
     const expr guard = e->guard;
-    e->guard = EXPR_INVALID; /* others may read it as well */
+    e->guard = EXPR_INVALID;
     struct plan_step *step = step_new(e, PS_SIZES, n);
     e->guard = guard;
     step->op = str_internz(&e->plan->strings, op_table[n->op]->name);

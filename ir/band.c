@@ -20,6 +20,7 @@ struct reader {
     expr rows; /* of a plane */
     int rank;  /* of the mask: of numbers per sequence, which broadcasting must leave where they are; 0: none may be */
     int steps;
+    bool hides; /* what is true is hidden, not kept */
 };
 
 static bool is_wide_cast(const struct node *n)
@@ -224,11 +225,28 @@ static void compare(struct reader *r, const struct value *low, const struct valu
     }
 }
 
-/* The widest band of a mask that is known as a whole. */
+/* The comparison n of the key's number with the row's, or its opposite: a <= b hides where b < a keeps. */
+static void compare_node(struct reader *r, const struct node *n, struct ir_band *out)
+{
+    const struct value *a = node_in(n, 0), *b = node_in(n, 1);
+    if (n->op == OP_Equal) {
+        if (!r->hides) {
+            compare(r, a, b, false, out);
+            compare(r, b, a, false, out);
+        }
+        return;
+    }
+    const bool greater = n->op == OP_GreaterOrEqual || n->op == OP_Greater,
+               strictly = n->op == OP_Less || n->op == OP_Greater;
+    compare(r, greater == r->hides ? a : b, greater == r->hides ? b : a, strictly != r->hides, out);
+}
+
+/* The widest band of a mask that is known as a whole: of booleans, or of what is added to scores. */
 static void scan(struct reader *r, const struct value *v, struct ir_band *out)
 {
     struct expr_pool *x = &r->cx->exprs;
     const struct type *t = v->type;
+    const bool adds = dtype_is_float(t->dtype);
     int64_t rows, cols, first = INT64_MAX, last = INT64_MIN;
     double kept;
     if (t->rank < 2 || !expr_is_const(x, t->dims[t->rank - 2], &rows) ||
@@ -239,8 +257,9 @@ static void scan(struct reader *r, const struct value *v, struct ir_band *out)
         if (!value_const_f64(v, i, &kept))
             return;
         const int64_t apart = i % cols - i / cols;
-        first = kept != 0 && apart < first ? apart : first;
-        last = kept != 0 && apart > last ? apart : last;
+        const bool keeps = adds ? !isinf(kept) || kept > 0 : (kept != 0) != r->hides;
+        first = keeps && apart < first ? apart : first;
+        last = keeps && apart > last ? apart : last;
     }
     if (last < first)
         return;
@@ -250,9 +269,20 @@ static void scan(struct reader *r, const struct value *v, struct ir_band *out)
 /* A view that adds or drops dimensions in front of the rows. */
 static bool keeps_rows(const struct node *n)
 {
+    if (!op_has((enum op)n->op, T_VIEW))
+        return false;
     const struct type *from = node_in(n, 0)->type, *to = n->out[0].type;
-    return op_has((enum op)n->op, T_VIEW) && from->rank >= 2 && to->rank >= 2 &&
-           from->dims[from->rank - 1] == to->dims[to->rank - 1] && from->dims[from->rank - 2] == to->dims[to->rank - 2];
+    return from->rank >= 2 && to->rank >= 2 && from->dims[from->rank - 1] == to->dims[to->rank - 1] &&
+           from->dims[from->rank - 2] == to->dims[to->rank - 2];
+}
+
+static struct ir_band read_keep(struct reader *r, const struct value *v);
+static struct ir_band read_opposite(struct reader *r, const struct value *v)
+{
+    r->hides = !r->hides;
+    const struct ir_band band = read_keep(r, v);
+    r->hides = !r->hides;
+    return band;
 }
 
 static struct ir_band read_keep(struct reader *r, const struct value *v)
@@ -265,22 +295,22 @@ static struct ir_band read_keep(struct reader *r, const struct value *v)
     switch (n->op) {
     case OP_Constant: scan(r, v, &band); break;
     case OP_LessOrEqual:
-    case OP_Less: compare(r, node_in(n, 0), node_in(n, 1), n->op == OP_Less, &band); break;
+    case OP_Less:
     case OP_GreaterOrEqual:
-    case OP_Greater: compare(r, node_in(n, 1), node_in(n, 0), n->op == OP_Greater, &band); break;
-    case OP_Equal:
-        compare(r, node_in(n, 0), node_in(n, 1), false, &band);
-        compare(r, node_in(n, 1), node_in(n, 0), false, &band);
-        break;
+    case OP_Greater:
+    case OP_Equal: compare_node(r, n, &band); break;
+    case OP_Not: return read_opposite(r, node_in(n, 0));
     case OP_And:
     case OP_Or:
         band = read_keep(r, node_in(n, 0));
         other = read_keep(r, node_in(n, 1));
-        (n->op == OP_And ? ir_band_narrow : widen)(r->cx, &band, &other);
+        ((n->op == OP_And) != r->hides ? ir_band_narrow : widen)(r->cx, &band, &other);
         break;
     default:
-        r->rank = r->rank == node_in(n, 0)->type->rank ? r->rank : 0;
-        band = keeps_rows(n) ? read_keep(r, node_in(n, 0)) : band;
+        if (keeps_rows(n)) {
+            r->rank = r->rank == node_in(n, 0)->type->rank ? r->rank : 0;
+            band = read_keep(r, node_in(n, 0));
+        }
         break;
     }
     return band;
@@ -297,4 +327,55 @@ struct ir_band ir_read_keep(struct ir_ctx *cx, const struct value *keep, expr ro
 {
     struct reader r = {.cx = cx, .rows = rows, .rank = keep->type->rank};
     return read_keep(&r, keep);
+}
+
+static bool read_choice(struct reader *r, const struct node *n, const struct value **kept, struct ir_band *band)
+{
+    for (int i = 1; n->op == OP_Where && i <= 2; i++) {
+        const struct value *off = node_in(n, i), *mask = node_in(n, 0);
+        if (type_const_count(r->cx, off->type) != 1 || !ir_is_minus_infinity(off))
+            continue;
+        r->rank = r->rank == mask->type->rank ? r->rank : 0;
+        *band = i == 1 ? read_opposite(r, mask) : read_keep(r, mask);
+        *kept = node_in(n, 3 - i);
+        return true;
+    }
+    return false;
+}
+
+bool ir_read_choice(struct ir_ctx *cx, const struct node *n, expr rows, const struct value **kept, struct ir_band *band)
+{
+    struct reader r = {.cx = cx, .rows = rows, .rank = n->out[0].type->rank};
+    return read_choice(&r, n, kept, band);
+}
+
+/* Steps that leave minus infinity where it is: what hides a key in an operand hides it in the sum. */
+static struct ir_band read_bias(struct reader *r, const struct value *v)
+{
+    struct ir_band band = {.has_last = false}, other;
+    const struct value *kept;
+    v = ir_origin(v);
+    const struct node *n = v->def;
+    if (!n || r->steps++ > MOST_STEPS || !dtype_is_float(v->type->dtype))
+        return band;
+    if (n->op == OP_Constant) {
+        scan(r, v, &band);
+    } else if (read_choice(r, n, &kept, &band)) {
+        other = read_bias(r, kept);
+        ir_band_narrow(r->cx, &band, &other);
+    } else if (n->op == OP_Add) {
+        band = read_bias(r, node_in(n, 0));
+        other = read_bias(r, node_in(n, 1));
+        ir_band_narrow(r->cx, &band, &other);
+    } else if (n->op == OP_Cast || keeps_rows(n)) {
+        r->rank = r->rank == node_in(n, 0)->type->rank ? r->rank : 0;
+        band = read_bias(r, node_in(n, 0));
+    }
+    return band;
+}
+
+struct ir_band ir_read_bias(struct ir_ctx *cx, const struct value *bias, expr rows)
+{
+    struct reader r = {.cx = cx, .rows = rows, .rank = bias->type->rank};
+    return read_bias(&r, bias);
 }

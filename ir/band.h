@@ -15,6 +15,11 @@ struct ir_band {
 
 /* Of `keep`, a mask [.., rows, keys]; what is not understood leaves the band as wide as it is. */
 struct ir_band ir_read_keep(struct ir_ctx *cx, const struct value *keep, expr rows);
+/* Of Where(keep, kept, -inf) or Where(hide, -inf, kept): false for another node. */
+bool ir_read_choice(struct ir_ctx *cx, const struct node *n, expr rows, const struct value **kept,
+                    struct ir_band *band);
+/* Of what is added to scores [.., rows, keys]: minus infinity hides a key. */
+struct ir_band ir_read_bias(struct ir_ctx *cx, const struct value *bias, expr rows);
 /* Both bounds of `by` hold, too. */
 void ir_band_narrow(struct ir_ctx *cx, struct ir_band *b, const struct ir_band *by);
 /* The value as the graph around a region sees it, or as the region that computes it does, behind casts of integers. */

@@ -15,7 +15,8 @@
 #include "passes/attention.h"
 #include "passes/match.h"
 
-#define MAX_VIEWS 8
+#define MAX_VIEWS   8
+#define LARGEST_OFF 65504.0 /* a number in the place of minus infinity that a factor may still follow */
 
 struct found {
     struct node *product;          /* the second one */
@@ -238,6 +239,23 @@ static struct value *scaled(const struct node *n, float *scale)
     return NULL;
 }
 
+/* Are these scores of a product, with nothing added that may be a large number for minus infinity? Where a row is all
+ * such numbers, its exponents would be what rounding leaves of them once they are scaled, not zero. */
+static bool are_moderate(const struct value *v)
+{
+    double x;
+    for (const struct node *n; (n = v->def);) {
+        const bool same = op_has((enum op)n->op, T_VIEW) || n->op == OP_Identity || n->op == OP_Cast;
+        const bool chosen = n->op == OP_Where && node_in(n, 1)->type == n->out[0].type &&
+                            match_scalar(node_in(n, 2), &x) && (isinf(x) || fabs(x) <= LARGEST_OFF);
+        const bool times = (n->op == OP_Mul || n->op == OP_Div) && match_scalar(node_in(n, 1), &x);
+        if (!same && !chosen && !times)
+            return n->op == OP_MatMul || n->op == OP_FusedMatMul || n->op == OP_Tanh;
+        v = node_in(n, chosen);
+    }
+    return false;
+}
+
 /* The factor of the scores goes into the exponent, behind views and masks of -inf, which a factor does not change. */
 static void take_scale(struct node *soft)
 {
@@ -246,6 +264,8 @@ static void take_scale(struct node *soft)
     while (v->def && value_has_one_use(v)) {
         struct node *n = v->def;
         if ((from = scaled(n, &scale))) {
+            if (!are_moderate(from))
+                return;
             ir_set_float(soft, "scale", scale);
             ir_replace_all(v, from);
             return;

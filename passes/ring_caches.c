@@ -68,6 +68,22 @@ struct begin {
     const struct value *data; /* not NULL: a number for each */
 };
 
+/* The band that the user leaves of scores. */
+static struct ir_band hidden_by(struct ir_ctx *cx, const struct use *scores, expr keys)
+{
+    const struct node *n = scores->user;
+    const struct type *t = n->out[0].type;
+    const struct value *kept;
+    struct ir_band band, none = {.has_last = false};
+    if (t->rank < 2 || t->dims[t->rank - 1] != keys)
+        return none;
+    if (ir_read_choice(cx, n, t->dims[t->rank - 2], &kept, &band))
+        return kept == scores->value && scores != &n->in[0] ? band : none;
+    if (n->op == OP_Add)
+        return ir_read_bias(cx, node_in(n, scores == &n->in[0]), t->dims[t->rank - 2]);
+    return none;
+}
+
 /* Rows up to a row's own that it sees, 0: that is not known. The mask stands behind operators that work on single
  * scores. */
 static int64_t window_of(struct pass_ctx *px, const struct reader *r, const struct begin *at)
@@ -77,18 +93,14 @@ static int64_t window_of(struct pass_ctx *px, const struct reader *r, const stru
     const expr keys = v->type->dims[v->type->rank - 1];
     while (value_has_one_use(v)) {
         const struct node *n = v->uses->user;
-        const struct type *t = n->out[0].type;
         int64_t back;
-        if (n->op == OP_Where && v->uses == &n->in[1] && t->rank >= 2 && t->dims[t->rank - 1] == keys &&
-            type_const_count(cx, node_in(n, 2)->type) == 1 && ir_is_minus_infinity(node_in(n, 2))) {
-            const struct ir_band b = ir_read_keep(cx, node_in(n, 0), t->dims[t->rank - 2]);
-            const expr first = b.has_first ? b.first : EXPR_INVALID;
-            if (b.has_first && b.first_data == at->data &&
-                expr_is_const(&cx->exprs, expr_sub(&cx->exprs, at->data ? expr_const(&cx->exprs, 0) : at->past, first),
-                              &back) &&
-                back >= 0 && back < INT32_MAX)
-                return back + 1;
-        }
+        const struct ir_band b = hidden_by(cx, v->uses, keys);
+        const expr first = b.has_first ? b.first : EXPR_INVALID;
+        if (b.has_first && b.first_data == at->data &&
+            expr_is_const(&cx->exprs, expr_sub(&cx->exprs, at->data ? expr_const(&cx->exprs, 0) : at->past, first),
+                          &back) &&
+            back >= 0 && back < INT32_MAX)
+            return back + 1;
         const bool single = op_table[n->op]->cls == CLS_ELEMENTWISE || n->op == OP_Cast || n->op == OP_Identity ||
                             op_has((enum op)n->op, T_VIEW);
         if (n->n_out != 1 || !single)

@@ -24,4 +24,4 @@ static void target_info(const struct machine *m, struct target_info *out)
 
 extern const struct family family_ascend;
 const struct family family_ascend = {
-    .name = "ascend", .gens = ascend_gens, .copy = vector_copy, .target_info = target_info};
+    .name = "ascend", .gens = ascend_gens, .copy = vector_copy, .number = vector_number, .target_info = target_info};

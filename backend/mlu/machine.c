@@ -29,5 +29,9 @@ static void target_info(const struct machine *m, struct target_info *out)
 }
 
 extern const struct family family_mlu;
-const struct family family_mlu = {
-    .name = "mlu", .gens = mlu_gens, .copy = vector_copy, .target_info = target_info, .part = mlu_clusters};
+const struct family family_mlu = {.name = "mlu",
+                                  .gens = mlu_gens,
+                                  .copy = vector_copy,
+                                  .number = vector_number,
+                                  .target_info = target_info,
+                                  .part = mlu_clusters};

@@ -22,4 +22,4 @@ static void target_info(const struct machine *m, struct target_info *out)
 
 extern const struct family family_template;
 const struct family family_template = {
-    .name = "template", .gens = gens, .copy = vector_copy, .target_info = target_info};
+    .name = "template", .gens = gens, .copy = vector_copy, .number = vector_number, .target_info = target_info};

@@ -14,6 +14,7 @@ GEN(lines)
 bool gen_lines_rows(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct row_use *out);
 
 enum npuc_status vector_copy(struct emit *e, int32_t from, int32_t to, const struct type *t, bool *done);
+enum npuc_status vector_number(struct emit *e, int32_t to, enum dtype dtype, expr number, bool *done);
 /* Other generators take single elementwise operators that the one of regions does not know. */
 bool vector_in_region(const struct target_info *t, struct ir_ctx *cx, const struct node *n);
 /* What passes should know of any machine with vector and matrix units. */

@@ -106,6 +106,30 @@ static void test_sizes(void **state)
     backend_teardown(&u);
 }
 
+/* a number that kernels alone read is written by one, as often as it is read; the host writes what the host reads */
+static void test_number(void **state)
+{
+    struct infer_unit *f = *state;
+    struct backend_unit u;
+    backend_setup(&u, f);
+    struct value *x = named(f, in(f, DT_I64, "s"), "x");
+    const expr both[2] = {dim(f, "2*s"), dim(f, "s")};
+    struct value *n = ir_sizes(&f->b, both, 1, false), *two = ir_sizes(&f->b, both, 2, false);
+    struct value *y = named(f, ir_op2(&f->b, OP_Add, ir_op2(&f->b, OP_Mul, x, n), n), "y");
+    struct value *z = named(f, ir_op2(&f->b, OP_Add, n, two), "z");
+    compile(&u, f, 2, (struct value *[]){y, z});
+    const struct plan_step *s = u.plan.steps.data;
+    int sizes = 0, numbers = 0;
+    for (int64_t i = 0; i < u.plan.steps.len; i++) {
+        sizes += s[i].kind == PS_SIZES;
+        numbers += s[i].kind == PS_LAUNCH && strstr(str_text(&u.plan.strings, s[i].op), "SizeOf") != NULL;
+    }
+    assert_int_equal(sizes, 1); /* two */
+    assert_true(numbers >= 1);
+    assert_int_equal(s[0].kind, PS_LAUNCH);
+    backend_teardown(&u);
+}
+
 /* the number of nonzero elements is bound by the host step that finds it */
 static void test_data_dependent_size(void **state)
 {
@@ -149,6 +173,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_result_is_view, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_results_without_work, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_sizes, infer_unit_setup, infer_unit_teardown),
+        cmocka_unit_test_setup_teardown(test_number, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_data_dependent_size, infer_unit_setup, infer_unit_teardown),
         cmocka_unit_test_setup_teardown(test_weights_are_shared, infer_unit_setup, infer_unit_teardown),
     };
