@@ -2,9 +2,9 @@
  *
  *   %s = Add %scores, %mask                       : f32[b,h,n,t]      t: of the mask that enters the model
  *   %y = MatMul (Softmax %s), %values             : %values f32[b,h,p + n,d]
- * has p + n for t everywhere, since the product sums over both.
+ * has p + n for t everywhere, since the product sums over both. So has the bias of MultiHeadAttention.
  *
- * Attention that exporters spell out then finds its scores and values of one length. Requirements: (1) products of the
+ * Attention that exporters spell out then finds its scores and values of one length. Requirements: (1) nodes of the
  * function itself alone: those of bodies may never run; (2) both sizes follow from shapes of inputs, which are compared
  * when they are bound: what contradicts is refused there instead of by the product; (3) one of the sizes is a symbol,
  * which the other one does not use: it goes, so this terminates; of two symbols the one that came later. */
@@ -45,6 +45,22 @@ static bool summed(const struct node *n, expr *left, expr *right)
     *left = a->dims[a->rank - (turned_a ? 2 : 1)];
     *right = b->dims[b->rank - (b->rank == 1 || turned_b ? 1 : 2)];
     return true;
+}
+
+/* The keys that a bias of attention has numbers for and those that there are. */
+static bool attended(struct ir_ctx *cx, const struct node *n, expr *left, expr *right)
+{
+    enum { KEY = 1, BIAS = 5, PAST_KEY = 6 };
+    const struct value *key = n->op == OP_MultiHeadAttention && n->n_in > BIAS ? node_in(n, KEY) : NULL;
+    const struct value *bias = key ? node_in(n, BIAS) : NULL,
+                       *past = bias && n->n_in > PAST_KEY ? node_in(n, PAST_KEY) : NULL;
+    if (!bias || bias->type->rank != 4 || key->type->rank < 3 || key->type->rank > 4)
+        return false;
+    *left = bias->type->dims[3];
+    *right = key->type->dims[key->type->rank - 2];
+    if (past && past->type->rank == 4 && key->type->rank == 3)
+        *right = expr_add(&cx->exprs, past->type->dims[2], *right);
+    return !expr_is_one(&cx->exprs, *left);
 }
 
 static bool unify(struct unifier *u, expr x, expr y)
@@ -94,7 +110,7 @@ enum npuc_status unify_sizes(struct pass_ctx *px, struct graph *g)
     u.told = ARENA_ARRAY(&px->arena, bool, u.n);
     mark_told(&u, g);
     for_each_node (x, g)
-        any = (summed(x, &left, &right) && unify(&u, left, right)) || any;
+        any = ((summed(x, &left, &right) || attended(px->cx, x, &left, &right)) && unify(&u, left, right)) || any;
     if (!any)
         return NPUC_OK;
     ir_substitute_inputs(g, u.by, u.n);

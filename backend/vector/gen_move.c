@@ -5,8 +5,12 @@
 #include "backend/vector/rows.h"
 #include "backend/vector/views.h"
 #include "ir/ops/extent.h"
+#include "kernels/tensor.h"
 
-#define BEYOND ((int64_t)1 << 40) /* elements; outside of every tensor */
+#include <math.h>
+
+#define BEYOND     ((int64_t)1 << 40) /* elements; outside of every tensor */
+#define FILL_LIMIT 0x1p24             /* integers below it are exact in f32 */
 
 struct mover {
     enum op op;
@@ -321,45 +325,33 @@ static enum npuc_status fill(struct emit *e, struct value *v, float with, const 
 }
 
 /* The fill value of ConstantOfShape: 0 when not given; false when a float immediate cannot hold it. */
-static bool fill_value(const struct node *n, float *out)
+static bool fill_value(struct ir_ctx *cx, const struct node *n, float *out)
 {
-    double v = 0;
     const struct attr *a = node_attr(n, "value");
+    struct k_tensor t;
     *out = 0;
-    if (a) {
-        const struct blob *b = a->v.t.blob;
-        uint64_t bits = 0;
-        for (int64_t i = 0; b->data && i < b->size && i < 8; i++)
-            bits |= (uint64_t)((const uint8_t *)b->data)[i] << (8 * i);
-        if (bits == 0)
-            return b->data != NULL;
-        if (a->v.t.type->dtype == DT_F32) {
-            union {
-                uint32_t u;
-                float f;
-            } as = {.u = (uint32_t)bits};
-            *out = as.f;
-            return true;
-        }
-        v = (double)(int64_t)bits;
-        *out = (float)v;
-        return dtype_is_integer(a->v.t.type->dtype) && bits < (1u << 24);
-    }
-    return true;
+    if (!a)
+        return true;
+    if (!a->v.t.blob->data || !blob_tensor(cx, a->v.t.type, a->v.t.blob, &t) || k_count(&t) != 1)
+        return false;
+    const double v = k_get_f64(&t, 0);
+    *out = (float)v;
+    if (dtype_is_float(t.dtype))
+        return v == 0 || (dtype_size(t.dtype) <= 4 && (isnan(v) || (double)*out == v));
+    return v > -FILL_LIMIT && v < FILL_LIMIT;
 }
 
 static bool check_fill(struct ir_ctx *cx, const struct node *n, const char **reason)
 {
     float v;
-    (void)cx;
     *reason = "the fill value is not known before run time or needs more than 24 bits";
-    return fill_value(n, &v);
+    return fill_value(cx, n, &v);
 }
 
 static enum npuc_status emit_fill(struct emit *e, struct node *n)
 {
     float v;
-    if (!fill_value(n, &v))
+    if (!fill_value(e->cx, n, &v))
         return node_error(e->cx, n, D_UNSUPPORTED, "the fill value is not known before run time");
     return fill(e, &n->out[0], v, label_of(n));
 }
