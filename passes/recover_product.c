@@ -23,6 +23,7 @@ struct operand {
     bool trans;    /* the last two axes are swapped in v */
     int64_t group; /* every matrix of v serves this many of the product's, one after another; 1: none */
     double scale;  /* factor taken out of v; 1: none */
+    bool flat;     /* the first two axes of v were one axis of the product */
 };
 
 static struct expr_pool *pool(const struct pass_ctx *px)
@@ -130,6 +131,20 @@ static bool peel_repeat(struct pass_ctx *px, struct operand *o)
     return true;
 }
 
+/* [b*h,t,d] <- Reshape [b,h,t,d] (torch.bmm). */
+static bool peel_flat(struct pass_ctx *px, struct operand *o)
+{
+    const struct node *n = o->v->def;
+    const struct type *flat = o->v->type;
+    struct value *x = n && n->op == OP_Reshape ? node_in(n, 0) : NULL;
+    if (!x || flat->rank != 3 || x->type->rank != 4 || !same_matrix(x->type, flat) ||
+        expr_mul(pool(px), x->type->dims[0], x->type->dims[1]) != flat->dims[0])
+        return false;
+    o->v = x;
+    o->flat = true;
+    return true;
+}
+
 /* A factor that is one constant float. */
 static bool peel_scale(struct operand *o)
 {
@@ -149,15 +164,15 @@ static bool peel_scale(struct operand *o)
     return false;
 }
 
-/* Takes everything off; true when a transpose or a repeat was among it. */
+/* Takes everything off; true when a transpose or a repeat was among it, or what is left is a cache. */
 static bool peel(struct pass_ctx *px, struct operand *o)
 {
     bool moved = false;
     for (;;) {
         if (peel_transpose(o) || peel_round_trip(o) || peel_repeat(px, o))
             moved = true;
-        else if (px->options.strict || !peel_scale(o))
-            return moved;
+        else if (!peel_flat(px, o) && (px->options.strict || !peel_scale(o)))
+            return moved || (o->flat && o->v->def && o->v->def->op == OP_Concat);
     }
 }
 
@@ -178,16 +193,26 @@ static struct value *group_rows(struct pass_ctx *px, struct builder *b, struct v
     return ir_reshape(b, a, 4, dims);
 }
 
+/* The left operand with batch and heads apart: [b*h,s,k] -> [b,h,s,k]. */
+static struct value *part_heads(struct pass_ctx *px, struct builder *b, struct value *a, const struct operand *o)
+{
+    const expr *d = a->type->dims, heads = expr_mul_const(pool(px), o->v->type->dims[1], o->group);
+    const expr dims[4] = {o->v->type->dims[0], heads, d[1], d[2]};
+    return ir_reshape(b, a, 4, dims);
+}
+
 static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struct operand *o)
 {
     struct builder b = ir_at(n);
     struct value *a = n->in[0].value, *y;
-    if (o->group > 1)
+    if (o->flat)
+        a = part_heads(px, &b, a, o);
+    if (a && o->group > 1)
         a = group_rows(px, &b, a, o);
     y = a ? product(&b, a, o) : NULL;
     if (y && o->scale != 1.0)
         y = ir_op2(&b, OP_Mul, y, ir_scalar_like(&b, y, o->scale));
-    if (y && o->group > 1)
+    if (y && (o->group > 1 || o->flat))
         y = ir_reshape(&b, y, n->out[0].type->rank, n->out[0].type->dims);
     if (!y || !type_same_dims(y->type, n->out[0].type))
         return NPUC_E_INTERNAL;
@@ -201,6 +226,10 @@ static enum npuc_status rewrite(struct pass_ctx *px, struct node *n, const struc
 static bool groups_fit(struct pass_ctx *px, const struct node *n, const struct operand *o)
 {
     const struct type *a = n->in[0].value->type;
+    if (o->flat) {
+        const expr heads = expr_mul_const(pool(px), o->v->type->dims[1], o->group);
+        return a->rank == 3 && a->dims[0] == expr_mul(pool(px), o->v->type->dims[0], heads);
+    }
     return o->group == 1 || (a->rank == 4 && a->dims[0] == o->v->type->dims[0] &&
                              a->dims[1] == expr_mul_const(pool(px), o->v->type->dims[1], o->group));
 }
@@ -214,7 +243,7 @@ enum npuc_status recover_product(struct pass_ctx *px, struct graph *g)
                      node_attr_int(n, "transBatchB", 0) == 0;
         if ((n->op != OP_MatMul && !fused) || n->in[0].value->type->rank < 2 || n->in[1].value->type->rank < 2)
             continue;
-        struct operand o = {n->in[1].value, fused && node_attr_int(n, "transB", 0) != 0, 1, 1.0};
+        struct operand o = {n->in[1].value, fused && node_attr_int(n, "transB", 0) != 0, 1, 1.0, false};
         if (!peel(px, &o) || !groups_fit(px, n, &o) || !ir_may_rewrite(px->cx))
             continue;
         enum npuc_status s = rewrite(px, n, &o);

@@ -229,8 +229,7 @@ static const struct attention_case cases[] = {
     {"ended_heads", ended_heads, 2, 19, 75, 0, 0},
     {"ended_heads_decode", ended_heads, 2, 1, 300, 0, 0},
     {"ended_apart", ended_apart, 2, 5, 37, 0, 2},
-    {"biased", biased, 2, 70, 70, 0, -1},
-    {"biased_chunks", biased, 1, 700, 700, 0, -1},
+    {"biased_chunks", biased, 1, 290, 580, 0, -1},
     {"biased_few", biased, 1, 5, 900, 0, -1},
 };
 
