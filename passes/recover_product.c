@@ -9,12 +9,12 @@
  *
  * So do heads that go into one row and out of it again on the way. A scalar factor on the right operand (torch scales q
  * and k by sqrt(scale) each) moves behind the product: %ks = Mul %kt, 0.5;  %s = MatMul %q, %ks becomes  %s = Mul
- * (MatMul %q, %kt), 0.5
+ * (MatMul %q, %kt), 0.5. Batch and heads of a cache that are one axis of the product alone (torch.bmm) become two.
  *
  * The first two forms multiply the same numbers in the same order, so results keep their bits; the third rounds once
  * more or less, and is done only where it lets a cache be read in place. Requirements: (1) shapes decide, not names;
- * all sizes involved must be known to agree as expressions; (2) each rewrite removes a Transpose or a repeat from the
- * operand's chain, so it terminates; (3) what becomes unused is left to dce. Left alone: repeats of the left operand,
+ * all sizes involved must be known to agree as expressions; (2) each rewrite removes a Transpose, a repeat or a
+ * Reshape from the operand's chain, so it terminates; (3) what becomes unused is left to dce. Left alone: repeats of the left operand,
  * transposes that move batch axes. */
 #include "passes/pass.h"
 
