@@ -14,8 +14,8 @@
  * The first two forms multiply the same numbers in the same order, so results keep their bits; the third rounds once
  * more or less, and is done only where it lets a cache be read in place. Requirements: (1) shapes decide, not names;
  * all sizes involved must be known to agree as expressions; (2) each rewrite removes a Transpose, a repeat or a
- * Reshape from the operand's chain, so it terminates; (3) what becomes unused is left to dce. Left alone: repeats of the left operand,
- * transposes that move batch axes. */
+ * Reshape from the operand's chain, so it terminates; (3) what becomes unused is left to dce. Left alone: repeats of
+ * the left operand, transposes that move batch axes. */
 #include "passes/pass.h"
 
 struct operand {
