@@ -25,6 +25,12 @@ static bool is_wide(const struct vr_value *v)
     return v->cls == VC_FULL || v->cls == VC_ROW;
 }
 
+/* An input that is turned on its way into its buffer. */
+static bool is_turned(const struct vr *r, int i)
+{
+    return r->values[i].kind == VR_INPUT && r->values[i].cls == VC_FULL && r->turned[r->values[i].view];
+}
+
 static int output_of(const struct vr *r, int value)
 {
     for (int i = 0; i < r->n_outputs; i++)
@@ -159,7 +165,7 @@ static int64_t pass_width(const struct vr *r, bool chunked, int red)
         wide += ps.temp_size[t];
     for (int i = 0; i < r->n_values; i++)
         if (ps.need[i] && r->values[i].kind == VR_INPUT && is_wide(&r->values[i]))
-            wide += 2 * dtype_size(r->values[i].dtype);
+            wide += (is_turned(r, i) ? 3 : 2) * dtype_size(r->values[i].dtype);
     return wide;
 }
 
@@ -176,7 +182,7 @@ void vr_footprint(const struct vr *r, bool chunked, int64_t max_rows, int64_t *p
         spread = spread || reduction_spreads(r, v);
     }
     for (int o = 0; o < r->n_outputs; o++)
-        wide += stays(r, o) ? 0 : 2 * dtype_size(r->outputs[o].view.dtype);
+        wide += stays(r, o) ? 0 : (r->turned[r->n_views + o] ? 4 : 2) * dtype_size(r->outputs[o].view.dtype);
     *per_element = wide + (spread ? max_size(r) : 0);
     *fixed = narrow + (r->has_red ? max_rows * LANES_SIZE : 0) + 256;
 }
@@ -293,6 +299,10 @@ static void emit_load(struct vr_form *f, int v)
         load_planes(f, v, off);
         return;
     }
+    if (tall && f->r->turned[i]) {
+        vr_load_turned(f, v, off);
+        return;
+    }
     expr n2 = tall ? f->n_rows : one, n3 = w->cls == VC_ONE ? one : flat ? f->n_rows : f->n_cols;
     TILE(&f->b, LOAD, f->buf[v], zero, f->view_tensor[i], off, (int32_t)w->dtype, one, one, n2, n3, zero, zero, srow,
          flat ? srow : scol, zero, zero, f->pitch, one);
@@ -306,6 +316,10 @@ static void emit_store(struct vr_form *f, int o, int32_t buf, bool flat)
     expr one = ex(f, 1), zero = ex(f, 0), off = outer_offset(f, i);
     expr drow = last > 0 ? f->stride[i][last - 1] : zero, dcol = f->stride[i][last];
     off = expr_add(x, off, expr_add(x, expr_mul(x, f->row0, drow), expr_mul(x, f->col0, dcol)));
+    if (f->r->turned[i] && !flat) {
+        vr_store_turned(f, o, buf, new_buf(f, "lines", o, f->r->outputs[o].view.dtype, 2, f->cap), off);
+        return;
+    }
     if (f->r->planes) {
         TILE(&f->b, STORE, f->view_tensor[i], off, buf, zero, (int32_t)f->r->outputs[o].view.dtype, one, f->n_planes,
              f->plane_rows, f->n_cols, zero, expr_mul(x, f->plane_rows, f->pitch), f->pitch, one, zero,
@@ -398,8 +412,10 @@ static void declare_pass(struct vr_form *f, int red, const struct pass *ps)
         const struct vr_value *v = &f->r->values[i];
         if (!ps->need[i] || !is_wide(v))
             continue;
+        if (is_turned(f->r, i))
+            f->line[i] = new_buf(f, "line", base + i, v->dtype, 2, f->cap);
         if (v->kind == VR_INPUT)
-            f->buf[i] = new_buf(f, "in", base + i, v->dtype, 2, f->cap);
+            f->buf[i] = new_buf(f, "in", base + i, v->dtype, is_turned(f->r, i) ? 1 : 2, f->cap);
         else if (ps->temp[i] >= 0)
             f->buf[i] = temp[ps->temp[i]];
         else if (ps->over[i] >= 0)

@@ -178,7 +178,7 @@ int64_t vr_capacity(const struct vr *r, bool chunked, int64_t max_rows)
 int64_t vr_row_limit(const struct vr *r, bool chunked)
 {
     const struct tiling *t = r->e->tiling;
-    int64_t n = chunked ? 1 : r->has_red ? MAX_ROWS_RED : MAX_ROWS;
+    int64_t n = chunked ? 1 : r->turned_cols > 0 ? vr_turned_rows(r) : r->has_red ? MAX_ROWS_RED : MAX_ROWS;
     n = t && t->rows > 0 && t->rows < n ? t->rows : n;
     while (n > 1 && vr_capacity(r, chunked, n) < CAP_UNIT)
         n /= 2;
@@ -250,6 +250,7 @@ enum npuc_status vr_launch(struct vr *r, const char *name, const char *label)
         return node_error(e->cx, e->node, D_UNSUPPORTED, "fused region has more than %d values", VR_MAX_VALUES);
     vr_normalise(r);
     vr_classify(r);
+    vr_find_turned(r);
     expr cols = r->dims[r->rank - 1], limit = expr_const(x, vr_capacity(r, false, vr_row_limit(r, false)));
     if (!r->has_red || expr_proves_le(x, cols, limit))
         return launch_form(r, false, name, label);

@@ -63,6 +63,9 @@ struct vr {
     bool planes;      /* dimension rank - 3 counts to the rows of a tile; for callers that bring their own tiles */
     bool has_red;     /* some value is a reduction; set by vr_normalise */
     bool overflow;    /* more than the limits hold: vr_launch refuses */
+    /* Views, outputs behind them, that are turned on chip; of the columns, how many there are at most, 0: none is. */
+    bool turned[VR_MAX_VALUES + VR_MAX_OUTPUTS];
+    int64_t turned_cols;
 };
 
 void vr_init(struct vr *r, struct emit *e, int rank, const expr *dims);

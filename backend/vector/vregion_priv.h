@@ -33,9 +33,10 @@ struct vr_form {
     expr outer[IR_MAX_RANK], row0, col0, n_rows, n_cols;
     expr plane0, n_planes, plane_rows; /* r->planes: n_rows is n_planes * plane_rows */
     expr base[VR_MAX_VALUES +
-              VR_MAX_OUTPUTS];  /* of callers that bring their own tiles: added to a view's offset; 0: nothing */
-    int32_t buf[VR_MAX_VALUES]; /* buffer of each value, -1 none */
-    int32_t acc, spread;        /* lanes of reductions; a wide copy of what they read, -1 none */
+              VR_MAX_OUTPUTS];   /* of callers that bring their own tiles: added to a view's offset; 0: nothing */
+    int32_t buf[VR_MAX_VALUES];  /* buffer of each value, -1 none */
+    int32_t line[VR_MAX_VALUES]; /* of turned inputs: as they lie in memory */
+    int32_t acc, spread;         /* lanes of reductions; a wide copy of what they read, -1 none */
 };
 
 /* Parameters and tensors of all views, in f->k. No parameter may follow vr_declare_params. */
@@ -56,5 +57,11 @@ void vr_code_tile(struct vr_form *f);
 void vr_footprint(const struct vr *r, bool chunked, int64_t max_rows, int64_t *per_element, int64_t *fixed);
 /* Is the value in the ring of an input when it stays on chip: read as it is, or computed in place? */
 bool vr_over_input(const struct vr *r, int value);
+
+/* vr_turned.c: finds the views that are turned; rows of a tile then; code. */
+void vr_find_turned(struct vr *r);
+int64_t vr_turned_rows(const struct vr *r);
+void vr_load_turned(struct vr_form *f, int v, expr off);
+void vr_store_turned(struct vr_form *f, int o, int32_t buf, int32_t line, expr off);
 
 #endif

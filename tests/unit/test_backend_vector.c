@@ -68,6 +68,25 @@ static const struct graph_case cases[] = {
      HEAD "%x: f32[s,24]) -> (%y: f32[1,24]) {\n    %a = Constant {value=i64[1] [0]} : i64[1]\n"
           "    %y = ReduceMax %x, %a : f32[1,24]\n    Yield %y" TAIL,
      1, 30, 0},
+    /* reductions over what is not next to itself in memory: turned on chip */
+    {"sum_middle_f16",
+     HEAD "%x: f16[b,8,s]) -> (%y: f16[b,s]) {\n    %a = Constant {value=i64[1] [1]} : i64[1]\n"
+          "    %y = ReduceSum %x, %a {keepdims=0} : f16[b,s]\n    Yield %y" TAIL,
+     3, 1300, 0},
+    {"mean_middle_wide",
+     HEAD "%x: f32[b,70,s,5]) -> (%y: f32[b,1,s,5]) {\n    %a = Constant {value=i64[1] [1]} : i64[1]\n"
+          "    %y = ReduceMean %x, %a : f32[b,1,s,5]\n    Yield %y" TAIL,
+     2, 60, 0},
+    {"max_first_i64",
+     HEAD "%x: i64[9,s]) -> (%y: i64[1,s]) {\n    %a = Constant {value=i64[1] [0]} : i64[1]\n"
+          "    %y = ReduceMax %x, %a : i64[1,s]\n    Yield %y" TAIL,
+     1, 64, 0},
+    {"softmax_middle_f16",
+     HEAD "%x: f16[b,33,s]) -> (%y: f16[b,33,s]) {\n    %y = Softmax %x {axis=1} : f16[b,33,s]\n    Yield %y" TAIL, 2,
+     63, 0},
+    {"softmax_middle_one_row",
+     HEAD "%x: f32[b,33,s]) -> (%y: f32[b,33,s]) {\n    %y = Softmax %x {axis=1} : f32[b,33,s]\n    Yield %y" TAIL, 3,
+     1, 0},
     {"transpose",
      HEAD "%x: f32[b,s,4,16]) -> (%y: f32[b,4,s,16]) {\n    %y = Transpose %x {perm=[0, 2, 1, 3]} : f32[b,4,s,16]\n    "
           "Yield %y" TAIL,
