@@ -40,9 +40,10 @@ static struct rates rates_of(const struct machine *m, int32_t copies)
     const struct target *t = m->target;
     const double clock = target_num(t, TK_CLOCK);
     const double latency = target_num(t, TK_MTE2_LATENCY) + target_num(t, TK_MTE2_MISS_LATENCY);
+    const int64_t cores = copies * (int64_t)target_num(t, TK_CORES_CLUSTER);
     return (struct rates){.way = target_num(t, TK_CLUSTER_BANDWIDTH),
                           .share = target_num(t, TK_HBM_BANDWIDTH) / copies,
-                          .launch = target_num(t, TK_LAUNCH) + 2 * latency / clock,
+                          .launch = target_launch(t, cores) + 2 * latency / clock,
                           .clock = clock};
 }
 

@@ -9,7 +9,8 @@
  * stored.
  * Requirements: (1) the interface keeps its types; (2) only operators whose float operands have one type, and only
  * where the target has a kernel for the new types; (3) a node made here has operands of the wanted type, so it
- * terminates. Left alone: operators with operands of fixed types (scales of quantisation, boxes), control flow. */
+ * terminates. Left alone: operators with operands of fixed types (scales of quantisation, boxes), normalisation of
+ * instances, control flow. */
 #include "passes/pass.h"
 
 enum { MAX_OPERANDS = 64 };
@@ -30,11 +31,20 @@ static bool can_be_cast(const struct value *v)
     return v->type->rank >= 0 && v->type->layout.kind == LAYOUT_ND;
 }
 
-/* Operators with float operands of a type of their own. */
-static const enum op kept[] = {
-    OP_Cast,       OP_CastLike, OP_QuantizeLinear, OP_DequantizeLinear,   OP_DynamicQuantizeLinear,
-    OP_Range,      OP_RoiAlign, OP_MatMulNBits,    OP_GroupedMatMulNBits, OP_GatherBlockQuantized,
-    OP_CacheAppend};
+/* Operators with float operands of a type of their own, and those that keep the model's: normalisation of instances is
+ * measured at the same time in every precision (docs/validation.md). */
+static const enum op kept[] = {OP_Cast,
+                               OP_CastLike,
+                               OP_QuantizeLinear,
+                               OP_DequantizeLinear,
+                               OP_DynamicQuantizeLinear,
+                               OP_Range,
+                               OP_RoiAlign,
+                               OP_MatMulNBits,
+                               OP_GroupedMatMulNBits,
+                               OP_GatherBlockQuantized,
+                               OP_CacheAppend,
+                               OP_InstanceNormalization};
 /* Operators whose first operand alone has the type of the result. */
 static const enum op first_only[] = {OP_Resize};
 

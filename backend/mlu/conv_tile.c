@@ -96,7 +96,8 @@ int32_t mlu_conv_shared(const struct mlu_conv_tile *t)
 }
 
 /* The unit's windows have two axes. Those of three are gathered by IO-DMA, position by position of the kernel: what
- * lies under one comes from memory, is multiplied and accumulated before the next comes. */
+ * lies under one comes from memory, is multiplied and accumulated before the next comes. Stages beside each other are
+ * those of different images, as the vendor's guide divides a kernel by images first: a kernel of one image has none. */
 static bool is_volume(const struct conv *p)
 {
     return p->kernel[D] > 1;
@@ -330,7 +331,7 @@ static void try_depths(struct search *s, struct mlu_conv_tile t)
             if ((t.ahead && (!t.on.runs || t.on.lanes == 1)) || (s->in_turn && (t.ahead || t.w_slots > 1)))
                 continue;
             const bool once = t.taps == conv_plane_taps(s->p) || s->p->direct;
-            if (is_volume(s->p) && (t.slots > 1 || t.whole))
+            if (is_volume(s->p) && ((t.slots > 1 && s->batch < 2) || t.whole))
                 continue;
             if ((t.w_slots == 1 && t.slots > 1 && !t.on.runs) || (t.whole && once))
                 continue;
