@@ -246,7 +246,8 @@ def volume(g):
     dtype, group = g.pick([*CORE_TYPES[:2], np.dtype(np.int8)]), g.pick([1, 1, 1, 2])
     channels, outs = g.pick([3, 16, 24, 64, 70]), g.pick([1, 5, 16, 66])
     size = [g.pick([1, 2, 4]), g.pick([1, 3, 7, 14]), g.pick([1, 5, 7, 28])]
-    x = g.new(dtype, [g.int(1, 2), group * channels, *size], constant=False)
+    images = g.pick([1, 2, 2, 9]) # nine: two for a cluster
+    x = g.new(dtype, [images, group * channels, *size], constant=False)
     made = {"kernel_shape": [g.int(2, 3), g.int(1, 3), g.int(1, 3)], "strides": [g.int(1, 2) for _ in size], "group": group,
             "dilations": [g.pick([1, 1, 2]) for _ in size], "pads": [g.int(0, 2) for _ in size * 2]}
     if not recipes.window_fits(x, made):
