@@ -303,8 +303,7 @@ static void one_row(const struct frac *f, enum k_row_type type)
     }
 }
 
-/* Types whose fractals have forms of their own. */
-static enum k_row_type row_type(enum dtype t)
+enum k_row_type k_row_type(enum dtype t)
 {
     static const struct {
         enum dtype t;
@@ -329,7 +328,7 @@ static void blocks(const struct frac *f)
 static void run(const struct frac *f)
 {
     const struct k_mac_args *g = f->g;
-    const enum k_row_type type = g->m == 1 && !f->s ? row_type(g->dtype) : K_ROW_TYPES;
+    const enum k_row_type type = g->m == 1 && !f->s ? k_row_type(g->dtype) : K_ROW_TYPES;
     if (g->k == 0) {
         for (int64_t n1 = 0; g->init && n1 < f->n1; n1++)
             memset(c_at(f, 0, n1), 0, (size_t)g->m * 16 * sizeof(float));
@@ -344,7 +343,7 @@ static struct frac frac_of(const struct k_mac_args *g, const struct k_mac_scales
 {
     const struct k_mac_impl *impl = k_mac_impl();
     struct frac f = {.g = g, .s = s, .impl = impl, .b_dtype = s ? s->b_dtype : g->dtype, .in_cell = 1};
-    const enum k_row_type stored = s ? K_ROW_TYPES : row_type(g->dtype);
+    const enum k_row_type stored = s ? K_ROW_TYPES : k_row_type(g->dtype);
     if (k_is_whole(g->dtype))
         f.in_cell = g->dtype == DT_I8 && g->m > 1 && impl->tile_quads ? 4 : 2;
     f.tile = f.in_cell == 1 ? impl->tile : f.in_cell == 2 ? impl->tile_pairs : impl->tile_quads;

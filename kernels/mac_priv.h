@@ -69,7 +69,8 @@ struct k_mac_impl {
     void (*transpose8)(uint32_t *y, int64_t y_row, const uint32_t *x, int64_t x_row);
 };
 extern const struct k_mac_impl k_mac_scalar, k_mac_avx2, k_mac_avx512;
-bool k_is_whole(enum dtype t); /* 8-bit integers: pairs in cells */
+enum k_row_type k_row_type(enum dtype t); /* K_ROW_TYPES: fractals of it have no forms of their own */
+bool k_is_whole(enum dtype t);            /* 8-bit integers: pairs in cells */
 const struct k_mac_impl *k_mac_impl(void);
 /* Forms that higher levels take over. */
 void k_tile_avx2(const struct k_tile *t, int rows);

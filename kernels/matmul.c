@@ -8,7 +8,7 @@
 #include "kernels/mac_priv.h"
 #include "kernels/wide.h"
 
-enum { STRIP_N = 64 }; /* columns of one work item */
+enum { STRIP_N = 64, LINE = 32 }; /* columns of one work item; bytes of a fractal's row */
 
 struct work {
     const struct k_matmul_args *g;
@@ -29,19 +29,40 @@ static void gather(float *y, enum dtype t, const void *x, int64_t at, int64_t n,
     }
 }
 
+/* Elements of a fractal's row; 0: they are no whole bytes. */
+static int64_t step_k(enum dtype t)
+{
+    const int size = dtype_size(t);
+    return size > 0 ? LINE / size : 0;
+}
+
+/* y[k][16] of 16 columns of b from element `at` on, a fractal's row of each. */
+static void pack_fractal(const struct work *w, float *y, int64_t at)
+{
+    const struct k_matmul_args *g = w->g;
+    const enum k_row_type type = k_row_type(g->dtype);
+    const int size = dtype_size(g->dtype);
+    uint8_t lines[K_TILE_N * LINE];
+    float wide[K_TILE_N * LINE];
+    for (int n = 0; n < K_TILE_N; n++)
+        memcpy(lines + n * LINE, (const uint8_t *)g->b + (at + n * g->b_col) * size, LINE);
+    if (type != K_ROW_TYPES && w->impl->turn[type]) {
+        w->impl->turn[type](y, lines);
+    } else {
+        k_widen(wide, g->dtype, lines, 0, sizeof lines / (size_t)size);
+        w->impl->transpose(y, wide, LINE / size);
+    }
+}
+
 /* y[k][16], columns n0.. (fewer than 16: zeros), k0 <= k < k0 + len */
 static void pack_b(const struct work *w, float *y, int64_t n0, int64_t k0, int64_t len)
 {
     const struct k_matmul_args *g = w->g;
     const int64_t width = g->n - n0 < K_TILE_N ? g->n - n0 : K_TILE_N;
-    if (g->b_row == 1 && width == K_TILE_N) { /* columns are contiguous: transpose 16 x 8 at a time */
-        float x[K_TILE_N * 8];
+    if (g->b_row == 1 && width == K_TILE_N) { /* columns are contiguous */
         int64_t k = 0;
-        for (; k + 8 <= len; k += 8) {
-            for (int n = 0; n < K_TILE_N; n++)
-                k_load_f32(x + n * 8, g->dtype, g->b, (n0 + n) * g->b_col + k0 + k, 8);
-            w->impl->transpose(y + k * K_TILE_N, x, 8);
-        }
+        for (const int64_t step = step_k(g->dtype); step > 0 && k + step <= len; k += step)
+            pack_fractal(w, y + k * K_TILE_N, n0 * g->b_col + k0 + k);
         for (; k < len; k++)
             gather(y + k * K_TILE_N, g->dtype, g->b, n0 * g->b_col + k0 + k, K_TILE_N, g->b_col);
         return;
