@@ -107,7 +107,8 @@ struct k_code_part {
 };
 /* Is that faster than making the values first? first: the column of w that k begins at. */
 bool k_mac_takes_code_rows(const struct k_code_rows *w, int64_t first, int64_t k);
-void k_ask_for_codes(const struct k_code_rows *w); /* they are read soon */
+/* n runs of bytes, `pitch` apart: codes and scales that are read soon, too scattered for the hardware to foresee. */
+void k_ask_for(const uint8_t *at, int64_t run, int64_t n, int64_t pitch);
 void k_mac_codes(const struct k_mac_args *g, const struct k_code_part *parts, int n);
 
 #endif

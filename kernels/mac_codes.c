@@ -16,13 +16,18 @@ bool k_mac_takes_code_rows(const struct k_code_rows *w, int64_t first, int64_t k
            (w->scale_type == DT_F16 || w->scale_type == DT_F32) && first % 16 == 0 && k % 16 == 0 && w->block % 16 == 0;
 }
 
-void k_ask_for_codes(const struct k_code_rows *w)
+void k_ask_for(const uint8_t *at, int64_t run, int64_t n, int64_t pitch)
 {
     enum { CACHE_LINE = 64 };
-    const int64_t bits = dtype_table[w->code].bits, from = w->first * bits / 8, to = (w->first + w->cols) * bits / 8;
-    for (int64_t r = 0; r < w->rows; r++)
-        for (int64_t at = from; at < to; at += CACHE_LINE)
-            __builtin_prefetch(w->codes + r * w->code_row + at);
+    uintptr_t asked = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const uintptr_t from = (uintptr_t)at + (uintptr_t)(i * pitch), first = from - from % CACHE_LINE;
+        const uintptr_t end = from + (uintptr_t)run;
+        uintptr_t line = first < asked ? asked : first;
+        for (; line < end; line += CACHE_LINE)
+            __builtin_prefetch((const void *)line);
+        asked = line;
+    }
 }
 
 /* Any types: a row's values, rounded as k_dequant_rows does, then its sum. */
@@ -74,12 +79,13 @@ static void set_columns(struct k_strip *s, const struct k_code_part *parts, int 
         const struct k_code_part *p = &parts[i];
         const struct k_code_rows *w = p->w;
         const int64_t from = p->n0 > n ? p->n0 - n : 0, last = p->n0 + p->rows - n, to = last < 16 ? last : 16;
-        const int64_t zero_row = w->zero == K_ZERO_MIDDLE ? 0 : w->zero_row;
-        for (int64_t at = from; at < to; at++) {
-            const int64_t row = p->row + n + at - p->n0;
-            s->codes[at] = w->codes + row * w->code_row;
-            s->scales[at] = w->scales + row * w->scale_row;
-            s->zeros[at] = w->zeros + row * zero_row;
+        const int64_t zero_row = w->zero == K_ZERO_MIDDLE ? 0 : w->zero_row, row = p->row + n + from - p->n0;
+        const uint8_t *codes = w->codes + row * w->code_row, *scales = w->scales + row * w->scale_row;
+        const uint8_t *zeros = w->zeros + row * zero_row;
+        for (int64_t at = from; at < to; at++, codes += w->code_row, scales += w->scale_row, zeros += zero_row) {
+            s->codes[at] = codes;
+            s->scales[at] = scales;
+            s->zeros[at] = zeros;
         }
     }
     for (int64_t at = end - n; at < 16; at++) {

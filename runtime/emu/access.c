@@ -50,31 +50,34 @@ struct emu_span emu_rows(int64_t off, int64_t rows, int64_t row, int64_t cols, i
     return (struct emu_span){off, {1, 1, rows, cols}, {0, 0, row, col}, size};
 }
 
+/* Adds what n steps reach; false: too far to be anything's. */
+static inline bool reach(int64_t n, int64_t stride, int64_t *first, int64_t *last)
+{
+    const int64_t limit = (int64_t)1 << 56;
+    int64_t step;
+    if (n <= 1)
+        return true;
+    if (__builtin_mul_overflow(n - 1, stride, &step) || step > limit || step < -limit)
+        return false;
+    *(step < 0 ? first : last) += step;
+    return true;
+}
+
 /* First and one past the last byte, relative to the operand's start. Offset and products are bounded, so that no sum
  * overflows. */
-static bool span_bytes(const struct emu_span *s, int64_t *lo, int64_t *hi)
+static inline bool span_bytes(const struct emu_span *s, int64_t *lo, int64_t *hi)
 {
     int64_t first = s->off, last = s->off;
-    const int64_t limit = (int64_t)1 << 56;
-    if (s->off < 0 || s->off > limit)
+    if (s->off < 0 || s->off > (int64_t)1 << 56 || !reach(s->n[0], s->stride[0], &first, &last) ||
+        !reach(s->n[1], s->stride[1], &first, &last) || !reach(s->n[2], s->stride[2], &first, &last) ||
+        !reach(s->n[3], s->stride[3], &first, &last))
         return false;
-    for (int i = 0; i < 4; i++) {
-        if (s->n[i] <= 1)
-            continue;
-        int64_t step;
-        if (__builtin_mul_overflow(s->n[i] - 1, s->stride[i], &step) || step > limit || step < -limit)
-            return false;
-        if (step < 0)
-            first += step;
-        else
-            last += step;
-    }
     *lo = first * s->size;
     *hi = (last + 1) * s->size;
     return true;
 }
 
-static bool is_empty(const struct emu_span *s)
+static inline bool is_empty(const struct emu_span *s)
 {
     return s->n[0] <= 0 || s->n[1] <= 0 || s->n[2] <= 0 || s->n[3] <= 0;
 }

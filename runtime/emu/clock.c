@@ -45,7 +45,7 @@ static bool bind_core(struct clock_core *c, const struct emu_program *p)
     if (!*known)
         *known = ARENA_ARRAY(&c->clock->arena, struct clock_known *, p->n_code + 1);
     c->known = *known;
-    return c->known && emu_core_bind(&c->core, p, c->clock->launch);
+    return c->known && emu_core_bind(&c->core, p, c->clock->launch, false);
 }
 
 static struct clock_block *new_block(struct clock *k, int64_t number)

@@ -16,11 +16,13 @@ static int64_t step_limit(const struct emu_launch *l)
     return steps < EMU_MAX_STEPS ? steps : EMU_MAX_STEPS;
 }
 
-bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_launch *l)
+bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_launch *l, bool keeps)
 {
     const size_t values = (size_t)p->n_values * sizeof(int64_t), loops = ((size_t)p->n_loops + 1) * sizeof(int64_t);
     const size_t slots = ((size_t)p->section->bufs.len + 1) * sizeof(int32_t);
-    const size_t views = (size_t)p->n_views * sizeof(struct emu_view), need = values + 2 * loops + views + slots;
+    const size_t views = (size_t)p->n_views * sizeof(struct emu_view);
+    const size_t ops = keeps ? (size_t)p->n_code * sizeof(struct emu_op) : 0;
+    const size_t need = values + 2 * loops + views + ops + slots;
     if (need > c->room_size) {
         free(c->room);
         c->room_size = 0;
@@ -33,7 +35,10 @@ bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_l
     c->loop_i = c->values + p->n_values;
     c->loop_n = c->loop_i + p->n_loops + 1;
     c->views = (struct emu_view *)(void *)(c->loop_n + p->n_loops + 1);
-    c->slot = (int32_t *)(void *)(c->views + p->n_views);
+    c->ops = keeps ? (struct emu_op *)(void *)(c->views + p->n_views) : NULL;
+    c->slot = (int32_t *)(void *)((char *)(c->views + p->n_views) + ops);
+    for (int32_t i = 0; keeps && i < p->n_code; i++)
+        c->ops[i].insn = NULL;
     c->prog = p;
     c->launch = l;
     c->max_steps = step_limit(l);

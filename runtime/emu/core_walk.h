@@ -75,10 +75,15 @@ static NPUC_INLINE bool core_cross_wait(const struct emu_core *c, int64_t event)
 /* Operands of an instruction that observers see. */
 static NPUC_INLINE struct emu_op *core_fetch(struct emu_core *c, const struct emu_ins *in)
 {
-    struct emu_op *op = &c->op;
-    op->insn = in->insn;
-    for (int f = 0; f < in->n_fields; f++)
-        op->arg[f] = c->values[in->val[f]];
+    struct emu_op *op = c->ops ? &c->ops[in - c->prog->code] : &c->op;
+    if (c->ops && op->insn) {
+        for (int i = 0; i < in->n_moving; i++)
+            op->arg[in->moving[i]] = c->values[in->val[in->moving[i]]];
+    } else {
+        op->insn = in->insn;
+        for (int f = 0; f < in->n_fields; f++)
+            op->arg[f] = c->values[in->val[f]];
+    }
     for (int i = 0; i < in->n_bufs; i++)
         op->slot[in->buf_field[i]] = c->slot[op->arg[in->buf_field[i]]];
     return op;

@@ -89,6 +89,7 @@ struct emu_ins {
     int32_t loop;                       /* LOOP, ENDLOOP: number of the loop */
     int32_t var, group;                 /* LOOP, ENDLOOP, SLOAD, LET: index of the variable's value, its group */
     int32_t val[TILE_MAX_ARGS];
+    uint8_t n_moving, moving[TILE_MAX_ARGS]; /* operands that may change within a launch */
 };
 struct emu_program {
     const struct tile_kernel *kernel;
@@ -131,12 +132,14 @@ struct emu_core {
     int64_t steps, max_steps; /* loop iterations */
     const char *fault;        /* why it stopped with EMU_FAULT, when no observer did */
     struct emu_op op;
-    void *room; /* behind values, slot, loop_i, loop_n, views */
+    struct emu_op *ops; /* by instruction, once it has been met: what does not change stays; NULL: always `op` */
+    void *room;         /* behind values, slot, loop_i, loop_n, views, ops */
     size_t room_size;
     const struct emu_program *bound; /* program whose parameters are in values */
 };
-/* Gives the core room for the program and evaluates what depends on the launch's parameters. Once per launch. */
-NPUC_MUST_CHECK bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_launch *l);
+/* Gives the core room for the program and evaluates what depends on the launch's parameters. Once per launch. `keeps`:
+ * operands that do not change are fetched once, which pays where few cores run many blocks. */
+NPUC_MUST_CHECK bool emu_core_bind(struct emu_core *c, const struct emu_program *p, struct emu_launch *l, bool keeps);
 void emu_core_start(struct emu_core *c, struct emu_core_id id, struct emu_sync *sync); /* at its first instruction */
 enum emu_stop emu_core_run(struct emu_core *c, const struct emu_observer *o);
 void emu_core_free(struct emu_core *c);

@@ -51,7 +51,7 @@ static bool bind_block(const struct run *r, struct emu_block *b)
 {
     for (int i = 0; i < EMU_BLOCK_CORES; i++) {
         const struct emu_program *p = program_of(r, i);
-        if (p && !emu_core_bind(&b->core[i], p, r->l))
+        if (p && !emu_core_bind(&b->core[i], p, r->l, true))
             return false;
         struct emu_data *d = &b->data[i];
         *d = (struct emu_data){.launch = r->l,

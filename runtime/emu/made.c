@@ -148,7 +148,6 @@ uint8_t *emu_made_put_off(struct emu_block *b, const struct k_code_rows *g)
         for (int i = 0; i < b->shadow[k].n; i++)
             if (waits_at(&b->shadow[k].part[i], &own))
                 overwrite(&b->shadow[k].part[i], g);
-    k_ask_for_codes(g);
     struct emu_shadow *s = shadow_for(b, g);
     struct emu_made *m = &s->part[s->n++];
     *m = (struct emu_made){.g = *g, .w = g->dst, .to = end_of(&own)};

@@ -30,7 +30,7 @@ static void copy_straight(const struct l0_copy *g)
     for (int64_t k1 = 0; k1 * g->c0 < g->k; k1++) {
         const uint8_t *x = g->src + k1 * g->pitch * line;
         uint8_t *y = g->dst + k1 * g->step_k * fractal;
-        if (g->step_row == 1) { /* the rows of one column of fractals lie one after the other on both sides */
+        if (g->step_row == 1 || g->rows <= 16) { /* one after the other on both sides */
             copy_lines(y, x, g->rows);
             continue;
         }

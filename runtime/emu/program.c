@@ -225,8 +225,11 @@ static void resolve_operands(struct lowering *w)
     for (int32_t i = 0; i < p->n_code; i++) {
         struct emu_ins *in = &p->code[i];
         for (int f = 0; f < in->n_fields; f++)
-            if (tile_arg_is_expr(in->insn, f))
+            if (tile_arg_is_expr(in->insn, f)) {
                 in->val[f] = w->at[in->insn->arg[f]];
+                if (w->group_of[in->insn->arg[f]] > 0)
+                    in->moving[in->n_moving++] = (uint8_t)f;
+            }
         if (tile_insn_defines(in->op))
             in->var = p->symbol[in->insn->arg[0]];
         else if (in->op == TILE_ENDLOOP)
@@ -277,10 +280,18 @@ struct emu_program *emu_program_new(struct arena *a, const struct tile_kernel *k
     return p;
 }
 
+/* Sizes mostly are: a division of 32 bits takes half as long. */
+static inline bool is_short(int64_t a, int64_t b)
+{
+    return b > 0 && (((uint64_t)a | (uint64_t)b) >> 32) == 0;
+}
+
 /* Floor division and modulus; a zero divisor gives a value that no bounds check accepts. Sums wrap: an overflow is
  * found by the same checks, and expressions of branches not taken may overflow harmlessly. */
 static int64_t floor_div(int64_t a, int64_t b)
 {
+    if (is_short(a, b))
+        return (int64_t)((uint32_t)a / (uint32_t)b);
     if (b == 0 || (b == -1 && a == INT64_MIN))
         return INT64_MIN;
     return a / b - (a % b != 0 && (a < 0) != (b < 0));
@@ -288,12 +299,22 @@ static int64_t floor_div(int64_t a, int64_t b)
 
 static int64_t floor_mod(int64_t a, int64_t b)
 {
+    if (is_short(a, b))
+        return (int64_t)((uint32_t)a % (uint32_t)b);
     if (b == 0)
         return INT64_MIN;
     if (b == -1)
         return 0;
     const int64_t r = a % b;
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}
+
+static inline int64_t eval_sum(const struct emu_node *n, const int64_t *v)
+{
+    uint64_t acc = (uint64_t)n->value;
+    for (int32_t i = 0; i < n->n; i++)
+        acc += (uint64_t)n->coef[i] * (uint64_t)v[n->arg[i]];
+    return (int64_t)acc;
 }
 
 static int64_t eval_node(const struct emu_node *n, const int64_t *v)
@@ -303,11 +324,7 @@ static int64_t eval_node(const struct emu_node *n, const int64_t *v)
     switch ((enum expr_op)n->op) {
     case EXPR_CONST:
     case EXPR_SYM: return n->value;
-    case EXPR_SUM:
-        acc = (uint64_t)n->value;
-        for (int32_t i = 0; i < n->n; i++)
-            acc += (uint64_t)n->coef[i] * (uint64_t)v[n->arg[i]];
-        return (int64_t)acc;
+    case EXPR_SUM: return eval_sum(n, v);
     case EXPR_PROD:
         acc = 1;
         for (int32_t i = 0; i < n->n; i++)
@@ -329,5 +346,5 @@ void emu_program_eval(const struct emu_program *p, int64_t *values, int32_t grou
 {
     const struct emu_group g = p->groups[group];
     for (const struct emu_node *n = p->nodes + g.first, *end = n + g.n; n < end; n++)
-        values[n->at] = eval_node(n, values);
+        values[n->at] = n->op == EXPR_SUM ? eval_sum(n, values) : eval_node(n, values);
 }

@@ -180,6 +180,8 @@ bool emu_view_load(struct emu_data *d, const struct emu_op *op, const struct emu
     else
         emu_made_now(d->block, &runs);
     replace(d, op, EMU_FIELD(LOAD, dst), &v);
+    if (d->section->bufs.data[op->arg[EMU_FIELD(LOAD, dst)]].space == TS_UB)
+        k_ask_for(v.src, v.run, v.n, v.pitch);
     d->block->shows_written |= !t->read_only && !shadow;
     return true;
 }
