@@ -83,6 +83,9 @@ void k_row_f32_avx2(const struct k_row *g);
 void k_row_f16_avx2(const struct k_row *g);
 void k_row_bf16_avx2(const struct k_row *g);
 void k_row_i8_avx2(const struct k_row *g);
+void k_row_f16_avx512(const struct k_row *g);
+void k_row_bf16_avx512(const struct k_row *g);
+void k_row_i8_avx512(const struct k_row *g);
 /* false: a scale or zero point is not finite, and c stays as it is. */
 bool k_strip_avx2(const struct k_strip *g);
 /* One strip, or two of the same rows and k; false: c stays as it is, another form is to be used. */

@@ -1,31 +1,6 @@
 /* AVX2 forms of k_row: one row times fractals as they lie in memory, read once. */
 #include "kernels/mac_avx2.h"
-
-enum { FRACTAL = 512 };
-
-/* Weights come from main memory, in runs too short for the hardware to follow: the fractal some groups ahead is asked
- * for, also beyond the end, where the next call goes on. */
-static inline void ask_for(uintptr_t at)
-{
-    for (int line = 0; line < FRACTAL / 64; line++)
-        _mm_prefetch((const char *)(at + (uintptr_t)line * 64), _MM_HINT_T0);
-}
-static int64_t distance(const struct k_row *g)
-{
-    return g->b_step * (g->n1 >= 8 ? 1 : 8 / g->n1);
-}
-
-/* The rest of a row behind k whole groups of c0 elements. */
-static void finish(const struct k_row *g, enum k_row_type type, int64_t k, int64_t c0)
-{
-    struct k_row rest = *g;
-    if (k == g->k)
-        return;
-    rest.a = (const float *)g->a + k;
-    rest.b += k / c0 * g->b_step;
-    rest.k -= k;
-    k_mac_scalar.row[type](&rest);
-}
+#include "kernels/mac_one_row.h"
 
 #define FOUR(acc, v, at)                                                                                               \
     acc = _mm256_fmadd_ps(_mm256_broadcast_ss(a + (at)), (v)[0], acc);                                                 \
@@ -105,14 +80,14 @@ FRACTAL_16(bf16)
     void k_row_##TYPE##_avx2(const struct k_row *g)                                                                    \
     {                                                                                                                  \
         const float *a = g->a;                                                                                         \
-        const int64_t ahead = distance(g);                                                                             \
+        const int64_t ahead = k_row_distance(g);                                                                       \
         int64_t k = 0;                                                                                                 \
         for (const char *b = g->b; k + (C0) <= g->k; k += (C0), b += g->b_step)                                        \
             for (int64_t n = 0; n < g->n1; n++) {                                                                      \
-                ask_for((uintptr_t)(b + n * FRACTAL) + (uintptr_t)ahead);                                              \
+                k_row_ask_for((uintptr_t)(b + n * FRACTAL) + (uintptr_t)ahead);                                        \
                 fractal_##TYPE((float *)g->c + n * g->c_step, a + k, b + n * FRACTAL);                                 \
             }                                                                                                          \
-        finish(g, KIND, k, C0);                                                                                        \
+        k_row_finish(g, KIND, k, C0);                                                                                  \
     }
 ROW(f32, 8, K_ROW_F32)
 ROW(f16, 16, K_ROW_F16)
@@ -130,7 +105,7 @@ enum { COLUMNS = 16 }; /* column blocks whose partial sums stay in the cache: 8 
 static void add_columns(const struct k_row *g, int64_t n0, int64_t n1)
 {
     __m256i part[COLUMNS][16];
-    const int64_t ahead = distance(g);
+    const int64_t ahead = k_row_distance(g);
     const __m128i *a = g->a;
     for (int64_t n = 0; n < n1; n++)
         for (int i = 0; i < 16; i++)
@@ -140,7 +115,7 @@ static void add_columns(const struct k_row *g, int64_t n0, int64_t n1)
         const __m256i a0 = _mm256_loadu_si256((const __m256i *)a), a1 = _mm256_loadu_si256((const __m256i *)(a + 2));
         for (int64_t n = 0; n < n1; n++) {
             const __m128i *x = (const __m128i *)(const void *)(b + n * FRACTAL);
-            ask_for((uintptr_t)x + (uintptr_t)ahead);
+            k_row_ask_for((uintptr_t)x + (uintptr_t)ahead);
             for (int i = 0; i < 16; i++) {
                 const __m256i b0 = _mm256_cvtepi8_epi16(_mm_loadu_si128(x + 2 * i));
                 const __m256i b1 = _mm256_cvtepi8_epi16(_mm_loadu_si128(x + 2 * i + 1));
