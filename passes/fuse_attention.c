@@ -19,6 +19,7 @@
  * whole, else the nodes stay as they were; (3a) decoders of caches that only these products read belong to it; (4) runs
  * after placement and before fuse_vector, which would take the operators in between; Fused nodes are not fused again.
  * Left alone: products with a column mask on the result, attention whose probabilities leave the model. */
+#include "ir/ops/extent.h"
 #include "kernels/attend_chunks.h"
 #include "passes/attention.h"
 
@@ -99,20 +100,23 @@ static void sort_members(struct members *m)
     m->n = n;
 }
 
-/* Makes rows of a cache: of one of codes, or of one in pages of which chunks of keys are a few. */
-static bool makes_rows(const struct node *n)
+/* Makes rows of a cache: of one of codes, or of one in pages of which chunks of keys are a few; or takes the first
+ * columns of rows that lie in one piece, as values that are part of their keys (latent attention). */
+static bool makes_rows(struct ir_ctx *cx, const struct node *n)
 {
     const struct layout *l = &node_in(n, 0)->type->layout;
+    if (n->op == OP_Slice)
+        return (l->kind == LAYOUT_ND || (l->kind == LAYOUT_CACHE && !l->page)) && slice_takes_columns(cx, n);
     return n->op == OP_CacheDecode || (n->op == OP_TransData && l->kind == LAYOUT_CACHE && attend_takes_pages(l->page));
 }
 
 /* Those who make rows of the right operands that nobody else reads: the kernel reads codes, and pages. */
-static void take_decoders(struct members *m)
+static void take_decoders(struct ir_ctx *cx, struct members *m)
 {
     const struct node *products[] = {m->nodes[0], m->last};
     for (int i = 0; i < 2; i++) {
         struct value *v = node_in(products[i], 1);
-        if (v->def && makes_rows(v->def) && v->def->place == PLACE_NPU && v->graph == m->last->graph &&
+        if (v->def && makes_rows(cx, v->def) && v->def->place == PLACE_NPU && v->graph == m->last->graph &&
             value_has_one_use(v) && m->n < MAX_MEMBERS - 1)
             m->nodes[m->n++] = v->def;
     }
@@ -175,7 +179,7 @@ static void take_tail(struct pass_ctx *px, struct node *fused)
 static void fuse(struct pass_ctx *px, struct members *m)
 {
     const char *reason = NULL;
-    take_decoders(m);
+    take_decoders(px->cx, m);
     sort_members(m);
     struct node *fused = ir_fuse(px->cx, m->nodes, m->n, m->last, "attention");
     struct graph *before = ir_clone_region(node_region(fused, 0), fused);

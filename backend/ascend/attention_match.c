@@ -5,6 +5,7 @@
  * One of these shapes, that in which masks and other operands meet the scores, is the iteration space of the vector
  * region. */
 #include "backend/ascend/attention.h"
+#include "ir/ops/extent.h"
 
 #define MAX_GROUPS 16 /* of a row of codes: an instruction or two each */
 
@@ -33,7 +34,7 @@ static bool widens(const struct att *a, const struct node *n)
 
 bool att_feeds(const struct att *a, const struct node *n)
 {
-    return n->op == OP_CacheDecode || n->op == OP_TransData || widens(a, n);
+    return n->op == OP_CacheDecode || n->op == OP_TransData || n->op == OP_Slice || widens(a, n);
 }
 
 /* A node of the vector region. */
@@ -70,13 +71,15 @@ static bool find_products(const struct node *n, struct att *a)
 }
 
 /* An operand of a node as the surrounding graph sees it; NULL when it is computed in the region, or absent. */
-static struct value *operand(const struct att *a, const struct node *n, int i)
+static struct value *operand(struct ir_ctx *cx, const struct att *a, const struct node *n, int i)
 {
     const struct value *v = node_in(n, i);
     if (v && v->def && widens(a, v->def))
         v = node_in(v->def, 0);
     if (v && v->def && v->def->op == OP_TransData)
         v = node_in(v->def, 0); /* rows in pages */
+    if (v && v->def && v->def->op == OP_Slice && slice_takes_columns(cx, v->def))
+        v = node_in(v->def, 0); /* the first columns of longer rows */
     if (v && v->def && v->def->op == OP_CacheDecode)
         return &v->def->out[0];
     return v && !v->def ? node_in(a->fused, (int)v->index) : NULL;
@@ -133,10 +136,10 @@ static bool read_decoders(struct ir_ctx *cx, struct att *a)
 static bool read_operands(struct ir_ctx *cx, struct att *a, const char **reason)
 {
     const struct type *s = a->qk->out[0].type;
-    a->q = operand(a, a->qk, 0);
-    a->k = operand(a, a->qk, 1);
-    a->v = operand(a, a->soft, 1);
-    a->sink = operand(a, a->soft, 2);
+    a->q = operand(cx, a, a->qk, 0);
+    a->k = operand(cx, a, a->qk, 1);
+    a->v = operand(cx, a, a->soft, 1);
+    a->sink = operand(cx, a, a->soft, 2);
     a->y = node_out(a->fused, 0);
     const struct type *y = a->soft->out[0].type;
     if (!a->q || !a->k || !a->v || (node_in(a->soft, 2) && !a->sink) || s->rank < 2 || y->rank != s->rank)

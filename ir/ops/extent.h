@@ -11,6 +11,8 @@ expr slice_extent_any(struct ir_ctx *cx, expr dim, expr start, expr end, expr st
  * is not followed. */
 bool slice_entry(struct ir_ctx *cx, const struct node *n, const struct type *t, int i, expr *start, expr *end,
                  expr *step);
+/* Does a Slice take the first elements of every row, and all rows? */
+bool slice_takes_columns(struct ir_ctx *cx, const struct node *n);
 /* Elements added before and behind axis i of a Pad (negative: taken away); false when pads or axes are not followed. */
 bool pad_entry(struct ir_ctx *cx, const struct node *n, int rank, int i, expr *lo, expr *hi);
 

@@ -153,6 +153,19 @@ bool slice_entry(struct ir_ctx *cx, const struct node *n, const struct type *t, 
     return len >= 0 && infer_has(n, 2) && value_n_elems(cx, n->in[2].value) == len;
 }
 
+bool slice_takes_columns(struct ir_ctx *cx, const struct node *n)
+{
+    const struct type *t = node_in(n, 0)->type, *part = n->out[0].type;
+    for (int i = 0; i < t->rank; i++) {
+        expr start, end, step;
+        int64_t from;
+        if (!slice_entry(cx, n, t, i, &start, &end, &step) || !expr_is_one(&cx->exprs, step) ||
+            !expr_is_const(&cx->exprs, start, &from) || from != 0 || (i < t->rank - 1 && part->dims[i] != t->dims[i]))
+            return false;
+    }
+    return t->rank > 0 && part->rank == t->rank;
+}
+
 static bool slice_followed(struct ir_ctx *cx, const struct node *n, struct shape *out)
 {
     const struct type *t = n->in[0].value->type;

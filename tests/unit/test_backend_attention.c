@@ -121,6 +121,19 @@ static const char ended_heads[] = HEAD QKV("f16", "3", "3", "24") ") -> (%y: f16
 static const char ended_apart[] = HEAD QKV("f32", "2", "2", "16") ") -> (%y: f32[s,b,2,16]) {\n" SCORES("f32", "2")
     LINE("%p = Softmax %a : f32[b,2,s,t]") LINE("%yh = MatMul %p, %v : f32[b,2,s,16]")
         LINE("%y = Transpose %yh {perm=[2, 0, 1, 3]} : f32[s,b,2,16]") TAIL;
+/* one key head for all queries, values the first columns of its keys (latent attention); the same of a cache */
+static const char latent[] = HEAD
+    "%q: f16[b,1,s,48], %k: f16[b,1,t,48]) -> (%y: f16[b,1,s,32]) {\n" LINE("%0 = Constant {value=i64[1] [0]} : i64[1]")
+        LINE("%n = Constant {value=i64[1] [32]} : i64[1]") AXIS SCORES("f16", "1")
+            LINE("%v = Slice %k, %0, %n, %ax : f16[b,1,t,32]") LINE("%p = Softmax %a : f16[b,1,s,t]")
+                PRODUCT("f16", "1", "32") TAIL;
+static const char latent_cache[] =
+    HEAD "%q: f32[b,1,4,48], %kp: f32[b,1,t,48], %kn: f32[b,1,s,48]) -> (%y: f32[b,1,4,32], %ko: f32[b,1,t + s,48]) "
+         "{\n" LINE("%0 = Constant {value=i64[1] [0]} : i64[1]") LINE("%n = Constant {value=i64[1] [32]} : i64[1]")
+             AXIS LINE("%ko = Concat %kp, %kn {axis=2} : f32[b,1,t + s,48]")
+                 LINE("%a = FusedMatMul %q, %ko {transB=1} : f32[b,1,4,t + s]")
+                     LINE("%v = Slice %ko, %0, %n, %ax : f32[b,1,t + s,32]") LINE("%p = Softmax %a : f32[b,1,4,t + s]")
+                         LINE("%y = MatMul %p, %v : f32[b,1,4,32]") "    Yield %y, %ko\n  }\n}\n";
 static const char cached[] = HEAD
     "%q: f32[b,4,s,16], %kp: f32[b,2,t,16], %kn: f32[b,2,s,16], %vp: f32[b,2,t,16], %vn: f32[b,2,s,16],"
     " %keep: bool[b,1,s,t + s]) -> (%y: f32[b,4,s,16], %ko: f32[b,2,t + s,16], %vo: f32[b,2,t + s,16]) {\n" LINE(
@@ -229,6 +242,9 @@ static const struct attention_case cases[] = {
     {"ended_heads", ended_heads, 2, 19, 75, 0, 0},
     {"ended_heads_decode", ended_heads, 2, 1, 300, 0, 0},
     {"ended_apart", ended_apart, 2, 5, 37, 0, 2},
+    {"latent", latent, 2, 19, 75, 0, 0},
+    {"latent_decode", latent, 3, 1, 300, 0, 0},
+    {"latent_cache", latent_cache, 2, 1, 290, 512, 2},
     {"biased_chunks", biased, 1, 290, 580, 0, -1},
     {"biased_few", biased, 1, 5, 900, 0, -1},
 };
