@@ -569,5 +569,5 @@ static enum npuc_status emit_forms(struct emit *e, const struct mm *p, const str
 
 enum npuc_status mm_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label)
 {
-    return p->ends ? mm_emit_by_rows(e, p, t, label, emit_forms) : emit_forms(e, p, t, label);
+    return p->ends ? mm_emit_by_rows(e, p, t, label, emit_forms) : mm_emit_single_rows(e, p, t, label, emit_forms);
 }

@@ -87,6 +87,7 @@ struct value *mm_constant_of(struct value *v, bool *trans);
 struct value *mm_outside(struct value *v);
 /* The constant weight as stored: of one matrix, or of all that rows choose from. */
 int32_t mm_weight_tensor(struct emit *e, const struct mm *p, enum weight_form form, bool transpose);
+void mm_drop_batch(struct mm *p, int at); /* one dimension of the batch goes */
 /* Can the two products be done by one kernel, side by side? */
 bool mm_is_peer(const struct ir_ctx *cx, const struct mm *p, const struct mm *q);
 bool mm_match(const struct machine *m, struct ir_ctx *cx, const struct node *n, struct mm *out, const char **reason);

@@ -131,25 +131,12 @@ static expr expected(struct ir_ctx *cx, const struct mm *p)
 }
 
 enum npuc_status mm_emit_by_rows(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label,
-                                 mm_grouped_emit *emit)
+                                 mm_emit_fn *emit)
 {
-    struct expr_pool *x = &e->cx->exprs;
-    const expr outer = e->guard, few = expr_cmp(x, EXPR_LE, p->m, expr_const(x, p->groups));
-    enum npuc_status st = NPUC_OK;
-    for (int i = 0; i < 2 && st == NPUC_OK; i++) {
-        struct mm one = *p;
-        int64_t never = 1;
-        const expr is = i == 0 ? few : expr_sub(x, expr_const(x, 1), few);
-        if (expr_is_const(x, is, &never) && never == 0)
-            continue;
-        one.by_rows = i == 0;
-        e->guard = outer == EXPR_INVALID ? is : expr_mul(x, outer, is);
-        if (expr_is_const(x, e->guard, &never) && never == 1)
-            e->guard = EXPR_INVALID;
-        st = emit(e, &one, t, label);
-    }
-    e->guard = outer;
-    return st;
+    struct mm rows = *p, matrices = *p;
+    rows.by_rows = true;
+    const expr few = expr_cmp(&e->cx->exprs, EXPR_LE, p->m, expr_const(&e->cx->exprs, p->groups));
+    return mm_emit_either(e, few, &rows, &matrices, t, label, emit);
 }
 
 /* ---- the walk ------------------------------------------------------------------------------------------------ */

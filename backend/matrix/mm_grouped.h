@@ -5,6 +5,7 @@
 #define BACKEND_MATRIX_MM_GROUPED_H
 
 #include "backend/matrix/mm_dims.h"
+#include "backend/matrix/mm_variants.h"
 
 /* Within a kernel. */
 struct mm_groups {
@@ -27,10 +28,8 @@ static inline double mm_share(const struct mm *p)
  * groups * (1 - (1 - share / groups)^tokens). */
 double mm_expected_groups(int64_t groups, double share, double rows);
 /* The launches of `emit` for few rows and for many, of which one walks rows and one walks matrices. */
-typedef enum npuc_status mm_grouped_emit(struct emit *e, const struct mm *p, const struct mm_tensors *t,
-                                         const char *label);
 NPUC_MUST_CHECK enum npuc_status mm_emit_by_rows(struct emit *e, const struct mm *p, const struct mm_tensors *t,
-                                                 const char *label, mm_grouped_emit *emit);
+                                                 const char *label, mm_emit_fn *emit);
 
 void mm_groups_declare(struct mm_groups *g, const struct mm *p, struct kparams *params); /* parameters */
 void mm_groups_tensors(struct mm_groups *g, struct tile_kernel *k, struct arena *a);     /* index, ends */

@@ -192,7 +192,7 @@ static expr batch_size(struct ir_ctx *cx, const struct operand *a, const struct 
     return EXPR_INVALID;
 }
 
-static void drop_batch(struct mm *p, int at)
+void mm_drop_batch(struct mm *p, int at)
 {
     p->n_batch--;
     for (int i = at; i < p->n_batch; i++) {
@@ -218,7 +218,7 @@ static void merge_batch(struct expr_pool *x, struct mm *p)
         if (continues(x, p->a_batch, p->batch, i) && continues(x, p->b_batch, p->batch, i) &&
             continues(x, p->c_batch, p->batch, i)) {
             p->batch[i + 1] = expr_mul(x, p->batch[i], p->batch[i + 1]);
-            drop_batch(p, i);
+            mm_drop_batch(p, i);
         }
 }
 
@@ -253,7 +253,7 @@ static bool read_batch(struct ir_ctx *cx, struct mm *p, const struct operand *a,
     p->n_batch = rank;
     for (int i = rank - 1; i >= 0; i--)
         if (expr_is_one(&cx->exprs, p->batch[i]))
-            drop_batch(p, i);
+            mm_drop_batch(p, i);
     merge_batch(x, p);
     fold_rows(x, p);
     merge_batch(x, p);

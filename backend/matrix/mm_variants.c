@@ -122,3 +122,50 @@ enum npuc_status mm_emit_forms(struct emit *e, const struct mm *p, const struct 
     e->guard = outer;
     return st;
 }
+
+enum npuc_status mm_emit_either(struct emit *e, expr is, const struct mm *p, const struct mm *q,
+                                const struct mm_tensors *t, const char *label, mm_emit_fn *emit)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    const expr outer = e->guard, where[2] = {is, expr_sub(x, expr_const(x, 1), is)};
+    const struct mm *each[2] = {p, q};
+    enum npuc_status st = NPUC_OK;
+    for (int i = 0; i < 2 && st == NPUC_OK; i++) {
+        int64_t holds = 1;
+        if (expr_is_const(x, where[i], &holds) && holds == 0)
+            continue;
+        e->guard = outer == EXPR_INVALID ? where[i] : expr_mul(x, outer, where[i]);
+        if (expr_is_const(x, e->guard, &holds) && holds == 1)
+            e->guard = EXPR_INVALID;
+        st = emit(e, each[i], t, label);
+    }
+    e->guard = outer;
+    return st;
+}
+
+/* The first dimension of the batch along which b stays and a and c go on, as rows. */
+static bool batch_as_rows(struct expr_pool *x, const struct mm *p, struct mm *out)
+{
+    int at = 0;
+    int64_t step = 1;
+    while (at < p->n_batch && !(expr_is_const(x, p->b_batch[at], &step) && step == 0))
+        at++;
+    if (at == p->n_batch || p->a_trans || p->tail || p->feed || p->block || p->n_peers > 0)
+        return false;
+    *out = *p;
+    out->m = p->batch[at];
+    out->a_row = p->a_batch[at];
+    out->c_row = p->c_batch[at];
+    mm_drop_batch(out, at);
+    return true;
+}
+
+enum npuc_status mm_emit_single_rows(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label,
+                                     mm_emit_fn *emit)
+{
+    struct expr_pool *x = &e->cx->exprs;
+    struct mm rows;
+    if (!batch_as_rows(x, p, &rows))
+        return emit(e, p, t, label);
+    return mm_emit_either(e, expr_cmp(x, EXPR_EQ, p->m, expr_const(x, 1)), &rows, p, t, label, emit);
+}

@@ -13,6 +13,14 @@ struct mm_forms {
     enum npuc_status (*launch)(struct emit *e, const struct mm *p, const struct mm_tensors *t, const void *form,
                                const char *label);
 };
+typedef enum npuc_status mm_emit_fn(struct emit *e, const struct mm *p, const struct mm_tensors *t, const char *label);
+/* The launches of `emit` for p where `is` holds and for q where it does not. */
+NPUC_MUST_CHECK enum npuc_status mm_emit_either(struct emit *e, expr is, const struct mm *p, const struct mm *q,
+                                                const struct mm_tensors *t, const char *label, mm_emit_fn *emit);
+/* Those of p; where its products have one row each and members of the batch share b, the rows of these are those of one
+ * product: a step of many sequences with a matrix for each head reads every matrix once. */
+NPUC_MUST_CHECK enum npuc_status mm_emit_single_rows(struct emit *e, const struct mm *p, const struct mm_tensors *t,
+                                                     const char *label, mm_emit_fn *emit);
 /* Emits the product: one launch, or one per part of the sizes when they are not known. */
 NPUC_MUST_CHECK enum npuc_status mm_emit_forms(struct emit *e, const struct mm *p, const struct mm_tensors *t,
                                                const char *label, const struct mm_forms *f);

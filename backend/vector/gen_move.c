@@ -334,6 +334,8 @@ static bool fill_value(struct ir_ctx *cx, const struct node *n, float *out)
         return true;
     if (!a->v.t.blob->data || !blob_tensor(cx, a->v.t.type, a->v.t.blob, &t) || k_count(&t) != 1)
         return false;
+    if (!dtype_is_float(t.dtype) && !dtype_is_integer(t.dtype) && t.dtype != DT_BOOL)
+        return false;
     const double v = k_get_f64(&t, 0);
     *out = (float)v;
     if (dtype_is_float(t.dtype))

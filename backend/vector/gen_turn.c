@@ -23,8 +23,9 @@ struct turn {
     int a, b;               /* operand dimensions that change places */
     int64_t run;            /* elements that stay together */
     int64_t size, tile_a, tile_b;
-    int64_t line; /* elements between lines in UB */
-    bool tight;   /* lines follow one another in UB as in memory, which sees one burst per block */
+    int64_t line;      /* elements between lines in UB */
+    bool tight;        /* lines follow one another in UB as in memory, which sees one burst per block */
+    bool may_be_tight; /* so where sizes that are not known let one block have whole lines */
 };
 
 /* The type's dimensions in the order in which they lie; false when they do not lie side by side. */
@@ -125,10 +126,11 @@ static void choose_block(const struct ir_ctx *cx, struct turn *t)
 static void choose_lines(const struct machine *m, const struct ir_ctx *cx, struct turn *t)
 {
     int64_t whole;
+    const bool next = m->mac_rows && t->run == 1 && t->rank >= 2 && t->perm[t->rank - 2] == t->b,
+               known = expr_is_const(&cx->exprs, t->dims[t->a], &whole);
     t->line = t->tile_a * t->run;
-    t->tight = m->mac_rows && t->run == 1 && t->rank >= 2 && t->perm[t->rank - 2] == t->b &&
-               expr_is_const(&cx->exprs, t->dims[t->a], &whole) && whole >= 1 && whole <= t->tile_a &&
-               whole * t->size < SIDE_BYTES;
+    t->tight = next && known && whole >= 1 && whole <= t->tile_a && whole * t->size < SIDE_BYTES;
+    t->may_be_tight = next && !known;
     if (t->tight)
         t->line = whole;
 }
@@ -209,7 +211,9 @@ static void block(struct code *c, expr na, expr nb, expr src, expr dst)
     const struct turn *t = c->t;
     const int32_t type = (int32_t)c->type;
     const expr z = num(c, 0), one = num(c, 1), run = num(c, t->run);
-    const expr pitch = num(c, t->tile_b * t->run), line = num(c, t->line);
+    const expr pitch = num(c, t->tile_b * t->run);
+    const expr whole = t->may_be_tight ? expr_cmp(x, EXPR_LE, c->dims[t->a], num(c, t->tile_a)) : z;
+    const expr line = expr_select(x, whole, na, num(c, t->line));
     tile_note(&c->b, "rows as they lie in the operand");
     TILE(&c->b, LOAD, c->rows, z, c->from, src, type, one, one, na, expr_mul(x, nb, run), z, z, c->in_stride[t->a], one,
          z, z, pitch, one);
@@ -228,8 +232,9 @@ static void block(struct code *c, expr na, expr nb, expr src, expr dst)
              one);
         return;
     }
-    TILE(&c->b, STORE, c->to, dst, c->lines, z, type, one, one, nb, expr_mul(x, na, run), z, z, line, one, z, z,
-         c->out_stride[t->b], one);
+    const expr rows = expr_select(x, whole, one, nb), cells = expr_mul(x, na, expr_select(x, whole, nb, run));
+    TILE(&c->b, STORE, c->to, dst, c->lines, z, type, one, one, rows, cells, z, z, line, one, z, z, c->out_stride[t->b],
+         one);
 }
 
 /* The loop over this core's blocks: those of a fastest, then b, then the other dimensions. */

@@ -33,6 +33,13 @@ def make_matmul(path):
          [weight(rng, "w", (768, 1024), np.float16), weight(rng, "b", (1024,), np.float16)])
 
 
+def make_heads(path):
+    """A matrix for each head, as of latent attention: rows of all sequences are those of one product where a step has one."""
+    rng = np.random.default_rng(4)
+    save(path, [helper.make_node("MatMul", ["x", "w"], ["y"])], [info("x", ["batch", 16, "seq", 128], F16)],
+         [info("y", ["batch", 16, "seq", 512], F16)], [weight(rng, "w", (16, 128, 512), np.float16)])
+
+
 def make_product(path):
     """Both operands open in every dimension."""
     save(path, [helper.make_node("MatMul", ["a", "b"], ["y"])],
@@ -142,6 +149,7 @@ MODELS = [
      floats(np.float16, a=("batch", "m", "k"), b=("batch", "k", "n"))),
     ("softmax", make_softmax, {"rows": (1, 700), "cols": (1, 20000)}, floats(np.float32, x=("rows", "cols"))),
     ("elementwise", make_elementwise, {"rows": (2, 600), "cols": (2, 3000)}, floats(np.float32, x=("rows", "cols"), scale=("cols",))),
+    ("heads", make_heads, {"batch": (2, 48), "seq": (1, 3)}, floats(np.float16, x=("batch", 16, "seq", 128))),
     ("norm", make_norm, {"batch": (1, 8), "seq": (1, 512)}, floats(np.float32, x=("batch", "seq", 512))),
     ("joined", make_joined, {"n": (1, 16), "p": (1, 200), "q": (1, 300)}, floats(np.float32, a=("n", "p", 24), b=("n", "q", 24))),
     ("cnn", make_cnn, {"batch": (1, 3), "h": (32, 160), "w": (32, 160)}, floats(np.float32, x=("batch", 3, "h", "w"))),
