@@ -215,7 +215,9 @@ void infer_pass_elems(struct ir_ctx *cx, struct node *n, int i, int k)
 {
     expr e[INFER_MAX_ELEMS];
     int64_t len;
-    if (infer_tracks(infer_dtype(n, k)) && infer_elems(cx, n, k, e, &len))
+    if (!infer_tracks(infer_dtype(n, k)) || !infer_wants(n, i) || n->out[i].type->rank > 1)
+        return;
+    if (infer_elems(cx, n, k, e, &len) || (infer_has(n, k) && infer_follow(cx, n->in[k].value, e, &len)))
         infer_set_elems(cx, n, i, e, len);
 }
 

@@ -47,7 +47,9 @@ struct shape infer_fresh_shape(struct ir_ctx *cx, const struct node *n, int i, i
 void infer_set_elems(struct ir_ctx *cx, struct node *n, int i, const expr *e, int64_t len);
 /* Content of input i into e[INFER_MAX_ELEMS]; false when its length is unknown. Unknown elements are EXPR_INVALID. */
 bool infer_elems(struct ir_ctx *cx, const struct node *n, int i, expr *e, int64_t *len);
-/* Content of output i when it is that of input 0 (views). */
+/* Content of a value of any rank, through nodes that move elements alone; false when it comes from elsewhere. */
+bool infer_follow(struct ir_ctx *cx, const struct value *v, expr *e, int64_t *len);
+/* Content of output i when it is that of input k (views). */
 void infer_pass_elems(struct ir_ctx *cx, struct node *n, int i, int k);
 bool infer_tracks(enum dtype t); /* types whose content is followed */
 /* Constant integers of input i; false when absent or not all constant. */

@@ -5,8 +5,7 @@
 
 /* ---- Transpose */
 
-/* perm[i] of the node; absent: reversed. false when it is no permutation of `rank`. */
-static bool read_perm(const struct node *n, int rank, int *perm)
+bool transpose_perm(const struct node *n, int rank, int *perm)
 {
     const struct attr *a = node_attr(n, "perm");
     uint32_t seen = 0;
@@ -29,7 +28,7 @@ static enum npuc_status transpose_infer(struct ir_ctx *cx, struct node *n)
     if (x.rank < 0)
         return infer_out_unknown(cx, n, 0, infer_dtype(n, 0));
     int perm[IR_MAX_RANK];
-    if (!read_perm(n, x.rank, perm))
+    if (!transpose_perm(n, x.rank, perm))
         return node_error(cx, n, D_ATTRIBUTE, "attribute 'perm' is no permutation of the %d axes of input 0", x.rank);
     struct shape out = {.rank = x.rank};
     for (int i = 0; i < x.rank; i++)
@@ -42,7 +41,7 @@ static struct value *transpose_fold(struct ir_ctx *cx, struct node *n)
 {
     struct value *x = node_in(n, 0);
     int perm[IR_MAX_RANK], inner[IR_MAX_RANK];
-    if (x->type->rank < 0 || !read_perm(n, x->type->rank, perm))
+    if (x->type->rank < 0 || !transpose_perm(n, x->type->rank, perm))
         return NULL;
     int last = -1;
     bool moved = false;
@@ -55,7 +54,7 @@ static struct value *transpose_fold(struct ir_ctx *cx, struct node *n)
     if (!moved && x->type == n->out[0].type)
         return x;
     if (!x->def || x->def->op != OP_Transpose || node_in(x->def, 0)->type != n->out[0].type ||
-        !read_perm(x->def, x->type->rank, inner))
+        !transpose_perm(x->def, x->type->rank, inner))
         return NULL;
     for (int i = 0; i < x->type->rank; i++)
         if (inner[perm[i]] != i)

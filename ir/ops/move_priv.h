@@ -8,6 +8,9 @@
  */
 expr slice_extent(struct ir_ctx *cx, expr dim, expr start, expr end, expr step, expr *from);
 
+/* perm[i] of the node; absent: reversed. false when it is no permutation of `rank`. */
+bool transpose_perm(const struct node *n, int rank, int *perm);
+
 typedef enum npuc_status infer_hook(struct ir_ctx *cx, struct node *n);
 typedef struct value *fold_hook(struct ir_ctx *cx, struct node *n);
 

@@ -178,22 +178,12 @@ static bool slice_followed(struct ir_ctx *cx, const struct node *n, struct shape
     return true;
 }
 
-static void slice_elems(struct ir_ctx *cx, struct node *n, const struct slice *s, expr from)
+static void slice_elems(struct ir_ctx *cx, struct node *n)
 {
-    expr e[INFER_MAX_ELEMS], out[INFER_MAX_ELEMS];
-    int64_t len, first, step, count = 0;
-    if (s->n != 1 || !infer_tracks(infer_dtype(n, 0)) || !infer_elems(cx, n, 0, e, &len) || n->out[0].type->rank != 1)
-        return;
-    count = type_const_count(cx, n->out[0].type);
-    if (!from || !expr_is_const(&cx->exprs, from, &first) || !expr_is_const(&cx->exprs, s->step[0], &step) || count < 0)
-        return;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t k = first + i * step;
-        if (k < 0 || k >= len || i >= INFER_MAX_ELEMS)
-            return;
-        out[i] = e[k];
-    }
-    infer_set_elems(cx, n, 0, out, count);
+    expr e[INFER_MAX_ELEMS];
+    int64_t len;
+    if (infer_tracks(infer_dtype(n, 0)) && n->out[0].type->rank == 1 && infer_follow(cx, &n->out[0], e, &len))
+        infer_set_elems(cx, n, 0, e, len);
 }
 
 enum npuc_status slice_infer(struct ir_ctx *cx, struct node *n)
@@ -219,8 +209,8 @@ enum npuc_status slice_infer(struct ir_ctx *cx, struct node *n)
     if (s.n < 0 && !slice_followed(cx, n, &out))
         out = infer_fresh_shape(cx, n, 0, out.rank);
     st = infer_out(cx, n, 0, infer_dtype(n, 0), &out);
-    if (st == NPUC_OK && s.n >= 0)
-        slice_elems(cx, n, &s, from);
+    if (st == NPUC_OK)
+        slice_elems(cx, n);
     return st;
 }
 

@@ -40,6 +40,34 @@ static void slicing(void **state)
     FAILS(f, NODE(f, OP_Slice, 1, x, zero, last, zero, zero), "steps) is 0");
 }
 
+static struct value *as_shape(struct infer_unit *f, struct value *x, struct value *shape)
+{
+    return OP1(f, OP_Reshape, x, shape);
+}
+
+/* Exporters write the pads of images axis by axis, from the last one: pairs, turned around, transposed. */
+static void elements_of_small_matrices(void **state)
+{
+    struct infer_unit *f = *state;
+    struct value *zero = INTS_OF(f, 0), *one = INTS_OF(f, 1), *back = INTS_OF(f, -1), *all = INTS_OF(f, -1);
+    struct value *sizes = OP1(f, OP_Shape, in(f, DT_F32, "batch, seq, past, 64"));
+    struct value *pairs = as_shape(f, sizes, INTS_OF(f, -1, 2));
+    IS(f, pairs, "i64[2,2]");
+    HOLDS(f, as_shape(f, pairs, all), "batch, seq, past, 64");
+    struct value *turned = OP1(f, OP_Slice, pairs, back, INTS_OF(f, INT64_MIN + 1), zero, back);
+    HOLDS(f, as_shape(f, turned, all), "past, 64, batch, seq");
+    struct node *t = NODE(f, OP_Transpose, 1, turned);
+    ir_set_ints(t, "perm", (const int64_t[]){1, 0}, 2);
+    HOLDS(f, as_shape(f, infer(f, t), all), "past, batch, 64, seq");
+    HOLDS(f, as_shape(f, OP1(f, OP_Slice, pairs, one, INTS_OF(f, 2), one), all), "seq, 64");
+    struct value *cube = as_shape(f, sizes, INTS_OF(f, 2, 1, 2));
+    HOLDS(f, as_shape(f, OP1(f, OP_Slice, OP1(f, OP_Transpose, cube), one, INTS_OF(f, 2), zero), all), "seq, 64");
+    HOLDS(f, OP1(f, OP_Squeeze, OP1(f, OP_Slice, pairs, one, INTS_OF(f, 2), zero), zero), "past, 64");
+    struct value *open = OP1(f, OP_Slice, pairs, OP1(f, OP_Shape, in(f, DT_F32, "past")), INTS_OF(f, 2), zero);
+    assert_null(as_shape(f, open, all)->elems);
+    assert_null(as_shape(f, in(f, DT_I64, "2, 2"), all)->elems);
+}
+
 static void joining_and_splitting(void **state)
 {
     struct infer_unit *f = *state;
@@ -135,7 +163,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(nm) cmocka_unit_test_setup_teardown(nm, infer_unit_setup, infer_unit_teardown)
-        TEST(broadcasting), TEST(slicing),       TEST(joining_and_splitting),
+        TEST(broadcasting), TEST(slicing),       TEST(elements_of_small_matrices), TEST(joining_and_splitting),
         TEST(gathering),    TEST(transposition), TEST(neutral_elements),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
