@@ -28,6 +28,8 @@ static void cast_elems(struct ir_ctx *cx, struct node *n, enum dtype to)
         if (to == DT_I32 && is_const && (c < INT32_MIN || c > INT32_MAX))
             e[i] = EXPR_INVALID;
     }
+    if (len == 1 && !e[0] && to != DT_BOOL)
+        e[0] = infer_follow_float(cx, n->in[0].value);
     infer_set_elems(cx, n, 0, e, len);
 }
 

@@ -3,6 +3,8 @@
 #include "ir/ops/extent.h"
 #include "ir/ops/move_priv.h"
 
+#include <math.h>
+
 #define MAX_STEPS 16 /* nodes between two vectors */
 
 /* Places of len elements in the tensor that is looked at. */
@@ -108,4 +110,64 @@ bool infer_follow(struct ir_ctx *cx, const struct value *v, expr *e, int64_t *le
         v = node_in(v->def, 0);
     }
     return false;
+}
+
+/* ---- Sizes computed in floats: math.ceil(height / 2) of a model in Python becomes Cast, Div, Ceil, Cast. The exact
+ * quotient is meant; sizes of more than 2^24 alone would be rounded in float32. */
+
+#define MAX_DEPTH 8 /* operations on one size */
+
+static expr whole_of(struct ir_ctx *cx, const struct value *v, int depth);
+
+static bool is_single(struct ir_ctx *cx, const struct value *v)
+{
+    return v->type->kind == TYPE_TENSOR && v->type->rank >= 0 && v->type->rank <= 1 &&
+           type_const_count(cx, v->type) == 1;
+}
+
+/* v rounded down, or up; division by a positive constant is exact before it. */
+static expr rounded(struct ir_ctx *cx, const struct value *v, bool up, int depth)
+{
+    struct expr_pool *p = &cx->exprs;
+    int64_t by;
+    if (!v->def || v->def->op != OP_Div || !is_single(cx, v))
+        return whole_of(cx, v, depth);
+    const expr a = whole_of(cx, node_in(v->def, 0), depth), b = whole_of(cx, node_in(v->def, 1), depth);
+    if (!a || !b || !expr_is_const(p, b, &by) || by <= 0)
+        return EXPR_INVALID;
+    return up ? expr_ceildiv(p, a, b) : expr_floordiv(p, a, b);
+}
+
+/* The integer that a float of one element is. */
+static expr whole_of(struct ir_ctx *cx, const struct value *v, int depth)
+{
+    struct expr_pool *p = &cx->exprs;
+    double c;
+    if (depth >= MAX_DEPTH || !is_single(cx, v))
+        return EXPR_INVALID;
+    if (value_const_f64(v, 0, &c))
+        return fabs(c) < 1 << 24 && floor(c) == c ? expr_const(p, (int64_t)c) : EXPR_INVALID;
+    if (!v->def || !infer_has(v->def, 0))
+        return EXPR_INVALID;
+    const struct value *x = node_in(v->def, 0);
+    if (v->def->op == OP_Cast)
+        return infer_tracks(x->type->dtype) && is_single(cx, x) ? value_elem(cx, x, 0) : EXPR_INVALID;
+    if (v->def->op == OP_Ceil || v->def->op == OP_Floor)
+        return rounded(cx, x, v->def->op == OP_Ceil, depth + 1);
+    if (v->def->op != OP_Mul && v->def->op != OP_Add && v->def->op != OP_Sub)
+        return EXPR_INVALID;
+    const expr a = whole_of(cx, x, depth + 1), b = whole_of(cx, node_in(v->def, 1), depth + 1);
+    if (!a || !b)
+        return EXPR_INVALID;
+    return v->def->op == OP_Mul ? expr_mul(p, a, b) : v->def->op == OP_Add ? expr_add(p, a, b) : expr_sub(p, a, b);
+}
+
+/* A conversion to an integer drops the fraction: rounded down where nothing is negative. */
+expr infer_follow_float(struct ir_ctx *cx, const struct value *v)
+{
+    if (v->type->dtype != DT_F32 && v->type->dtype != DT_F64)
+        return EXPR_INVALID;
+    const expr e = rounded(cx, v, false, 0);
+    const bool whole = e && (!v->def || v->def->op != OP_Div);
+    return whole || (e && expr_range_of(&cx->exprs, e).min >= 0) ? e : EXPR_INVALID;
 }

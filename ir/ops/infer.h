@@ -49,6 +49,9 @@ void infer_set_elems(struct ir_ctx *cx, struct node *n, int i, const expr *e, in
 bool infer_elems(struct ir_ctx *cx, const struct node *n, int i, expr *e, int64_t *len);
 /* Content of a value of any rank, through nodes that move elements alone; false when it comes from elsewhere. */
 bool infer_follow(struct ir_ctx *cx, const struct value *v, expr *e, int64_t *len);
+/* What a float of one element computed from sizes (Cast, Div, Ceil, Mul...) gives as an integer; EXPR_INVALID: unknown.
+ */
+expr infer_follow_float(struct ir_ctx *cx, const struct value *v);
 /* Content of output i when it is that of input k (views). */
 void infer_pass_elems(struct ir_ctx *cx, struct node *n, int i, int k);
 bool infer_tracks(enum dtype t); /* types whose content is followed */

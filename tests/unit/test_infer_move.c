@@ -68,6 +68,39 @@ static void elements_of_small_matrices(void **state)
     assert_null(as_shape(f, in(f, DT_I64, "2, 2"), all)->elems);
 }
 
+static struct value *one_float(struct infer_unit *f, float v)
+{
+    return ir_const(&f->b, DT_F32, 0, NULL, &v, sizeof v);
+}
+
+static struct value *converted(struct infer_unit *f, struct value *x, enum dtype to)
+{
+    struct node *n = NODE(f, OP_Cast, 1, x);
+    ir_set_int(n, "to", to == DT_F32 ? 1 : 7);
+    return infer(f, n);
+}
+
+/* math.ceil(seq / 2) * 2 of a model in Python. */
+static void sizes_computed_in_floats(void **state)
+{
+    struct infer_unit *f = *state;
+    struct value *sizes = OP1(f, OP_Shape, in(f, DT_F32, "batch, seq"));
+    struct value *seq = converted(f, OP1(f, OP_Gather, sizes, int_scalar(f, 1)), DT_F32);
+    struct value *half = OP1(f, OP_Div, seq, one_float(f, 2));
+    struct value *pairs = OP1(f, OP_Mul, OP1(f, OP_Ceil, half), one_float(f, 2));
+    HOLDS(f, converted(f, pairs, DT_I64), "(seq + 1)//2*2");
+    HOLDS(f, converted(f, OP1(f, OP_Floor, half), DT_I64), "seq//2");
+    HOLDS(f, converted(f, half, DT_I64), "seq//2");
+    HOLDS(f, converted(f, OP1(f, OP_Add, seq, one_float(f, 3)), DT_I64), "seq + 3");
+    struct value *minus = OP1(f, OP_Sub, one_float(f, 1), seq);
+    HOLDS(f, converted(f, minus, DT_I64), "1 - seq");
+    assert_null(converted(f, OP1(f, OP_Div, minus, one_float(f, 2)), DT_I64)->elems); /* towards zero, not down */
+    assert_null(converted(f, OP1(f, OP_Div, seq, one_float(f, 0)), DT_I64)->elems);
+    assert_null(converted(f, OP1(f, OP_Mul, half, one_float(f, 2)), DT_I64)->elems); /* half is no integer */
+    assert_null(converted(f, OP1(f, OP_Mul, seq, one_float(f, 0.5f)), DT_I64)->elems);
+    assert_null(converted(f, OP1(f, OP_Ceil, in(f, DT_F32, "")), DT_I64)->elems);
+}
+
 static void joining_and_splitting(void **state)
 {
     struct infer_unit *f = *state;
@@ -163,8 +196,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(nm) cmocka_unit_test_setup_teardown(nm, infer_unit_setup, infer_unit_teardown)
-        TEST(broadcasting), TEST(slicing),       TEST(elements_of_small_matrices), TEST(joining_and_splitting),
-        TEST(gathering),    TEST(transposition), TEST(neutral_elements),
+        TEST(broadcasting),
+        TEST(slicing),
+        TEST(elements_of_small_matrices),
+        TEST(sizes_computed_in_floats),
+        TEST(joining_and_splitting),
+        TEST(gathering),
+        TEST(transposition),
+        TEST(neutral_elements),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
