@@ -177,7 +177,10 @@ static bool is_fed(int dtype)
 static enum npuc_status check_field(struct call *c, const struct field *f)
 {
     if (f->role == NPURT_ROLE_UNKNOWN && !f->v->optional)
-        return rt_fail(c->s, D_UNSUPPORTED, "cannot tell what this input of the plan is for: %.100s", f->v->name);
+        return rt_fail(c->s, D_UNSUPPORTED,
+                       "cannot tell what this input of the plan is for: %.100s; tokens, masks, positions, lengths and "
+                       "KV caches are fed, states of other kinds are not: feed them yourself (npuc run --input)",
+                       f->v->name);
     if (f->role == NPURT_ROLE_UNKNOWN || f->role == NPURT_ROLE_CACHE)
         return NPUC_OK;
     if (f->v->rank < 0 || f->v->rank > 2 || !is_fed(f->v->dtype))

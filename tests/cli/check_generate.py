@@ -40,6 +40,30 @@ def check_batch(args, tmp, bard, prompts):
     assert ends == [("length", 12), ("length", 12), ("capacity", 9), ("length", 12)], ends
 
 
+def check_states(args, tmp):
+    """An input that is no KV cache, like the state of a convolution, is named, with what can be done."""
+    import onnx
+    from onnx import TensorProto as T, helper as h, numpy_helper
+    import numpy as np
+    weight = numpy_helper.from_array(np.ones((8, 4), np.float32), "table")
+    nodes = [h.make_node("Gather", ["table", "input_ids"], ["rows"]), h.make_node("Add", ["rows", "past.0.conv"], ["sum"]),
+             h.make_node("Unsqueeze", ["sum", "one"], ["key"]),
+             h.make_node("Concat", ["past_key_values.0.key", "key"], ["present.0.key"], axis=2),
+             h.make_node("ReduceSum", ["present.0.key", "axes"], ["past"], keepdims=0),
+             h.make_node("Add", ["sum", "past"], ["all"]), h.make_node("MatMul", ["all", "head"], ["logits"])]
+    axes = [numpy_helper.from_array(np.array([1]), "one"), numpy_helper.from_array(np.array([2]), "axes")]
+    head = numpy_helper.from_array(np.ones((4, 8), np.float32), "head")
+    graph = h.make_graph(nodes, "state", [h.make_tensor_value_info("input_ids", T.INT64, ["batch", "seq"]),
+                                          h.make_tensor_value_info("past.0.conv", T.FLOAT, ["batch", 1, 4]),
+                                          h.make_tensor_value_info("past_key_values.0.key", T.FLOAT, ["batch", 1, "past", 4])],
+                         [h.make_tensor_value_info("logits", T.FLOAT, ["batch", "seq", 8]),
+                          h.make_tensor_value_info("present.0.key", T.FLOAT, ["batch", 1, "total", 4])], [weight, head, *axes])
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 18)], ir_version=9), tmp / "state.onnx")
+    support.must([args.npuc, "compile", tmp / "state.onnx", "-o", tmp / "state.plan", "--quiet"])
+    done = support.call([args.npuc, "generate", tmp / "state.plan", "--tokens", "1,2", "--new", "2"])
+    assert done.returncode == 4 and "for: past.0.conv; " in done.stderr and "npuc run --input" in done.stderr, done
+
+
 def check_pages(args, tmp, model, prompts):
     """Caches in pages: the tokens of caches in one piece; what takes part, a bad size and a pool that is too small are told."""
     def compile_with(name, *options):
@@ -118,6 +142,7 @@ def main():
         assert drawn[0] == drawn[1] != drawn[2], drawn
         assert generate("--temperature", "0.7", "--top-k", "1") == generate()
         check_batch(args, pathlib.Path(tmp), plan, prompts)
+        check_states(args, pathlib.Path(tmp))
         check_pages(args, pathlib.Path(tmp), bard / "model.onnx", prompts)
         for options, code, words in (
             (["--tokens", "1", "--tokens", ""], 2, "holds no token"),
