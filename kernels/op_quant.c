@@ -80,8 +80,9 @@ enum npuc_status k_op_quantize_linear(struct k_call *c)
         double v = round_as(k_get_f64(x, i), work) / round_as(k_get_f64(scale, at), work);
         v = round_as(v, work);
         if (dtype_is_float(t)) {
-            const float f = (float)(v + (zp ? k_get_f64(zp, at) : 0));
-            k_narrow(t, y, i, &f, 1, saturate);
+            const double sum = v + (zp ? k_get_f64(zp, at) : 0);
+            const float f = (float)sum;
+            k_narrow(t, y, i, t == DT_F64 ? (const void *)&sum : &f, 1, saturate);
         } else {
             const int64_t q = clamp_to(t, rint(v) + (zp ? (double)k_get_i64(zp, at) : 0));
             k_narrow(t, y, i, &q, 1, true);

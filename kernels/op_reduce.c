@@ -256,9 +256,10 @@ enum npuc_status k_op_top_k(struct k_call *c)
     int64_t dims[K_MAX_RANK], *order = k_scratch(c, 2 * n, sizeof *order);
     memcpy(dims, x->dims, sizeof dims);
     dims[axis] = k;
-    char *y = k_out(c, 0, x->dtype, x->rank, dims);
+    const char *from = k_move_in(c, x);
+    char *y = k_move_out(c, 0, x->dtype, x->rank, dims);
     int64_t *index = k_wants(c, 1) ? k_out(c, 1, DT_I64, x->rank, dims) : NULL;
-    if (!y || !order || (k_wants(c, 1) && !index))
+    if (!from || !y || !order || (k_wants(c, 1) && !index))
         return k_no_memory(c);
     const int64_t rows = n > 0 ? k_count(x) / n : 0;
     for (int64_t i = 0; i < rows; i++) {
@@ -267,11 +268,12 @@ enum npuc_status k_op_top_k(struct k_call *c)
             order[j] = base + j * inner;
         k_sort_numbers(x, order, order + n, n, k_attr_int(c, "largest", 1));
         for (int64_t j = 0; j < k; j++) {
-            memcpy(y + (to + j * inner) * size, (const char *)x->data + order[j] * size, (size_t)size);
+            memcpy(y + (to + j * inner) * size, from + order[j] * size, (size_t)size);
             if (index)
                 index[to + j * inner] = (order[j] - base) / inner;
         }
     }
+    k_move_done(c, 0, y);
     return NPUC_OK;
 }
 

@@ -58,6 +58,8 @@ static bool read_entry(const struct quant_store *s, const json_t *e, int64_t bas
         to - from != t->size)
         return false;
     t->data = (void *)(uintptr_t)(s->map.data + base + from);
+    if ((uintptr_t)t->data % (uintptr_t)dtype_size(t->dtype) != 0) /* other writers do not pad their header */
+        t->data = memcpy(arena_alloc(s->arena, t->size > 0 ? t->size : 1, 8), t->data, (size_t)t->size);
     return true;
 }
 
