@@ -54,23 +54,23 @@ static void strip_any(const struct k_strip *g)
 }
 
 /* One strip, or two whose columns follow each other. */
+#ifdef NPUC_SCALAR_ONLY
 static void run_strips(const struct k_strip *s, int n)
 {
-#ifdef NPUC_SCALAR_ONLY
-    const enum k_simd_level level = K_SIMD_NONE;
+    for (int i = 0; i < n; i++)
+        strip_any(&s[i]);
+}
 #else
+static void run_strips(const struct k_strip *s, int n)
+{
     const enum k_simd_level level = k_mac_takes_code_rows(s->w, s->first, s->k) ? k_simd() : K_SIMD_NONE;
     if (level >= K_SIMD_AVX512 && k_strips_avx512(s, n))
         return;
-#endif
-    for (int i = 0; i < n; i++) {
-#ifndef NPUC_SCALAR_ONLY
-        if (level >= K_SIMD_AVX2 && k_strip_avx2(&s[i]))
-            continue;
-#endif
-        strip_any(&s[i]);
-    }
+    for (int i = 0; i < n; i++)
+        if (level < K_SIMD_AVX2 || !k_strip_avx2(&s[i]))
+            strip_any(&s[i]);
 }
+#endif
 
 /* Columns n .. n + 15 of the result: rows of the parts that have them; behind the last one it is repeated. */
 static void set_columns(struct k_strip *s, const struct k_code_part *parts, int n_parts, int64_t n, int64_t end)
